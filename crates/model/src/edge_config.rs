@@ -1,0 +1,102 @@
+//! The configuration an edge is given: one value per data center and generation.
+//!
+//! It crosses a process boundary inside the signed envelope of the `runtime` crate, so every change here is a change
+//! of protocol: bump [`PROTOCOL`] and keep reading the one before. Paths are absolute.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::{DatacenterName, DnsName, Origin, SiteName, StackName};
+use crate::stack::AdminReach;
+
+/// The version of this format.
+pub const PROTOCOL: u32 = 1;
+
+/// All that an edge needs to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct EdgeConfig {
+    /// Whose edge this is.
+    pub stack: StackName,
+    /// Where it stands.
+    pub datacenter: DatacenterName,
+    /// Certificate chain and key, both PEM files. One certificate carries all names, the loopback addresses too.
+    pub certificate: CertificateFiles,
+    /// The folder of the store; the edge owns everything in it.
+    pub store: PathBuf,
+    /// This edge's identity on links: an Ed25519 key, PKCS#8 PEM.
+    pub link_key: PathBuf,
+    /// The other data centers' edges.
+    pub peers: Vec<Peer>,
+    /// The sites served here.
+    pub sites: Vec<EdgeSite>,
+}
+
+/// Where certificate and key lie.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct CertificateFiles {
+    /// Leaf first, then intermediates.
+    pub chain: PathBuf,
+    /// PKCS#8, mode 0600.
+    pub key: PathBuf,
+}
+
+/// An edge of another data center, as seen over a link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Peer {
+    /// Where it stands.
+    pub datacenter: DatacenterName,
+    /// Its Ed25519 public key, 64 hex digits: the only thing a link trusts.
+    pub public_key: String,
+    /// Where it can be dialled, in order of preference; empty when it can only dial out.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// A site as an edge serves it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct EdgeSite {
+    /// Its name: with the path, the key of the store.
+    pub site: SiteName,
+    /// The origin that links inside the site carry.
+    pub canonical: Origin,
+    /// All host names it is served under, the canonical one first. A request's port does not choose the site; the
+    /// origin a reader sees is `https://` and the `Host` field of the request.
+    pub names: Vec<DnsName>,
+    /// What the application is: decides cache rules and which paths are the admin's.
+    pub app: EdgeApp,
+    /// Where the site's content comes from.
+    pub source: Source,
+    /// From where the admin interface may be reached.
+    pub admin: AdminReach,
+    /// File that holds the key of the webhook signature, hex; only at the primary.
+    pub webhook_key: Option<PathBuf>,
+    /// Which primary this is, counted: a higher epoch wins.
+    pub epoch: u64,
+}
+
+/// What the edge must know about an application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EdgeApp {
+    /// Ghost: session cookies, `/ghost/`, `/members/`.
+    Ghost,
+    /// Files only.
+    Static,
+}
+
+/// Where a site's content comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// An application on this host that listens on a unix socket, plain HTTP/1.1.
+    Unix(PathBuf),
+    /// A folder of files on this host.
+    Folder(PathBuf),
+    /// The edges of the primary data center, over a link.
+    Link(DatacenterName),
+}

@@ -1,0 +1,14 @@
+//! The words of the stack, as types: what an operator declares, what was seen, what would be done.
+//!
+//! Promise: a value of a type in this crate is valid. Text becomes a value through a parser that reports every
+//! problem at once. Nothing here performs I/O, reads a clock or knows a network; CI checks the dependency tree.
+
+pub mod digest;
+pub mod edge_config;
+pub mod name;
+pub mod stack;
+pub mod unit;
+
+pub use digest::Digest;
+pub use name::{DatacenterName, DnsName, DomainName, HostName, ImageName, InvalidName, Origin, SiteName, StackName, UnitName};
+pub use stack::Stack;

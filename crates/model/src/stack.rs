@@ -1,0 +1,199 @@
+//! What an operator declares, checked: a [`Stack`] in memory is valid.
+//!
+//! Made only by the parser of the stack file. The fields are public because the value is plain data; whoever changes
+//! one after parsing owns the consequences (tests do).
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::name::{DatacenterName, DnsName, HostName, Origin, SiteName, StackName};
+
+/// Everything one operator declares, in one file.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Stack {
+    /// Its name: the state folder and every derived secret depend on it.
+    pub name: StackName,
+    /// The places, by name. Never empty.
+    pub datacenters: BTreeMap<DatacenterName, Datacenter>,
+    /// The registered DNS names.
+    pub domains: BTreeMap<DnsName, Domain>,
+    /// The websites, by name.
+    pub sites: BTreeMap<SiteName, Site>,
+    /// The encrypted backup repository.
+    pub archive: Archive,
+}
+
+/// A place with hosts.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Datacenter {
+    /// Its name.
+    pub name: DatacenterName,
+    /// What application instances run on here.
+    pub engine: EngineKind,
+    /// Its machines. Never empty: an embedded data center has one host, this machine.
+    pub hosts: Vec<Host>,
+    /// Where it is, for answers by geography.
+    pub location: Option<Location>,
+    /// The jurisdiction it is under, as an ISO 3166-1 alpha-2 code in upper case.
+    pub jurisdiction: Option<String>,
+    /// How the world reaches it. Never empty; the first is the preferred one.
+    pub uplinks: Vec<Uplink>,
+}
+
+impl Datacenter {
+    /// The TCP port readers connect to.
+    ///
+    /// # Panics
+    /// Never for a parsed stack: a data center has at least one uplink.
+    pub fn port(&self) -> u16 {
+        self.uplinks.first().expect("a parsed data center has an uplink").port
+    }
+}
+
+/// What application instances run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineKind {
+    /// Supervised processes on this machine: for trying out, tests and rehearsal.
+    Embedded,
+}
+
+/// One machine of a data center.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Host {
+    /// Its name, unique in the data center.
+    pub name: HostName,
+    /// How the management machine reaches it; `None` for this machine.
+    pub address: Option<IpAddr>,
+}
+
+/// A point on the globe, in degrees (WGS 84).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Location {
+    /// -90 to 90, north positive.
+    pub latitude: f64,
+    /// -180 to 180, east positive.
+    pub longitude: f64,
+}
+
+/// One internet connection of a data center.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Uplink {
+    /// Its name (the provider's, say), unique in the data center.
+    pub name: String,
+    /// The address readers connect to.
+    pub address: UplinkAddress,
+    /// The TCP port for HTTPS, 443 unless said otherwise.
+    pub port: u16,
+    /// How a connection from outside comes in.
+    pub reach: Reach,
+}
+
+/// Whether the provider keeps the address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UplinkAddress {
+    /// Always this one.
+    Fixed(IpAddr),
+    /// Changes; learned while running.
+    Dynamic,
+}
+
+/// How a connection from outside comes in over an uplink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reach {
+    /// The host has the public address.
+    Direct,
+    /// A router forwards the port to the host.
+    Forwarded,
+    /// Not at all: the data center can only dial out.
+    OutboundOnly,
+}
+
+/// A registered DNS name: a third party to be kept at arm's length.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Domain {
+    /// The registered name.
+    pub name: DnsName,
+    /// Who it is registered with.
+    pub registrar: String,
+    /// Who answers for it in DNS; `None` for the stack's own name servers.
+    pub provider: Option<String>,
+    /// The jurisdiction registrar and registry are under (ISO 3166-1 alpha-2, upper case).
+    pub jurisdiction: Option<String>,
+}
+
+/// A website.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Site {
+    /// Its name.
+    pub name: SiteName,
+    /// What serves it.
+    pub app: App,
+    /// The one address that links inside the site carry: canonical host name, and the primary's port.
+    pub canonical: Origin,
+    /// Other host names it is served under in full, never redirected. Without the canonical one.
+    pub names: Vec<DnsName>,
+    /// The data center where it is written.
+    pub primary: DatacenterName,
+    /// Data centers with a complete read-only copy. Never contains the primary.
+    pub mirrors: Vec<DatacenterName>,
+    /// From where the admin interface may be reached.
+    pub admin: AdminReach,
+    /// Title and the like, applied at every run when they changed.
+    pub settings: SiteSettings,
+}
+
+/// What serves a site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum App {
+    /// Ghost.
+    Ghost,
+    /// A folder of files, absolute.
+    Static {
+        /// The folder.
+        folder: PathBuf,
+    },
+}
+
+/// From where a site's admin interface may be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AdminReach {
+    /// From anywhere.
+    Public,
+    /// From private addresses (RFC 1918, RFC 4193, link-local) and loopback.
+    Lan,
+    /// From this machine only.
+    Local,
+}
+
+/// What the stack file says about a site's look; `None` leaves the application's own value alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SiteSettings {
+    /// The site's title.
+    pub title: Option<String>,
+    /// The site's description.
+    pub description: Option<String>,
+    /// BCP 47 language tag.
+    pub language: Option<String>,
+    /// IANA time zone name.
+    pub timezone: Option<String>,
+    /// `#rrggbb`.
+    pub accent_color: Option<String>,
+    /// Whether readers need a password.
+    pub private: Option<bool>,
+}
+
+/// The encrypted backup repository on the management machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Archive {
+    /// Where it is kept; `None` for the stack's state folder.
+    pub folder: Option<PathBuf>,
+}

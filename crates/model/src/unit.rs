@@ -1,0 +1,105 @@
+//! A unit: a process an engine keeps running, described whole, so that equal descriptions have equal digests and a
+//! different digest means "replace it".
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::name::{DatacenterName, UnitName};
+
+/// A process to keep running, with everything that decides how it runs. Paths are absolute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct UnitSpec {
+    /// Its name, unique in the stack.
+    pub name: UnitName,
+    /// Where it belongs.
+    pub datacenter: DatacenterName,
+    /// The program to execute.
+    pub program: PathBuf,
+    /// Its arguments, the program's name left out. Never a secret.
+    pub args: Vec<String>,
+    /// Its whole environment: nothing is inherited. Never a secret.
+    pub env: BTreeMap<String, String>,
+    /// Its working directory.
+    pub working_dir: PathBuf,
+    /// Listening sockets the supervisor holds and passes on (`LISTEN_FDS`, names in `LISTEN_FDNAMES`).
+    pub sockets: Vec<SocketSpec>,
+    /// What it may see.
+    pub confinement: Confinement,
+    /// How to tell that it is well.
+    pub health: Health,
+    /// Units that must be healthy before this one starts.
+    pub after: Vec<UnitName>,
+    /// How long it may take to stop after SIGTERM before SIGKILL, in seconds.
+    pub stop_grace_seconds: u32,
+    /// What happens when the description changes.
+    pub replace: Replace,
+    /// Digest of inputs that are not in the description (an image's content, a configuration file): a change replaces the unit.
+    pub inputs: BTreeMap<String, Digest>,
+}
+
+impl UnitSpec {
+    /// The digest that tells two descriptions apart.
+    pub fn digest(&self) -> Digest {
+        Digest::of_value(self)
+    }
+}
+
+/// A listening TCP socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SocketSpec {
+    /// Its name in `LISTEN_FDNAMES`.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// What a unit may see of the file system, besides system libraries and its own `/tmp`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Confinement {
+    /// Folders and files it may read and execute.
+    pub read: Vec<PathBuf>,
+    /// Folders it may change.
+    pub write: Vec<PathBuf>,
+    /// Whether it gets a user id of its own where the machine allows (`write` folders are handed to it). Edges keep
+    /// the operator's.
+    pub own_user: bool,
+}
+
+/// How to tell that a unit is well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Health {
+    /// `GET path` over HTTP/1.1 on a unix socket answers with a status below 500.
+    HttpUnix {
+        /// The socket.
+        socket: PathBuf,
+        /// The request target.
+        path: String,
+        /// The `Host` field. Sent with `X-Forwarded-Proto: https`.
+        host: String,
+    },
+    /// The unit's control socket answers `status` with `"healthy": true`.
+    Control {
+        /// The socket.
+        socket: PathBuf,
+    },
+    /// It runs.
+    Alive,
+}
+
+/// How an old process makes room for a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Replace {
+    /// The new one starts beside the old one on the same sockets; the old one drains when the new one is healthy.
+    Beside,
+    /// The old one stops first: two of them must not share its data.
+    StopFirst,
+}
