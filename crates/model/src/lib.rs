@@ -10,5 +10,7 @@ pub mod stack;
 pub mod unit;
 
 pub use digest::Digest;
-pub use name::{DatacenterName, DnsName, DomainName, HostName, ImageName, InvalidName, Origin, SiteName, StackName, UnitName};
+pub use name::{
+    DatacenterName, DnsName, DomainName, HostName, ImageName, InvalidName, Origin, SiteName, StackName, UnitName,
+};
 pub use stack::Stack;
