@@ -1,0 +1,112 @@
+//! The daemon's side of the control socket.
+
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use super::message::{Refusal, Request, response_line};
+use super::{IDLE, MOST_CONNECTIONS, MOST_LINE};
+use crate::lifecycle::{Lifecycle, accept_each};
+use crate::socket::{self, BoundName, SocketError};
+
+/// What a daemon can be asked.
+pub trait Commands: Send + Sync + 'static {
+    /// Answers one request; requests of different connections come at the same time. An unknown command is answered
+    /// with [`Request::unknown`].
+    fn answer(&self, request: Request) -> impl Future<Output = Result<Value, Refusal>> + Send;
+}
+
+/// A bound control socket, not yet served.
+#[derive(Debug)]
+pub struct Server {
+    listener: UnixListener,
+    name: BoundName,
+    path: PathBuf,
+}
+
+impl Server {
+    /// Listens at `path`, unless somebody already answers there. Needs a tokio runtime.
+    pub fn bind(path: &Path) -> Result<Self, SocketError> {
+        Self::of(path, socket::bind(path)?)
+    }
+
+    /// Listens at `path`, whoever did before: for a process that relieves an old one, which goes on answering the
+    /// connections it has.
+    pub fn take_over(path: &Path) -> Result<Self, SocketError> {
+        Self::of(path, socket::take_over(path)?)
+    }
+
+    fn of(path: &Path, listener: std::os::unix::net::UnixListener) -> Result<Self, SocketError> {
+        let failed = |source| SocketError::Bind { path: path.to_owned(), source };
+        let name = BoundName::of(path);
+        listener.set_nonblocking(true).map_err(failed)?;
+        let listener = UnixListener::from_std(listener).map_err(failed)?;
+        Ok(Self { listener, name, path: path.to_owned() })
+    }
+
+    /// Answers until the daemon has drained: `status` must work while the last readers are served. The socket's name is
+    /// removed at the end, unless another process has taken it over. Connections are not waited for.
+    pub async fn serve(self, commands: Arc<impl Commands>, lifecycle: &Lifecycle) {
+        let Self { listener, name, path } = self;
+        let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        accept_each(&listener, lifecycle.drained(), |connection| {
+            // Over the bound, the connection is dropped: the client sees it end.
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                warn!(socket = %path.display(), "too many control connections at the same time, one is refused");
+                return;
+            };
+            let (commands, drained) = (Arc::clone(&commands), lifecycle.drained());
+            tokio::spawn(async move {
+                let conversation = drained.run_until_cancelled(converse(connection, &*commands)).await;
+                if let Some(Err(error)) = conversation {
+                    debug!(%error, "a control connection broke off");
+                }
+                drop(place);
+            });
+        })
+        .await;
+        drop(name);
+    }
+}
+
+/// Answers one peer until it leaves, lies idle, or sends what cannot be answered.
+async fn converse(connection: UnixStream, commands: &impl Commands) -> io::Result<()> {
+    let peer = connection.peer_cred()?;
+    let own = rustix::process::geteuid().as_raw();
+    let mut stream = BufReader::new(connection);
+    if peer.uid() != own && peer.uid() != 0 {
+        let refusal = Refusal::new(format!("user {} may not control a daemon of user {own}", peer.uid()));
+        return stream.write_all(&response_line(Err(refusal))).await;
+    }
+    loop {
+        let mut line = Vec::new();
+        let most = MOST_LINE as u64 + 1;
+        let Ok(read) = timeout(IDLE, (&mut stream).take(most).read_until(b'\n', &mut line)).await else {
+            return Ok(());
+        };
+        if read? == 0 {
+            return Ok(());
+        }
+        if line.len() > MOST_LINE {
+            let refusal = Refusal::new(format!("a line has at most {MOST_LINE} bytes"));
+            return stream.write_all(&response_line(Err(refusal))).await;
+        }
+        let answer = match Request::parse(&line) {
+            Ok(request) => commands.answer(request).await,
+            Err(refusal) => Err(refusal),
+        };
+        let mut response = response_line(answer);
+        if response.len() > MOST_LINE {
+            response = response_line(Err(Refusal::new("the answer is longer than a line may be")));
+        }
+        stream.write_all(&response).await?;
+    }
+}
