@@ -1,0 +1,203 @@
+//! Which header fields travel, in each direction.
+//!
+//! A reader's claims about who they are (`X-Forwarded-For` and its many kin) never pass: the application behind trusts
+//! them. What belongs to one connection ends with it (RFC 9110 section 7.6.1).
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use sovereign_model::Origin;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Fields of one connection, whether `Connection` lists them or not.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// Fields by which a request claims to be somebody else's, to be for another page, or to use another method.
+const CLAIMS: [HeaderName; 10] = [
+    header::FORWARDED,
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-server"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-client-ip"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-original-host"),
+];
+
+/// Fields of an answer that are not kept: they are made anew for every answer, or say nothing to readers.
+const NOT_KEPT: [HeaderName; 8] = [
+    header::AGE,
+    header::CONTENT_LENGTH,
+    header::DATE,
+    header::SET_COOKIE,
+    header::VIA,
+    HeaderName::from_static("cache-status"),
+    HeaderName::from_static("x-cache-invalidate"),
+    HeaderName::from_static("x-powered-by"),
+];
+
+/// Removes what belongs to one connection, and what `Connection` names.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let listed: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|field| field.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .collect();
+    for name in listed.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+/// Turns a reader's request fields into those sent to the site's source.
+pub fn forward_request(headers: &mut HeaderMap, reader: IpAddr, canonical: &Origin) {
+    strip_hop_by_hop(headers);
+    for name in &CLAIMS {
+        headers.remove(name);
+    }
+    headers.insert(FORWARDED_FOR, text(&reader.to_canonical().to_string()));
+    pin(headers, canonical);
+}
+
+/// The fields of the edge's own question for a page everybody gets: no credentials, no encoding, and, with the fields
+/// of a kept answer as `validators`, conditional.
+pub fn request_fields(canonical: &Origin, validators: Option<&HeaderMap>) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+    pin(&mut headers, canonical);
+    if let Some(kept) = validators {
+        if let Some(tag) = kept.get(header::ETAG) {
+            headers.insert(header::IF_NONE_MATCH, tag.clone());
+        } else if let Some(date) = kept.get(header::LAST_MODIFIED) {
+            headers.insert(header::IF_MODIFIED_SINCE, date.clone());
+        }
+    }
+    headers
+}
+
+/// The application must believe it is asked under its own name, over TLS: it answers with permanent redirects else.
+fn pin(headers: &mut HeaderMap, canonical: &Origin) {
+    let authority = text(&canonical.authority());
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
+    headers.insert(FORWARDED_HOST, authority.clone());
+    headers.insert(header::HOST, authority);
+}
+
+fn text(value: &str) -> HeaderValue {
+    HeaderValue::try_from(value).expect("an address or a host name is visible ASCII")
+}
+
+/// The fields of an answer that are kept with it.
+pub fn storable_fields(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = headers.clone();
+    strip_hop_by_hop(&mut kept);
+    for name in &NOT_KEPT {
+        kept.remove(name);
+    }
+    kept
+}
+
+/// Brings a kept answer's fields up to date with a 304 (RFC 9111 section 3.2). Fields that describe the body's bytes
+/// stay those of the body that is kept.
+pub fn merge_not_modified(kept: &mut HeaderMap, confirmation: &HeaderMap) {
+    let mut newer = storable_fields(confirmation);
+    for name in [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_RANGE] {
+        newer.remove(name);
+    }
+    for name in newer.keys() {
+        kept.remove(name);
+    }
+    for (name, value) in &newer {
+        kept.append(name, value.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn lines(headers: &HeaderMap) -> Vec<String> {
+        let mut lines: Vec<_> =
+            headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        lines.sort();
+        lines
+    }
+
+    #[test]
+    fn a_reader_cannot_claim_to_be_another() {
+        let mut headers = fields(&[
+            ("host", "blog.localhost:8444"),
+            ("connection", "close, X-Trace"),
+            ("x-trace", "1"),
+            ("te", "trailers"),
+            ("forwarded", "for=10.0.0.1"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-for", "10.0.0.2"),
+            ("x-forwarded-proto", "http"),
+            ("x-real-ip", "10.0.0.1"),
+            ("x-original-url", "/ghost/"),
+            ("cookie", "a=b"),
+        ]);
+        forward_request(
+            &mut headers,
+            "::ffff:192.0.2.1".parse().unwrap(),
+            &"https://blog.localhost:8443".parse().unwrap(),
+        );
+        insta::assert_snapshot!(lines(&headers).join("\n"), @r"
+        cookie: a=b
+        host: blog.localhost:8443
+        x-forwarded-for: 192.0.2.1
+        x-forwarded-host: blog.localhost:8443
+        x-forwarded-proto: https
+        ");
+    }
+
+    #[test]
+    fn own_questions_carry_a_validator() {
+        let canonical = "https://blog.example.org".parse().unwrap();
+        let kept = fields(&[("etag", "W/\"1\""), ("last-modified", "Thu, 01 Jan 1970 00:00:00 GMT")]);
+        let headers = request_fields(&canonical, Some(&kept));
+        assert_eq!(headers[header::IF_NONE_MATCH], "W/\"1\"");
+        assert_eq!(headers[header::HOST], "blog.example.org");
+        assert!(!headers.contains_key(header::IF_MODIFIED_SINCE));
+    }
+
+    #[test]
+    fn a_confirmation_updates_fields() {
+        let mut kept = fields(&[("etag", "W/\"1\""), ("content-type", "text/html"), ("x-a", "1"), ("x-b", "1")]);
+        let newer = fields(&[
+            ("etag", "W/\"2\""),
+            ("content-type", "text/plain"),
+            ("content-length", "0"),
+            ("x-a", "2"),
+            ("x-a", "3"),
+            ("connection", "close"),
+        ]);
+        merge_not_modified(&mut kept, &newer);
+        assert_eq!(lines(&kept), ["content-type: text/html", "etag: W/\"2\"", "x-a: 2", "x-a: 3", "x-b: 1"]);
+    }
+}
