@@ -1,0 +1,99 @@
+//! Ghost: a website people write on, run as one node process with a SQLite database.
+//!
+//! Promise: it listens on a unix socket only, calls nobody, sends no mail and says so, publishes scheduled posts when
+//! they are due, and is set up without a human. Three pieces of ours run inside it, written into its folder by
+//! [`layout`]: a guard that refuses every outgoing connection, a scheduling adapter, and the operator's door, a unix
+//! socket on which [`setup`] and [`Operator::invite`] work.
+//!
+//! ```text
+//!  edge ── run/ghost.sock ──► Ghost ──► data/ghost.db, content/
+//!  sovereign ── run/operator.sock ──►│
+//!                                    └── 127.0.0.1:<edge> webhooks; everything else refused → run/outgoing.log
+//! ```
+//!
+//! Left out: fetching the image, keeping the process running, backing up.
+
+mod connection;
+mod files;
+mod operator;
+mod outgoing;
+mod setup;
+mod staff;
+mod unit;
+
+pub use connection::{Connection, ConnectionError};
+pub use files::layout;
+pub use operator::{Operator, OperatorError};
+pub use outgoing::{Refused, outgoing, outgoing_text};
+pub use setup::{Keys, Owner, SetUp, Webhooks, owner_email, setup, webhook_url};
+pub use staff::{OneTimeLink, Pending, Person, Role, Staff};
+pub use unit::unit;
+
+use std::path::{Path, PathBuf};
+
+use sovereign_model::Digest;
+use sovereign_model::name::DatacenterName;
+use sovereign_model::stack::Site;
+
+/// Where one Ghost lives and what it is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Home<'a> {
+    /// The site it serves.
+    pub site: &'a Site,
+    /// The data center it runs at.
+    pub datacenter: &'a DatacenterName,
+    /// The site's own folder, absolute: `dc/<data center>/sites/<site>` in the state folder.
+    pub folder: &'a Path,
+    /// The root of the image: `node/bin/node` and `app/` are below it.
+    pub image: &'a Path,
+    /// The digest of that image.
+    pub image_digest: Digest,
+    /// The certificate of the internal CA, PEM: what webhooks over TLS are checked against.
+    pub ca_certificate: &'a Path,
+}
+
+impl Home<'_> {
+    /// The unix socket Ghost listens on, plain HTTP/1.1.
+    pub fn socket(&self) -> PathBuf {
+        socket(self.folder)
+    }
+
+    /// The unix socket of the operator's door.
+    pub fn operator_socket(&self) -> PathBuf {
+        self.folder.join("run/operator.sock")
+    }
+}
+
+/// The unix socket the Ghost in `folder` listens on.
+pub fn socket(folder: &Path) -> PathBuf {
+    folder.join("run/ghost.sock")
+}
+
+/// A path an edge must answer itself, because it leads nowhere without mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockedPath {
+    /// The method; other methods pass.
+    pub method: &'static str,
+    /// The path, without query, as a prefix.
+    pub prefix: &'static str,
+    /// What to answer people, with status 403.
+    pub text: &'static str,
+}
+
+/// What to answer at the edge instead of passing on to Ghost.
+///
+/// Ghost would answer these with an error of its own, after making work and log lines. Ghost's admin shows
+/// the text of a JSON body `{"errors":[{"message":...}]}`.
+pub const BLOCKED_PATHS: &[BlockedPath] = &[
+    BlockedPath {
+        method: "POST",
+        prefix: "/ghost/api/admin/authentication/password_reset/",
+        text: "This site sends no mail. Ask its operator for a one-time link: sovereign site staff reset.",
+    },
+    BlockedPath {
+        method: "POST",
+        prefix: "/members/api/send-magic-link/",
+        text: "This site sends no mail, so readers cannot sign up or sign in.",
+    },
+    BlockedPath { method: "POST", prefix: "/members/api/send-otc/", text: "This site sends no mail." },
+];
