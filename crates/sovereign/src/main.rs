@@ -1,1 +1,32 @@
-fn main() {}
+//! `sovereign`: the command line, and the daemons behind it.
+//!
+//! Promises: stdout carries the answer, stderr the conversation; how it ended is in the exit code ([`exit::Exit`]).
+//! This crate wires: what is decided and done lives in the other rooms.
+
+mod cli;
+mod commands;
+mod context;
+mod environment;
+mod exit;
+mod failure;
+mod interrupt;
+mod log;
+mod output;
+mod places;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::Cli;
+use crate::context::Context;
+use crate::environment::Environment;
+
+fn main() -> ExitCode {
+    let Cli { common, command } = Cli::parse();
+    let name = command.name();
+    let context = Context::new(common, Environment::of_process());
+    log::start(&context.output, &context.environment, command.is_daemon());
+    let outcome = commands::run(&context, command);
+    context.output.finish(name, outcome).into()
+}

@@ -1,0 +1,528 @@
+//! The command line: what can be said, and the help that teaches it. Parses, decides nothing.
+//!
+//! The environment is not read here (see [`crate::environment`]); help texts name the variables that stand in for an
+//! option. No option takes a secret: those come from files and prompts.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use sovereign_model::{SiteName, UnitName};
+
+/// Shown below the list of commands.
+const TOP_HELP: &str = "\
+Start here:
+  sovereign up                    bring the stack up; the first time, write a stack file to go by
+  sovereign status                what runs, what is wrong, what to do about it
+  sovereign open                  open the site
+
+Exit codes:
+  0 done, and all is well         3 changes are pending (plan), not all is well (status)
+  1 failed                        4 the plan is stale: the world has moved on
+  2 usage, or a bad stack file  130 interrupted
+
+Files:
+  ./stack.toml, else $XDG_CONFIG_HOME/sovereign/stack.toml   what you declare
+  $XDG_DATA_HOME/sovereign/<stack>                           state: journal, root seed, sites' data
+  $XDG_CACHE_HOME/sovereign/images                           images, shared by stacks";
+
+/// Deploys a whole public presence on machines of your own and keeps it running, trusting no third party
+#[derive(Debug, Parser)]
+#[command(name = "sovereign", version, after_help = TOP_HELP, max_term_width = 100)]
+#[command(disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options every command takes, before or after its name.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Common options")]
+pub(crate) struct Common {
+    /// The stack file [env: SOVEREIGN_STACK] [default: ./stack.toml, else the one in your configuration folder]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) stack: Option<PathBuf>,
+    /// The state folder of the stack [env: SOVEREIGN_STATE] [default: $XDG_DATA_HOME/sovereign/<stack>]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+    /// Answer with one JSON object on stdout
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say more on stderr; twice: everything
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    pub(crate) verbose: u8,
+    /// Say nothing on stderr but errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// When to use colors; NO_COLOR is honoured
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", value_enum)]
+    pub(crate) color: ColorWhen,
+}
+
+/// When to use colors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorWhen {
+    // Plain comments: documented values would stretch the help of every command by ten lines.
+    // On a terminal that can, unless NO_COLOR is set.
+    Auto,
+    // Even into a pipe.
+    Always,
+    // Not at all.
+    Never,
+}
+
+/// Every command.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Check the stack file, and do nothing else
+    #[command(after_help = CHECK_HELP)]
+    Check,
+    /// Print the JSON Schema of the stack file
+    #[command(after_help = SCHEMA_HELP)]
+    Schema,
+    /// Show what `up` would do
+    #[command(after_help = PLAN_HELP)]
+    Plan(PlanArgs),
+    /// Bring what runs in line with the stack file
+    #[command(after_help = UP_HELP)]
+    Up(UpArgs),
+    /// Stop everything; data stays
+    #[command(after_help = DOWN_HELP)]
+    Down(DownArgs),
+    /// Show data centers, sites, mirrors, and what is wrong
+    #[command(after_help = STATUS_HELP)]
+    Status,
+    /// Show what a unit wrote
+    #[command(after_help = LOGS_HELP)]
+    Logs(LogsArgs),
+    /// Open a site in the browser, or print its address
+    #[command(after_help = OPEN_HELP)]
+    Open(OpenArgs),
+    /// The 24 words from which every secret of the stack is derived
+    #[command(subcommand, after_help = SEED_HELP)]
+    Seed(SeedCommand),
+    /// Replace one derived secret by its next one
+    #[command(after_help = ROTATE_HELP)]
+    Rotate(RotateArgs),
+    /// The internal certificate authority
+    #[command(subcommand, after_help = CA_HELP)]
+    Ca(CaCommand),
+    /// What applications are made of, kept by digest
+    #[command(subcommand, after_help = IMAGES_HELP)]
+    Images(ImagesCommand),
+    /// One site: its owner's password, its staff
+    #[command(subcommand, after_help = SITE_HELP)]
+    Site(SiteCommand),
+    /// Start the stack when this machine starts
+    #[command(subcommand, after_help = SERVICE_HELP)]
+    Service(ServiceCommand),
+    /// Print a completion script for your shell
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions(CompletionsArgs),
+
+    /// The data plane of a host. Started by the supervisor.
+    #[command(hide = true)]
+    Edge(EdgeArgs),
+    /// The embedded engine. Started by `up`.
+    #[command(hide = true)]
+    Supervise(EngineArgs),
+    /// Confines itself, then becomes an application. Started by the supervisor.
+    #[command(hide = true)]
+    Shim(EngineArgs),
+}
+
+impl Command {
+    /// The words after `sovereign`, as `--json` names the command.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::Schema => "schema",
+            Self::Plan(_) => "plan",
+            Self::Up(_) => "up",
+            Self::Down(_) => "down",
+            Self::Status => "status",
+            Self::Logs(_) => "logs",
+            Self::Open(_) => "open",
+            Self::Seed(SeedCommand::Show(_)) => "seed show",
+            Self::Seed(SeedCommand::Verify(_)) => "seed verify",
+            Self::Seed(SeedCommand::Restore(_)) => "seed restore",
+            Self::Rotate(_) => "rotate",
+            Self::Ca(CaCommand::Show) => "ca show",
+            Self::Images(ImagesCommand::List) => "images list",
+            Self::Images(ImagesCommand::Prune) => "images prune",
+            Self::Images(ImagesCommand::Verify) => "images verify",
+            Self::Site(SiteCommand::Credentials(_)) => "site credentials",
+            Self::Site(SiteCommand::Staff(StaffCommand::Invite(_))) => "site staff invite",
+            Self::Site(SiteCommand::Staff(StaffCommand::Reset(_))) => "site staff reset",
+            Self::Site(SiteCommand::Staff(StaffCommand::List(_))) => "site staff list",
+            Self::Service(ServiceCommand::Install) => "service install",
+            Self::Service(ServiceCommand::Uninstall) => "service uninstall",
+            Self::Completions(_) => "completions",
+            Self::Edge(_) => "edge",
+            Self::Supervise(_) => "supervise",
+            Self::Shim(_) => "shim",
+        }
+    }
+
+    /// Whether this is a long-running part of the stack and not something an operator types.
+    pub(crate) const fn is_daemon(&self) -> bool {
+        matches!(self, Self::Edge(_) | Self::Supervise(_) | Self::Shim(_))
+    }
+}
+
+const CHECK_HELP: &str = "\
+Every problem is reported at once, each with its line. Exit code 2 when there is one.
+
+Examples:
+  sovereign check
+  sovereign --stack ~/shop.toml check --json";
+
+const SCHEMA_HELP: &str = "\
+Point your editor at it, for completion and hints while you write.
+
+Example:
+  sovereign schema > stack.schema.json";
+
+/// `plan`.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// Also write the plan to a file that `up --plan` takes
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+const PLAN_HELP: &str = "\
+Exit code 0: nothing has to change. Exit code 3: changes are pending.
+
+Examples:
+  sovereign plan
+  sovereign plan --out plan.json && sovereign up --plan plan.json    # that plan, or none";
+
+/// `up`.
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// Use the network for nothing: everything needed must be in the image store
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// Answer every question with yes
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Apply this plan, made by `plan --out`; refused (exit code 4) when the world has moved on
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plan: Option<PathBuf>,
+}
+
+const UP_HELP: &str = "\
+Shows the plan, applies it step by step, waits until all is well, and prints the addresses. \
+Whatever interrupts it, the next `up` goes on from there. It removes no data, ever.
+
+Examples:
+  sovereign up
+  sovereign up --offline          # prove that nothing has to be fetched";
+
+/// `down`.
+#[derive(Debug, Args)]
+pub(crate) struct DownArgs {
+    /// Remove the data too: sites, keys, the root seed. There is no way back but your archive and the 24 words
+    #[arg(long)]
+    pub(crate) purge: bool,
+    /// Answer every question with yes
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+const DOWN_HELP: &str = "\
+Examples:
+  sovereign down                  # stop; `up` brings everything back
+  sovereign down --purge          # stop and remove everything the stack made, after a question";
+
+const STATUS_HELP: &str = "\
+Exit code 0 only when all is well; 3 when something needs attention, which is said with what to do.
+
+Examples:
+  sovereign status
+  sovereign status --json | jq .sites";
+
+/// `logs`.
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// Only this unit, for instance ghost-blog@home [default: all]
+    #[arg(value_name = "UNIT")]
+    pub(crate) unit: Option<UnitName>,
+    /// Go on as new lines come, until Ctrl-C
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// How many lines back
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 100)]
+    pub(crate) lines: usize,
+}
+
+const LOGS_HELP: &str = "\
+Examples:
+  sovereign logs                          # the last lines of every unit
+  sovereign logs ghost-blog@home -f       # follow one";
+
+/// `open`.
+#[derive(Debug, Args)]
+pub(crate) struct OpenArgs {
+    /// The site [default: the only one]
+    #[arg(value_name = "SITE")]
+    pub(crate) site: Option<SiteName>,
+}
+
+const OPEN_HELP: &str = "\
+On a machine without a screen it prints the address, and the ssh line that shows it on another.
+
+Examples:
+  sovereign open
+  sovereign open blog";
+
+/// `seed`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SeedCommand {
+    /// Print the 24 words: write them down, on paper
+    Show(PassphraseArgs),
+    /// Type the words you wrote down; says whether they are the right ones
+    Verify(PassphraseArgs),
+    /// Bring a root seed back from its 24 words
+    Restore(PassphraseArgs),
+}
+
+/// How the root seed file is opened.
+#[derive(Debug, Args)]
+pub(crate) struct PassphraseArgs {
+    /// A file with the passphrase of the seed file [env: SOVEREIGN_PASSPHRASE_FILE] [default: ask]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
+const SEED_HELP: &str = "\
+The words are typed or piped in, never given as arguments: arguments are readable by everyone on the machine.
+
+Examples:
+  sovereign seed show
+  sovereign seed verify
+  sovereign seed restore < words.txt";
+
+/// `rotate`.
+#[derive(Debug, Args)]
+pub(crate) struct RotateArgs {
+    /// Which secret; an unknown name is answered with the list
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// A file with the passphrase of the seed file [env: SOVEREIGN_PASSPHRASE_FILE] [default: ask]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
+const ROTATE_HELP: &str = "\
+The next `up` puts the new secret to use.
+
+Example:
+  sovereign rotate internal-ca && sovereign up";
+
+/// `ca`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CaCommand {
+    /// Print the certificate to trust, PEM
+    Show,
+}
+
+const CA_HELP: &str = "\
+Examples:
+  sovereign ca show > sovereign.pem
+  curl --cacert sovereign.pem https://blog.localhost:8443/";
+
+/// `images`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImagesCommand {
+    /// What is kept: size, source, digest
+    List,
+    /// Remove what neither runs nor is the generation before
+    Prune,
+    /// Read every byte again and compare
+    Verify,
+}
+
+const IMAGES_HELP: &str = "\
+Examples:
+  sovereign images list
+  sovereign images prune";
+
+/// `site`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SiteCommand {
+    /// Print where to log in, and the owner's first password
+    Credentials(SiteArgs),
+    /// Who may write
+    #[command(subcommand, after_help = STAFF_HELP)]
+    Staff(StaffCommand),
+}
+
+/// Which site.
+#[derive(Debug, Args)]
+pub(crate) struct SiteArgs {
+    /// The site
+    #[arg(value_name = "SITE")]
+    pub(crate) site: SiteName,
+}
+
+const SITE_HELP: &str = "\
+Examples:
+  sovereign site credentials blog
+  sovereign site staff invite blog ann@example.org --role editor";
+
+/// `site staff`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StaffCommand {
+    /// Print a one-time link that makes a new account
+    Invite(InviteArgs),
+    /// Print a one-time link that sets a new password
+    Reset(ResetArgs),
+    /// Accounts and open invitations
+    List(SiteArgs),
+}
+
+const STAFF_HELP: &str = "\
+No mail is sent: hand the link over yourself.
+
+Examples:
+  sovereign site staff invite blog ann@example.org --role editor
+  sovereign site staff reset blog ann@example.org
+  sovereign site staff list blog";
+
+/// `site staff invite`.
+#[derive(Debug, Args)]
+pub(crate) struct InviteArgs {
+    /// The site
+    #[arg(value_name = "SITE")]
+    pub(crate) site: SiteName,
+    /// The name they log in with, in the form of an e-mail address; nothing is sent there
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) address: String,
+    /// What they may do
+    #[arg(long, value_enum, default_value = "author")]
+    pub(crate) role: StaffRole,
+}
+
+/// `site staff reset`.
+#[derive(Debug, Args)]
+pub(crate) struct ResetArgs {
+    /// The site
+    #[arg(value_name = "SITE")]
+    pub(crate) site: SiteName,
+    /// The name they log in with
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) address: String,
+}
+
+/// Ghost's roles, least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StaffRole {
+    /// Writes drafts; others publish them.
+    Contributor,
+    /// Publishes own posts.
+    Author,
+    /// Publishes everyone's.
+    Editor,
+    /// May change everything but the owner.
+    Administrator,
+}
+
+/// `service`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServiceCommand {
+    /// Write and enable a systemd unit for this user
+    Install,
+    /// Disable and remove it
+    Uninstall,
+}
+
+const SERVICE_HELP: &str = "\
+Example:
+  sovereign service install       # the stack outlives a reboot";
+
+/// `completions`.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum, value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+const COMPLETIONS_HELP: &str = "\
+Example:
+  sovereign completions bash > ~/.local/share/bash-completion/completions/sovereign";
+
+/// `edge`.
+#[derive(Debug, Args)]
+pub(crate) struct EdgeArgs {
+    /// The signed configuration file
+    #[arg(long)]
+    pub(crate) config: PathBuf,
+    /// The Ed25519 key that must have signed it, 64 hex digits
+    #[arg(long)]
+    pub(crate) trust: String,
+    /// Where to make the control socket
+    #[arg(long)]
+    pub(crate) control: PathBuf,
+}
+
+/// Arguments between the parts of the embedded engine; the engine parses them itself.
+#[derive(Debug, Args)]
+pub(crate) struct EngineArgs {
+    /// Passed on as they are
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) args: Vec<OsString>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    /// The help of the program and of every visible command, one text to review.
+    #[test]
+    fn help() {
+        fn collect(command: &mut clap::Command, path: &str, pages: &mut String) {
+            let page = command.clone().term_width(100).render_help();
+            pages.push_str(&format!("===== {path} --help\n{page}\n"));
+            let names: Vec<_> =
+                command.get_subcommands().filter(|c| !c.is_hide_set()).map(|c| c.get_name().to_owned()).collect();
+            for name in names {
+                let sub = command.find_subcommand_mut(&name).expect("just listed");
+                collect(sub, &format!("{path} {name}"), pages);
+            }
+        }
+        let mut root = Cli::command();
+        root.build();
+        let mut pages = String::new();
+        collect(&mut root, "sovereign", &mut pages);
+        insta::assert_snapshot!(pages);
+    }
+
+    #[test]
+    fn common_options_go_before_or_after_the_command() {
+        let before = Cli::try_parse_from(["sovereign", "--json", "--stack", "a.toml", "plan"]).unwrap();
+        let after = Cli::try_parse_from(["sovereign", "plan", "--json", "--stack", "a.toml"]).unwrap();
+        assert!(before.common.json && after.common.json);
+        assert_eq!(before.common.stack, after.common.stack);
+    }
+
+    #[test]
+    fn names_are_parsed_where_they_are_typed() {
+        let error = Cli::try_parse_from(["sovereign", "open", "My Blog"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("My Blog"));
+    }
+}
