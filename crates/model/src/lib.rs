@@ -5,12 +5,20 @@
 
 pub mod digest;
 pub mod edge_config;
+pub mod file;
+pub mod layout;
 pub mod name;
+pub mod observed;
 pub mod stack;
+pub mod step;
 pub mod unit;
 
 pub use digest::Digest;
 pub use name::{
     DatacenterName, DnsName, DomainName, HostName, ImageName, InvalidName, Origin, SiteName, StackName, UnitName,
 };
+pub use file::parse;
+pub use layout::StateFolder;
+pub use observed::Observed;
 pub use stack::Stack;
+pub use step::{Step, StepId};

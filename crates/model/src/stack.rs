@@ -4,7 +4,7 @@
 //! one after parsing owns the consequences (tests do).
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -51,6 +51,31 @@ impl Datacenter {
     pub fn port(&self) -> u16 {
         self.uplinks.first().expect("a parsed data center has an uplink").port
     }
+
+    /// Where its edges listen on this machine, each place once, the preferred uplink's first.
+    pub fn listen(&self) -> Vec<SocketAddr> {
+        let mut places: Vec<SocketAddr> = Vec::new();
+        for place in self.uplinks.iter().map(Uplink::listen) {
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        places
+    }
+
+    /// Where this machine reaches its edge, when the engine is embedded: the preferred uplink's socket, over loopback.
+    ///
+    /// # Panics
+    /// Never for a parsed stack: a data center has at least one uplink.
+    pub fn loopback(&self) -> SocketAddr {
+        let place = self.uplinks.first().expect("a parsed data center has an uplink").listen();
+        let ip = match place.ip() {
+            ip if !ip.is_unspecified() => ip,
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        };
+        SocketAddr::new(ip, place.port())
+    }
 }
 
 /// What application instances run on.
@@ -90,6 +115,19 @@ pub struct Uplink {
     pub port: u16,
     /// How a connection from outside comes in.
     pub reach: Reach,
+}
+
+impl Uplink {
+    /// Where an edge on this machine listens for this uplink: at a loopback address itself, else at every address, since
+    /// the address of an uplink may be a router's, or change.
+    pub fn listen(&self) -> SocketAddr {
+        let ip = match self.address {
+            UplinkAddress::Fixed(ip) if ip.is_loopback() => ip,
+            UplinkAddress::Fixed(IpAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
+            UplinkAddress::Fixed(IpAddr::V4(_)) | UplinkAddress::Dynamic => Ipv4Addr::UNSPECIFIED.into(),
+        };
+        SocketAddr::new(ip, self.port)
+    }
 }
 
 /// Whether the provider keeps the address.

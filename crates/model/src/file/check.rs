@@ -1,0 +1,419 @@
+//! From what was read to a [`Stack`]: what the tables of the format cannot say, chiefly how entries refer to each other.
+//!
+//! Entries are checked even when some of their keys are spoilt, so that all problems come out at once; a reference is
+//! not called unknown while a name that it may mean could not be read.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::path::{Component, Path, PathBuf};
+
+use toml::Spanned;
+
+use super::problem::{Finding, ProblemKind};
+use super::reader::{Node, Reader, closest};
+use crate::name::{DatacenterName, DnsName, HostName, Origin, SiteName};
+use crate::stack::{
+    AdminReach, App, Archive, Datacenter, Domain, EngineKind, Host, Location, Reach, Site, SiteSettings, Stack, Uplink,
+    UplinkAddress,
+};
+
+/// The stack, or `None` when there are findings.
+pub(super) fn stack(file: &Node, base: &Path, reader: &mut Reader) -> Option<Stack> {
+    let mut check = Check { base, reader, listeners: BTreeMap::new() };
+    let datacenters = check.datacenters(file.nodes("datacenter"));
+    let domains = check.domains(file.nodes("domain"));
+    let sites = check.sites(file.nodes("site"), &datacenters, file);
+    let archive = file.node("archive").map(|node| Archive { folder: check.folder(node) }).unwrap_or_default();
+    let name = file.node("stack").and_then(|node| node.parse("name"));
+    if !check.reader.findings.is_empty() {
+        return None;
+    }
+    Some(Stack {
+        name: name?,
+        datacenters: datacenters.into_iter().filter_map(|(name, read)| Some((name, read.complete?))).collect(),
+        domains,
+        sites,
+        archive,
+    })
+}
+
+struct Check<'c> {
+    base: &'c Path,
+    reader: &'c mut Reader,
+    /// Who listens where on this machine, by port.
+    listeners: BTreeMap<u16, Vec<Listener>>,
+}
+
+struct Listener {
+    address: SocketAddr,
+    span: Range<usize>,
+    datacenter: usize,
+}
+
+/// A data center as other entries see it, even when it is not complete.
+struct Declared {
+    span: Range<usize>,
+    complete: Option<Datacenter>,
+    /// The port of its first uplink, and how that is reached.
+    first_uplink: Option<(u16, Option<Reach>)>,
+    /// Whether no uplink lets anyone in; only said when all uplinks could be read.
+    outbound_only: bool,
+}
+
+impl Check<'_> {
+    fn find(&mut self, finding: Finding) {
+        self.reader.findings.push(finding);
+    }
+
+    /// Reports a name that was taken before.
+    fn unique<K: Ord>(&mut self, seen: &mut BTreeMap<K, Range<usize>>, key: K, what: &str, span: Range<usize>) -> bool {
+        if let Some(first) = seen.get(&key) {
+            let finding = Finding::new(ProblemKind::Duplicate, span, format!("{what} is declared twice"));
+            self.find(finding.note(first.clone(), "first declared here").help("rename or remove one of them"));
+            return false;
+        }
+        seen.insert(key, span);
+        true
+    }
+
+    fn datacenters(&mut self, nodes: &[Node]) -> BTreeMap<DatacenterName, Declared> {
+        let mut seen = BTreeMap::new();
+        let mut all = BTreeMap::new();
+        for (index, node) in nodes.iter().enumerate() {
+            let engine = match node.text("engine") {
+                Some("embedded") => Some(EngineKind::Embedded),
+                _ => None,
+            };
+            let uplinks = self.uplinks(node, index, engine);
+            let hosts = self.hosts(node, engine);
+            let location = node.node("location").map(location);
+            let Some(name) = node.parse::<DatacenterName>("name") else { continue };
+            let span = node.span_of("name");
+            if !self.unique(&mut seen, name.clone(), &format!("data center `{name}`"), span.clone()) {
+                continue;
+            }
+            let first = node.nodes("uplink").first();
+            let declared = Declared {
+                span,
+                first_uplink: first.and_then(|uplink| Some((port(uplink)?, reach(uplink)))),
+                outbound_only: uplinks.as_ref().is_some_and(|all| all.iter().all(|u| u.reach == Reach::OutboundOnly)),
+                complete: match (engine, uplinks, hosts, location) {
+                    (Some(engine), Some(uplinks), Some(hosts), None | Some(Some(_))) => Some(Datacenter {
+                        name: name.clone(),
+                        engine,
+                        hosts,
+                        location: location.flatten(),
+                        jurisdiction: jurisdiction(node),
+                        uplinks,
+                    }),
+                    _ => None,
+                },
+            };
+            all.insert(name, declared);
+        }
+        all
+    }
+
+    fn uplinks(&mut self, datacenter: &Node, index: usize, engine: Option<EngineKind>) -> Option<Vec<Uplink>> {
+        let mut seen = BTreeMap::new();
+        let nodes = datacenter.nodes("uplink");
+        let mut uplinks = Vec::new();
+        for node in nodes {
+            if let Some(name) = node.owned("name") {
+                self.unique(&mut seen, name.clone(), &format!("uplink `{name}`"), node.span_of("name"));
+            }
+            let address = match node.text("address") {
+                Some("dynamic") => Some(UplinkAddress::Dynamic),
+                Some(fixed) => fixed.parse().ok().map(UplinkAddress::Fixed),
+                None => None,
+            };
+            if let Some(UplinkAddress::Fixed(ip)) = address {
+                self.reachable_address(ip, node.span_of("address"));
+            }
+            let (Some(name), Some(address), Some(port), Some(reach)) =
+                (node.owned("name"), address, port(node), reach(node))
+            else {
+                continue;
+            };
+            let uplink = Uplink { name, address, port, reach };
+            if engine == Some(EngineKind::Embedded) {
+                self.listener(uplink.listen(), node, index);
+            }
+            uplinks.push(uplink);
+        }
+        (!nodes.is_empty() && uplinks.len() == nodes.len()).then_some(uplinks)
+    }
+
+    fn reachable_address(&mut self, ip: IpAddr, span: Range<usize>) {
+        let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+        if ip.is_unspecified() || ip.is_multicast() || broadcast {
+            let message = format!("nobody can connect to {ip}");
+            let help = "write the address that readers connect to, or \"dynamic\"";
+            self.find(Finding::new(ProblemKind::BadValue, span, message).help(help));
+        }
+    }
+
+    /// Two edges of this machine cannot listen at the same place, and a wildcard takes a port at every address.
+    fn listener(&mut self, address: SocketAddr, node: &Node, datacenter: usize) {
+        let span = if node.integer("port").is_some() { node.span_of("port") } else { node.span.clone() };
+        let others = self.listeners.entry(address.port()).or_default();
+        let taken = others.iter().find(|other| {
+            let overlap = other.address == address
+                || other.address.ip().is_unspecified()
+                || address.ip().is_unspecified();
+            // Two uplinks of one data center may lead to one socket.
+            overlap && (other.datacenter != datacenter || !address.ip().is_unspecified())
+        });
+        let finding = taken.map(|other| {
+            let message = format!("port {} is used twice on this machine", address.port());
+            Finding::new(ProblemKind::Duplicate, span.clone(), message)
+                .note(other.span.clone(), format!("{} already listens on it", shown(other.address)))
+                .help("give each data center on this machine a port of its own")
+        });
+        match finding {
+            Some(finding) => self.find(finding),
+            None => others.push(Listener { address, span, datacenter }),
+        }
+    }
+
+    fn hosts(&mut self, datacenter: &Node, engine: Option<EngineKind>) -> Option<Vec<Host>> {
+        let nodes = datacenter.nodes("host");
+        let mut seen = BTreeMap::new();
+        let mut hosts = Vec::new();
+        for node in nodes {
+            let address = node.parse::<IpAddr>("address");
+            if address.is_some() && engine == Some(EngineKind::Embedded) {
+                let message = "a host of an embedded data center has no address";
+                let help = "remove `address`: the engine \"embedded\" runs on this machine";
+                self.find(Finding::new(ProblemKind::Conflict, node.span_of("address"), message).help(help));
+            }
+            let Some(name) = node.parse::<HostName>("name") else { continue };
+            if self.unique(&mut seen, name.clone(), &format!("host `{name}`"), node.span_of("name")) {
+                hosts.push(Host { name, address });
+            }
+        }
+        if nodes.is_empty() {
+            hosts.push(Host { name: "local".parse().expect("`local` is a label"), address: None });
+        }
+        (!hosts.is_empty()).then_some(hosts)
+    }
+
+    fn domains(&mut self, nodes: &[Node]) -> BTreeMap<DnsName, Domain> {
+        let mut seen = BTreeMap::new();
+        let mut domains = BTreeMap::new();
+        for node in nodes {
+            let Some(name) = node.parse::<DnsName>("name") else { continue };
+            self.unique(&mut seen, name.clone(), &format!("domain `{name}`"), node.span_of("name"));
+            let Some(registrar) = node.owned("registrar") else { continue };
+            let (provider, jurisdiction) = (node.owned("provider"), jurisdiction(node));
+            domains.insert(name.clone(), Domain { name, registrar, provider, jurisdiction });
+        }
+        domains
+    }
+
+    fn sites(
+        &mut self,
+        nodes: &[Node],
+        datacenters: &BTreeMap<DatacenterName, Declared>,
+        file: &Node,
+    ) -> BTreeMap<SiteName, Site> {
+        let names_known = !file.spoilt("datacenter") && file.nodes("datacenter").iter().all(|node| !node.spoilt("name"));
+        let places = Places { datacenters, names_known };
+        let mut seen = BTreeMap::new();
+        let mut claims = BTreeMap::new();
+        let mut sites = BTreeMap::new();
+        for node in nodes {
+            let name = node.parse::<SiteName>("name");
+            if let Some(name) = &name {
+                self.unique(&mut seen, name.clone(), &format!("site `{name}`"), node.span_of("name"));
+            }
+            let label = name.as_ref().map_or_else(|| "another site".to_owned(), |name| format!("site `{name}`"));
+            let app = self.app(node);
+            let settings = self.settings(node, app.as_ref());
+            let canonical = self.claim(&mut claims, node.text("canonical"), node.span_of("canonical"), &label);
+            let mut names = Vec::new();
+            for text in node.texts("names") {
+                names.extend(self.claim(&mut claims, Some(text.get_ref()), text.span(), &label));
+            }
+            let primary = self.primary(node, &places);
+            let mirrors = self.mirrors(node, &places);
+            let admin = match node.text("admin") {
+                Some("public") => Some(AdminReach::Public),
+                Some("lan") => Some(AdminReach::Lan),
+                Some("local") => Some(AdminReach::Local),
+                _ => None,
+            };
+            let port = primary.as_ref().and_then(|name| datacenters.get(name)?.first_uplink).map(|(port, _)| port);
+            let (Some(name), Some(app), Some(canonical), Some(port), Some(primary), Some(admin)) =
+                (name, app, canonical, port, primary, admin)
+            else {
+                continue;
+            };
+            let canonical = Origin::https(canonical, port);
+            sites.insert(name.clone(), Site { name, app, canonical, names, primary, mirrors, admin, settings });
+        }
+        sites
+    }
+
+    fn app(&mut self, node: &Node) -> Option<App> {
+        match node.text("app")? {
+            "ghost" => {
+                if node.text("folder").is_some() {
+                    let message = "a `ghost` site has no folder";
+                    let help = "remove `folder`, or write `app = \"static\"` to serve its files";
+                    self.find(Finding::new(ProblemKind::Conflict, node.span_of("folder"), message).help(help));
+                }
+                Some(App::Ghost)
+            }
+            "static" => {
+                let folder = self.folder(node);
+                if folder.is_none() && !node.spoilt("folder") {
+                    let message = "`folder` is missing in [[site]]";
+                    let help = "a `static` site serves the files of a folder: add `folder = \"./public\"`";
+                    self.find(Finding::new(ProblemKind::Missing, node.span.clone(), message).help(help));
+                }
+                Some(App::Static { folder: folder? })
+            }
+            _ => None,
+        }
+    }
+
+    fn settings(&mut self, node: &Node, app: Option<&App>) -> SiteSettings {
+        let Some(settings) = node.node("settings") else { return SiteSettings::default() };
+        if matches!(app, Some(App::Static { .. })) {
+            let message = "a `static` site has no settings";
+            let help = "remove [site.settings]: its files say how it looks";
+            self.find(Finding::new(ProblemKind::Conflict, settings.span.clone(), message).help(help));
+        }
+        SiteSettings {
+            title: settings.owned("title"),
+            description: settings.owned("description"),
+            language: settings.owned("language"),
+            timezone: settings.owned("timezone"),
+            accent_color: settings.owned("accent-color"),
+            private: settings.flag("private"),
+        }
+    }
+
+    /// Takes a host name for a site; each can be taken once.
+    fn claim(
+        &mut self,
+        claims: &mut BTreeMap<DnsName, (Range<usize>, String)>,
+        text: Option<&str>,
+        span: Range<usize>,
+        label: &str,
+    ) -> Option<DnsName> {
+        let name: DnsName = text?.parse().ok()?;
+        if let Some((first, owner)) = claims.get(&name) {
+            let finding = Finding::new(ProblemKind::Duplicate, span, format!("host name `{name}` is used twice"));
+            let finding = finding.note(first.clone(), format!("it belongs to {owner}"));
+            self.find(finding.help("a host name leads to one site, and is listed once"));
+            return None;
+        }
+        claims.insert(name.clone(), (span, label.to_owned()));
+        Some(name)
+    }
+
+    fn primary(&mut self, node: &Node, places: &Places<'_>) -> Option<DatacenterName> {
+        let name = node.parse::<DatacenterName>("primary")?;
+        self.known(&name, node.span_of("primary"), places).then_some(name)
+    }
+
+    fn known(&mut self, name: &DatacenterName, span: Range<usize>, places: &Places<'_>) -> bool {
+        if places.datacenters.contains_key(name) {
+            return true;
+        }
+        if places.names_known {
+            let help = match closest(name.as_str(), places.datacenters.keys().map(DatacenterName::as_str)) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => {
+                    let known: Vec<String> = places.datacenters.keys().take(8).map(|name| format!("\"{name}\"")).collect();
+                    format!("declare it with [[datacenter]], or write one of {}", known.join(", "))
+                }
+            };
+            let message = format!("there is no data center `{name}`");
+            self.find(Finding::new(ProblemKind::UnknownReference, span, message).help(help));
+        }
+        false
+    }
+
+    fn mirrors(&mut self, node: &Node, places: &Places<'_>) -> Vec<DatacenterName> {
+        let primary = node.parse::<DatacenterName>("primary");
+        let mut seen: BTreeMap<DatacenterName, Range<usize>> = BTreeMap::new();
+        for text in node.texts("mirrors") {
+            let Ok(name) = text.get_ref().parse::<DatacenterName>() else { continue };
+            if Some(&name) == primary.as_ref() {
+                let message = format!("`{name}` is the primary of this site and cannot be its mirror too");
+                let finding = Finding::new(ProblemKind::Conflict, text.span(), message);
+                let help = "the primary always has every page: remove it from `mirrors`";
+                self.find(finding.note(node.span_of("primary"), "declared as primary here").help(help));
+            } else if let Some(first) = seen.get(&name) {
+                let finding = Finding::new(ProblemKind::Duplicate, text.span(), format!("mirror `{name}` is listed twice"));
+                self.find(finding.note(first.clone(), "first listed here").help("remove one of them"));
+            } else if self.known(&name, text.span(), places) {
+                self.linkable(primary.as_ref(), &name, text, places);
+                seen.insert(name, text.span());
+            }
+        }
+        // In the order of the file: it is the operator's order of preference.
+        let mut mirrors: Vec<(usize, DatacenterName)> = seen.into_iter().map(|(name, span)| (span.start, name)).collect();
+        mirrors.sort();
+        mirrors.into_iter().map(|(_, name)| name).collect()
+    }
+
+    /// A mirror is filled over a link, and a link needs one side that can be dialled.
+    fn linkable(
+        &mut self,
+        primary: Option<&DatacenterName>,
+        mirror: &DatacenterName,
+        text: &Spanned<String>,
+        places: &Places<'_>,
+    ) {
+        let closed = |name: &DatacenterName| places.datacenters.get(name).filter(|declared| declared.outbound_only);
+        let Some(primary) = primary else { return };
+        if let (Some(first), Some(_)) = (closed(primary), closed(mirror)) {
+            let message = format!("`{primary}` and `{mirror}` cannot reach each other: both can only dial out");
+            let finding = Finding::new(ProblemKind::Conflict, text.span(), message);
+            let help = "one of the two needs an uplink whose `reach` is \"direct\" or \"forwarded\"";
+            self.find(finding.note(first.span.clone(), format!("`{primary}` is declared here")).help(help));
+        }
+    }
+
+    fn folder(&self, node: &Node) -> Option<PathBuf> {
+        let joined = self.base.join(node.text("folder")?);
+        Some(joined.components().filter(|part| *part != Component::CurDir).collect())
+    }
+}
+
+struct Places<'d> {
+    datacenters: &'d BTreeMap<DatacenterName, Declared>,
+    /// Whether all names of data centers could be read: only then is another name unknown.
+    names_known: bool,
+}
+
+fn location(node: &Node) -> Option<Location> {
+    Some(Location { latitude: node.number("latitude")?, longitude: node.number("longitude")? })
+}
+
+fn jurisdiction(node: &Node) -> Option<String> {
+    node.text("jurisdiction").map(str::to_ascii_uppercase)
+}
+
+fn port(node: &Node) -> Option<u16> {
+    node.integer("port").and_then(|port| port.try_into().ok())
+}
+
+fn reach(node: &Node) -> Option<Reach> {
+    match node.text("reach")? {
+        "direct" => Some(Reach::Direct),
+        "forwarded" => Some(Reach::Forwarded),
+        "outbound-only" => Some(Reach::OutboundOnly),
+        _ => None,
+    }
+}
+
+/// An address for people: a wildcard is every address.
+fn shown(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() { format!("every address, port {},", address.port()) } else { address.to_string() }
+}

@@ -1,0 +1,530 @@
+//! The format of the stack file, declared once.
+//!
+//! The parser, the JSON Schema and the reference page are all made from these tables, so that they cannot disagree.
+//! What a table cannot say (a mirror is another data center than the primary) is checked in [`super::check`].
+
+use super::form::Form;
+
+/// The version of the format that this binary writes, and the newest it reads.
+pub const VERSION: i64 = 1;
+
+/// A table of the file.
+#[derive(Debug)]
+pub struct Section {
+    /// Its path in the file, dots between; empty for the file itself.
+    pub path: &'static str,
+    /// How it is written.
+    pub shape: Shape,
+    /// What it describes.
+    pub about: &'static str,
+    /// Its keys, in the order of the reference.
+    pub keys: &'static [Key],
+}
+
+impl Section {
+    /// The table as its header is written: `[stack]`, `[[datacenter]]`.
+    pub fn heading(&self) -> String {
+        match self.shape {
+            Shape::File => "the file".to_owned(),
+            Shape::Table => format!("[{}]", self.path),
+            Shape::Tables => format!("[[{}]]", self.path),
+            Shape::Inline => self.path.rsplit('.').next().unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// The key of that name.
+    pub fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+
+    /// The tables directly below.
+    pub fn below(&self) -> impl Iterator<Item = &'static Section> {
+        self.keys.iter().filter_map(|key| match key.kind {
+            Kind::Section(section) | Kind::Sections { of: section, .. } => Some(section),
+            _ => None,
+        })
+    }
+}
+
+/// How a table is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// The top of the file.
+    File,
+    /// `[name]`.
+    Table,
+    /// `[[name]]`, once for each.
+    Tables,
+    /// `{ ... }` on one line.
+    Inline,
+}
+
+/// A key of a table.
+#[derive(Debug)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// Whether it must be there.
+    pub presence: Presence,
+    /// What it means.
+    pub about: &'static str,
+    /// A value as written in the file; empty for tables.
+    pub example: &'static str,
+}
+
+/// Whether a key must be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// It must.
+    Required,
+    /// It may be left out.
+    Optional,
+    /// It may be left out, and then has this value (as written in the file).
+    Default(&'static str),
+}
+
+/// What a key takes.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// A whole number between the two, both included.
+    Integer {
+        /// The smallest.
+        least: i64,
+        /// The largest.
+        most: i64,
+    },
+    /// A number between the two, both included.
+    Number {
+        /// The smallest.
+        least: f64,
+        /// The largest.
+        most: f64,
+    },
+    /// `true` or `false`.
+    Flag,
+    /// A text of a form.
+    Text(Form),
+    /// A list of texts of a form.
+    Texts(Form),
+    /// One of some words.
+    Words(&'static [Word]),
+    /// A table.
+    Section(&'static Section),
+    /// Any number of tables, but not fewer than `least`.
+    Sections {
+        /// What each of them is.
+        of: &'static Section,
+        /// How many there must be.
+        least: usize,
+    },
+}
+
+/// A word that a key takes.
+#[derive(Debug)]
+pub struct Word {
+    /// The word.
+    pub text: &'static str,
+    /// What it means.
+    pub about: &'static str,
+    /// `None` when it can be used; otherwise what to do instead.
+    pub instead: Option<&'static str>,
+}
+
+impl Word {
+    const fn new(text: &'static str, about: &'static str) -> Self {
+        Self { text, about, instead: None }
+    }
+}
+
+/// The whole file.
+pub static FILE: Section = Section {
+    path: "",
+    shape: Shape::File,
+    about: "Everything one operator declares.",
+    keys: &[
+        Key {
+            name: "version",
+            kind: Kind::Integer { least: 1, most: VERSION },
+            presence: Presence::Required,
+            about: "The version of this format. A binary refuses files that are newer than itself.",
+            example: "1",
+        },
+        Key { name: "stack", kind: Kind::Section(&STACK), presence: Presence::Required, about: STACK.about, example: "" },
+        Key {
+            name: "datacenter",
+            kind: Kind::Sections { of: &DATACENTER, least: 1 },
+            presence: Presence::Required,
+            about: DATACENTER.about,
+            example: "",
+        },
+        Key {
+            name: "domain",
+            kind: Kind::Sections { of: &DOMAIN, least: 0 },
+            presence: Presence::Optional,
+            about: DOMAIN.about,
+            example: "",
+        },
+        Key {
+            name: "site",
+            kind: Kind::Sections { of: &SITE, least: 0 },
+            presence: Presence::Optional,
+            about: SITE.about,
+            example: "",
+        },
+        Key {
+            name: "archive",
+            kind: Kind::Section(&ARCHIVE),
+            presence: Presence::Optional,
+            about: ARCHIVE.about,
+            example: "",
+        },
+    ],
+};
+
+const LABEL: Form = Form::Label { most: 63 };
+
+static STACK: Section = Section {
+    path: "stack",
+    shape: Shape::Table,
+    about: "The stack itself.",
+    keys: &[Key {
+        name: "name",
+        kind: Kind::Text(LABEL),
+        presence: Presence::Required,
+        about: "Its name. The folder of its state and every secret made for it depend on the name, so choose it once.",
+        example: "\"my-stack\"",
+    }],
+};
+
+static DATACENTER: Section = Section {
+    path: "datacenter",
+    shape: Shape::Tables,
+    about: "A place with hosts: a home, an office, a rack.",
+    keys: &[
+        Key {
+            name: "name",
+            kind: Kind::Text(Form::Label { most: 40 }),
+            presence: Presence::Required,
+            about: "Its name, unique in the stack.",
+            example: "\"home\"",
+        },
+        Key {
+            name: "engine",
+            kind: Kind::Words(ENGINES),
+            presence: Presence::Default("\"embedded\""),
+            about: "What applications run on there.",
+            example: "\"embedded\"",
+        },
+        Key {
+            name: "location",
+            kind: Kind::Section(&LOCATION),
+            presence: Presence::Optional,
+            about: LOCATION.about,
+            example: "{ latitude = 47.37, longitude = 8.54 }",
+        },
+        Key {
+            name: "jurisdiction",
+            kind: Kind::Text(Form::Jurisdiction),
+            presence: Presence::Optional,
+            about: "The jurisdiction it is under.",
+            example: "\"CH\"",
+        },
+        Key {
+            name: "uplink",
+            kind: Kind::Sections { of: &UPLINK, least: 1 },
+            presence: Presence::Required,
+            about: UPLINK.about,
+            example: "",
+        },
+        Key {
+            name: "host",
+            kind: Kind::Sections { of: &HOST, least: 0 },
+            presence: Presence::Optional,
+            about: HOST.about,
+            example: "",
+        },
+    ],
+};
+
+static ENGINES: &[Word] = &[
+    Word::new("embedded", "supervised programs on this machine: for trying out, tests and rehearsal"),
+    Word {
+        text: "incus",
+        about: "an Incus server or cluster, for real data centers",
+        instead: Some("use \"embedded\", which runs on this machine; a later version of sovereign adds \"incus\""),
+    },
+];
+
+static LOCATION: Section = Section {
+    path: "datacenter.location",
+    shape: Shape::Inline,
+    about: "Where it is, in degrees (WGS 84).",
+    keys: &[
+        Key {
+            name: "latitude",
+            kind: Kind::Number { least: -90.0, most: 90.0 },
+            presence: Presence::Required,
+            about: "Degrees north of the equator.",
+            example: "47.37",
+        },
+        Key {
+            name: "longitude",
+            kind: Kind::Number { least: -180.0, most: 180.0 },
+            presence: Presence::Required,
+            about: "Degrees east of Greenwich.",
+            example: "8.54",
+        },
+    ],
+};
+
+static UPLINK: Section = Section {
+    path: "datacenter.uplink",
+    shape: Shape::Tables,
+    about: "An internet connection of the data center above it. The first one is the preferred one.",
+    keys: &[
+        Key {
+            name: "name",
+            kind: Kind::Text(Form::Line),
+            presence: Presence::Required,
+            about: "Its name, the provider's say; unique in the data center.",
+            example: "\"fibre\"",
+        },
+        Key {
+            name: "address",
+            kind: Kind::Text(Form::UplinkAddress),
+            presence: Presence::Required,
+            about: "The address readers connect to. A loopback address keeps the data center to this machine.",
+            example: "\"192.0.2.7\"",
+        },
+        Key {
+            name: "port",
+            kind: Kind::Integer { least: 1, most: 65535 },
+            presence: Presence::Default("443"),
+            about: "The TCP port readers connect to. Ports below 1024 need privileges.",
+            example: "8443",
+        },
+        Key {
+            name: "reach",
+            kind: Kind::Words(REACHES),
+            presence: Presence::Default("\"direct\""),
+            about: "How a connection from outside comes in.",
+            example: "\"forwarded\"",
+        },
+    ],
+};
+
+static REACHES: &[Word] = &[
+    Word::new("direct", "the host has the address"),
+    Word::new("forwarded", "a router forwards the port to the host"),
+    Word::new("outbound-only", "not at all: the data center can only dial out"),
+];
+
+static HOST: Section = Section {
+    path: "datacenter.host",
+    shape: Shape::Tables,
+    about: "A machine of the data center above it. Without any, there is one: this machine, named `local`.",
+    keys: &[
+        Key {
+            name: "name",
+            kind: Kind::Text(LABEL),
+            presence: Presence::Required,
+            about: "Its name, unique in the data center.",
+            example: "\"atlas\"",
+        },
+        Key {
+            name: "address",
+            kind: Kind::Text(Form::Address),
+            presence: Presence::Optional,
+            about: "How this machine reaches it. Left out for this machine, so always with the engine `embedded`.",
+            example: "\"192.0.2.8\"",
+        },
+    ],
+};
+
+static DOMAIN: Section = Section {
+    path: "domain",
+    shape: Shape::Tables,
+    about: "A registered DNS name, and the third parties behind it.",
+    keys: &[
+        Key {
+            name: "name",
+            kind: Kind::Text(Form::HostName),
+            presence: Presence::Required,
+            about: "The registered name.",
+            example: "\"example.org\"",
+        },
+        Key {
+            name: "registrar",
+            kind: Kind::Text(Form::Line),
+            presence: Presence::Required,
+            about: "Who it is registered with.",
+            example: "\"Example Registrar\"",
+        },
+        Key {
+            name: "provider",
+            kind: Kind::Text(Form::Line),
+            presence: Presence::Optional,
+            about: "Who answers for it in DNS. Left out for the stack's own name servers.",
+            example: "\"Example DNS\"",
+        },
+        Key {
+            name: "jurisdiction",
+            kind: Kind::Text(Form::Jurisdiction),
+            presence: Presence::Optional,
+            about: "The jurisdiction registrar and registry are under.",
+            example: "\"IS\"",
+        },
+    ],
+};
+
+static SITE: Section = Section {
+    path: "site",
+    shape: Shape::Tables,
+    about: "A website.",
+    keys: &[
+        Key {
+            name: "name",
+            kind: Kind::Text(Form::Label { most: 40 }),
+            presence: Presence::Required,
+            about: "Its name, unique in the stack.",
+            example: "\"blog\"",
+        },
+        Key {
+            name: "app",
+            kind: Kind::Words(APPS),
+            presence: Presence::Required,
+            about: "What serves it.",
+            example: "\"ghost\"",
+        },
+        Key {
+            name: "folder",
+            kind: Kind::Text(Form::Folder),
+            presence: Presence::Optional,
+            about: "The files of a `static` site, and only there: relative to the folder of this file, or absolute.",
+            example: "\"./public\"",
+        },
+        Key {
+            name: "canonical",
+            kind: Kind::Text(Form::HostName),
+            presence: Presence::Required,
+            about: "The host name that links inside the site carry, together with the port of the primary's first uplink.",
+            example: "\"blog.example.org\"",
+        },
+        Key {
+            name: "names",
+            kind: Kind::Texts(Form::HostName),
+            presence: Presence::Default("[]"),
+            about: "Other host names it is served under, in full and never redirected.",
+            example: "[\"blog.example.net\"]",
+        },
+        Key {
+            name: "primary",
+            kind: Kind::Text(LABEL),
+            presence: Presence::Required,
+            about: "The data center where it is written.",
+            example: "\"home\"",
+        },
+        Key {
+            name: "mirrors",
+            kind: Kind::Texts(LABEL),
+            presence: Presence::Default("[]"),
+            about: "Data centers that keep a complete copy of it for readers.",
+            example: "[\"office\"]",
+        },
+        Key {
+            name: "admin",
+            kind: Kind::Words(ADMINS),
+            presence: Presence::Default("\"local\""),
+            about: "From where its admin interface may be reached.",
+            example: "\"lan\"",
+        },
+        Key {
+            name: "settings",
+            kind: Kind::Section(&SETTINGS),
+            presence: Presence::Optional,
+            about: SETTINGS.about,
+            example: "",
+        },
+    ],
+};
+
+static APPS: &[Word] = &[
+    Word::new("ghost", "Ghost, with a database of its own"),
+    Word::new("static", "a folder of files"),
+    Word {
+        text: "upstream",
+        about: "an HTTP service that the operator already runs",
+        instead: Some("use \"ghost\" or \"static\"; a later version of sovereign adds \"upstream\""),
+    },
+];
+
+static ADMINS: &[Word] = &[
+    Word::new("public", "from anywhere"),
+    Word::new("lan", "from private addresses and from this machine"),
+    Word::new("local", "from this machine only"),
+];
+
+static SETTINGS: Section = Section {
+    path: "site.settings",
+    shape: Shape::Table,
+    about: "How the `ghost` site above it presents itself. What is left out stays as it is in the application.",
+    keys: &[
+        Key {
+            name: "title",
+            kind: Kind::Text(Form::Line),
+            presence: Presence::Optional,
+            about: "Its title.",
+            example: "\"My Blog\"",
+        },
+        Key {
+            name: "description",
+            kind: Kind::Text(Form::Prose),
+            presence: Presence::Optional,
+            about: "What it is about, in a sentence.",
+            example: "\"Notes from the garden\"",
+        },
+        Key {
+            name: "language",
+            kind: Kind::Text(Form::Language),
+            presence: Presence::Optional,
+            about: "The language it is written in.",
+            example: "\"en\"",
+        },
+        Key {
+            name: "timezone",
+            kind: Kind::Text(Form::Timezone),
+            presence: Presence::Optional,
+            about: "The time zone of its dates.",
+            example: "\"Europe/Zurich\"",
+        },
+        Key {
+            name: "accent-color",
+            kind: Kind::Text(Form::Color),
+            presence: Presence::Optional,
+            about: "The color of its buttons and links.",
+            example: "\"#15171a\"",
+        },
+        Key {
+            name: "private",
+            kind: Kind::Flag,
+            presence: Presence::Optional,
+            about: "Whether readers need a password.",
+            example: "false",
+        },
+    ],
+};
+
+static ARCHIVE: Section = Section {
+    path: "archive",
+    shape: Shape::Table,
+    about: "The encrypted backups on this machine.",
+    keys: &[Key {
+        name: "folder",
+        kind: Kind::Text(Form::Folder),
+        presence: Presence::Optional,
+        about: "Where they are kept, when not in the folder of the stack's state.",
+        example: "\"/srv/archive\"",
+    }],
+};

@@ -1,0 +1,146 @@
+//! The layout of a stack's state folder: which file lies where, said once.
+//!
+//! Paths only: nothing is created or read. The folders of applications, data and keys are 0700, files with secrets 0600;
+//! whoever writes them sees to it.
+
+use std::path::{Path, PathBuf};
+
+use crate::name::{DatacenterName, SiteName, UnitName};
+
+/// The folder of a stack's state, as an absolute path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateFolder(PathBuf);
+
+impl StateFolder {
+    /// The state folder at `path`.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Format version and epochs.
+    pub fn state_file(&self) -> PathBuf {
+        self.0.join("state.json")
+    }
+
+    /// The lock: one `sovereign` works on a stack at a time.
+    pub fn lock(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+
+    /// Steps begun and finished.
+    pub fn journal(&self) -> PathBuf {
+        self.0.join("journal")
+    }
+
+    /// The root seed.
+    pub fn seed(&self) -> PathBuf {
+        self.0.join("seed")
+    }
+
+    /// Working keys, so that daily runs ask for nothing.
+    pub fn keys(&self) -> PathBuf {
+        self.0.join("keys")
+    }
+
+    /// The internal certificate authority.
+    pub fn ca(&self) -> PathBuf {
+        self.0.join("ca")
+    }
+
+    /// Sockets and memory of the supervisor.
+    pub fn run(&self) -> PathBuf {
+        self.0.join("run")
+    }
+
+    /// The log folder of a unit.
+    pub fn logs(&self, unit: &UnitName) -> PathBuf {
+        self.0.join("logs").join(unit.as_str())
+    }
+
+    /// All that belongs to a data center.
+    pub fn datacenter(&self, datacenter: &DatacenterName) -> PathBuf {
+        self.0.join("dc").join(datacenter.as_str())
+    }
+
+    /// All that belongs to the edge of a data center.
+    pub fn edge(&self, datacenter: &DatacenterName) -> EdgeFolder {
+        EdgeFolder(self.datacenter(datacenter).join("edge"))
+    }
+
+    /// All that belongs to a site at a data center.
+    pub fn site(&self, datacenter: &DatacenterName, site: &SiteName) -> SiteFolder {
+        SiteFolder(self.datacenter(datacenter).join("sites").join(site.as_str()))
+    }
+}
+
+/// The folder of an edge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EdgeFolder(PathBuf);
+
+impl EdgeFolder {
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The signed configuration.
+    pub fn config(&self) -> PathBuf {
+        self.0.join("config.json")
+    }
+
+    /// The certificate chain.
+    pub fn chain(&self) -> PathBuf {
+        self.0.join("chain.pem")
+    }
+
+    /// The certificate's key.
+    pub fn key(&self) -> PathBuf {
+        self.0.join("key.pem")
+    }
+
+    /// The identity on links.
+    pub fn link_key(&self) -> PathBuf {
+        self.0.join("link.pem")
+    }
+
+    /// The kept pages.
+    pub fn store(&self) -> PathBuf {
+        self.0.join("store")
+    }
+
+    /// Sockets.
+    pub fn run(&self) -> PathBuf {
+        self.0.join("run")
+    }
+
+    /// The control socket.
+    pub fn control(&self) -> PathBuf {
+        self.run().join("control.sock")
+    }
+}
+
+/// The folder of a site at a data center.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteFolder(PathBuf);
+
+impl SiteFolder {
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Sockets.
+    pub fn run(&self) -> PathBuf {
+        self.0.join("run")
+    }
+
+    /// The socket that a `ghost` site listens on.
+    pub fn ghost_socket(&self) -> PathBuf {
+        self.run().join("ghost.sock")
+    }
+}

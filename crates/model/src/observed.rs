@@ -1,0 +1,176 @@
+//! What was seen of a stack: the half of a plan's input that the world decides.
+//!
+//! Plain data, made by an engine. What a plan depends on has a [`Observed::fingerprint`], so that a plan made against
+//! an older observation can be refused; figures for people (pages, times) are carried along and do not count.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::name::{DatacenterName, DnsName, ImageName, SiteName, UnitName};
+
+/// Everything that was seen, all data centers together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Observed {
+    /// The supervisor of this machine; `None` when it does not run.
+    pub supervisor: Option<SupervisorSeen>,
+    /// The images that are kept whole.
+    pub images: BTreeMap<ImageName, ImageSeen>,
+    /// The data centers where anything of the stack was seen.
+    pub datacenters: BTreeMap<DatacenterName, DatacenterSeen>,
+    /// The sites that were seen at their primary.
+    pub sites: BTreeMap<SiteName, SiteSeen>,
+}
+
+/// A supervisor that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SupervisorSeen {
+    /// The digest of the binary it runs.
+    pub binary: Digest,
+    /// That binary's version, for people.
+    pub version: String,
+}
+
+/// An image that is kept whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ImageSeen {
+    /// The digest of the lock it was made by.
+    pub lock: Digest,
+    /// The digest of what is in it.
+    pub content: Digest,
+}
+
+/// What was seen at a data center.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DatacenterSeen {
+    /// The units the engine knows.
+    pub units: BTreeMap<UnitName, UnitSeen>,
+    /// The edge's configuration; `None` when it was never given one.
+    pub edge: Option<EdgeSeen>,
+    /// The certificate that lies ready for the edge.
+    pub certificate: Option<CertificateSeen>,
+    /// The mirrors kept here.
+    pub mirrors: BTreeMap<SiteName, MirrorSeen>,
+}
+
+/// A unit the engine knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct UnitSeen {
+    /// How it is.
+    pub state: UnitState,
+    /// The digest of the description it was started by.
+    pub spec: Digest,
+    /// The listening sockets that are held for it.
+    #[serde(default)]
+    pub sockets: BTreeSet<SocketAddr>,
+}
+
+/// How a unit is.
+///
+/// ```text
+///            run                  health check
+/// Stopped ---------> Unhealthy ----------------> Healthy
+///    ^                 |    ^---------------------'
+///    | stop            | dies again and again
+///    '------------- Failed
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnitState {
+    /// Not meant to run.
+    Stopped,
+    /// Meant to run, and starting, being restarted, or not answering.
+    Unhealthy,
+    /// It runs and its health check passes.
+    Healthy,
+    /// Given up for now; the text says why.
+    Failed(String),
+}
+
+/// The configuration an edge was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct EdgeSeen {
+    /// The generation it serves; of its configuration file while it does not run.
+    pub generation: u64,
+    /// The digest of that configuration (`Digest::of_value` of the `EdgeConfig`).
+    pub config: Digest,
+    /// When the certificate it serves ends, in unix seconds; `None` when it is not known. An edge that serves another one
+    /// than the one that lies ready is told to reload.
+    pub serves_until: Option<u64>,
+    /// Whether it says that it is well.
+    pub healthy: bool,
+}
+
+/// A certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct CertificateSeen {
+    /// The host names in it.
+    pub names: BTreeSet<DnsName>,
+    /// The addresses in it.
+    pub addresses: BTreeSet<IpAddr>,
+    /// When it ends, in unix seconds.
+    pub not_after: u64,
+}
+
+/// A site as it was seen at its primary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SiteSeen {
+    /// The data center where its data is.
+    pub primary: DatacenterName,
+    /// Whether its first set-up is done.
+    pub set_up: bool,
+    /// The digest of the settings that were applied last; `None` before the first time.
+    pub settings: Option<Digest>,
+    /// Whether its publish notices are registered with the edge's address and key.
+    pub webhook: bool,
+}
+
+/// A mirror.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct MirrorSeen {
+    /// Whether it was filled completely once. What changes afterwards is the edges' business.
+    pub complete: bool,
+    /// Pages it keeps.
+    pub pages_kept: u64,
+    /// Pages it knows of.
+    pub pages_known: u64,
+    /// When it last fetched one, in unix seconds.
+    pub newest_fetch: Option<u64>,
+}
+
+impl Observed {
+    /// The digest of what a plan depends on. Two observations with the same fingerprint have the same plan.
+    pub fn fingerprint(&self) -> Digest {
+        let mut decisive = self.clone();
+        if let Some(supervisor) = &mut decisive.supervisor {
+            supervisor.version.clear();
+        }
+        for datacenter in decisive.datacenters.values_mut() {
+            for unit in datacenter.units.values_mut() {
+                if let UnitState::Failed(reason) = &mut unit.state {
+                    reason.clear();
+                }
+            }
+            for mirror in datacenter.mirrors.values_mut() {
+                *mirror = MirrorSeen { complete: mirror.complete, ..MirrorSeen::default() };
+            }
+        }
+        Digest::of_value(&decisive)
+    }
+
+    /// A unit, wherever it is.
+    pub fn unit(&self, datacenter: &DatacenterName, unit: &UnitName) -> Option<&UnitSeen> {
+        self.datacenters.get(datacenter)?.units.get(unit)
+    }
+}
