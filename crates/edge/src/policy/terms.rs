@@ -97,10 +97,9 @@ pub fn decide(
     }
     let lifetime = match status {
         StatusCode::OK => stated.lifetime,
-        StatusCode::MOVED_PERMANENTLY
-        | StatusCode::PERMANENT_REDIRECT
-        | StatusCode::NOT_FOUND
-        | StatusCode::GONE => Some(stated.lifetime.filter(|time| !time.is_zero()).ok_or(NotStorable::NoFreshness)?),
+        StatusCode::MOVED_PERMANENTLY | StatusCode::PERMANENT_REDIRECT | StatusCode::NOT_FOUND | StatusCode::GONE => {
+            Some(stated.lifetime.filter(|time| !time.is_zero()).ok_or(NotStorable::NoFreshness)?)
+        }
         other => return Err(NotStorable::Status(other)),
     };
     let strict = stated.control.no_cache || stated.control.must_revalidate;

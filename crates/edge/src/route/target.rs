@@ -18,8 +18,9 @@ const LONGEST: usize = 2048;
 
 /// Query parameters that campaigns and other sites append and no server of ours reads: dropped, so that a link shared
 /// with one of them finds the kept page. `ref` is what Ghost appends to links to other sites.
-const IGNORED_PARAMETERS: &[&str] =
-    &["ref", "fbclid", "gclid", "dclid", "msclkid", "yclid", "igshid", "mc_cid", "mc_eid", "action", "success", "stripe"];
+const IGNORED_PARAMETERS: &[&str] = &[
+    "ref", "fbclid", "gclid", "dclid", "msclkid", "yclid", "igshid", "mc_cid", "mc_eid", "action", "success", "stripe",
+];
 
 /// A path and perhaps a query, in canonical form; begins with `/`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,0 +1,483 @@
+//! The kept pages: one plain file each, an index in memory, the most asked-for bodies in memory too.
+//!
+//! Promise: what [`Store::get`] finds is whole. A page is written beside, synced and renamed, so a process that dies at
+//! any moment leaves the old page or the new one; a file whose checksums do not hold is a miss. Nothing is ever evicted
+//! but pages under made-up queries, whose number is bounded: a mirror must stay complete.
+//!
+//! ```text
+//!   <folder>/<first two hex digits>/<sha-256 of site and target>    one record: head, then body (see `record`)
+//!   <folder>/tmp/<number>                                           being written; removed at opening
+//! ```
+//!
+//! Durability: the bytes of a page are on disk before its name is. The names are synced by [`Store::sync`], which may be
+//! called once for many pages; a power loss before that costs a fetch, never a torn page. Confirmations by the source
+//! that change no field live in memory only: after a restart such a page is as old as its last fetch.
+//!
+//! All calls but those on an [`Entry`], [`Store::get`], [`Store::keys`], [`Store::stats`] and [`Store::invalidate`] do
+//! blocking file I/O. One process owns the folder.
+
+mod entry;
+mod memory;
+mod record;
+mod writer;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use sovereign_model::SiteName;
+
+use crate::policy::Terms;
+use crate::route::Key;
+pub use entry::{BodyFile, Content, Entry};
+use memory::Memory;
+pub use record::RecordError;
+pub use writer::Writer;
+
+/// How much a store may use.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of bodies held in memory.
+    pub memory: u64,
+    /// The longest body that is held in memory; longer ones are read from their file.
+    pub memory_body: u64,
+    /// Pages under made-up queries ([`crate::route::Target::is_incidental`]), per site. The oldest go first.
+    pub incidental: usize,
+}
+
+impl Default for Limits {
+    /// 32 MiB of bodies up to 256 KiB: the pages, styles and scripts of a usual site.
+    fn default() -> Self {
+        Self { memory: 32 << 20, memory_body: 256 << 10, incidental: 1024 }
+    }
+}
+
+/// What the store cannot do.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file operation failed.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A record is not whole, or not the one that was expected. It is no longer in the index.
+    #[error("the kept page in {} cannot be used", path.display())]
+    Record {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        source: RecordError,
+    },
+    /// While the page was fetched, all pages of its site were removed.
+    #[error("the pages of the site were removed while this one was fetched")]
+    Overtaken,
+}
+
+impl StoreError {
+    /// What the operator should do.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                Some("make room on the disk of the edge's store; pages are served and not kept until then".to_owned())
+            }
+            Self::Io { path, .. } => Some(format!("check that the edge may read and write {}", path.display())),
+            Self::Overtaken => None,
+            Self::Record { .. } => {
+                Some("nothing: the page is fetched again; if it happens often, check the disk".to_owned())
+            }
+        }
+    }
+
+    fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { doing, path: path.to_owned(), source }
+    }
+}
+
+/// All about a page but its body.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// What it is kept under.
+    pub key: Key,
+    /// Its status.
+    pub status: StatusCode,
+    /// Its fields, as [`crate::policy::storable_fields`] leaves them.
+    pub fields: HeaderMap,
+    /// On which terms it is kept.
+    pub terms: Terms,
+}
+
+/// What a store holds of one site.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Pages.
+    pub kept: usize,
+    /// Of these, marked stale and not refreshed yet.
+    pub stale: usize,
+    /// Bytes of bodies.
+    pub bytes: u64,
+    /// When the page that was confirmed longest ago was.
+    pub oldest: Option<SystemTime>,
+    /// When the page that was confirmed last was.
+    pub newest: Option<SystemTime>,
+}
+
+/// What opening a store found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// Pages in the index.
+    pub kept: usize,
+    /// Files removed because they were not whole or not understood.
+    pub dropped: usize,
+}
+
+/// The kept pages of all sites of an edge.
+#[derive(Debug)]
+pub struct Store {
+    folder: PathBuf,
+    limits: Limits,
+    opened: Opened,
+    index: RwLock<Index>,
+    memory: Memory,
+    /// Held while a file gets or loses its name and the index follows, so that the two agree. Never while serving.
+    placing: Mutex<()>,
+    /// Numbers for files being written.
+    next: AtomicU64,
+    /// Shard folders with renames that are not synced yet.
+    unsynced: Mutex<BTreeSet<PathBuf>>,
+}
+
+#[derive(Debug, Default)]
+struct Index {
+    entries: HashMap<Key, Arc<Entry>>,
+    sites: BTreeMap<SiteName, SiteIndex>,
+}
+
+#[derive(Debug, Default)]
+struct SiteIndex {
+    /// How often pages were invalidated: a page whose fetch began before the last time is stale when it arrives.
+    generation: u64,
+    /// The generation in which all pages were removed: a page whose fetch began before is not kept at all.
+    removed: u64,
+    /// Pages under made-up queries, oldest first. May name pages that are gone.
+    incidental: VecDeque<Key>,
+}
+
+/// When the source was asked, counted in invalidations of the site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket(u64);
+
+impl Index {
+    fn generation(&self, site: &SiteName) -> u64 {
+        self.sites.get(site).map_or(0, |site| site.generation)
+    }
+}
+
+impl Store {
+    /// Opens the store in `folder`, made if needed: heads are read and checked, bodies when they are first used.
+    pub fn open(folder: &Path, limits: Limits) -> Result<Self, StoreError> {
+        let scratch = folder.join("tmp");
+        if scratch.exists() {
+            fs::remove_dir_all(&scratch).map_err(StoreError::io("clear", &scratch))?;
+        }
+        make_folder(&scratch)?;
+        let mut store = Self {
+            folder: folder.to_owned(),
+            limits,
+            opened: Opened::default(),
+            index: RwLock::default(),
+            memory: Memory::new(limits.memory),
+            placing: Mutex::default(),
+            next: AtomicU64::new(0),
+            unsynced: Mutex::default(),
+        };
+        store.scan()?;
+        Ok(store)
+    }
+
+    fn scan(&mut self) -> Result<(), StoreError> {
+        let mut opened = Opened::default();
+        let mut entries = Vec::new();
+        for shard in list(&self.folder)?.into_iter().filter(|path| is_shard(path)) {
+            for path in list(&shard)? {
+                match record::read_head(&path) {
+                    Ok((head, shape)) if record::path(&self.folder, &head.key) == path => {
+                        entries.push(Entry::new(head, shape));
+                    }
+                    Err(error @ StoreError::Io { .. }) => return Err(error),
+                    Ok(_) | Err(_) => {
+                        fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
+                        opened.dropped += 1;
+                    }
+                }
+            }
+        }
+        entries.sort_by_key(|entry| entry.terms().fetched);
+        opened.kept = entries.len();
+        self.opened = opened;
+        for entry in entries {
+            self.admit(Arc::new(entry));
+        }
+        Ok(())
+    }
+
+    /// What opening found.
+    pub fn opened(&self) -> Opened {
+        self.opened
+    }
+
+    /// The page kept under `key`.
+    pub fn get(&self, key: &Key) -> Option<Arc<Entry>> {
+        self.read_index().entries.get(key).cloned()
+    }
+
+    /// The body of a page, from memory or from its file. The first use of a file checks it whole.
+    ///
+    /// A page that was replaced meanwhile by another fetch is an error: look it up again.
+    pub fn read(&self, entry: &Arc<Entry>) -> Result<Content, StoreError> {
+        if let Some(bytes) = entry.in_memory() {
+            return Ok(Content::Memory(bytes));
+        }
+        let path = record::path(&self.folder, entry.key());
+        let read = || -> Result<Content, StoreError> {
+            let body = record::open_body(&path, entry.shape())?;
+            if entry.length() <= self.limits.memory_body {
+                let bytes = record::read_body(&path, &body, entry.shape())?;
+                self.memory.hold(entry, &bytes);
+                return Ok(Content::Memory(bytes));
+            }
+            if !entry.is_verified() {
+                record::verify_body(&path, &body, entry.shape())?;
+                entry.set_verified();
+            }
+            Ok(Content::File(body))
+        };
+        read().inspect_err(|_| self.forget(entry))
+    }
+
+    /// To be taken before the source is asked, and handed in with its answer: what is invalidated in between is stale
+    /// when it arrives, what is removed in between is not kept.
+    pub fn ticket(&self, site: &SiteName) -> Ticket {
+        Ticket(self.read_index().generation(site))
+    }
+
+    /// Begins to write a page. Nothing is visible before [`Writer::commit`]; a dropped writer leaves nothing.
+    pub fn begin(self: &Arc<Self>, ticket: Ticket, head: Head) -> Writer {
+        let path = self.folder.join("tmp").join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
+        Writer::new(Arc::clone(self), path, head, ticket)
+    }
+
+    /// The source confirmed the page: it gets new terms and fields, and is no longer marked stale. Written to disk only
+    /// when a field changed.
+    pub fn refresh(
+        self: &Arc<Self>,
+        ticket: Ticket,
+        entry: &Arc<Entry>,
+        fields: HeaderMap,
+        terms: Terms,
+    ) -> Result<Arc<Entry>, StoreError> {
+        if entry.same_fields(&fields) {
+            let index = self.read_index();
+            entry.confirm(terms, index.generation(&entry.key().site) > ticket.0);
+            return Ok(Arc::clone(entry));
+        }
+        let head = Head { key: entry.key().clone(), status: entry.status(), fields, terms };
+        let mut writer = self.begin(ticket, head);
+        match self.read(entry)? {
+            Content::Memory(bytes) => writer.write(&bytes)?,
+            Content::File(body) => writer.copy(&body)?,
+        }
+        writer.commit()
+    }
+
+    /// Removes a page, from disk too. Whether there was one.
+    pub fn remove(&self, key: &Key) -> Result<bool, StoreError> {
+        let placing = lock(&self.placing);
+        let Some(entry) = self.write_index().entries.remove(key) else { return Ok(false) };
+        let path = record::path(&self.folder, key);
+        remove_file(&path)?;
+        drop(placing);
+        self.memory.release(&entry);
+        lock(&self.unsynced).extend(path.parent().map(Path::to_owned));
+        Ok(true)
+    }
+
+    /// Removes all pages of a site: it became private, or is no longer served here. How many there were. Fetches under
+    /// way are not kept when they arrive.
+    pub fn remove_site(&self, site: &SiteName) -> Result<usize, StoreError> {
+        let keys = self.keys(site);
+        let mut index = self.write_index();
+        let state = index.sites.entry(site.clone()).or_default();
+        state.generation += 1;
+        state.removed = state.generation;
+        drop(index);
+        let mut removed = 0;
+        for key in keys {
+            removed += usize::from(self.remove(&key)?);
+        }
+        Ok(removed)
+    }
+
+    /// Marks those pages of a site stale that `concerns` picks; they are kept and served until refreshed. Pages whose
+    /// fetch is under way will be stale when they arrive. How many were marked.
+    pub fn invalidate(&self, site: &SiteName, mut concerns: impl FnMut(&Entry) -> bool) -> usize {
+        let mut index = self.write_index();
+        index.sites.entry(site.clone()).or_default().generation += 1;
+        let concerned = index.entries.values().filter(|entry| &entry.key().site == site && concerns(entry));
+        concerned.map(|entry| entry.mark_stale()).count()
+    }
+
+    /// What is held of a site.
+    pub fn stats(&self, site: &SiteName) -> Stats {
+        let index = self.read_index();
+        let mut stats = Stats::default();
+        for entry in index.entries.values().filter(|entry| &entry.key().site == site) {
+            let fetched = entry.terms().fetched;
+            stats.kept += 1;
+            stats.stale += usize::from(entry.is_stale());
+            stats.bytes += entry.length();
+            stats.oldest = Some(stats.oldest.map_or(fetched, |oldest| oldest.min(fetched)));
+            stats.newest = Some(stats.newest.map_or(fetched, |newest| newest.max(fetched)));
+        }
+        stats
+    }
+
+    /// The keys of a site's pages, in order.
+    pub fn keys(&self, site: &SiteName) -> Vec<Key> {
+        let mut keys: Vec<_> = self.read_index().entries.keys().filter(|key| &key.site == site).cloned().collect();
+        keys.sort();
+        keys
+    }
+
+    /// Makes the names of all pages written so far safe against power loss.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        let mut folders = std::mem::take(&mut *lock(&self.unsynced));
+        while let Some(folder) = folders.pop_first() {
+            if let Err(source) = File::open(&folder).and_then(|folder| folder.sync_all()) {
+                let mut unsynced = lock(&self.unsynced);
+                unsynced.extend(folders);
+                unsynced.insert(folder.clone());
+                return Err(StoreError::Io { doing: "sync", path: folder, source });
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a record that is complete in `written` in its place, on disk and in the index.
+    fn install(
+        &self,
+        written: &Path,
+        entry: Entry,
+        body: Option<&Bytes>,
+        ticket: Ticket,
+    ) -> Result<Arc<Entry>, StoreError> {
+        let path = record::path(&self.folder, entry.key());
+        let shard = path.parent().expect("a record lies in a shard").to_owned();
+        let entry = Arc::new(entry);
+        if !shard.exists() {
+            make_folder(&shard)?;
+            lock(&self.unsynced).insert(self.folder.clone());
+        }
+        let placing = lock(&self.placing);
+        if self.read_index().sites.get(&entry.key().site).is_some_and(|site| site.removed > ticket.0) {
+            return Err(StoreError::Overtaken);
+        }
+        fs::rename(written, &path).map_err(StoreError::io("move a page to", &path))?;
+        let mut index = self.write_index();
+        if index.generation(&entry.key().site) > ticket.0 {
+            entry.mark_stale();
+        }
+        let replaced = insert(&mut index, &entry);
+        let surplus = self.surplus(&mut index, entry.key());
+        drop(index);
+        drop(placing);
+        if let Some(replaced) = replaced {
+            self.memory.release(&replaced);
+        }
+        if let Some(bytes) = body {
+            self.memory.hold(&entry, bytes);
+        }
+        lock(&self.unsynced).insert(shard);
+        for key in surplus {
+            self.remove(&key)?;
+        }
+        Ok(entry)
+    }
+
+    fn admit(&self, entry: Arc<Entry>) {
+        insert(&mut self.write_index(), &entry);
+    }
+
+    /// Pages under made-up queries beyond the limit, taken off the list.
+    fn surplus(&self, index: &mut Index, newest: &Key) -> Vec<Key> {
+        let Some(site) = index.sites.get_mut(&newest.site) else { return Vec::new() };
+        let over = site.incidental.len().saturating_sub(self.limits.incidental);
+        site.incidental.drain(..over).collect()
+    }
+
+    /// Drops a page from the index whose file proved unusable, unless it was replaced meanwhile.
+    fn forget(&self, entry: &Arc<Entry>) {
+        let mut index = self.write_index();
+        if index.entries.get(entry.key()).is_some_and(|current| Arc::ptr_eq(current, entry)) {
+            index.entries.remove(entry.key());
+        }
+        drop(index);
+        self.memory.release(entry);
+    }
+
+    fn read_index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_index(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What these locks guard is whole after every single change, so a panic elsewhere leaves it whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn insert(index: &mut Index, entry: &Arc<Entry>) -> Option<Arc<Entry>> {
+    let key = entry.key();
+    let replaced = index.entries.insert(key.clone(), Arc::clone(entry));
+    let site = index.sites.entry(key.site.clone()).or_default();
+    if replaced.is_none() && key.target.is_incidental() {
+        site.incidental.push_back(key.clone());
+    }
+    replaced
+}
+
+fn list(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let entries = fs::read_dir(folder).map_err(StoreError::io("list", folder))?;
+    entries.map(|entry| entry.map(|entry| entry.path()).map_err(StoreError::io("list", folder))).collect()
+}
+
+fn is_shard(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.len() == 2 && name.bytes().all(|byte| byte.is_ascii_hexdigit()) && path.is_dir()
+}
+
+/// For this user only: a private site's pages are nobody else's business.
+fn make_folder(path: &Path) -> Result<(), StoreError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(StoreError::io("make", path))
+}
+
+fn remove_file(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
