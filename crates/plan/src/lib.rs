@@ -1,1 +1,23 @@
-//! TO BE WRITTEN
+//! What would have to be done: from what is declared and what was seen to the ordered steps between the two.
+//!
+//! ```text
+//! Stack --desired(World)--> Wanted --plan(Observed)--> Plan        all of it pure: same inputs, same plan
+//! ```
+//!
+//! [`World`] holds what only the binary knows (where it lies, keys, locks, the hour), so that nothing here reads a clock,
+//! a file or a network. [`simulate`] says what the world looks like after a step; the properties in the tests and the
+//! in-memory engine stand on it. [`lint`] checks a finished plan by rules of its own.
+
+mod desired;
+mod lint;
+mod planner;
+mod report;
+mod simulate;
+
+pub use desired::{
+    AppUnit, IncompleteWorld, Wanted, WantedCertificate, WantedDatacenter, WantedSite, WantedUnit, World, desired,
+};
+pub use lint::{Violation, lint};
+pub use planner::{LEAF_LIFE, plan};
+pub use report::{Kept, Obstacle, Plan, Planned, Reason};
+pub use simulate::simulate;

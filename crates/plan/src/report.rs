@@ -1,0 +1,171 @@
+//! The plan as a value, and what it says for itself: why each step, what stands in the way, what stays as it is.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sovereign_model::{DatacenterName, Digest, Observed, SiteName, StackName, Step, StepId, UnitName};
+
+/// The ordered steps from what was seen to what is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Plan {
+    /// Whose plan it is.
+    pub stack: StackName,
+    /// The fingerprint of the observation it was made for.
+    pub observed: Digest,
+    /// The steps, in the order they must be performed.
+    pub steps: Vec<Planned>,
+    /// What forbids to do anything. When there is any, there are no steps.
+    pub obstacles: Vec<Obstacle>,
+    /// What already is as it should be.
+    pub kept: Kept,
+}
+
+impl Plan {
+    /// Whether nothing has to change and nothing stands in the way.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty() && self.obstacles.is_empty()
+    }
+
+    /// Whether the plan still fits what is seen now; otherwise it must be made again.
+    pub fn fits(&self, seen: &Observed) -> bool {
+        self.observed == seen.fingerprint()
+    }
+}
+
+/// A step in its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Planned {
+    /// Its id.
+    pub id: StepId,
+    /// What to do.
+    pub step: Step,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why a step is in the plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// It was not there.
+    Absent,
+    /// What is declared differs from what was seen.
+    Changed,
+    /// It was there and did not run.
+    NotRunning,
+    /// It runs and is not well yet.
+    NotWell,
+    /// It was given up; the text says why.
+    GivenUp(String),
+    /// Another binary runs than this one.
+    OtherBinary,
+    /// A certificate ends in so many days.
+    Ending(u64),
+    /// A certificate was renewed and is not served yet.
+    CertificateRenewed,
+    /// A site's publish notices do not arrive.
+    NoNotices,
+    /// A mirror has never been complete.
+    Incomplete,
+    /// Nothing declares it any longer.
+    Undeclared,
+    /// It holds an address that is another unit's now.
+    AddressNeeded {
+        /// The other unit.
+        by: UnitName,
+    },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => write!(f, "not there yet"),
+            Self::Changed => write!(f, "declared otherwise now"),
+            Self::NotRunning => write!(f, "not running"),
+            Self::NotWell => write!(f, "not well yet"),
+            Self::GivenUp(why) => write!(f, "given up: {why}"),
+            Self::OtherBinary => write!(f, "another binary runs"),
+            Self::Ending(0) => write!(f, "ends within a day"),
+            Self::Ending(days) => write!(f, "ends in {days} days"),
+            Self::CertificateRenewed => write!(f, "its new certificate is not served yet"),
+            Self::NoNotices => write!(f, "publish notices are not registered"),
+            Self::Incomplete => write!(f, "never complete yet"),
+            Self::Undeclared => write!(f, "no longer declared"),
+            Self::AddressNeeded { by } => write!(f, "{by} needs its address"),
+        }
+    }
+}
+
+/// Something that steps cannot mend without risk to data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum Obstacle {
+    /// The data of a site is at another data center than its declared primary: an empty one would take its place.
+    #[error("site {site} is declared at {declared}, but its data is at {found}")]
+    DataElsewhere {
+        /// The site.
+        site: SiteName,
+        /// Its declared primary.
+        declared: DatacenterName,
+        /// Where its data is.
+        found: DatacenterName,
+    },
+}
+
+impl Obstacle {
+    /// What the operator can do.
+    pub fn help(&self) -> Option<String> {
+        Some(match self {
+            Self::DataElsewhere { site, found, .. } => {
+                format!("write `primary = \"{found}\"` for site {site}: this version does not move a site's data")
+            }
+        })
+    }
+}
+
+/// How much already is as it should be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Kept {
+    /// Images that are kept as locked.
+    pub images: usize,
+    /// Whether the supervisor runs this binary.
+    pub supervisor: bool,
+    /// Certificates that name what they must.
+    pub certificates: usize,
+    /// Days until the first of them ends.
+    pub first_end_days: Option<u64>,
+    /// Edges that have their configuration.
+    pub edges: usize,
+    /// Units that run as described and are well.
+    pub units: usize,
+    /// Sites that are set up.
+    pub sites: usize,
+    /// Mirrors that were complete.
+    pub mirrors: usize,
+}
+
+impl Kept {
+    /// Why nothing happens there, a line each.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut line = |count: usize, one: &str, many: &str| match count {
+            0 => {}
+            1 => lines.push(format!("1 {one}")),
+            several => lines.push(format!("{several} {many}")),
+        };
+        line(self.images, "image is kept as locked", "images are kept as locked");
+        line(usize::from(self.supervisor), "supervisor runs this binary", "");
+        line(self.edges, "edge has its configuration", "edges have their configuration");
+        line(self.units, "unit runs as described and is well", "units run as described and are well");
+        line(self.sites, "site is set up as declared", "sites are set up as declared");
+        line(self.mirrors, "mirror is complete", "mirrors are complete");
+        line(self.certificates, "certificate is good", "certificates are good");
+        if let Some(days) = self.first_end_days {
+            lines.push(format!("the first certificate ends in {days} days"));
+        }
+        lines
+    }
+}
