@@ -1,0 +1,227 @@
+//! The image `ghost`: Ghost, its dependencies, the Node.js that runs it, SQLite.
+//!
+//! ```text
+//!  root/node/bin/node     the executable, nothing else of Node.js
+//!  root/app/              Ghost; `node index.js` from a folder that links to it as `current`
+//! ```
+//!
+//! Packages are fetched one after the other while compilers run beside: SQLite takes longest and begins first.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+use crate::addon::{self, Addon, Compilers};
+use crate::child::run;
+use crate::download::Downloads;
+use crate::error::At as _;
+use crate::installer::{self, Folders};
+use crate::lock::{Lock, Part};
+use crate::progress::{Progress, Receipt, Stage, Timed};
+use crate::registry::Registries;
+use crate::store::{Source, Store, Workshop};
+use crate::unpack::{Bounds, unpack};
+use crate::{Environment, Image, ImageError, Options};
+
+/// What a build needs at its peak: archives, pnpm's store, the tree before and after trimming.
+const DISK_SPACE: u64 = 1_500_000_000;
+
+/// The lock of the image.
+pub fn lock() -> &'static Lock {
+    static LOCK: LazyLock<Lock> = LazyLock::new(|| {
+        Lock::parse(include_str!("../locks/ghost.json")).expect("the committed lock is read by a test")
+    });
+    &LOCK
+}
+
+/// The image, if it is in the store.
+pub fn find(store: &Store) -> Result<Option<Image>, ImageError> {
+    store.find(lock().digest())
+}
+
+/// Everything about this machine that a build would fail on, before anything is fetched. Empty when it is fit.
+pub fn preflight(store: &Store, environment: &Environment) -> Vec<ImageError> {
+    let compilers = Compilers::find(environment).err().unwrap_or_default();
+    let platform = lock().part(Part::Node).err();
+    compilers.into_iter().chain(platform).chain(room(store.folder()).err()).collect()
+}
+
+/// Whether a build can write to a folder, and enough.
+fn room(folder: &Path) -> Result<(), ImageError> {
+    rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).at("write to", folder)?;
+    let disk = rustix::fs::statvfs(folder).at("look at", folder)?;
+    let available = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if available >= DISK_SPACE {
+        return Ok(());
+    }
+    Err(ImageError::DiskSpace { folder: folder.to_owned(), available, needed: DISK_SPACE })
+}
+
+/// Gives the image, and builds it first when it is not in the store.
+///
+/// Two calls at the same time build once: the second waits for the first. A call that was killed is continued by the
+/// next with what it fetched.
+pub fn prepare(store: &Store, options: &Options, progress: &dyn Progress) -> Result<(Image, Receipt), ImageError> {
+    if let Some(image) = find(store)? {
+        return Ok((image, Receipt::default()));
+    }
+    if let Some(problem) = preflight(store, &options.environment).into_iter().next() {
+        return Err(problem);
+    }
+    let workshop = store.lock(progress)?;
+    // Somebody else may have built it while this waited.
+    if let Some(image) = find(store)? {
+        return Ok((image, Receipt::default()));
+    }
+    let mut receipt = Receipt { built: true, ..Receipt::default() };
+    let image = build(&workshop, options, progress, &mut receipt)?;
+    Ok((image, receipt))
+}
+
+fn build(
+    workshop: &Workshop<'_>,
+    options: &Options,
+    progress: &dyn Progress,
+    receipt: &mut Receipt,
+) -> Result<Image, ImageError> {
+    let lock = lock();
+    let environment = &options.environment;
+    let registries = Registries::load(environment)?;
+    let total = lock.packages_here().map(|package| package.bytes).sum();
+    let network = (!options.offline).then_some(&registries);
+    let mut downloads = Downloads::new(workshop.kept("downloads")?, network, total, progress)?;
+    let missing = downloads.missing(lock.packages_here());
+    if !missing.is_empty() {
+        let missing = missing.into_iter().map(ToString::to_string).collect();
+        return Err(ImageError::Offline { image: lock.image.clone(), missing });
+    }
+    let compilers = Compilers::find(environment).map_err(|mut problems| problems.remove(0))?;
+    let versions = compilers.versions();
+
+    let folder = workshop.fresh("build")?;
+    let (root, addon_folder, installer) = (folder.join("root"), folder.join("addon"), folder.join("installer"));
+    let app = root.join("app");
+    let image = Image { digest: lock.digest(), root: root.clone() };
+
+    let timed = Timed::start(Stage::Download, progress);
+    let mut get = |part: Part, target: &Path, place: &dyn Fn(&Path) -> Option<PathBuf>| {
+        let package = lock.part(part)?;
+        let archive = downloads.fetch(package, receipt)?;
+        unpack(&package.to_string(), archive, target, Bounds::default(), place)
+    };
+    let everything = |path: &Path| Some(path.to_owned());
+    get(Part::DatabaseAddon, &addon_folder, &everything)?;
+    let compile = Timed::start(Stage::Compile, progress);
+    let mut addon = Addon::start(compilers, addon_folder)?;
+    get(Part::Node, &folder, &|path| {
+        // Headers for the compiler, the executable and its licence for the image; manuals for nobody.
+        match path.to_str()? {
+            "bin/node" | "LICENSE" => Some(Path::new("root/node").join(path)),
+            header if header.starts_with("include/") => Some(Path::new("addon").join(path)),
+            _ => None,
+        }
+    })?;
+    addon.compile_binding()?;
+    get(Part::PackageInstaller, &installer, &everything)?;
+    get(Part::Application, &app, &everything)?;
+    timed.finish(receipt);
+
+    let timed = Timed::start(Stage::Install, progress);
+    let (node, home, packages) = (image.node(), workshop.fresh("home")?, workshop.kept("packages")?);
+    let folders = Folders {
+        program: &installer.join("pnpm"),
+        node: node.parent().expect("the executable is in a folder"),
+        app: &app,
+        home: &home,
+        store: &packages,
+    };
+    let fetched = installer::install(&folders, &registries, environment, options.offline, progress)?;
+    receipt.fetched(fetched);
+    timed.finish(receipt);
+
+    let timed = Timed::start(Stage::Trim, progress);
+    let addon_package = check_addon_version(&app, lock)?;
+    trim(&node, &app)?;
+    timed.finish(receipt);
+
+    let built = addon.finish()?;
+    let place = addon_package.join("build/Release");
+    fs::create_dir_all(&place).at("create", &place)?;
+    fs::rename(&built, place.join(addon::FILE)).at("move", &built)?;
+    addon::try_out(&node, &app)?;
+    compile.finish(receipt);
+
+    let timed = Timed::start(Stage::Seal, progress);
+    let source = Source { packages: lock.packages_here().map(ToString::to_string).collect(), compilers: versions };
+    let image = workshop.publish(&root, lock, source, options.now, progress)?;
+    timed.finish(receipt);
+    Ok(image)
+}
+
+/// The folder of the addon's package, which must be of the version whose sources are being compiled.
+fn check_addon_version(app: &Path, lock: &Lock) -> Result<PathBuf, ImageError> {
+    #[derive(Deserialize)]
+    struct Description {
+        version: String,
+    }
+    let locked = lock.part(Part::DatabaseAddon)?;
+    let folder = app.join("node_modules").join(&locked.name);
+    let path = folder.join("package.json");
+    let text = fs::read(&path).at("read", &path)?;
+    let Ok(Description { version }) = serde_json::from_slice(&text) else {
+        return Err(ImageError::Incomplete { path });
+    };
+    if version != locked.version {
+        let (name, locked) = (locked.name.clone(), locked.version.clone());
+        return Err(ImageError::AddonVersion { name, wanted: version, locked });
+    }
+    Ok(folder)
+}
+
+/// Removes what no run needs: by Ghost's own program for its container images, and what the installer wrote for
+/// itself, which also differs from build to build.
+fn trim(node: &Path, app: &Path) -> Result<(), ImageError> {
+    let mut prune = Command::new(node);
+    prune.args(["--no-warnings", "scripts/prune.mts", ".", "--profile=image"]).current_dir(app).env_clear();
+    run("removing what the image does not need", &mut prune)?;
+    let modules = app.join("node_modules");
+    for name in [".modules.yaml", ".pnpm-workspace-state-v1.json", ".pnpm/lock.yaml"] {
+        let path = modules.join(name);
+        if path.exists() {
+            fs::remove_file(&path).at("remove", &path)?;
+        }
+    }
+    remove_command_links(&modules)
+}
+
+/// Removes the `.bin` folders: shell scripts to start commands of packages with, none of which a site calls.
+fn remove_command_links(folder: &Path) -> Result<(), ImageError> {
+    for entry in fs::read_dir(folder).at("list", folder)? {
+        let entry = entry.at("list", folder)?;
+        if !entry.file_type().at("look at", &entry.path())?.is_dir() {
+            continue;
+        }
+        let path = entry.path();
+        if entry.file_name() == ".bin" {
+            fs::remove_dir_all(&path).at("remove", &path)?;
+        } else {
+            remove_command_links(&path)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_lock_has_every_part() {
+        for part in [Part::DatabaseAddon, Part::Node, Part::PackageInstaller, Part::Application] {
+            assert_eq!(lock().packages_here().filter(|package| package.part == part).count(), 1, "{part}");
+        }
+    }
+}
