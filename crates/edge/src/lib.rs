@@ -4,5 +4,6 @@
 //! a store, and a service around them.
 
 pub mod policy;
+pub mod rewrite;
 pub mod route;
 pub mod store;
