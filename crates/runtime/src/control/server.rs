@@ -79,11 +79,10 @@ impl Server {
 
 /// Answers one peer until it leaves, lies idle, or sends what cannot be answered.
 async fn converse(connection: UnixStream, commands: &impl Commands) -> io::Result<()> {
-    let peer = connection.peer_cred()?;
-    let own = rustix::process::geteuid().as_raw();
+    let (peer, own) = (connection.peer_cred()?.uid(), rustix::process::geteuid().as_raw());
     let mut stream = BufReader::new(connection);
-    if peer.uid() != own && peer.uid() != 0 {
-        let refusal = Refusal::new(format!("user {} may not control a daemon of user {own}", peer.uid()));
+    if !may_control(peer, own) {
+        let refusal = Refusal::new(format!("user {peer} may not control a daemon of user {own}"));
         return stream.write_all(&response_line(Err(refusal))).await;
     }
     loop {
@@ -108,5 +107,21 @@ async fn converse(connection: UnixStream, commands: &impl Commands) -> io::Resul
             response = response_line(Err(Refusal::new("the answer is longer than a line may be")));
         }
         stream.write_all(&response).await?;
+    }
+}
+
+/// The socket's mode keeps others out already; this holds even when somebody changed it.
+fn may_control(peer: u32, own: u32) -> bool {
+    peer == own || peer == 0
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn only_its_own_user_and_root_control_a_daemon() {
+        assert!(super::may_control(1000, 1000));
+        assert!(super::may_control(0, 1000));
+        assert!(!super::may_control(1001, 1000));
+        assert!(!super::may_control(1000, 0));
     }
 }
