@@ -156,6 +156,14 @@ impl WorkingKeys {
         Ok(ready)
     }
 
+    /// Working keys in memory only, each of epoch 1: for a plan that is looked at before there is a root seed.
+    pub fn imagined<'a>(stack: &StackName, purposes: impl IntoIterator<Item = &'a Purpose>, seed: &RootSeed) -> Self {
+        let epoch = Epochs::default();
+        let derive = |purpose: &Purpose| (epoch.of(purpose), seed.derive(stack, purpose, epoch.of(purpose)));
+        let keys = purposes.into_iter().map(|purpose| (purpose.clone(), derive(purpose))).collect();
+        Self { stack: stack.clone(), keys }
+    }
+
     /// The epoch of a ready key.
     pub fn epoch(&self, purpose: &Purpose) -> Option<u32> {
         self.keys.get(purpose).map(|(epoch, _)| *epoch)

@@ -52,6 +52,16 @@ impl StateFolder {
         self.0.join("ca")
     }
 
+    /// The certificate of the internal authority, PEM: what readers and applications trust. No secret.
+    pub fn ca_certificate(&self) -> PathBuf {
+        self.ca().join("ca.pem")
+    }
+
+    /// Copies of the program, each in a folder named by its digest.
+    pub fn programs(&self) -> PathBuf {
+        self.0.join("bin")
+    }
+
     /// Sockets and memory of the supervisor.
     pub fn run(&self) -> PathBuf {
         self.0.join("run")
@@ -106,6 +116,11 @@ impl EdgeFolder {
     /// The identity on links.
     pub fn link_key(&self) -> PathBuf {
         self.0.join("link.pem")
+    }
+
+    /// The key of a site's publish notices, hex; only at the site's primary.
+    pub fn webhook_key(&self, site: &SiteName) -> PathBuf {
+        self.0.join(format!("webhook-{site}.key"))
     }
 
     /// The kept pages.

@@ -1,0 +1,149 @@
+//! The stack's secrets as commands use them: the root seed is opened only when working keys are missing.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sovereign_keys::{Epochs, Owner, Passphrase, Purpose, RootSeed, SeedError, SeedFile, WorkingKeys};
+use sovereign_model::Stack;
+use sovereign_model::layout::StateFolder;
+use sovereign_model::stack::App;
+use zeroize::Zeroizing;
+
+use crate::context::Context;
+use crate::environment::names;
+use crate::failure::{Failure, Reason};
+
+/// Every secret that the declared stack uses.
+pub(crate) fn purposes(stack: &Stack) -> Vec<Purpose> {
+    let sites = stack.sites.values().filter(|site| site.app == App::Ghost).map(|site| &site.name);
+    let of_sites = sites.flat_map(|site| [Purpose::OwnerPassword(site.clone()), Purpose::Webhook(site.clone())]);
+    let links = stack.datacenters.keys().cloned().map(Purpose::Link);
+    [Purpose::Ca, Purpose::ConfigSigning].into_iter().chain(links).chain(of_sites).collect()
+}
+
+/// Where the stack's root seed lies.
+pub(crate) fn seed_file(stack: &Stack, state: &StateFolder) -> SeedFile {
+    SeedFile::at(&state.seed(), stack.name.clone())
+}
+
+/// Where the epochs of rotated secrets are kept.
+pub(crate) fn epochs_file(state: &StateFolder) -> PathBuf {
+    state.keys().join("epochs.json")
+}
+
+/// The working keys of a stack whose root seed exists.
+///
+/// # Errors
+/// When there is no seed, or it must be opened and cannot.
+pub(crate) fn open(context: &Context, stack: &Stack, state: &StateFolder) -> Result<WorkingKeys, Failure> {
+    let stored = seed_file(stack, state).open()?;
+    let owner = Owner { stack: stack.name.clone(), seed: stored.fingerprint().clone() };
+    let epochs = Epochs::read(&epochs_file(state))?;
+    let unlock = || stored.unlock(|| passphrase(context, None));
+    Ok(WorkingKeys::ensure(&state.keys(), &owner, &purposes(stack), &epochs, unlock)?)
+}
+
+/// The same, making the root seed when there is none. Says whether it was made.
+///
+/// # Errors
+/// As [`open`], or when the new seed cannot be kept.
+pub(crate) fn open_or_create(
+    context: &Context,
+    stack: &Stack,
+    state: &StateFolder,
+) -> Result<(WorkingKeys, bool), Failure> {
+    let file = seed_file(stack, state);
+    let made = match file.open() {
+        Ok(_) => false,
+        Err(SeedError::Missing { .. }) => {
+            file.create(new_passphrase(context)?.as_ref())?;
+            true
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok((open(context, stack, state)?, made))
+}
+
+/// Keys for a plan that is only looked at: of a seed that nobody keeps.
+pub(crate) fn imagined(stack: &Stack) -> WorkingKeys {
+    WorkingKeys::imagined(&stack.name, &purposes(stack), &RootSeed::generate())
+}
+
+/// The passphrase could not be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PassphraseError {
+    /// The file that was named cannot be read.
+    #[error("cannot read the passphrase file {path}", path = .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its first line is empty.
+    #[error("the passphrase file {path} begins with an empty line", path = .path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Nobody typed one.
+    #[error("no passphrase was given")]
+    NotGiven,
+    /// There was a question and nobody to ask.
+    #[error("{0}")]
+    Unasked(String),
+    /// The two times it was typed differ.
+    #[error("the two passphrases differ")]
+    Differ,
+}
+
+impl Reason for PassphraseError {}
+
+/// The passphrase of an existing seed file: from `named`, the environment's file, or the terminal.
+pub(crate) fn passphrase(context: &Context, named: Option<&Path>) -> Result<Passphrase, PassphraseError> {
+    if let Some(path) = passphrase_file(context, named) {
+        return read_passphrase(&path);
+    }
+    let typed = context
+        .output
+        .ask_secret("Passphrase of the root seed: ", "name a file with SOVEREIGN_PASSPHRASE_FILE")
+        .map_err(|failure| PassphraseError::Unasked(failure.chain().join(": ")))?;
+    Passphrase::new(typed.to_string()).ok_or(PassphraseError::NotGiven)
+}
+
+/// The passphrase for a new seed file; `None` when the operator wants none. Asked for only where a person sits.
+pub(crate) fn new_passphrase(context: &Context) -> Result<Option<Passphrase>, PassphraseError> {
+    if let Some(path) = passphrase_file(context, None) {
+        return read_passphrase(&path).map(Some);
+    }
+    if !context.output.can_ask() {
+        return Ok(None);
+    }
+    let ask = |question: &str| {
+        context
+            .output
+            .ask_secret(question, "name a file with SOVEREIGN_PASSPHRASE_FILE")
+            .map_err(|failure| PassphraseError::Unasked(failure.chain().join(": ")))
+    };
+    let first = ask("Passphrase to encrypt the root seed with (empty for none): ")?;
+    if first.is_empty() {
+        return Ok(None);
+    }
+    if *first != *ask("The same again: ")? {
+        return Err(PassphraseError::Differ);
+    }
+    Ok(Passphrase::new(first.to_string()))
+}
+
+fn passphrase_file(context: &Context, named: Option<&Path>) -> Option<PathBuf> {
+    named.map(Path::to_owned).or_else(|| context.environment.path(names::PASSPHRASE_FILE))
+}
+
+fn read_passphrase(path: &Path) -> Result<Passphrase, PassphraseError> {
+    let text = fs::read_to_string(path)
+        .map(Zeroizing::new)
+        .map_err(|source| PassphraseError::File { path: path.to_owned(), source })?;
+    let line = text.lines().next().unwrap_or_default().to_owned();
+    Passphrase::new(line).ok_or_else(|| PassphraseError::Empty { path: path.to_owned() })
+}

@@ -1,0 +1,96 @@
+//! The join between the rooms: what the planner must know and only this program can tell, gathered from keys, locks,
+//! services and the hour.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
+
+use sovereign_images::Store;
+use sovereign_keys::WorkingKeys;
+use sovereign_model::layout::StateFolder;
+use sovereign_model::name::InvalidName;
+use sovereign_model::stack::App;
+use sovereign_model::{ImageName, Stack, UnitName};
+use sovereign_plan::{AppUnit, World};
+use sovereign_services::ghost;
+
+use crate::failure::Failure;
+use crate::program::Program;
+
+/// What joining takes.
+pub(crate) struct Parts<'a> {
+    /// What is declared.
+    pub(crate) stack: &'a Stack,
+    /// Where its state lies.
+    pub(crate) state: &'a StateFolder,
+    /// Its secrets.
+    pub(crate) keys: &'a WorkingKeys,
+    /// The images there are.
+    pub(crate) images: &'a Store,
+    /// This program.
+    pub(crate) program: &'a Program,
+    /// The hour.
+    pub(crate) now: SystemTime,
+}
+
+/// Gathers the world. Reads the image store and nothing else.
+///
+/// # Errors
+/// When a key was not made ready or the image store cannot be read.
+pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
+    let Parts { stack, state, keys, images, program, now } = *parts;
+    let mut link_keys = BTreeMap::new();
+    for datacenter in stack.datacenters.keys() {
+        link_keys.insert(datacenter.clone(), keys.link_key(datacenter)?.public_hex);
+    }
+    let mut units = BTreeMap::new();
+    let mut locks = BTreeMap::new();
+    let mut webhook_keys = BTreeMap::new();
+    for site in stack.sites.values().filter(|site| site.app == App::Ghost) {
+        let image = ghost_image();
+        let lock = sovereign_images::ghost::lock().digest();
+        locks.insert(image.clone(), lock);
+        webhook_keys.insert(site.name.clone(), state.edge(&site.primary).webhook_key(&site.name));
+        // Before the image is built nobody knows what it will contain. `up` plans again once it is there.
+        let (root, digest) = match sovereign_images::ghost::find(images)? {
+            Some(image) => (image.root, image.digest),
+            None => (images.folder().join(lock.hex()), lock),
+        };
+        let folder = state.site(&site.primary, &site.name);
+        let ca_certificate = state.ca_certificate();
+        let home = ghost::Home {
+            site,
+            datacenter: &site.primary,
+            folder: folder.path(),
+            image: &root,
+            image_digest: digest,
+            ca_certificate: &ca_certificate,
+        };
+        let spec = ghost::unit(&home)?;
+        units.insert(
+            spec.name.clone(),
+            AppUnit { site: site.name.clone(), spec, images: BTreeSet::from([image]) },
+        );
+    }
+    Ok(World {
+        state: state.clone(),
+        binary: program.installed.clone(),
+        binary_digest: program.digest,
+        trust: hex::encode(keys.config_signing()?.verifying_key().as_bytes()),
+        locks,
+        link_keys,
+        webhook_keys,
+        units,
+        epochs: BTreeMap::new(),
+        now: unix_seconds(now),
+    })
+}
+
+/// The image of every Ghost.
+pub(crate) fn ghost_image() -> ImageName {
+    sovereign_images::ghost::lock().image.clone()
+}
+
+/// Seconds since 1970-01-01 00:00 UTC; 0 for a clock that stands before that.
+pub(crate) fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).as_ref().map_or(0, Duration::as_secs)
+}
