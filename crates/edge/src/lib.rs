@@ -2,8 +2,47 @@
 //!
 //! A core without I/O (what a request is, what may be kept, what a page links to, how it reads under another name),
 //! a store, and a service around them.
+//!
+//! | core | | service | |
+//! |---|---|---|---|
+//! | [`route`] | where a request belongs | `serve`, `tls` | connections of readers and peers |
+//! | [`policy`] | what HTTP allows a cache | `read`, `fetch` | pages everybody gets, one question however many wait |
+//! | [`rewrite`] | a site under another name | `live` | what belongs to one reader, passed through |
+//! | [`discover`] | what a page links to | `keeper`, `hooks` | the mirror is complete, and follows changes |
+//! | [`store`] | kept pages on disk | `peers`, `upstream` | links between data centers; where content comes from |
+//! | | | `generation`, `commands` | configuration and the control socket |
+//!
+//! **Two processes, one store.** While an edge is replaced, the new process runs beside the old one on the same
+//! listening socket. The store belongs to one of them: whoever holds the lock on the store's folder writes to it, runs
+//! the keepers and makes promises about completeness. The new process serves from what it finds on disk and passes the
+//! rest through until the old one is told to stop: that one lets go of the lock at once and only serves its last
+//! readers. The new owner then checks every page with its source, so nothing that happened in between is missed.
 
+mod body;
+mod commands;
+mod daemon;
+pub mod discover;
+mod edge;
+mod fetch;
+mod generation;
+mod hooks;
+mod keeper;
+mod limit;
+mod live;
+mod pages;
+mod peers;
 pub mod policy;
+mod read;
+mod rename;
 pub mod rewrite;
 pub mod route;
+mod serve;
+mod signature;
+mod standing;
 pub mod store;
+mod tls;
+mod upstream;
+
+pub use daemon::{EdgeError, Options, run, serve};
+pub use generation::ConfigError;
+pub use tls::{CredentialError, LINK_ALPN};
