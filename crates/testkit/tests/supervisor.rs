@@ -1,0 +1,404 @@
+//! The supervisor with real processes: what is killed comes back, and no connection is ever refused.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io::Read as _;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use sovereign_engine::embedded::{Client, SupervisorStatus, UnitState, UnitStatus};
+use sovereign_model::unit::{Confinement, Health, Replace, SocketSpec, UnitSpec};
+use sovereign_model::{StateFolder, UnitName};
+use sovereign_testkit::wait::until;
+
+const TESTBED: &str = env!("CARGO_BIN_EXE_testbed");
+
+/// A supervisor of its own for one test.
+struct Bed {
+    folder: tempfile::TempDir,
+    client: Client,
+}
+
+impl Bed {
+    async fn new() -> Self {
+        let bed = Self::idle();
+        bed.start().await;
+        bed
+    }
+
+    fn idle() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let client = Client::of(StateFolder::new(folder.path().join("state")));
+        Self { folder, client }
+    }
+
+    fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    async fn start(&self) -> SupervisorStatus {
+        let args: Vec<OsString> = vec!["supervise".into(), "--state".into(), self.state().into()];
+        self.client.start(Path::new(TESTBED), &args).await.unwrap()
+    }
+
+    async fn status(&self) -> SupervisorStatus {
+        until("an answer of the supervisor", || async { self.client.status().await.ok().flatten() }).await
+    }
+
+    async fn unit(&self, unit: &UnitName) -> UnitStatus {
+        self.status().await.units.into_iter().find(|status| status.name == *unit).unwrap()
+    }
+
+    /// Applies and waits until the unit is as wanted.
+    async fn run(&self, spec: &UnitSpec) -> UnitStatus {
+        self.client.apply(spec).await.unwrap();
+        self.well(&spec.name, |_| true).await
+    }
+
+    async fn well(&self, unit: &UnitName, also: impl Fn(&UnitStatus) -> bool) -> UnitStatus {
+        let also = &also;
+        until(format!("{unit} being well"), || async move {
+            let status = self.client.unit(unit).await.ok().flatten()?;
+            (status.is_well() && also(&status)).then_some(status)
+        })
+        .await
+    }
+
+    /// A unit with a socket, which answers with `word`.
+    fn daemon(&self, name: &str, address: SocketAddr, word: &str, replace: Replace) -> UnitSpec {
+        let control = self.folder.path().join("control");
+        fs::create_dir_all(&control).unwrap();
+        let socket = control.join(format!("{name}.sock"));
+        UnitSpec {
+            args: vec!["daemon".into(), socket.display().to_string(), word.into()],
+            sockets: vec![SocketSpec { name: "https".into(), address }],
+            confinement: Confinement { read: vec![], write: vec![control], own_user: false },
+            health: Health::Control { socket },
+            replace,
+            ..self.script(name, "")
+        }
+        .program(TESTBED)
+    }
+
+    /// A unit that is a shell script.
+    fn script(&self, name: &str, script: &str) -> UnitSpec {
+        UnitSpec {
+            name: name.parse().unwrap(),
+            datacenter: "home".parse().unwrap(),
+            program: "/bin/sh".into(),
+            args: vec!["-c".into(), script.into()],
+            env: BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into())]),
+            working_dir: "/".into(),
+            sockets: vec![],
+            confinement: Confinement::default(),
+            health: Health::Alive,
+            after: vec![],
+            stop_grace_seconds: 5,
+            replace: Replace::StopFirst,
+            inputs: BTreeMap::new(),
+        }
+    }
+}
+
+trait Program {
+    fn program(self, path: &str) -> Self;
+}
+
+impl Program for UnitSpec {
+    fn program(mut self, path: &str) -> Self {
+        self.program = path.into();
+        self
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        // A failed test must not leave processes: those whose arguments name this test's folder are its own.
+        let mark = self.folder.path().display().to_string();
+        for pid in processes_with(&mark) {
+            kill(pid);
+        }
+    }
+}
+
+fn processes_with(mark: &str) -> Vec<i32> {
+    let mine = |pid: &i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        *pid != std::process::id().cast_signed() && String::from_utf8_lossy(&line).contains(mark)
+    };
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(mine).collect()
+}
+
+fn kill(pid: i32) {
+    let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn ask(address: SocketAddr) -> std::io::Result<String> {
+    let mut text = String::new();
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    // A process that is killed with the connection in its hands resets it; what counts here is that it was accepted.
+    let _ = stream.read_to_string(&mut text);
+    Ok(text)
+}
+
+/// Connects again and again; a refused connection is what must not happen.
+struct Reader {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<(u64, Vec<String>)>,
+}
+
+impl Reader {
+    fn of(address: SocketAddr) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let (mut answers, mut failures) = (0, Vec::new());
+            while !stopped.load(Ordering::Relaxed) {
+                match ask(address) {
+                    Ok(_) => answers += 1,
+                    Err(error) => failures.push(error.to_string()),
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            (answers, failures)
+        });
+        Self { stop, thread }
+    }
+
+    fn was_never_refused(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let (answers, failures) = self.thread.join().unwrap();
+        assert!(answers > 0);
+        assert_eq!(failures, Vec::<String>::new(), "besides {answers} answers");
+    }
+}
+
+#[tokio::test]
+async fn a_unit_that_is_killed_comes_back_and_no_connection_is_refused() {
+    let bed = Bed::new().await;
+    let address = free_address();
+    let spec = bed.daemon("web@home", address, "hello", Replace::Beside);
+    let first = bed.run(&spec).await;
+    assert!(ask(address).unwrap().starts_with("hello "));
+    assert!(!bed.client.apply(&spec).await.unwrap(), "the same description changes nothing");
+    let reader = Reader::of(address);
+    kill(first.pid.unwrap());
+    let second = bed.well(&spec.name, |unit| unit.pid != first.pid).await;
+    assert_eq!(second.restarts, 1);
+    assert_eq!(second.last_exit.as_deref(), Some("killed (SIGKILL)"));
+    assert!(second.usage.rss_bytes > 0);
+    reader.was_never_refused();
+}
+
+#[tokio::test]
+async fn a_supervisor_that_is_killed_comes_back_and_adopts() {
+    let bed = Bed::new().await;
+    let address = free_address();
+    let spec = bed.daemon("web@home", address, "hello", Replace::Beside);
+    let unit = bed.run(&spec).await;
+    let before = bed.status().await;
+    let reader = Reader::of(address);
+    kill(before.pid.cast_signed());
+    let after = until("another supervisor", || async {
+        let status = bed.client.status().await.ok().flatten()?;
+        (status.pid != before.pid).then_some(status)
+    })
+    .await;
+    assert_eq!(after.keeper.unwrap().pid, before.keeper.unwrap().pid);
+    let adopted = bed.well(&spec.name, |_| true).await;
+    assert_eq!((adopted.pid, adopted.restarts), (unit.pid, 0));
+    // It is watched like one of its own.
+    kill(unit.pid.unwrap());
+    bed.well(&spec.name, |now| now.pid != unit.pid).await;
+    reader.was_never_refused();
+}
+
+#[tokio::test]
+async fn a_keeper_that_is_killed_is_replaced_and_then_supervisor_and_unit_die_at_once() {
+    let bed = Bed::new().await;
+    let address = free_address();
+    let spec = bed.daemon("web@home", address, "hello", Replace::Beside);
+    let unit = bed.run(&spec).await;
+    let before = bed.status().await;
+    let reader = Reader::of(address);
+    let first_keeper = before.keeper.unwrap().pid;
+    kill(first_keeper.cast_signed());
+    until("another keeper", || async {
+        let keeper = bed.status().await.keeper?;
+        (keeper.pid != first_keeper).then_some(())
+    })
+    .await;
+    kill(before.pid.cast_signed());
+    kill(unit.pid.unwrap());
+    bed.well(&spec.name, |now| now.pid != unit.pid).await;
+    assert_ne!(bed.status().await.pid, before.pid);
+    reader.was_never_refused();
+}
+
+#[tokio::test]
+async fn units_outlive_supervisor_and_keeper_and_the_next_ones_adopt_them() {
+    let bed = Bed::new().await;
+    let address = free_address();
+    let spec = bed.daemon("web@home", address, "hello", Replace::Beside);
+    let unit = bed.run(&spec).await;
+    let before = bed.status().await;
+    let reader = Reader::of(address);
+    // The keeper first would be replaced, the supervisor first would be started again: stop both, then kill.
+    let both = [before.keeper.unwrap().pid, before.pid].map(|pid| Pid::from_raw(pid.cast_signed()).unwrap());
+    for signal in [Signal::STOP, Signal::KILL] {
+        for pid in both {
+            kill_process(pid, signal).unwrap();
+        }
+    }
+    until("both being gone", || async { bed.client.status().await.is_ok_and(|status| status.is_none()).then_some(()) })
+        .await;
+    bed.start().await;
+    let adopted = bed.well(&spec.name, |_| true).await;
+    assert_eq!(adopted.pid, unit.pid);
+    kill(unit.pid.unwrap());
+    bed.well(&spec.name, |now| now.pid != unit.pid).await;
+    reader.was_never_refused();
+}
+
+#[tokio::test]
+async fn a_new_description_starts_beside_and_takes_over_when_it_is_well() {
+    let bed = Bed::new().await;
+    let address = free_address();
+    let old = bed.daemon("web@home", address, "old", Replace::Beside);
+    let first = bed.run(&old).await;
+    let reader = Reader::of(address);
+    let second = bed.run(&bed.daemon("web@home", address, "new", Replace::Beside)).await;
+    assert_ne!(second.pid, first.pid);
+    until("the old one being gone", || async { ask(address).unwrap().starts_with("new ").then_some(()) }).await;
+    // One that does not start leaves the old one serving, and says so.
+    let mut broken = bed.daemon("web@home", address, "broken", Replace::Beside);
+    broken.args.truncate(1);
+    bed.client.apply(&broken).await.unwrap();
+    let kept = until("a refusal", || async {
+        let unit = bed.unit(&broken.name).await;
+        unit.refused.is_some().then_some(unit)
+    })
+    .await;
+    assert_eq!(kept.pid, second.pid);
+    assert!(!kept.is_well());
+    assert!(ask(address).unwrap().starts_with("new "));
+    reader.was_never_refused();
+}
+
+#[tokio::test]
+async fn the_supervisor_becomes_another_program_in_place() {
+    let bed = Bed::new().await;
+    let address = free_address();
+    let spec = bed.daemon("web@home", address, "hello", Replace::Beside);
+    let unit = bed.run(&spec).await;
+    let before = bed.status().await;
+    let reader = Reader::of(address);
+    let copy = bed.folder.path().join("newer");
+    fs::copy(TESTBED, &copy).unwrap();
+    let after = bed.client.replace(&copy).await.unwrap();
+    assert_eq!(after.pid, before.pid, "the same process");
+    assert_eq!(fs::read_link(format!("/proc/{}/exe", after.pid)).unwrap(), copy);
+    let keeper = after.keeper.unwrap().pid;
+    assert_eq!(fs::read_link(format!("/proc/{keeper}/exe")).unwrap(), copy);
+    assert_eq!(bed.well(&spec.name, |_| true).await.pid, unit.pid);
+    kill(unit.pid.unwrap());
+    let restarted = bed.well(&spec.name, |now| now.pid != unit.pid).await;
+    assert_eq!(restarted.last_exit.as_deref(), Some("killed (SIGKILL)"), "units stay its children");
+    reader.was_never_refused();
+}
+
+#[tokio::test]
+async fn after_shutdown_nothing_is_left() {
+    let bed = Bed::new().await;
+    let address = free_address();
+    let web = bed.daemon("web@home", address, "hello", Replace::Beside);
+    // One that leaves a grandchild behind and ignores being asked to end.
+    let mark = bed.folder.path().join("mark").display().to_string();
+    let mut stubborn =
+        bed.script("stubborn@home", &format!("trap '' TERM; sleep 1000 & : {mark}; while :; do wait; done"));
+    stubborn.stop_grace_seconds = 1;
+    stubborn.after = vec![web.name.clone()];
+    bed.run(&web).await;
+    bed.run(&stubborn).await;
+    let status = bed.status().await;
+    assert!(status.usage.rss_bytes > 0 && status.keeper.as_ref().unwrap().usage.rss_bytes > 0);
+    eprintln!("rss: supervisor {}, keeper {}", status.usage.rss_bytes, status.keeper.unwrap().usage.rss_bytes);
+    bed.client.shutdown().await.unwrap();
+    assert_eq!(processes_with(&bed.folder.path().display().to_string()), Vec::<i32>::new());
+    assert!(ask(address).is_err());
+    let sockets: Vec<_> = files(bed.folder.path()).into_iter().filter(|path| path.ends_with(".sock")).collect();
+    assert_eq!(sockets, Vec::<PathBuf>::new());
+    bed.client.shutdown().await.unwrap();
+    assert_eq!(bed.start().await.units, vec![], "shut down means not wanted again");
+    bed.client.shutdown().await.unwrap();
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+#[tokio::test]
+async fn sigterm_stops_units_and_the_next_start_brings_them_back() {
+    let bed = Bed::new().await;
+    let address = free_address();
+    let spec = bed.daemon("web@home", address, "hello", Replace::Beside);
+    let unit = bed.run(&spec).await;
+    let status = bed.status().await;
+    kill_process(Pid::from_raw(status.pid.cast_signed()).unwrap(), Signal::TERM).unwrap();
+    until("everything being gone", || async {
+        processes_with(&bed.folder.path().display().to_string()).is_empty().then_some(())
+    })
+    .await;
+    bed.start().await;
+    assert_ne!(bed.well(&spec.name, |_| true).await.pid, unit.pid);
+}
+
+#[tokio::test]
+async fn a_taken_port_is_refused_with_its_owner() {
+    let bed = Bed::new().await;
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let spec = bed.daemon("web@home", taken.local_addr().unwrap(), "hello", Replace::Beside);
+    let error = bed.client.apply(&spec).await.unwrap_err();
+    let help = error.help().unwrap();
+    assert!(help.contains(&format!("process {}", std::process::id())), "{help}");
+    assert_eq!(bed.status().await.units, vec![]);
+}
+
+#[tokio::test]
+async fn units_start_in_order_and_a_failing_one_is_shown() {
+    let bed = Bed::new().await;
+    let first = bed.script("first@home", "echo to the log; exit 3");
+    let mut second = bed.script("second@home", "exec sleep 1000");
+    second.after = vec![first.name.clone()];
+    bed.client.apply(&first).await.unwrap();
+    let failing = until("a third try", || async {
+        let unit = bed.unit(&first.name).await;
+        (unit.restarts >= 2 && unit.state == UnitState::Pausing).then_some(unit)
+    })
+    .await;
+    assert_eq!(failing.last_exit.as_deref(), Some("exit code 3"));
+    assert!(failing.next_try_ms.is_some());
+    bed.client.apply(&second).await.unwrap();
+    let log = fs::read_to_string(bed.state().join("logs/first@home/current.log")).unwrap();
+    assert!(log.starts_with("to the log\n"), "{log:?}");
+    bed.client.apply(&bed.script("first@home", "exec sleep 1000")).await.unwrap();
+    bed.well(&second.name, |_| true).await;
+    bed.client.stop(&first.name).await.unwrap();
+    assert_eq!(bed.unit(&first.name).await.state, UnitState::Stopped);
+    bed.client.remove(&first.name).await.unwrap();
+    assert_eq!(bed.client.unit(&first.name).await.unwrap(), None);
+}
