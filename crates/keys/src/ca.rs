@@ -130,7 +130,7 @@ pub(crate) struct CaKey {
 impl CaKey {
     /// The first of HMAC-SHA256(secret, "p256 scalar 0"), "p256 scalar 1", ... that is a private key: not zero, and below
     /// the order of the curve. All but one in four billion times it is the first.
-    fn from_secret(secret: &DerivedSecret) -> Self {
+    pub(crate) fn from_secret(secret: &DerivedSecret) -> Self {
         let key = (0..=u32::MAX)
             .find_map(|attempt| {
                 let mut mac = <Hmac<Sha256> as hmac::Mac>::new_from_slice(secret.expose()).expect("HMAC takes any key");
@@ -143,9 +143,10 @@ impl CaKey {
         Self { key, public }
     }
 
+    /// The private key as a number, for the test vectors.
     #[cfg(test)]
-    pub(crate) fn public(&self) -> &[u8] {
-        &self.public
+    pub(crate) fn scalar(&self) -> [u8; 32] {
+        self.key.to_bytes().into()
     }
 }
 

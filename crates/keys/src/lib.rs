@@ -22,6 +22,8 @@ mod secret;
 mod seed;
 mod seed_file;
 mod typed;
+#[cfg(test)]
+mod vectors;
 mod words;
 mod working;
 

@@ -74,6 +74,7 @@ fn rustls_serves_with_the_key() {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 fn openssl_agrees() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
