@@ -113,14 +113,16 @@ impl EdgeFolder {
         self.0.join("key.pem")
     }
 
-    /// The identity on links.
-    pub fn link_key(&self) -> PathBuf {
-        self.0.join("link.pem")
+    /// The identity on links whose public key is `public`, in hex. Another key has another name, so that a rotated key
+    /// changes the configuration that names it.
+    pub fn link_key(&self, public: &str) -> PathBuf {
+        self.0.join(format!("link-{}.pem", public.get(..16).unwrap_or(public)))
     }
 
-    /// The key of a site's publish notices, hex; only at the site's primary.
-    pub fn webhook_key(&self, site: &SiteName) -> PathBuf {
-        self.0.join(format!("webhook-{site}.key"))
+    /// The key of a site's publish notices, hex; only at the site's primary. Another key has another name, so that a
+    /// rotated key changes the configuration that names it.
+    pub fn webhook_key(&self, site: &SiteName, epoch: u32) -> PathBuf {
+        self.0.join(format!("webhook-{site}-{epoch}.key"))
     }
 
     /// The kept pages.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use sovereign_model::edge_config::{CertificateFiles, EdgeApp, EdgeConfig, EdgeSite, Peer, Source};
-use sovereign_model::layout::{EdgeFolder, StateFolder};
+use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::{App, Datacenter, Reach, Site, SiteSettings, UplinkAddress};
 use sovereign_model::unit::{Confinement, Health, Replace, SocketSpec, UnitSpec};
 use sovereign_model::{DatacenterName, Digest, DnsName, ImageName, SiteName, Stack, StackName, UnitName};
@@ -203,7 +203,7 @@ pub fn desired(stack: &Stack, world: &World) -> Result<Wanted, IncompleteWorld> 
         let edge_name = edge.name.clone();
         units.insert(edge_name.clone(), WantedUnit { digest: edge.digest(), spec: edge, images: BTreeSet::new() });
         let certificate = certificate(datacenter, &sites);
-        let config = edge_config(stack, name, sites, peers, &world.state.edge(name));
+        let config = edge_config(stack, name, sites, peers, world)?;
         let wanted = WantedDatacenter {
             certificate,
             config_digest: Digest::of_value(&config),
@@ -264,14 +264,18 @@ fn edge_site(site: &Site, world: &World) -> Result<EdgeSite, IncompleteWorld> {
 }
 
 fn edge_peer(stack: &Stack, world: &World, name: &DatacenterName) -> Result<Peer, IncompleteWorld> {
-    let public_key = world.link_keys.get(name).ok_or_else(|| IncompleteWorld::LinkKey { datacenter: name.clone() })?;
     let datacenter = &stack.datacenters[name];
     let dialled_in = datacenter.uplinks.iter().any(|uplink| uplink.reach != Reach::OutboundOnly);
     Ok(Peer {
         datacenter: name.clone(),
-        public_key: public_key.clone(),
+        public_key: link_key(world, name)?.to_owned(),
         addresses: if dialled_in { vec![datacenter.loopback()] } else { Vec::new() },
     })
+}
+
+fn link_key<'w>(world: &'w World, name: &DatacenterName) -> Result<&'w str, IncompleteWorld> {
+    let key = world.link_keys.get(name);
+    key.map(String::as_str).ok_or_else(|| IncompleteWorld::LinkKey { datacenter: name.clone() })
 }
 
 fn certificate(datacenter: &Datacenter, sites: &[EdgeSite]) -> WantedCertificate {
@@ -290,17 +294,18 @@ fn edge_config(
     datacenter: &DatacenterName,
     sites: Vec<EdgeSite>,
     peers: Vec<Peer>,
-    folder: &EdgeFolder,
-) -> EdgeConfig {
-    EdgeConfig {
+    world: &World,
+) -> Result<EdgeConfig, IncompleteWorld> {
+    let folder = world.state.edge(datacenter);
+    Ok(EdgeConfig {
         stack: stack.name.clone(),
         datacenter: datacenter.clone(),
         certificate: CertificateFiles { chain: folder.chain(), key: folder.key() },
         store: folder.store(),
-        link_key: folder.link_key(),
+        link_key: folder.link_key(link_key(world, datacenter)?),
         peers,
         sites,
-    }
+    })
 }
 
 /// The edge as a unit. Its configuration is no input: it is reloaded, not restarted.
@@ -313,6 +318,7 @@ fn edge_unit(datacenter: &Datacenter, sites: &[EdgeSite], world: &World) -> Unit
         Source::Link(_) => None,
     });
     let keys = sites.iter().filter_map(|site| site.webhook_key.clone());
+    let keys = keys.filter(|key| !key.starts_with(folder.path()));
     UnitSpec {
         name: UnitName::at("edge", &datacenter.name).expect("a label and a data center's name form a unit's name"),
         datacenter: datacenter.name.clone(),
