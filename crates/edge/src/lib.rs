@@ -43,6 +43,6 @@ pub mod store;
 mod tls;
 mod upstream;
 
-pub use daemon::{EdgeError, Options, run, serve};
+pub use daemon::{EdgeError, Options, SOCKET, run, serve};
 pub use generation::ConfigError;
 pub use tls::{CredentialError, LINK_ALPN};

@@ -1,0 +1,176 @@
+//! The body of a response (and of a request passed on): whole in memory, or a stream.
+//!
+//! A whole body costs no allocation on the way out, which is the hot path. A stream is whatever else: an upstream's
+//! body, a file, a rewritten body.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use http_body_util::combinators::UnsyncBoxBody;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::store::BodyFile;
+
+/// What can go wrong while a body is on its way; the connection is cut, nothing else is left to do.
+pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body of a message.
+pub(crate) enum Body {
+    /// All of it, `None` once sent or when there is none.
+    Whole(Option<Bytes>),
+    /// Comes as it comes.
+    Stream(UnsyncBoxBody<Bytes, BodyError>),
+}
+
+impl Body {
+    /// No body.
+    pub(crate) const fn empty() -> Self {
+        Self::Whole(None)
+    }
+
+    /// `bytes`, all of it.
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        Self::Whole(Some(bytes).filter(|bytes| !bytes.is_empty()))
+    }
+
+    /// Anything that streams.
+    pub(crate) fn stream<B>(body: B) -> Self
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BodyError>,
+    {
+        Self::Stream(body.map_err(Into::into).boxed_unsync())
+    }
+}
+
+impl From<&'static str> for Body {
+    fn from(text: &'static str) -> Self {
+        Self::whole(Bytes::from_static(text.as_bytes()))
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        Self::whole(text.into())
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Stream(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Stream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Stream(body) => body.size_hint(),
+        }
+    }
+}
+
+/// What a task sends, until it stops.
+pub(crate) struct ChannelBody(pub(crate) mpsc::Receiver<Bytes>);
+
+impl HttpBody for ChannelBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.0.poll_recv(cx).map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
+    }
+}
+
+/// How much of a file is in memory at a time.
+const CHUNK: u64 = 64 << 10;
+
+/// Bytes that can be read from any place, blocking.
+pub(crate) trait ReadAt: Send + Sync + 'static {
+    /// Exactly `length` bytes from `position` on.
+    fn read_at(&self, position: u64, length: usize) -> io::Result<Bytes>;
+}
+
+impl ReadAt for File {
+    fn read_at(&self, position: u64, length: usize) -> io::Result<Bytes> {
+        let mut chunk = BytesMut::zeroed(length);
+        self.read_exact_at(&mut chunk, position)?;
+        Ok(chunk.freeze())
+    }
+}
+
+impl ReadAt for BodyFile {
+    fn read_at(&self, position: u64, length: usize) -> io::Result<Bytes> {
+        BodyFile::read_at(self, position, length)
+    }
+}
+
+/// A part of a file, read as the reader takes it: a slow reader holds one chunk of memory and no thread.
+pub(crate) struct FileBody<F> {
+    file: Arc<F>,
+    left: Range<u64>,
+    reading: Option<JoinHandle<io::Result<Bytes>>>,
+}
+
+impl<F: ReadAt> FileBody<F> {
+    pub(crate) fn new(file: F, part: Range<u64>) -> Self {
+        Self { file: Arc::new(file), left: part, reading: None }
+    }
+}
+
+impl<F: ReadAt> HttpBody for FileBody<F> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.left.is_empty() {
+            return Poll::Ready(None);
+        }
+        let Self { file, left, reading } = &mut *self;
+        let task = reading.get_or_insert_with(|| {
+            let (file, at) = (file.clone(), left.start);
+            let length = usize::try_from(CHUNK.min(left.end - left.start)).expect("a chunk is small");
+            tokio::task::spawn_blocking(move || file.read_at(at, length))
+        });
+        let read = ready!(Pin::new(task).poll(cx)).map_err(BodyError::from).and_then(|read| read.map_err(Into::into));
+        *reading = None;
+        match &read {
+            // Nothing more comes, although it should: break off rather than corrupt.
+            Ok(chunk) if chunk.is_empty() => {
+                left.start = left.end;
+                return Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())));
+            }
+            Ok(chunk) => left.start += chunk.len() as u64,
+            Err(_) => left.start = left.end,
+        }
+        Poll::Ready(Some(read.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left.end - self.left.start)
+    }
+}

@@ -1,0 +1,150 @@
+//! The life of the edge process, from its socket to the end of its drain.
+
+use std::fs::{self, File};
+use std::io;
+use std::net;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
+use sovereign_runtime::VerifyingKey;
+use sovereign_runtime::control::Server;
+use sovereign_runtime::lifecycle::{Drained, Lifecycle, Readiness};
+use sovereign_runtime::socket::SocketError;
+use sovereign_runtime::sockets::{self, SocketsError};
+use tokio::net::TcpListener;
+use tracing::{info, warn};
+
+use crate::commands::Control;
+use crate::edge::Edge;
+use crate::generation::{ConfigError, Generation};
+use crate::serve::accept;
+use crate::store::{Limits, Store, StoreError};
+use crate::tls::{self, CredentialError};
+
+/// The name of the listening socket that is passed to an edge.
+pub const SOCKET: &str = "https";
+/// A drain lasts at most this long: an upload of some megabytes over a slow line, a page that Ghost renders under load.
+const GRACE: Duration = Duration::from_secs(20);
+/// How often a process that does not own the store tries to.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
+
+/// What an edge is started with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The signed configuration file.
+    pub config: PathBuf,
+    /// Whose signature is believed.
+    pub trust: VerifyingKey,
+    /// Where the control socket is to be; it is taken over from a process that has it.
+    pub control: PathBuf,
+}
+
+/// Why the edge does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum EdgeError {
+    /// The listening socket was not passed, or is something else.
+    #[error("no listening socket named {SOCKET:?} was passed")]
+    Socket(#[source] SocketsError),
+    /// The listening socket cannot be used.
+    #[error("the listening socket cannot be used")]
+    Listener(#[source] io::Error),
+    /// The configuration is refused.
+    #[error("the configuration cannot be served")]
+    Config(#[source] ConfigError),
+    /// The keys for session tickets cannot be made.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] CredentialError),
+    /// The store cannot be opened.
+    #[error("the store cannot be opened")]
+    Store(#[source] StoreError),
+    /// The control socket cannot be bound.
+    #[error("the control socket cannot be opened")]
+    Control(#[source] SocketError),
+    /// Signals cannot be received.
+    #[error("signals cannot be received")]
+    Signals(#[source] io::Error),
+}
+
+impl EdgeError {
+    /// What the operator should do.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Socket(source) => source.help(),
+            Self::Config(source) => source.help(),
+            Self::Tls(source) => source.help(),
+            Self::Store(source) => source.help(),
+            Self::Control(source) => source.help(),
+            Self::Listener(_) | Self::Signals(_) => None,
+        }
+    }
+}
+
+/// Runs an edge on the socket it was passed, until it is told to stop and has drained.
+pub async fn run(options: Options) -> Result<Drained, EdgeError> {
+    let listener = sockets::take_listener(SOCKET).map_err(EdgeError::Socket)?;
+    serve(options, listener, Lifecycle::new(GRACE)).await
+}
+
+/// Runs an edge on `listener` for as long as `lifecycle` lasts. Signals end it too.
+pub async fn serve(options: Options, listener: net::TcpListener, lifecycle: Lifecycle) -> Result<Drained, EdgeError> {
+    listener.set_nonblocking(true).map_err(EdgeError::Listener)?;
+    let listener = TcpListener::from_std(listener).map_err(EdgeError::Listener)?;
+    let tickets = tls::ticket_maker().map_err(EdgeError::Tls)?;
+    let generation =
+        Generation::load(&options.config, &options.trust, None, tickets.clone()).map_err(EdgeError::Config)?;
+    let folder = generation.config.store.clone();
+    let store = Store::open(&folder, Limits::default()).map_err(EdgeError::Store)?;
+    let kept = store.opened().kept;
+    info!(generation = generation.number, kept, "the edge starts");
+    let edge = Edge::new(options.config, options.trust, tickets, generation, Arc::new(store), lifecycle.clone());
+    let control = Server::take_over(&options.control).map_err(EdgeError::Control)?;
+    let commands = Arc::new(Control(edge.clone()));
+    let controlled = tokio::spawn({
+        let lifecycle = lifecycle.clone();
+        async move { control.serve(commands, &lifecycle).await }
+    });
+    tokio::spawn(accept(listener, edge.clone()));
+    tokio::spawn(own_store(edge.clone(), folder));
+    if let Err(error) = Readiness::from_env().ready() {
+        warn!(%error, "whoever waits for this process cannot be told that it serves");
+    }
+    let drained = lifecycle.run().await.map_err(EdgeError::Signals)?;
+    // Removes the control socket's name, if it still is ours.
+    let _ = controlled.await;
+    Ok(drained)
+}
+
+/// Owns the store from when no other process does until this one is told to stop.
+async fn own_store(edge: Arc<Edge>, folder: PathBuf) {
+    let stopping = edge.lifecycle().stopping();
+    let mut waited = false;
+    let lock = loop {
+        match try_lock(&folder) {
+            Ok(Some(lock)) => break lock,
+            Ok(None) if !waited => {
+                info!("another process owns the store: served from it, not written to it, until that one stops");
+                waited = true;
+            }
+            Ok(None) => {}
+            Err(error) => warn!(%error, "the store cannot be locked"),
+        }
+        if stopping.run_until_cancelled(tokio::time::sleep(TRY_AGAIN)).await.is_none() {
+            return;
+        }
+    };
+    edge.take_ownership();
+    stopping.cancelled().await;
+    drop(lock);
+}
+
+fn try_lock(folder: &Path) -> io::Result<Option<File>> {
+    let file = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(folder.join("owner.lock"))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,195 @@
+//! The edge itself: what all connections share, and the way of a request through it.
+//!
+//! ```text
+//!  reader ──▶ Routes::resolve ─┬─ Refused ─▶ a sentence
+//!                              ├─ Hook ────▶ hooks      signature, then: the site changed
+//!                              ├─ Read ────▶ read       store, or one fetch however many wait
+//!                              └─ Live ────▶ live       through to the source, nothing kept
+//!  peer ────▶ peers ───────────▶ the same read and live, for canonical bytes
+//! ```
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use rustls::server::ProducesTickets;
+use sovereign_model::SiteName;
+use sovereign_runtime::VerifyingKey;
+use sovereign_runtime::lifecycle::Lifecycle;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::body::Body;
+use crate::fetch::Flights;
+use crate::generation::{ConfigError, Generation, Site};
+use crate::limit::Attempts;
+use crate::route::{Asked, Class, Decision};
+use crate::store::Store;
+use crate::tls::PeerKey;
+use crate::{hooks, keeper, live, pages, peers, read};
+
+/// Notices of changes that a slow link may lag behind before it is told "look at everything".
+const NOTICES: usize = 64;
+
+/// Everything the connections of one process share.
+pub(crate) struct Edge {
+    config: PathBuf,
+    trust: VerifyingKey,
+    tickets: Arc<dyn ProducesTickets>,
+    generation: ArcSwap<Generation>,
+    keepers: std::sync::Mutex<CancellationToken>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) flights: Flights,
+    pub(crate) attempts: Attempts,
+    owns_store: AtomicBool,
+    notices: broadcast::Sender<SiteName>,
+    lifecycle: Lifecycle,
+}
+
+impl Edge {
+    pub(crate) fn new(
+        config: PathBuf,
+        trust: VerifyingKey,
+        tickets: Arc<dyn ProducesTickets>,
+        generation: Generation,
+        store: Arc<Store>,
+        lifecycle: Lifecycle,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            config,
+            trust,
+            tickets,
+            generation: ArcSwap::from_pointee(generation),
+            keepers: std::sync::Mutex::default(),
+            store,
+            flights: Flights::default(),
+            attempts: Attempts::default(),
+            owns_store: AtomicBool::new(false),
+            notices: broadcast::Sender::new(NOTICES),
+            lifecycle,
+        })
+    }
+
+    /// The generation that is served now. Hold on to it for the length of a request.
+    pub(crate) fn generation(&self) -> Arc<Generation> {
+        self.generation.load_full()
+    }
+
+    pub(crate) fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
+    }
+
+    /// Reads the configuration again and serves it; or says why not and goes on as before.
+    pub(crate) fn reload(self: &Arc<Self>) -> Result<Arc<Generation>, ConfigError> {
+        let served = self.generation();
+        let next = Generation::load(&self.config, &self.trust, Some(&served), self.tickets.clone())?;
+        let next = Arc::new(next);
+        self.generation.store(next.clone());
+        info!(generation = next.number, "a new generation is served");
+        self.start_keepers();
+        Ok(next)
+    }
+
+    /// Whether this process may write to the store: it holds its lock and has not been told to stop.
+    pub(crate) fn may_write(&self) -> bool {
+        self.owns_store.load(Ordering::Acquire) && !self.lifecycle.is_stopping()
+    }
+
+    /// From now on this process keeps the store.
+    pub(crate) fn take_ownership(self: &Arc<Self>) {
+        self.owns_store.store(true, Ordering::Release);
+        for site in self.generation().sites.values() {
+            // Whatever was said while nobody listened is lost: ask for everything once.
+            self.store.invalidate(site.name(), keeper::changes_with_the_site);
+        }
+        self.start_keepers();
+    }
+
+    /// Starts the keepers of the generation that is served, and ends those of the one before.
+    fn start_keepers(self: &Arc<Self>) {
+        if !self.may_write() {
+            return;
+        }
+        let token = self.lifecycle.stopping().child_token();
+        let before = {
+            let mut keepers = self.keepers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            std::mem::replace(&mut *keepers, token.clone())
+        };
+        before.cancel();
+        keeper::start(self, &self.generation(), &token);
+    }
+
+    /// The site changed: its texts are stale, are fetched again at once, and the mirrors are told.
+    pub(crate) fn site_changed(&self, site: &Site) {
+        let marked = self.store.invalidate(site.name(), keeper::changes_with_the_site);
+        info!(site = %site.name(), marked, "the site changed");
+        site.standing.note_change();
+        // Nobody listens: no mirror is linked right now; it looks at everything when it is.
+        let _ = self.notices.send(site.name().clone());
+    }
+
+    /// The site was closed to the public, or opened again.
+    pub(crate) fn site_private(&self, site: &Site, private: bool) {
+        if !site.standing.set_private(private) {
+            return;
+        }
+        if private {
+            warn!(site = %site.name(), "the site is private now: its kept pages are removed");
+            if let Err(error) = self.store.remove_site(site.name()) {
+                warn!(site = %site.name(), %error, "kept pages of a private site cannot be removed; they are not served");
+            }
+        } else {
+            info!(site = %site.name(), "the site is public again");
+            site.standing.note_change();
+        }
+        let _ = self.notices.send(site.name().clone());
+    }
+
+    pub(crate) fn notices(&self) -> broadcast::Receiver<SiteName> {
+        self.notices.subscribe()
+    }
+
+    /// Answers a reader.
+    pub(crate) async fn answer_reader(self: &Arc<Self>, request: Request<Incoming>, reader: IpAddr) -> Response<Body> {
+        let generation = self.generation();
+        let asked = Asked { method: request.method(), uri: request.uri(), headers: request.headers(), reader };
+        let route = match generation.routes.resolve(&asked) {
+            Decision::Refused(refusal) => return pages::refused(refusal),
+            Decision::Hook(site) => {
+                return match generation.sites.get(&site) {
+                    Some(site) => hooks::receive(self, site, request, SystemTime::now()).await,
+                    None => pages::text(http::StatusCode::NOT_FOUND, "There is nothing here."),
+                };
+            }
+            Decision::Site(route) => route,
+        };
+        let Some(site) = generation.sites.get(&route.site.site) else {
+            return pages::text(http::StatusCode::MISDIRECTED_REQUEST, "No site of this name is served here.");
+        };
+        if let Class::Read { key, fallback } = &route.class {
+            let asked =
+                read::Asked { method: request.method(), fields: request.headers(), route: &route, reader, peer: false };
+            return read::answer(self, site, key, fallback.as_ref(), &asked).await;
+        }
+        if pages::is_attempt(request.method(), &route.target)
+            && let Err(wait) = self.attempts.take(reader, Instant::now())
+        {
+            return pages::slow_down(request.headers(), wait);
+        }
+        if let Some(sorry) = pages::needs_mail(request.headers(), request.method(), &route.target) {
+            return sorry;
+        }
+        live::answer(self, site, &route, request.map(Body::stream), reader).await
+    }
+
+    /// Answers the edge of another data center.
+    pub(crate) async fn answer_peer(self: &Arc<Self>, request: Request<Incoming>, peer: PeerKey) -> Response<Body> {
+        peers::answer(self, request, peer).await
+    }
+}

@@ -1,0 +1,288 @@
+//! Asking the source for a page everybody gets: one question at a time per page, however many wait for it.
+//!
+//! ```text
+//!   reader, reader, keeper ──▶ Flights::fetch ──first──▶ ask the source ──▶ Kept      in the store now, for all
+//!                                   └─others wait───────────────────────▶ Unkept    the answer is one asker's own
+//!                                                                      └▶ Failed    no answer
+//! ```
+//!
+//! The question runs in a task of its own: a reader who leaves does not end it for the others. What it learns about
+//! the source (that it answers, that it is away, that the site is private) goes into the site's standing.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response, StatusCode, header};
+use http_body_util::BodyExt as _;
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use crate::body::Body;
+use crate::edge::Edge;
+use crate::generation::Site;
+use crate::policy::{self, Exchange};
+use crate::route::Key;
+use crate::store::{Entry, Head, StoreError, Ticket, Writer};
+use crate::upstream::UpstreamError;
+use crate::{peers, rename};
+
+/// A page takes Ghost some 40 ms; one that takes this long is not coming.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// A body that says nothing for this long has broken off.
+const CHUNK_WITHIN: Duration = Duration::from_secs(30);
+/// What is collected in memory before it is written.
+const BATCH: usize = 256 << 10;
+
+/// What came of a question.
+#[derive(Clone)]
+pub(crate) enum Fetched {
+    /// It is in the store; `status` is what the source answered (304: confirmed).
+    Kept { entry: Arc<Entry>, status: StatusCode },
+    /// It is not for the store.
+    Unkept(Arc<Unkept>),
+    /// The source did not answer, or not with anything usable.
+    Failed(Arc<UpstreamError>),
+}
+
+/// An answer that is not kept.
+pub(crate) struct Unkept {
+    pub(crate) status: StatusCode,
+    /// For whoever takes it first; the others ask for themselves.
+    response: Mutex<Option<Response<Body>>>,
+}
+
+impl Unkept {
+    fn new(response: Response<Body>) -> Fetched {
+        Fetched::Unkept(Arc::new(Self { status: response.status(), response: Mutex::new(Some(response)) }))
+    }
+
+    /// The answer, once.
+    pub(crate) fn take(&self) -> Option<Response<Body>> {
+        self.response.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+type Landing = watch::Receiver<Option<Fetched>>;
+
+/// The questions that are under way.
+#[derive(Default)]
+pub(crate) struct Flights {
+    open: Mutex<HashMap<Key, Landing>>,
+}
+
+impl Flights {
+    /// Asks the source of `site` for `key`, or waits for the question that is under way. The flag tells whether it was
+    /// somebody else's.
+    pub(crate) async fn fetch(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key) -> (Fetched, bool) {
+        let (mut landing, collapsed) = Self::board(edge, site, key);
+        // An error means that the task was ended with the process.
+        let landed = landing.wait_for(Option::is_some).await.ok().and_then(|landed| landed.clone());
+        (landed.unwrap_or_else(|| Fetched::Failed(Arc::new(UpstreamError::Timeout))), collapsed)
+    }
+
+    /// Starts a question that nobody waits for.
+    pub(crate) fn fetch_behind(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key) {
+        if edge.may_write() {
+            Self::board(edge, site, key);
+        }
+    }
+
+    fn board(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key) -> (Landing, bool) {
+        let mut open = edge.flights.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(landing) = open.get(key) {
+            return (landing.clone(), true);
+        }
+        let (sender, landing) = watch::channel(None);
+        open.insert(key.clone(), landing.clone());
+        let (edge, site, key) = (edge.clone(), site.clone(), key.clone());
+        tokio::spawn(async move {
+            let guard = Boarded { edge: &edge, key: &key };
+            let fetched = ask(&edge, &site, &key).await;
+            drop(guard);
+            sender.send_replace(Some(fetched));
+        });
+        (landing, false)
+    }
+}
+
+/// Takes a question off the list when it ends, however it ends.
+struct Boarded<'a> {
+    edge: &'a Edge,
+    key: &'a Key,
+}
+
+impl Drop for Boarded<'_> {
+    fn drop(&mut self) {
+        self.edge.flights.open.lock().unwrap_or_else(PoisonError::into_inner).remove(self.key);
+    }
+}
+
+/// Asks the source once, for this caller alone.
+pub(crate) async fn ask(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key) -> Fetched {
+    match try_ask(edge, site, key).await {
+        Ok(fetched) => fetched,
+        Err(error) => {
+            debug!(site = %site.name(), target = %key.target, error = %error.in_full(), "a page could not be fetched");
+            Fetched::Failed(Arc::new(error))
+        }
+    }
+}
+
+async fn try_ask(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key) -> Result<Fetched, UpstreamError> {
+    // Before the question: what changes while it is under way makes the answer stale.
+    let ticket = edge.store.ticket(site.name());
+    let kept = edge.store.get(key);
+    let mut request = Request::new(Body::empty());
+    *request.uri_mut() = key.target.as_str().parse().expect("a target in canonical form is a URI");
+    *request.headers_mut() =
+        policy::request_fields(&site.config.canonical, kept.as_deref().map(Entry::fields).as_ref());
+    if !site.upstream.is_local() {
+        peers::address(&mut request, site, peers::Purpose::Read, None);
+    }
+    let asked_at = SystemTime::now();
+    let answered = tokio::time::timeout(ANSWER_WITHIN, site.upstream.send(request)).await;
+    let answered = answered.unwrap_or(Err(UpstreamError::Timeout));
+    let response = answered.inspect_err(|error| away(site, error))?;
+    let exchange = Exchange { asked_at, answered_at: SystemTime::now() };
+    let status = response.status();
+    if status.is_server_error() {
+        let error = UpstreamError::Status(status);
+        if is_away(status) {
+            away(site, &error);
+        }
+        return Err(error);
+    }
+    if site.standing.source_answered() {
+        info!(site = %site.name(), "the source answers again");
+    }
+    if status == StatusCode::NOT_MODIFIED {
+        return confirmed(edge, ticket, key, kept, response, exchange).await;
+    }
+    if says_private(&response) {
+        edge.site_private(site, true);
+    } else if status == StatusCode::OK && key.target.as_str() == "/" {
+        edge.site_private(site, false);
+    }
+    let terms = policy::decide(&key.target, status, response.headers(), exchange);
+    let Ok(terms) = terms else { return Ok(Unkept::new(response)) };
+    if site.standing.is_private() || !edge.may_write() {
+        return Ok(Unkept::new(response));
+    }
+    let fields = policy::storable_fields(response.headers());
+    keep(edge, ticket, Head { key: key.clone(), status, fields, terms }, response).await
+}
+
+/// 502, 503 and 504 are said by, or instead of, an application that is not there; a 500 is its own.
+fn is_away(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+}
+
+fn away(site: &Site, error: &UpstreamError) {
+    let error = error.in_full();
+    if site.standing.source_failed(error.clone()) {
+        warn!(site = %site.name(), %error, "the source is away: kept pages are served");
+    }
+}
+
+/// Ghost answers the pages of a private site with a redirect to the page that asks for the password.
+fn says_private(response: &Response<Body>) -> bool {
+    let location = response.headers().get(header::LOCATION).and_then(|location| location.to_str().ok());
+    response.status() == StatusCode::FOUND && location.is_some_and(|location| rename::path_of(location) == "/private/")
+}
+
+async fn confirmed(
+    edge: &Arc<Edge>,
+    ticket: Ticket,
+    key: &Key,
+    kept: Option<Arc<Entry>>,
+    response: Response<Body>,
+    exchange: Exchange,
+) -> Result<Fetched, UpstreamError> {
+    let Some(entry) = kept else { return Err(UpstreamError::Status(StatusCode::NOT_MODIFIED)) };
+    let mut fields = entry.fields().clone();
+    policy::merge_not_modified(&mut fields, response.headers());
+    let Ok(terms) = policy::decide(&key.target, entry.status(), &fields, exchange) else {
+        // Confirmed, but no longer for everybody.
+        return Ok(Unkept::new(response));
+    };
+    if !edge.may_write() {
+        return Ok(Fetched::Kept { entry, status: StatusCode::NOT_MODIFIED });
+    }
+    let store = edge.store.clone();
+    let entry = blocking(move || store.refresh(ticket, &entry, fields, terms)).await?;
+    Ok(Fetched::Kept { entry, status: StatusCode::NOT_MODIFIED })
+}
+
+/// Writes the body of `response` into the store: in one go when it is small, in batches when it is not.
+async fn keep(
+    edge: &Arc<Edge>,
+    ticket: Ticket,
+    head: Head,
+    response: Response<Body>,
+) -> Result<Fetched, UpstreamError> {
+    let status = head.status;
+    let (parts, mut body) = response.into_parts();
+    let mut batch = BytesMut::new();
+    let mut writer: Option<Writer> = None;
+    let store = edge.store.clone();
+    while let Some(chunk) = next_chunk(&mut body).await? {
+        batch.extend_from_slice(&chunk);
+        if batch.len() >= BATCH {
+            let bytes = batch.split().freeze();
+            let (store, head, begun) = (store.clone(), head.clone(), writer.take());
+            writer = Some(
+                blocking(move || {
+                    let mut writer = begun.unwrap_or_else(|| store.begin(ticket, head));
+                    writer.write(&bytes)?;
+                    Ok(writer)
+                })
+                .await?,
+            );
+        }
+    }
+    let bytes = batch.freeze();
+    let whole = writer.is_none();
+    let rest = bytes.clone();
+    let committed = blocking(move || {
+        let mut writer = writer.unwrap_or_else(|| store.begin(ticket, head));
+        writer.write(&rest)?;
+        writer.commit()
+    });
+    match committed.await {
+        Ok(entry) => Ok(Fetched::Kept { entry, status }),
+        // The disk is full, say: readers get the page all the same.
+        Err(error) if whole => {
+            warn!(error = %error.in_full(), "a page is served but not kept");
+            Ok(Unkept::new(Response::from_parts(parts, Body::whole(bytes))))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn next_chunk(body: &mut Body) -> Result<Option<Bytes>, UpstreamError> {
+    loop {
+        let frame = tokio::time::timeout(CHUNK_WITHIN, body.frame()).await.map_err(|_| UpstreamError::Timeout)?;
+        match frame {
+            None => return Ok(None),
+            Some(Err(error)) => return Err(UpstreamError::Body(error)),
+            // Trailers are dropped: nothing kept has any.
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, UpstreamError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(UpstreamError::Store),
+        // The runtime is shutting down.
+        Err(_) => Err(UpstreamError::Timeout),
+    }
+}

@@ -1,0 +1,159 @@
+//! The live path: what belongs to one reader goes through to the source and back, untouched and unkept.
+//!
+//! Both bodies stream, so an upload or a download of any size takes constant memory, and events arrive as they are
+//! sent. Protocol upgrades are spliced through, bytes for bytes, at the primary's edge.
+//!
+//! Under another name of the site two things are changed in each direction, or staff could not sign in there: the
+//! application compares `Origin` with its own URL, and its answers carry its own URL. What a browser sends back from
+//! such an answer (an edited post with its pictures, say) is turned back, or the other name would end up in the
+//! database and on every mirror.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tracing::{debug, warn};
+
+use crate::body::Body;
+use crate::edge::Edge;
+use crate::generation::Site;
+use crate::policy::{self, CacheStatus, Why};
+use crate::rewrite::Rewriter;
+use crate::route::{Class, Route};
+use crate::upstream::UpstreamError;
+use crate::{pages, peers, read, rename};
+
+/// Ghost names the pages that an edit changed; every edge between it and the reader has seen it by then.
+const X_CACHE_INVALIDATE: HeaderName = HeaderName::from_static("x-cache-invalidate");
+
+/// Passes `request` of `reader` through to the source of `site`; says so when the source is away.
+pub(crate) async fn answer(
+    edge: &Arc<Edge>,
+    site: &Arc<Site>,
+    route: &Route,
+    request: Request<Body>,
+    reader: IpAddr,
+) -> Response<Body> {
+    let method = request.method().clone();
+    let fields = request.headers().clone();
+    if site.standing.is_superseded(site.config.epoch) && !method.is_safe() {
+        warn!(site = %site.name(), "a write is refused: there is a newer primary");
+        return pages::source_away(&fields);
+    }
+    match pass(edge, site, route, request, reader).await {
+        Ok(response) => response,
+        Err(error) => {
+            let error = error.in_full();
+            if site.standing.source_failed(error.clone()) {
+                warn!(site = %site.name(), %error, "the source is away: kept pages are served");
+            }
+            let kept = match &route.class {
+                Class::Live { copy: Some(key) } | Class::Read { key, .. } => Some(key),
+                _ => None,
+            };
+            if let Some(key) = kept {
+                let asked = read::Asked { method: &method, fields: &fields, route, reader, peer: false };
+                if let Some(response) = read::stand_in(edge, site, key, &asked).await {
+                    return response;
+                }
+            }
+            pages::source_away(&fields)
+        }
+    }
+}
+
+async fn pass(
+    edge: &Arc<Edge>,
+    site: &Arc<Site>,
+    route: &Route,
+    mut request: Request<Body>,
+    reader: IpAddr,
+) -> Result<Response<Body>, UpstreamError> {
+    let why = if request.method().is_safe() { Why::Bypass } else { Why::Method };
+    let upgrade = wanted_upgrade(&request).filter(|_| site.upstream.is_local());
+    let from_reader = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+    let rewriter = site.rewriter(route);
+    let mut outgoing = outgoing(request, site, reader);
+    if let Some(rewriter) = &rewriter {
+        let back = Rewriter::new(&route.origin, &site.config.canonical);
+        outgoing = rename::request(&back, outgoing);
+        debug_assert_eq!(rewriter.to(), &route.origin);
+    }
+    if let Some(protocol) = upgrade {
+        outgoing.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        outgoing.headers_mut().insert(header::UPGRADE, protocol);
+    }
+    if !site.upstream.is_local() {
+        peers::address(&mut outgoing, site, peers::Purpose::Live, Some(reader));
+    }
+    let mut response = site.upstream.send(outgoing).await?;
+    site.standing.source_answered();
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(match from_reader {
+            Some(from_reader) => splice(edge, from_reader, response),
+            None => pages::text(StatusCode::BAD_GATEWAY, "The site switched protocols without being asked."),
+        });
+    }
+    policy::strip_hop_by_hop(response.headers_mut());
+    if response.headers_mut().remove(X_CACHE_INVALIDATE).is_some() && site.upstream.is_local() {
+        // A second messenger beside the webhook, and a faster one.
+        edge.site_changed(site);
+    }
+    let status = CacheStatus::Forwarded { why, status: Some(response.status()), stored: false, collapsed: false };
+    response.headers_mut().insert(HeaderName::from_static("cache-status"), status.value());
+    Ok(match rewriter {
+        Some(rewriter) => rename::response(&rewriter, response),
+        None => response,
+    })
+}
+
+/// The request as the source gets it: the reader's, with its claims replaced by what we know.
+fn outgoing(request: Request<Body>, site: &Site, reader: IpAddr) -> Request<Body> {
+    let (mut parts, body) = request.into_parts();
+    policy::forward_request(&mut parts.headers, reader, &site.config.canonical);
+    peers::remove_claims(&mut parts.headers);
+    // Answered by us when the body is first wanted (RFC 9110 section 10.1.1).
+    parts.headers.remove(header::EXPECT);
+    join_cookies(&mut parts.headers);
+    parts.version = Version::HTTP_11;
+    parts.extensions.clear();
+    Request::from_parts(parts, body)
+}
+
+/// HTTP/2 may split cookies over several fields, HTTP/1.1 may not (RFC 9113 section 8.2.3).
+fn join_cookies(fields: &mut HeaderMap) {
+    let cookies: Vec<_> = fields.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if cookies.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
+    {
+        fields.insert(header::COOKIE, joined);
+    }
+}
+
+fn wanted_upgrade(request: &Request<Body>) -> Option<HeaderValue> {
+    let listed = request.headers().get_all(header::CONNECTION).iter().any(|field| {
+        field.as_bytes().split(|byte| *byte == b',').any(|name| name.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+    });
+    let asks = listed && request.version() == Version::HTTP_11 && *request.method() == Method::GET;
+    asks.then(|| request.headers().get(header::UPGRADE).cloned()).flatten()
+}
+
+/// Joins both connections once each side has switched.
+fn splice(edge: &Edge, from_reader: OnUpgrade, mut response: Response<Body>) -> Response<Body> {
+    let from_source = hyper::upgrade::on(&mut response);
+    edge.lifecycle().spawn(async move {
+        let (Ok(reader), Ok(source)) = tokio::join!(from_reader, from_source) else { return };
+        let (mut reader, mut source) = (TokioIo::new(reader), TokioIo::new(source));
+        if let Err(error) = tokio::io::copy_bidirectional(&mut reader, &mut source).await {
+            debug!(%error, "an upgraded connection broke off");
+        }
+    });
+    let mut switched = Response::new(Body::empty());
+    *switched.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    // `Connection: upgrade` and `Upgrade` are part of what the source has said.
+    *switched.headers_mut() = std::mem::take(response.headers_mut());
+    switched
+}

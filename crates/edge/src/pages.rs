@@ -1,0 +1,89 @@
+//! The few answers the edge gives by itself: short texts for people, JSON where a program asked.
+
+use std::time::Duration;
+
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, Method, Response, StatusCode, header};
+
+use crate::body::Body;
+use crate::route::{Refusal, Target};
+
+/// A reader who met an absent primary is asked to wait this long: what a restart of Ghost takes, with room.
+const RETRY: Duration = Duration::from_secs(15);
+
+/// A refusal of the router.
+pub(crate) fn refused(refusal: Refusal) -> Response<Body> {
+    text(refusal.status, refusal.reason)
+}
+
+/// One sentence as plain text, never cached.
+pub(crate) fn text(status: StatusCode, sentence: &str) -> Response<Body> {
+    build(status, "text/plain; charset=utf-8", format!("{sentence}\n"))
+}
+
+/// The primary cannot be asked, and no kept page can stand in.
+pub(crate) fn source_away(asked: &HeaderMap) -> Response<Body> {
+    const TITLE: &str = "Cannot do this right now";
+    const SAYS: &str = "The place where this site is written cannot be reached at the moment. Pages, feeds and pictures \
+                        can still be read here; signing in, writing and commenting work again as soon as it is back.";
+    let mut response = failure(asked, StatusCode::SERVICE_UNAVAILABLE, TITLE, SAYS);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY.as_secs()));
+    response
+}
+
+/// Too many attempts at a password.
+pub(crate) fn slow_down(asked: &HeaderMap, wait: Duration) -> Response<Body> {
+    const TITLE: &str = "Too many attempts";
+    const SAYS: &str = "There were too many attempts from this address. Please wait a moment.";
+    let mut response = failure(asked, StatusCode::TOO_MANY_REQUESTS, TITLE, SAYS);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+    response
+}
+
+/// The stack sends no mail: what would need it says so at once, instead of a success that never arrives.
+pub(crate) fn needs_mail(asked: &HeaderMap, method: &Method, target: &Target) -> Option<Response<Body>> {
+    /// Ghost's endpoints whose only effect is a mail. Sign-up and sign-in of members; a forgotten password of staff.
+    const MAIL: [&str; 3] = [
+        "/members/api/send-magic-link/",
+        "/ghost/api/admin/authentication/password_reset/",
+        "/ghost/api/admin/authentication/reset_password/",
+    ];
+    const TITLE: &str = "This site sends no e-mail";
+    const SAYS: &str = "This site sends no e-mail, so this cannot work. Follow the site by its RSS feed; staff get \
+                        one-time links from the operator (`sovereign site staff`).";
+    let hit = *method == Method::POST && MAIL.iter().any(|path| is_exactly(target, path));
+    hit.then(|| failure(asked, StatusCode::UNPROCESSABLE_ENTITY, TITLE, SAYS))
+}
+
+/// Whether a request is an attempt at a password, or at becoming the owner.
+pub(crate) fn is_attempt(method: &Method, target: &Target) -> bool {
+    const ATTEMPTS: [&str; 2] = ["/ghost/api/admin/session/", "/ghost/api/admin/authentication/"];
+    matches!(*method, Method::POST | Method::PUT) && ATTEMPTS.iter().any(|prefix| target.is_under(prefix))
+}
+
+fn is_exactly(target: &Target, path: &str) -> bool {
+    target.path().trim_end_matches('/').eq_ignore_ascii_case(path.trim_end_matches('/'))
+}
+
+/// HTML for browsers' pages, Ghost's form of errors for its scripts.
+fn failure(asked: &HeaderMap, status: StatusCode, title: &str, says: &str) -> Response<Body> {
+    let accepts = asked.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    if !accepts.contains("text/html") {
+        let errors = serde_json::json!({"errors": [{"message": title, "context": says, "type": "SovereignEdge"}]});
+        return build(status, "application/json", errors.to_string());
+    }
+    let html = format!(
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
+         <title>{title}</title><style>body{{font:1.1em/1.5 system-ui,sans-serif;max-width:34em;margin:15vh auto;\
+         padding:0 1em}}</style><h1>{title}</h1><p>{says}</p><p><a href=\"/\">To the front page</a></p></html>\n"
+    );
+    build(status, "text/html; charset=utf-8", html)
+}
+
+fn build(status: StatusCode, kind: &'static str, body: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

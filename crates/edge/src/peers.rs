@@ -1,0 +1,192 @@
+//! What two edges say to each other over a link: HTTP/2, with a few fields beside the reader's own.
+//!
+//! | purpose | method and target | answer |
+//! |---|---|---|
+//! | `read` | as the page's | canonical bytes from this edge's store, fetched if need be: the application renders once |
+//! | `live` | the reader's | the application's answer, for the reader whose address is passed on |
+//! | `list` | GET | JSON list of all pages of the site that are known here |
+//! | `changes` | GET | a line with a site's name whenever that site changed, for as long as the link lives |
+//!
+//! The asker names the site and the epoch of the primary it believes in. An edge that is asked with a higher epoch
+//! than its own stops taking writes for the site: it is the old primary.
+//!
+//! Only an edge that has a site's source on its own host answers for it; questions are never passed on twice.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use sovereign_model::SiteName;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+
+use crate::body::{Body, ChannelBody};
+use crate::edge::Edge;
+use crate::generation::{Generation, Site};
+use crate::route::{Asked, Class, Decision, Route, Target};
+use crate::tls::PeerKey;
+use crate::upstream::Upstream;
+use crate::{live, pages, read};
+
+const SITE: HeaderName = HeaderName::from_static("sovereign-site");
+const PURPOSE: HeaderName = HeaderName::from_static("sovereign-purpose");
+const READER: HeaderName = HeaderName::from_static("sovereign-reader");
+const EPOCH: HeaderName = HeaderName::from_static("sovereign-epoch");
+
+/// What a request over a link is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Read,
+    Live,
+    List,
+    Changes,
+}
+
+impl Purpose {
+    const ALL: [(Self, &str); 4] =
+        [(Self::Read, "read"), (Self::Live, "live"), (Self::List, "list"), (Self::Changes, "changes")];
+
+    fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(purpose, _)| *purpose == self).map_or("", |(_, text)| text)
+    }
+
+    fn of(fields: &HeaderMap) -> Option<Self> {
+        let text = fields.get(PURPOSE)?.to_str().ok()?;
+        Self::ALL.iter().find(|(_, name)| *name == text).map(|(purpose, _)| *purpose)
+    }
+}
+
+/// Says on `request` what it is for.
+pub(crate) fn address(request: &mut Request<Body>, site: &Site, purpose: Purpose, reader: Option<IpAddr>) {
+    let fields = request.headers_mut();
+    remove_claims(fields);
+    let text = |text: &str| HeaderValue::try_from(text).expect("names and addresses are visible ASCII");
+    fields.insert(SITE, text(site.name().as_str()));
+    fields.insert(PURPOSE, HeaderValue::from_static(purpose.as_str()));
+    fields.insert(EPOCH, HeaderValue::from(site.config.epoch));
+    if let Some(reader) = reader {
+        fields.insert(READER, text(&reader.to_string()));
+    }
+}
+
+/// Asks a peer to say when sites change.
+pub(crate) fn question_for_changes() -> Request<Body> {
+    let mut request = Request::new(Body::empty());
+    request.headers_mut().insert(PURPOSE, HeaderValue::from_static(Purpose::Changes.as_str()));
+    request
+}
+
+/// Asks the primary's edge which pages `site` has.
+pub(crate) fn question_for_list(site: &Site) -> Request<Body> {
+    let mut request = Request::new(Body::empty());
+    address(&mut request, site, Purpose::List, None);
+    request
+}
+
+/// Removes what a reader may have sent under the names of the link's own fields.
+pub(crate) fn remove_claims(fields: &mut HeaderMap) {
+    for name in [SITE, PURPOSE, READER, EPOCH] {
+        fields.remove(name);
+    }
+}
+
+/// Answers a request of the edge that has shown `peer`.
+pub(crate) async fn answer(edge: &Arc<Edge>, mut request: Request<Incoming>, peer: PeerKey) -> Response<Body> {
+    let generation = edge.generation();
+    if generation.peer(peer).is_none() {
+        return pages::text(StatusCode::FORBIDDEN, "This key is no longer a peer's.");
+    }
+    let Some(purpose) = Purpose::of(request.headers()) else {
+        return pages::text(StatusCode::BAD_REQUEST, "The request does not say what it is for.");
+    };
+    if purpose == Purpose::Changes {
+        return changes(edge);
+    }
+    let Some(site) = named_site(&generation, request.headers()).filter(|site| site.upstream.is_local()) else {
+        return pages::text(StatusCode::MISDIRECTED_REQUEST, "The site is not written here.");
+    };
+    let epoch = request.headers().get(EPOCH).and_then(|epoch| epoch.to_str().ok()?.parse().ok());
+    site.standing.hear_epoch(epoch.unwrap_or(0));
+    if purpose == Purpose::List {
+        return list(edge, site).await;
+    }
+    let reader = request.headers().get(READER).and_then(|reader| reader.to_str().ok()?.parse().ok());
+    // A mirror's own question has no reader; it asks only for what everybody may read.
+    let reader = reader.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+    remove_claims(request.headers_mut());
+    let route = match resolve(&generation, &request, reader) {
+        Ok(route) => route,
+        Err(refusal) => return refusal,
+    };
+    match (&route.class, purpose) {
+        (Class::Read { key, fallback }, Purpose::Read) => {
+            let asked =
+                read::Asked { method: request.method(), fields: request.headers(), route: &route, reader, peer: true };
+            read::answer(edge, site, key, fallback.as_ref(), &asked).await
+        }
+        (_, Purpose::Live) => live::answer(edge, site, &route, request.map(Body::stream), reader).await,
+        _ => pages::text(StatusCode::BAD_REQUEST, "This is not a page everybody gets."),
+    }
+}
+
+fn named_site<'a>(generation: &'a Generation, fields: &HeaderMap) -> Option<&'a Arc<Site>> {
+    let name: SiteName = fields.get(SITE)?.to_str().ok()?.parse().ok()?;
+    generation.sites.get(&name)
+}
+
+/// The same rules as for readers who come here, for the address they come from.
+fn resolve(generation: &Generation, request: &Request<Incoming>, reader: IpAddr) -> Result<Route, Response<Body>> {
+    let asked = Asked { method: request.method(), uri: request.uri(), headers: request.headers(), reader };
+    match generation.routes.resolve(&asked) {
+        Decision::Site(route) => Ok(route),
+        Decision::Refused(refusal) => Err(pages::refused(refusal)),
+        Decision::Hook(_) => Err(pages::text(StatusCode::BAD_REQUEST, "Webhooks do not come over links.")),
+    }
+}
+
+/// Every page of the site that is known here: a mirror that has them all is complete, linked or not.
+async fn list(edge: &Arc<Edge>, site: &Arc<Site>) -> Response<Body> {
+    let mut targets: Vec<Target> = edge.store.keys(site.name()).into_iter().map(|key| key.target).collect();
+    if let Upstream::Folder(folder) = &site.upstream {
+        let folder = folder.clone();
+        let files = tokio::task::spawn_blocking(move || folder.list()).await;
+        targets.extend(files.ok().and_then(Result::ok).unwrap_or_default());
+    }
+    targets.retain(|target| !target.is_incidental());
+    targets.sort_unstable();
+    targets.dedup();
+    let mut response = Response::new(Body::from(serde_json::to_string(&targets).unwrap_or_else(|_| "[]".to_owned())));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A stream of notices. Ends when this edge drains, so that the mirror turns to the next process.
+fn changes(edge: &Arc<Edge>) -> Response<Body> {
+    let (sender, receiver) = mpsc::channel(1);
+    let edge = edge.clone();
+    let mut notices = edge.notices();
+    tokio::spawn(async move {
+        // An empty line: the link stands, and from here on no notice is missed.
+        let mut line = Bytes::from_static(b"\n");
+        let stopping = edge.lifecycle().stopping();
+        while sender.send(line).await.is_ok() {
+            let notice = tokio::select! {
+                () = stopping.cancelled() => break,
+                () = sender.closed() => break,
+                notice = notices.recv() => notice,
+            };
+            line = match notice {
+                Ok(site) => format!("{site}\n").into(),
+                // Which ones were missed is not known: all of them may have changed.
+                Err(RecvError::Lagged(_)) => {
+                    edge.generation().sites.keys().map(|site| format!("{site}\n")).collect::<String>().into()
+                }
+                Err(RecvError::Closed) => break,
+            };
+        }
+    });
+    Response::new(Body::stream(ChannelBody(receiver)))
+}

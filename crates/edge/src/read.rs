@@ -1,0 +1,288 @@
+//! The read path: pages everybody gets.
+//!
+//! | the store has it | and the source | the reader gets |
+//! |---|---|---|
+//! | fresh | | it |
+//! | stale by time | may be asked | it; it is fetched again behind |
+//! | stale, the site changed | may be asked | the new one if that comes within [`PATIENCE`], else it |
+//! | stale | is away | it, marked |
+//! | no | answers | the answer; one question however many readers wait |
+//! | no | is away | the page without its query if that is kept, else a 503 that says what works |
+//!
+//! An author who has just published sees the new page, and a reader never waits long for an application that hangs.
+
+use std::net::IpAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::header::{AGE, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Response, StatusCode};
+use tracing::debug;
+
+use crate::body::{Body, FileBody};
+use crate::edge::Edge;
+use crate::fetch::{self, Fetched, Flights};
+use crate::generation::Site;
+use crate::policy::{self, CacheStatus, Span, Subject, Use, Why};
+use crate::rename;
+use crate::rewrite::{self, Rewriter};
+use crate::route::{Key, Route};
+use crate::store::{BodyFile, Content, Entry};
+use crate::upstream::UpstreamError;
+use crate::{live, pages};
+
+/// How long a reader of a page that has just changed waits for the new one.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a mirror waits for it: it would only ask again.
+const PEER_PATIENCE: Duration = Duration::from_secs(30);
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// A request for a page.
+pub(crate) struct Asked<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) fields: &'a HeaderMap,
+    pub(crate) route: &'a Route,
+    pub(crate) reader: IpAddr,
+    /// Another edge, which is to get what the source says now.
+    pub(crate) peer: bool,
+}
+
+/// Answers a request of class read.
+pub(crate) async fn answer(
+    edge: &Arc<Edge>,
+    site: &Arc<Site>,
+    key: &Key,
+    fallback: Option<&Key>,
+    asked: &Asked<'_>,
+) -> Response<Body> {
+    if site.standing.is_private() {
+        return pass(edge, site, asked).await;
+    }
+    if let Some(entry) = edge.store.get(key)
+        && let Some(response) = from_store(edge, site, entry, asked).await
+    {
+        return response;
+    }
+    miss(edge, site, key, fallback, asked).await
+}
+
+/// The answer from a kept page; `None` when its file turns out unusable, or the source no longer has it for everybody.
+async fn from_store(
+    edge: &Arc<Edge>,
+    site: &Arc<Site>,
+    entry: Arc<Entry>,
+    asked: &Asked<'_>,
+) -> Option<Response<Body>> {
+    let now = SystemTime::now();
+    let terms = entry.terms();
+    let hit = CacheStatus::Hit { ttl: terms.ttl(now) };
+    let patience = if asked.peer { PEER_PATIENCE } else { PATIENCE };
+    match policy::judge(&terms, entry.is_stale(), now, site.standing.source_reachable()) {
+        Use::Fresh => present(edge, site, &entry, hit, asked).await,
+        Use::ServeAndRefresh if !entry.is_stale() && !asked.peer => {
+            Flights::fetch_behind(edge, site, entry.key());
+            present(edge, site, &entry, hit, asked).await
+        }
+        Use::ServeAndRefresh | Use::Confirm => {
+            let fetching = Flights::fetch(edge, site, entry.key());
+            match tokio::time::timeout(patience, fetching).await {
+                Ok((Fetched::Kept { entry, status }, collapsed)) => {
+                    let status =
+                        CacheStatus::Forwarded { why: Why::Stale, status: Some(status), stored: true, collapsed };
+                    present(edge, site, &entry, status, asked).await
+                }
+                Ok((Fetched::Failed(error), _)) => {
+                    let away = CacheStatus::SourceAway { ttl: terms.ttl(now), status: status_of(&error) };
+                    present(edge, site, &entry, away, asked).await
+                }
+                Ok((Fetched::Unkept(answer), _)) => {
+                    // Not for everybody any more: what is kept must not be shown for longer.
+                    debug!(site = %site.name(), status = %answer.status, "a kept page is no longer for everybody");
+                    match answer.take() {
+                        Some(response) => Some(deliver(site, response, Why::Stale, asked)),
+                        None => None,
+                    }
+                }
+                Err(_) => present(edge, site, &entry, hit, asked).await,
+            }
+        }
+        Use::ServeStale => {
+            let away = CacheStatus::SourceAway { ttl: terms.ttl(now), status: None };
+            present(edge, site, &entry, away, asked).await
+        }
+    }
+}
+
+async fn miss(
+    edge: &Arc<Edge>,
+    site: &Arc<Site>,
+    key: &Key,
+    fallback: Option<&Key>,
+    asked: &Asked<'_>,
+) -> Response<Body> {
+    let (fetched, collapsed) = Flights::fetch(edge, site, key).await;
+    let error = match fetched {
+        Fetched::Kept { entry, status } => {
+            let status = CacheStatus::Forwarded { why: Why::UriMiss, status: Some(status), stored: true, collapsed };
+            match present(edge, site, &entry, status, asked).await {
+                Some(response) => return response,
+                None => return pages::source_away(asked.fields),
+            }
+        }
+        Fetched::Unkept(answer) => match answer.take() {
+            Some(response) => return deliver(site, response, Why::UriMiss, asked),
+            // Somebody else's: this reader asks for itself.
+            None => match fetch::ask(edge, site, key).await {
+                Fetched::Unkept(answer) if let Some(response) = answer.take() => {
+                    return deliver(site, response, Why::UriMiss, asked);
+                }
+                Fetched::Kept { entry, status } => {
+                    let status =
+                        CacheStatus::Forwarded { why: Why::UriMiss, status: Some(status), stored: true, collapsed };
+                    let presented = present(edge, site, &entry, status, asked).await;
+                    return presented.unwrap_or_else(|| pages::source_away(asked.fields));
+                }
+                Fetched::Unkept(_) => return pages::source_away(asked.fields),
+                Fetched::Failed(error) => error,
+            },
+        },
+        Fetched::Failed(error) => error,
+    };
+    let stand_in = fallback.and_then(|key| edge.store.get(key));
+    if let Some(entry) = stand_in {
+        let away = CacheStatus::SourceAway { ttl: entry.terms().ttl(SystemTime::now()), status: status_of(&error) };
+        if let Some(response) = present(edge, site, &entry, away, asked).await {
+            return response;
+        }
+    }
+    match status_of(&error) {
+        // The application is there and has failed; its own words may tell a stranger too much.
+        Some(status) if !site.standing.source_is_away() => pages::text(status, "The site could not make this page."),
+        _ => pages::source_away(asked.fields),
+    }
+}
+
+/// Passes a read of a private site through: the password page, and pages for who has the password.
+async fn pass(edge: &Arc<Edge>, site: &Arc<Site>, asked: &Asked<'_>) -> Response<Body> {
+    let mut request = http::Request::new(Body::empty());
+    *request.method_mut() = asked.method.clone();
+    *request.headers_mut() = asked.fields.clone();
+    *request.uri_mut() = asked.route.target.as_str().parse().expect("a target in canonical form is a URI");
+    live::answer(edge, site, asked.route, request, asked.reader).await
+}
+
+fn status_of(error: &UpstreamError) -> Option<StatusCode> {
+    match error {
+        UpstreamError::Status(status) => Some(*status),
+        _ => None,
+    }
+}
+
+/// Hands on an answer that is not kept.
+fn deliver(site: &Site, response: Response<Body>, why: Why, asked: &Asked<'_>) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    policy::strip_hop_by_hop(&mut parts.headers);
+    let status = CacheStatus::Forwarded { why, status: Some(parts.status), stored: false, collapsed: false };
+    parts.headers.insert(CACHE_STATUS, status.value());
+    let body = if asked.method == Method::HEAD { Body::empty() } else { body };
+    let response = Response::from_parts(parts, body);
+    match site.rewriter(asked.route) {
+        Some(rewriter) => rename::response(&rewriter, response),
+        None => response,
+    }
+}
+
+/// An answer to a session, from the kept public page: the source is away.
+pub(crate) async fn stand_in(
+    edge: &Arc<Edge>,
+    site: &Arc<Site>,
+    key: &Key,
+    asked: &Asked<'_>,
+) -> Option<Response<Body>> {
+    if site.standing.is_private() || !matches!(*asked.method, Method::GET | Method::HEAD) {
+        return None;
+    }
+    let entry = edge.store.get(key)?;
+    let away = CacheStatus::SourceAway { ttl: entry.terms().ttl(SystemTime::now()), status: None };
+    let mut response = present(edge, site, &entry, away, asked).await?;
+    // A browser must not keep the public page in place of this reader's own.
+    response.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Some(response)
+}
+
+/// A kept page as the answer to this request.
+async fn present(
+    edge: &Arc<Edge>,
+    site: &Site,
+    entry: &Arc<Entry>,
+    status: CacheStatus,
+    asked: &Asked<'_>,
+) -> Option<Response<Body>> {
+    let mut fields = entry.fields();
+    let rewriter = site.rewriter(asked.route);
+    let applies = rewriter.is_some() && rewrite::applies_to(&fields);
+    let page = match load(edge, entry).await? {
+        Content::Memory(bytes) => Page::Whole(match &rewriter {
+            Some(rewriter) if applies => rewriter.whole(&bytes),
+            _ => bytes,
+        }),
+        Content::File(file) => match &rewriter {
+            Some(rewriter) if applies => Page::Rewritten(file, rewriter.clone()),
+            _ => Page::File(file),
+        },
+    };
+    if let Some(rewriter) = &rewriter {
+        rewriter.response_fields(&mut fields, applies);
+    }
+    let length = match &page {
+        Page::Whole(bytes) => Some(bytes.len() as u64),
+        Page::File(file) => Some(file.length()),
+        Page::Rewritten(..) => None,
+    };
+    let subject = Subject { status: entry.status(), fields: &fields, length };
+    let reply = policy::respond(asked.method, asked.fields, &subject);
+    let body = match (reply.span, page) {
+        (Span::Nothing, _) => Body::empty(),
+        (Span::Whole, Page::Whole(bytes)) => Body::whole(bytes),
+        (Span::Part(part), Page::Whole(bytes)) => {
+            let end = usize::try_from(part.end).unwrap_or(usize::MAX).min(bytes.len());
+            let start = usize::try_from(part.start).unwrap_or(usize::MAX).min(end);
+            Body::whole(bytes.slice(start..end))
+        }
+        (Span::Whole, Page::File(file)) => stored(file, None),
+        (Span::Part(part), Page::File(file)) => stored(file, Some(part)),
+        (_, Page::Rewritten(file, rewriter)) => rename::body(&rewriter, stored(file, None)),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = reply.status;
+    *response.headers_mut() = reply.fields;
+    let age = entry.terms().age(SystemTime::now()).as_secs();
+    response.headers_mut().insert(AGE, HeaderValue::from(age));
+    response.headers_mut().insert(CACHE_STATUS, status.value());
+    Some(response)
+}
+
+enum Page {
+    Whole(bytes::Bytes),
+    File(BodyFile),
+    Rewritten(BodyFile, Rewriter),
+}
+
+fn stored(file: BodyFile, part: Option<Range<u64>>) -> Body {
+    let part = part.unwrap_or(0..file.length());
+    Body::stream(FileBody::new(file, part))
+}
+
+/// The body; `None` when its file turns out unusable.
+async fn load(edge: &Arc<Edge>, entry: &Arc<Entry>) -> Option<Content> {
+    if let Some(bytes) = entry.in_memory() {
+        return Some(Content::Memory(bytes));
+    }
+    let (store, entry) = (edge.store.clone(), entry.clone());
+    let loaded = tokio::task::spawn_blocking(move || {
+        store.read(&entry).inspect_err(|error| tracing::warn!(%error, "a kept page cannot be read"))
+    });
+    loaded.await.ok()?.ok()
+}

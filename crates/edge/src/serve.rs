@@ -1,0 +1,201 @@
+//! Connections: from the accepted socket to requests, with bounds on what a stranger can cost.
+//!
+//! ```text
+//! accept ─▶ ClientHello ─┬─ ALPN sovereign-link/1 ─▶ mutual TLS, HTTP/2 ─▶ requests of a peer
+//!                        └─ everyone else ─▶ TLS ─┬─ h2 ───────────────┬─▶ requests of a reader
+//!                                                 └─ http/1.1 or none ─┘
+//! ```
+//!
+//! The drain, connection by connection: HTTP/2 is told GOAWAY and finishes its streams. HTTP/1.1 is told
+//! `Connection: close` with its next answer; a connection that lies idle is closed only after [`LINGER`], because
+//! closing it at once would cross with a request that is already on its way, and that request would be lost.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONNECTION, HeaderValue};
+use http::{Request, Response, Version};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use sovereign_runtime::lifecycle::accept_each;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::body::Body;
+use crate::edge::Edge;
+use crate::tls::{LINK_ALPN, PeerKey};
+
+/// Open connections at most: some 40 kB each when idle, so about 160 MB when somebody tries.
+const MOST_CONNECTIONS: usize = 4096;
+/// From the accepted socket to the finished handshake.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+/// For a request's head, and for an idle HTTP/1.1 connection.
+const HEAD_WITHIN: Duration = Duration::from_secs(30);
+/// All fields of a request together. Ghost's own cookies and tokens take about 2 kB.
+const MOST_HEAD: usize = 32 << 10;
+/// Fields of a request.
+const MOST_FIELDS: usize = 100;
+/// Streams of one HTTP/2 connection: what nginx and browsers are used to.
+const MOST_STREAMS: u32 = 128;
+/// Streams a client may open and reset before it is cut off ("rapid reset", CVE-2023-44487).
+const MOST_RESETS: usize = 20;
+/// An idle HTTP/2 connection is asked for a sign of life this often.
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PONG_WITHIN: Duration = Duration::from_secs(10);
+/// What one upload may have in flight: 1 MB is 80 Mbit/s at 100 ms.
+const WINDOW: u32 = 1 << 20;
+/// How long idle HTTP/1.1 connections stay open in a drain.
+const LINGER: Duration = Duration::from_secs(5);
+
+type Tls = TlsStream<TcpStream>;
+
+/// Serves readers and peers on `listener` until the edge is told to stop.
+pub(crate) async fn accept(listener: TcpListener, edge: Arc<Edge>) {
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let stopping = edge.lifecycle().stopping();
+    accept_each(&listener, stopping.clone(), |(socket, reader)| {
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            warn!(%reader, "too many connections, one is refused");
+            return;
+        };
+        let (edge, stopping) = (edge.clone(), stopping.clone());
+        edge.clone().lifecycle().spawn(async move {
+            connection(socket, reader, edge, stopping).await;
+            drop(place);
+        });
+    })
+    .await;
+}
+
+async fn connection(socket: TcpStream, reader: SocketAddr, edge: Arc<Edge>, stopping: CancellationToken) {
+    // Without it small answers wait for acknowledgements; a socket that refuses is on its way out anyway.
+    let _ = socket.set_nodelay(true);
+    let Some(stream) = handshake(socket, reader, &edge).await else { return };
+    let session = stream.get_ref().1;
+    match session.alpn_protocol() {
+        Some(LINK_ALPN) => {
+            let Some(peer) = PeerKey::of_connection(session.peer_certificates()) else { return };
+            let service = service_fn(move |request| {
+                let edge = edge.clone();
+                async move { Ok::<_, Infallible>(edge.answer_peer(request, peer).await) }
+            });
+            serve_http2(stream, service, stopping).await;
+        }
+        Some(b"h2") => serve_http2(stream, reader_service(edge, reader, stopping.clone()), stopping).await,
+        _ => serve_http1(stream, reader_service(edge, reader, stopping.clone()), stopping).await,
+    }
+}
+
+async fn handshake(socket: TcpStream, reader: SocketAddr, edge: &Edge) -> Option<Tls> {
+    let shaken = timeout(HANDSHAKE_WITHIN, async {
+        let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket).await?;
+        let generation = edge.generation();
+        let from_peer =
+            hello.client_hello().alpn().is_some_and(|mut offered| offered.any(|protocol| protocol == LINK_ALPN));
+        let config = if from_peer { &generation.tls.link } else { &generation.tls.public };
+        hello.into_stream(config.clone()).await
+    });
+    match shaken.await {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err(error)) => {
+            debug!(%reader, %error, "the TLS handshake failed");
+            None
+        }
+        Err(_) => {
+            debug!(%reader, "the TLS handshake took too long");
+            None
+        }
+    }
+}
+
+fn reader_service(
+    edge: Arc<Edge>,
+    reader: SocketAddr,
+    stopping: CancellationToken,
+) -> impl hyper::service::Service<
+    Request<Incoming>,
+    Response = Response<Body>,
+    Error = Infallible,
+    Future = impl Future<Output = Result<Response<Body>, Infallible>> + Send,
+> + Send {
+    service_fn(move |request: Request<Incoming>| {
+        let (edge, stopping) = (edge.clone(), stopping.clone());
+        async move {
+            let version = request.version();
+            let mut response = edge.answer_reader(request, reader.ip()).await;
+            let upgrades = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
+            if version < Version::HTTP_2 && stopping.is_cancelled() && !upgrades {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response)
+        }
+    })
+}
+
+async fn serve_http1<S>(stream: Tls, service: S, stopping: CancellationToken)
+where
+    S: hyper::service::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send,
+    S::Future: Send + 'static,
+{
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .max_buf_size(MOST_HEAD)
+        .max_headers(MOST_FIELDS)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = lingered(&stopping) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "an HTTP/1.1 connection broke off");
+    }
+}
+
+async fn lingered(stopping: &CancellationToken) {
+    stopping.cancelled().await;
+    tokio::time::sleep(LINGER).await;
+}
+
+async fn serve_http2<S>(stream: Tls, service: S, stopping: CancellationToken)
+where
+    S: hyper::service::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send,
+    S::Future: Send + 'static,
+{
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MOST_STREAMS)
+        .max_pending_accept_reset_streams(MOST_RESETS)
+        .max_header_list_size(MOST_HEAD as u32)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(2 * WINDOW)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PONG_WITHIN)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopping.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "an HTTP/2 connection broke off");
+    }
+}

@@ -1,0 +1,164 @@
+//! The client side of a link: one HTTP/2 connection to the edge of another data center.
+//!
+//! Dialled when first needed and again when it broke; all requests share it. A peer that did not answer is not dialled
+//! again for a moment, so that readers of a mirror whose primary is away are not kept waiting one by one. Pings find a
+//! peer that is gone without a word within seconds.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+use std::{io, net::SocketAddr, sync::Arc};
+
+use http::{Request, Response, Uri};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use sovereign_model::name::DatacenterName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::UpstreamError;
+use crate::body::Body;
+
+/// TCP and TLS together, per address.
+const DIAL_WITHIN: Duration = Duration::from_secs(5);
+/// How long a failed dial is believed.
+const BELIEVE_AWAY: Duration = Duration::from_secs(1);
+/// A quiet link is pinged this often, also when idle: it carries the notices of changes.
+const PING_EVERY: Duration = Duration::from_secs(5);
+/// A ping unanswered for this long ends the link.
+const PONG_WITHIN: Duration = Duration::from_secs(5);
+/// As the application behind the peer may take that long.
+const ANSWER_WITHIN: Duration = Duration::from_secs(125);
+/// Enough for a link of 1 Gbit/s and 30 ms, and small enough to be paid per peer.
+const WINDOW: u32 = 1 << 20;
+
+/// The way to one peer.
+pub(crate) struct Link {
+    datacenter: DatacenterName,
+    addresses: Vec<SocketAddr>,
+    tls: Arc<ClientConfig>,
+    dial: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    sender: Option<SendRequest<Body>>,
+    failed: Option<Instant>,
+}
+
+impl Link {
+    pub(crate) fn new(datacenter: DatacenterName, addresses: Vec<SocketAddr>, tls: Arc<ClientConfig>) -> Arc<Self> {
+        Arc::new(Self { datacenter, addresses, tls, dial: tokio::sync::Mutex::default(), state: Mutex::default() })
+    }
+
+    pub(crate) async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, UpstreamError> {
+        complete(&mut request);
+        let mut sender = self.connection().await?;
+        let sent = match tokio::time::timeout(ANSWER_WITHIN, sender.try_send_request(request)).await {
+            Err(_) => return Err(UpstreamError::Timeout),
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(mut error)) => match error.take_message() {
+                // The link had ended before anything was sent: once more on a new one.
+                Some(unsent) => {
+                    self.forget(&sender);
+                    let mut sender = self.connection().await?;
+                    let sent = tokio::time::timeout(ANSWER_WITHIN, sender.send_request(unsent)).await;
+                    sent.map_err(|_| UpstreamError::Timeout)?
+                }
+                None => Err(error.into_error()),
+            },
+        };
+        Ok(sent.map_err(UpstreamError::Http)?.map(Body::stream))
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The live connection, if there is one; or that the peer is believed to be away.
+    fn known(&self) -> Option<Result<SendRequest<Body>, UpstreamError>> {
+        let mut state = self.state();
+        if let Some(sender) = &state.sender {
+            if !sender.is_closed() {
+                return Some(Ok(sender.clone()));
+            }
+            state.sender = None;
+        }
+        let recently = state.failed.is_some_and(|at| at.elapsed() < BELIEVE_AWAY);
+        recently.then(|| Err(self.unreachable(io::Error::from(io::ErrorKind::NotConnected))))
+    }
+
+    fn forget(&self, broken: &SendRequest<Body>) {
+        if broken.is_closed() {
+            self.state().sender = None;
+        }
+    }
+
+    async fn connection(&self) -> Result<SendRequest<Body>, UpstreamError> {
+        if let Some(known) = self.known() {
+            return known;
+        }
+        let _one_at_a_time = self.dial.lock().await;
+        if let Some(known) = self.known() {
+            return known;
+        }
+        let dialled = self.dial_any().await;
+        let mut state = self.state();
+        match &dialled {
+            Ok(sender) => *state = State { sender: Some(sender.clone()), failed: None },
+            Err(_) => state.failed = Some(Instant::now()),
+        }
+        dialled
+    }
+
+    async fn dial_any(&self) -> Result<SendRequest<Body>, UpstreamError> {
+        let mut last = UpstreamError::NoAddress { datacenter: self.datacenter.to_string() };
+        for address in &self.addresses {
+            let dialled = tokio::time::timeout(DIAL_WITHIN, self.dial(*address)).await;
+            match dialled.unwrap_or_else(|_| Err(self.unreachable(io::ErrorKind::TimedOut.into()))) {
+                Ok(sender) => return Ok(sender),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn dial(&self, address: SocketAddr) -> Result<SendRequest<Body>, UpstreamError> {
+        let unreachable = |source| self.unreachable(source);
+        let socket = TcpStream::connect(address).await.map_err(unreachable)?;
+        socket.set_nodelay(true).map_err(unreachable)?;
+        let name = ServerName::IpAddress(address.ip().into());
+        let stream = TlsConnector::from(self.tls.clone()).connect(name, socket).await.map_err(unreachable)?;
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(4 * WINDOW)
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PONG_WITHIN)
+            .keep_alive_while_idle(true)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(UpstreamError::Http)?;
+        // Ends with the connection; what went wrong is told to whoever waits for a response.
+        tokio::spawn(async move { connection.await.ok() });
+        Ok(sender)
+    }
+
+    fn unreachable(&self, source: io::Error) -> UpstreamError {
+        UpstreamError::Unreachable { datacenter: self.datacenter.to_string(), source }
+    }
+}
+
+/// Brings a request into the form HTTP/2 wants: scheme and authority in the target, no connection-level fields.
+fn complete(request: &mut Request<Body>) {
+    let authority = request.headers_mut().remove(http::header::HOST);
+    let authority = authority.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    if let Ok(uri) = Uri::builder().scheme("https").authority(authority).path_and_query(target).build() {
+        *request.uri_mut() = uri;
+    }
+    *request.version_mut() = http::Version::HTTP_2;
+}

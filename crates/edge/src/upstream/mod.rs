@@ -1,0 +1,82 @@
+//! Where a site's content comes from, behind one call: a request goes out, a response comes back.
+//!
+//! | source | what it is | what it promises |
+//! |---|---|---|
+//! | [`unix`] | an application on this host, HTTP/1.1 on a unix socket | kept connections for reads, a new one for every unsafe request |
+//! | [`folder`] | files on this host | nothing outside the folder is ever read |
+//! | [`link`] | the edge of the primary data center | one HTTP/2 connection per peer, pinned keys |
+//!
+//! Requests given to [`Upstream::send`] are already pinned (`Host`, `X-Forwarded-*`) by whoever made them.
+
+pub(crate) mod folder;
+pub(crate) mod link;
+mod mime;
+pub(crate) mod unix;
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use sovereign_runtime::socket::SocketError;
+
+use crate::body::Body;
+use folder::Folder;
+use link::Link;
+use unix::UnixSource;
+
+/// Where a site's content comes from.
+#[derive(Clone)]
+pub(crate) enum Upstream {
+    Unix(Arc<UnixSource>),
+    Folder(Arc<Folder>),
+    Link(Arc<Link>),
+}
+
+impl Upstream {
+    /// Sends `request` and waits for the head of the response; its body streams.
+    pub(crate) async fn send(&self, request: Request<Body>) -> Result<Response<Body>, UpstreamError> {
+        match self {
+            Self::Unix(source) => source.send(request).await,
+            Self::Folder(folder) => Ok(folder.answer(request).await),
+            Self::Link(link) => link.send(request).await,
+        }
+    }
+
+    /// Whether content is made on this host (and not at another data center).
+    pub(crate) fn is_local(&self) -> bool {
+        !matches!(self, Self::Link(_))
+    }
+}
+
+/// The source did not answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UpstreamError {
+    #[error("the application does not answer on its socket")]
+    Socket(#[source] SocketError),
+    #[error("the connection to the source failed")]
+    Http(#[source] hyper::Error),
+    #[error("the source did not answer in time")]
+    Timeout,
+    #[error("data center {datacenter} cannot be reached")]
+    Unreachable { datacenter: String, source: std::io::Error },
+    #[error("data center {datacenter} has no address to dial")]
+    NoAddress { datacenter: String },
+    #[error("the source answered {0}")]
+    Status(http::StatusCode),
+    #[error("the body of the answer broke off")]
+    Body(#[source] crate::body::BodyError),
+    #[error("the copy cannot be stored")]
+    Store(#[source] crate::store::StoreError),
+}
+
+impl UpstreamError {
+    /// The error and its causes on one line, for `status`.
+    pub(crate) fn in_full(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text
+    }
+}

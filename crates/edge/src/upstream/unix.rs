@@ -1,0 +1,137 @@
+//! An application on this host: HTTP/1.1 over its unix socket.
+//!
+//! Safe requests reuse idle connections; an unsafe one always gets a connection of its own, so that it can never be
+//! sent into a connection that the application is just closing and there is no doubt whether it arrived. (A unix
+//! connect costs some 50 µs.) Idle connections are given up before the application does (Node closes after 5 s).
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use sovereign_runtime::socket;
+
+use super::UpstreamError;
+use crate::body::Body;
+
+/// Shorter than Node's keep-alive timeout of 5 s.
+const MOST_IDLE: Duration = Duration::from_secs(3);
+/// Kept between requests: the crawler and a burst of misses; more would only cost the application memory.
+const MOST_KEPT: usize = 8;
+/// A connection that says nothing for this long before the head of its answer is given up. Ghost's slowest honest
+/// answers (imports, image uploads) take tens of seconds.
+const ANSWER_WITHIN: Duration = Duration::from_secs(120);
+
+/// The socket and the idle connections to it.
+pub(crate) struct UnixSource {
+    path: PathBuf,
+    idle: Mutex<Vec<(SendRequest<Body>, Instant)>>,
+}
+
+impl UnixSource {
+    pub(crate) fn new(path: PathBuf) -> Arc<Self> {
+        Arc::new(Self { path, idle: Mutex::default() })
+    }
+
+    pub(crate) async fn send(self: &Arc<Self>, mut request: Request<Body>) -> Result<Response<Body>, UpstreamError> {
+        let reusable = request.method().is_safe() && request.body().is_end_stream();
+        // HTTP/2 requests and link requests arrive in absolute form; to an origin server one speaks in origin form.
+        if let Some(target) = request.uri().path_and_query() {
+            *request.uri_mut() = target.clone().into();
+        }
+        *request.version_mut() = http::Version::HTTP_11;
+        while reusable && let Some(mut sender) = self.idle_connection().await {
+            match sender.try_send_request(request).await {
+                Ok(response) => return Ok(self.keep(sender, response)),
+                Err(mut error) => match error.take_message() {
+                    // Closed under us before anything was sent: try the next one.
+                    Some(unsent) => request = unsent,
+                    None => return Err(UpstreamError::Http(error.into_error())),
+                },
+            }
+        }
+        let mut sender = self.connect().await?;
+        let answered = tokio::time::timeout(ANSWER_WITHIN, sender.send_request(request)).await;
+        let response = answered.map_err(|_| UpstreamError::Timeout)?.map_err(UpstreamError::Http)?;
+        Ok(self.keep(sender, response))
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Body>, UpstreamError> {
+        let stream = socket::connect_async(&self.path).await.map_err(UpstreamError::Socket)?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(UpstreamError::Http)?;
+        // Ends with the connection; what went wrong is told to whoever waits for the response.
+        tokio::spawn(async move { connection.with_upgrades().await.ok() });
+        Ok(sender)
+    }
+
+    async fn idle_connection(&self) -> Option<SendRequest<Body>> {
+        loop {
+            let (mut sender, since) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+            if since.elapsed() < MOST_IDLE && sender.ready().await.is_ok() {
+                return Some(sender);
+            }
+        }
+    }
+
+    /// The response, which gives its connection back when it has been read to the end.
+    fn keep(self: &Arc<Self>, sender: SendRequest<Body>, response: Response<Incoming>) -> Response<Body> {
+        let upgraded = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
+        response.map(|body| {
+            if upgraded {
+                return Body::empty();
+            }
+            Body::stream(Borrowed { body, sender: Some(sender), source: self.clone() })
+        })
+    }
+
+    fn give_back(&self, sender: SendRequest<Body>) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|(sender, since)| since.elapsed() < MOST_IDLE && !sender.is_closed());
+        if idle.len() < MOST_KEPT && !sender.is_closed() {
+            idle.push((sender, Instant::now()));
+        }
+    }
+}
+
+/// A response body and the connection it comes from.
+struct Borrowed {
+    body: Incoming,
+    sender: Option<SendRequest<Body>>,
+    source: Arc<UnixSource>,
+}
+
+impl HttpBody for Borrowed {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Err(_))) = frame {
+            self.sender = None;
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if let Some(sender) = self.sender.take().filter(|_| self.body.is_end_stream()) {
+            self.source.give_back(sender);
+        }
+    }
+}
