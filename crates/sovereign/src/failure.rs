@@ -8,6 +8,7 @@ use std::error::Error;
 use serde_json::Value;
 
 use crate::exit::Exit;
+use crate::output::Theme;
 
 /// An error that can end a command.
 pub(crate) trait Reason: Error + Send + Sync + 'static {
@@ -21,68 +22,61 @@ pub(crate) trait Reason: Error + Send + Sync + 'static {
         None
     }
 
-    /// Several problems with places of their own (a bad stack file): the text to show instead of one line and its
-    /// causes, and the list for machines.
-    fn problems(&self) -> Option<Problems> {
+    /// A page to show instead of the sentence and its causes, when one sentence cannot say it (a bad stack file).
+    fn page(&self, theme: Theme) -> Option<String> {
+        let _ = theme;
         None
     }
-}
 
-/// Several problems at once.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Problems {
-    /// For people, complete.
-    pub(crate) text: String,
-    /// For machines: an array.
-    pub(crate) list: Value,
+    /// The same for machines: an array of problems.
+    fn problems(&self) -> Option<Value> {
+        None
+    }
 }
 
 /// Why a command did not do what was asked.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    error: Box<dyn Error + Send + Sync>,
-    exit: Exit,
-    help: Option<String>,
-    problems: Option<Problems>,
+    reason: Box<dyn Reason>,
+    interrupted: bool,
 }
 
 impl<R: Reason> From<R> for Failure {
     fn from(reason: R) -> Self {
-        Self::new(reason)
+        Self { reason: Box::new(reason), interrupted: false }
     }
 }
 
 impl Failure {
-    /// Takes everything the reason knows.
-    pub(crate) fn new(reason: impl Reason) -> Self {
-        let (exit, help, problems) = (reason.exit(), reason.help(), reason.problems());
-        Self { error: Box::new(reason), exit, help, problems }
-    }
-
-    /// The same failure as an interruption: what came after Ctrl-C is a consequence of it.
+    /// The same failure as a consequence of Ctrl-C: the exit code says so, and no help is needed.
     pub(crate) fn interrupted(self) -> Self {
-        Self { exit: Exit::Interrupted, help: None, ..self }
+        Self { interrupted: true, ..self }
     }
 
     /// The exit code.
     pub(crate) fn exit(&self) -> Exit {
-        self.exit
+        if self.interrupted { Exit::Interrupted } else { self.reason.exit() }
     }
 
     /// What the operator can do about it.
-    pub(crate) fn help(&self) -> Option<&str> {
-        self.help.as_deref()
+    pub(crate) fn help(&self) -> Option<String> {
+        if self.interrupted { None } else { self.reason.help() }
     }
 
-    /// Several problems at once, when that is what failed.
-    pub(crate) fn problems(&self) -> Option<&Problems> {
-        self.problems.as_ref()
+    /// See [`Reason::page`].
+    pub(crate) fn page(&self, theme: Theme) -> Option<String> {
+        self.reason.page(theme)
+    }
+
+    /// See [`Reason::problems`].
+    pub(crate) fn problems(&self) -> Option<Value> {
+        self.reason.problems()
     }
 
     /// The error's sentence, then its causes, outermost first.
     pub(crate) fn chain(&self) -> Vec<String> {
-        let mut chain = vec![self.error.to_string()];
-        let mut cause = self.error.source();
+        let mut chain = vec![self.reason.to_string()];
+        let mut cause = self.reason.source();
         while let Some(error) = cause {
             chain.push(error.to_string());
             cause = error.source();

@@ -13,6 +13,7 @@ mod interrupt;
 mod log;
 mod output;
 mod places;
+mod stack_file;
 
 use std::process::ExitCode;
 

@@ -1,6 +1,8 @@
 //! The commands, one file each: take arguments, call the rooms, return a report. Printing is not theirs.
 
+mod check;
 mod completions;
+mod schema;
 
 use crate::cli::Command;
 use crate::context::Context;
@@ -13,6 +15,8 @@ use crate::output::Answer;
 /// Whatever the command failed with.
 pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure> {
     match command {
+        Command::Check => check::run(context).map(Answer::from),
+        Command::Schema => Ok(schema::run().into()),
         Command::Completions(args) => Ok(completions::run(&args).into()),
         unwired => Err(Unwired { command: unwired.name() }.into()),
     }

@@ -132,7 +132,7 @@ mod tests {
     fn a_script_is_told_what_answers_for_it() {
         let failure = Output::silent().confirm("Remove all data of stack demo?", false).unwrap_err();
         assert_eq!(failure.exit(), Exit::Usage);
-        assert_eq!(failure.help(), Some("`--yes` answers it"));
+        assert_eq!(failure.help().as_deref(), Some("`--yes` answers it"));
         assert!(Output::silent().confirm("Remove all data of stack demo?", true).is_ok());
     }
 }

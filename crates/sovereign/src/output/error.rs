@@ -14,8 +14,8 @@ pub(super) fn to_text(failure: &Failure, theme: Theme) -> String {
     let Theme { error, hint, faint, .. } = theme;
     let mut text = String::new();
     let mut write = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("a String takes any text");
-    match failure.problems() {
-        Some(problems) => write(format_args!("{}", problems.text.trim_end())),
+    match failure.page(theme) {
+        Some(page) => write(format_args!("{}", page.trim_end())),
         None => {
             for (depth, sentence) in failure.chain().iter().enumerate() {
                 let sentence = indented(sentence);
@@ -27,7 +27,7 @@ pub(super) fn to_text(failure: &Failure, theme: Theme) -> String {
         }
     }
     if let Some(help) = failure.help() {
-        write(format_args!("{hint}help:{hint:#} {}", indented(help)));
+        write(format_args!("{hint}help:{hint:#} {}", indented(&help)));
     }
     text
 }
@@ -38,20 +38,20 @@ fn indented(sentence: &str) -> String {
 }
 
 #[derive(Serialize)]
-struct Envelope<'a> {
+struct Envelope {
     version: u32,
     command: &'static str,
-    error: ErrorObject<'a>,
+    error: ErrorObject,
 }
 
 #[derive(Serialize)]
-struct ErrorObject<'a> {
+struct ErrorObject {
     exit_code: u8,
     message: String,
     causes: Vec<String>,
-    help: Option<&'a str>,
+    help: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    problems: Option<&'a Value>,
+    problems: Option<Value>,
 }
 
 /// The object `--json` prints when a command fails.
@@ -64,7 +64,7 @@ pub(super) fn to_json(command: &'static str, failure: &Failure) -> String {
         message,
         causes,
         help: failure.help(),
-        problems: failure.problems().map(|problems| &problems.list),
+        problems: failure.problems(),
     };
     let envelope = Envelope { version: JSON_VERSION, command, error };
     let mut json = serde_json::to_string_pretty(&envelope).expect("errors serialize to JSON");
@@ -78,7 +78,7 @@ mod tests {
 
     use super::*;
     use crate::exit::Exit;
-    use crate::failure::{Problems, Reason};
+    use crate::failure::Reason;
 
     #[derive(Debug, thiserror::Error)]
     #[error("cannot reach host atlas")]
@@ -99,11 +99,12 @@ mod tests {
             Exit::Usage
         }
 
-        fn problems(&self) -> Option<Problems> {
-            Some(Problems {
-                text: "stack.toml:1:1: first\nstack.toml:2:1: second\n".to_owned(),
-                list: serde_json::json!([{"line": 1}, {"line": 2}]),
-            })
+        fn page(&self, _: Theme) -> Option<String> {
+            Some("stack.toml:1:1: first\nstack.toml:2:1: second\n".to_owned())
+        }
+
+        fn problems(&self) -> Option<Value> {
+            Some(serde_json::json!([{"line": 1}, {"line": 2}]))
         }
     }
 

@@ -129,7 +129,7 @@ impl Output {
                 let text = if self.json { answer.to_json(command) } else { answer.to_text(self.stdout) };
                 match write_stdout(&text) {
                     Ok(()) => answer.exit(),
-                    Err(source) => self.fail(command, &Failure::new(StdoutLost(source))),
+                    Err(source) => self.fail(command, &Failure::from(StdoutLost(source))),
                 }
             }
             Err(failure) => self.fail(command, &failure),

@@ -1,0 +1,41 @@
+//! `sovereign check`.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::{Page, Report};
+use crate::stack_file::StackFile;
+
+/// A good stack file, counted.
+#[derive(Debug, Serialize)]
+pub(crate) struct Checked {
+    file: PathBuf,
+    stack: String,
+    datacenters: usize,
+    domains: usize,
+    sites: usize,
+}
+
+impl Report for Checked {
+    fn show(&self, page: &mut Page) {
+        let Self { file, stack, datacenters, domains, sites } = self;
+        let good = page.theme().good;
+        page.line(format_args!("{good}good{good:#}  {}", file.display()));
+        page.line(format_args!("stack {stack}: {datacenters} data centers, {domains} domains, {sites} sites"));
+    }
+}
+
+/// Parses the stack file and counts what is in it.
+pub(crate) fn run(context: &Context) -> Result<Checked, Failure> {
+    let StackFile { path, stack } = StackFile::load(&context.places()?)?;
+    Ok(Checked {
+        file: path,
+        stack: stack.name.to_string(),
+        datacenters: stack.datacenters.len(),
+        domains: stack.domains.len(),
+        sites: stack.sites.len(),
+    })
+}
