@@ -5,6 +5,7 @@
 
 pub mod digest;
 pub mod edge_config;
+pub mod edge_status;
 pub mod file;
 pub mod layout;
 pub mod name;
@@ -14,11 +15,11 @@ pub mod step;
 pub mod unit;
 
 pub use digest::Digest;
+pub use file::parse;
+pub use layout::StateFolder;
 pub use name::{
     DatacenterName, DnsName, DomainName, HostName, ImageName, InvalidName, Origin, SiteName, StackName, UnitName,
 };
-pub use file::parse;
-pub use layout::StateFolder;
 pub use observed::Observed;
 pub use stack::Stack;
 pub use step::{Step, StepId};

@@ -162,6 +162,10 @@ impl Observed {
                     reason.clear();
                 }
             }
+            if let Some(edge) = &mut datacenter.edge {
+                // Its unit's state says the same, and counts.
+                edge.healthy = false;
+            }
             for mirror in datacenter.mirrors.values_mut() {
                 *mirror = MirrorSeen { complete: mirror.complete, ..MirrorSeen::default() };
             }

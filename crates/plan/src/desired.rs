@@ -230,9 +230,10 @@ type UnitsBySite<'s> = BTreeMap<&'s SiteName, BTreeMap<UnitName, WantedUnit>>;
 fn units_by_site<'s>(stack: &'s Stack, world: &World) -> Result<UnitsBySite<'s>, IncompleteWorld> {
     let mut units = UnitsBySite::new();
     for (name, AppUnit { site, spec, images }) in &world.units {
-        let declared = stack.sites.get(site).filter(|declared| {
-            declared.app == App::Ghost && declared.primary == spec.datacenter && spec.name == *name
-        });
+        let declared = stack
+            .sites
+            .get(site)
+            .filter(|declared| declared.app == App::Ghost && declared.primary == spec.datacenter && spec.name == *name);
         let site = declared.ok_or_else(|| IncompleteWorld::StrayUnit { unit: name.clone() })?;
         let wanted = WantedUnit { digest: spec.digest(), spec: spec.clone(), images: images.clone() };
         units.entry(&site.name).or_default().insert(name.clone(), wanted);

@@ -169,8 +169,8 @@ impl<'p> Planner<'p> {
         None
     }
 
-    /// An edge that starts needs its configuration first. One that is replaced gets it afterwards: the new one may know
-    /// words, and may see folders, that the old one does not.
+    /// An edge needs its configuration before it starts. One that is well and is replaced gets a new one afterwards: the
+    /// new edge may know words, and may see folders, that the old one does not, and it can read the old configuration.
     fn edge(&mut self, name: &'p DatacenterName, wanted: &'p WantedDatacenter, renewed: bool) {
         let unit = &wanted.edge;
         let wanted_unit = &wanted.units[unit];
@@ -178,9 +178,17 @@ impl<'p> Planner<'p> {
         let runs = self.runs(name, unit);
         let configure = self.why_configure(wanted, seen, renewed, runs).map(|reason| {
             let generation = seen.and_then(|seen| seen.edge.as_ref()).map_or(0, |edge| edge.generation) + 1;
-            (Step::ConfigureEdge { datacenter: name.clone(), generation, config: Box::new(wanted.config.clone()) }, reason)
+            (
+                Step::ConfigureEdge { datacenter: name.clone(), generation, config: Box::new(wanted.config.clone()) },
+                reason,
+            )
         });
-        if runs {
+        let well_and_replaced = self.seen.unit(name, unit).is_some_and(|seen| {
+            seen.state == UnitState::Healthy
+                && seen.spec != wanted_unit.digest
+                && !self.released.contains(&(name, unit))
+        });
+        if well_and_replaced && seen.is_some_and(|seen| seen.edge.is_some()) {
             self.unit(name, unit, wanted_unit);
             self.steps.extend(configure);
         } else {

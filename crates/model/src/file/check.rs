@@ -159,9 +159,8 @@ impl Check<'_> {
         let span = if node.integer("port").is_some() { node.span_of("port") } else { node.span.clone() };
         let others = self.listeners.entry(address.port()).or_default();
         let taken = others.iter().find(|other| {
-            let overlap = other.address == address
-                || other.address.ip().is_unspecified()
-                || address.ip().is_unspecified();
+            let overlap =
+                other.address == address || other.address.ip().is_unspecified() || address.ip().is_unspecified();
             // Two uplinks of one data center may lead to one socket.
             overlap && (other.datacenter != datacenter || !address.ip().is_unspecified())
         });
@@ -218,23 +217,25 @@ impl Check<'_> {
         datacenters: &BTreeMap<DatacenterName, Declared>,
         file: &Node,
     ) -> BTreeMap<SiteName, Site> {
-        let names_known = !file.spoilt("datacenter") && file.nodes("datacenter").iter().all(|node| !node.spoilt("name"));
+        let names_known =
+            !file.spoilt("datacenter") && file.nodes("datacenter").iter().all(|node| !node.spoilt("name"));
         let places = Places { datacenters, names_known };
         let mut seen = BTreeMap::new();
         let mut claims = BTreeMap::new();
         let mut sites = BTreeMap::new();
-        for node in nodes {
+        for (index, node) in nodes.iter().enumerate() {
             let name = node.parse::<SiteName>("name");
             if let Some(name) = &name {
                 self.unique(&mut seen, name.clone(), &format!("site `{name}`"), node.span_of("name"));
             }
             let label = name.as_ref().map_or_else(|| "another site".to_owned(), |name| format!("site `{name}`"));
+            let owner = Owner { index, label };
             let app = self.app(node);
             let settings = self.settings(node, app.as_ref());
-            let canonical = self.claim(&mut claims, node.text("canonical"), node.span_of("canonical"), &label);
+            let canonical = self.claim(&mut claims, node.text("canonical"), node.span_of("canonical"), &owner);
             let mut names = Vec::new();
             for text in node.texts("names") {
-                names.extend(self.claim(&mut claims, Some(text.get_ref()), text.span(), &label));
+                names.extend(self.claim(&mut claims, Some(text.get_ref()), text.span(), &owner));
             }
             let primary = self.primary(node, &places);
             let mirrors = self.mirrors(node, &places);
@@ -299,19 +300,26 @@ impl Check<'_> {
     /// Takes a host name for a site; each can be taken once.
     fn claim(
         &mut self,
-        claims: &mut BTreeMap<DnsName, (Range<usize>, String)>,
+        claims: &mut BTreeMap<DnsName, (Range<usize>, Owner)>,
         text: Option<&str>,
         span: Range<usize>,
-        label: &str,
+        owner: &Owner,
     ) -> Option<DnsName> {
         let name: DnsName = text?.parse().ok()?;
-        if let Some((first, owner)) = claims.get(&name) {
+        if let Some((first, holder)) = claims.get(&name) {
             let finding = Finding::new(ProblemKind::Duplicate, span, format!("host name `{name}` is used twice"));
-            let finding = finding.note(first.clone(), format!("it belongs to {owner}"));
-            self.find(finding.help("a host name leads to one site, and is listed once"));
+            let (note, help) = if holder.index == owner.index {
+                ("first used here".to_owned(), "remove one of them")
+            } else {
+                (
+                    format!("it belongs to {}", holder.label),
+                    "a host name leads to one site: remove it from one of the two",
+                )
+            };
+            self.find(finding.note(first.clone(), note).help(help));
             return None;
         }
-        claims.insert(name.clone(), (span, label.to_owned()));
+        claims.insert(name.clone(), (span, owner.clone()));
         Some(name)
     }
 
@@ -328,7 +336,8 @@ impl Check<'_> {
             let help = match closest(name.as_str(), places.datacenters.keys().map(DatacenterName::as_str)) {
                 Some(near) => format!("did you mean \"{near}\"?"),
                 None => {
-                    let known: Vec<String> = places.datacenters.keys().take(8).map(|name| format!("\"{name}\"")).collect();
+                    let known: Vec<String> =
+                        places.datacenters.keys().take(8).map(|name| format!("\"{name}\"")).collect();
                     format!("declare it with [[datacenter]], or write one of {}", known.join(", "))
                 }
             };
@@ -349,7 +358,8 @@ impl Check<'_> {
                 let help = "the primary always has every page: remove it from `mirrors`";
                 self.find(finding.note(node.span_of("primary"), "declared as primary here").help(help));
             } else if let Some(first) = seen.get(&name) {
-                let finding = Finding::new(ProblemKind::Duplicate, text.span(), format!("mirror `{name}` is listed twice"));
+                let finding =
+                    Finding::new(ProblemKind::Duplicate, text.span(), format!("mirror `{name}` is listed twice"));
                 self.find(finding.note(first.clone(), "first listed here").help("remove one of them"));
             } else if self.known(&name, text.span(), places) {
                 self.linkable(primary.as_ref(), &name, text, places);
@@ -357,7 +367,8 @@ impl Check<'_> {
             }
         }
         // In the order of the file: it is the operator's order of preference.
-        let mut mirrors: Vec<(usize, DatacenterName)> = seen.into_iter().map(|(name, span)| (span.start, name)).collect();
+        let mut mirrors: Vec<(usize, DatacenterName)> =
+            seen.into_iter().map(|(name, span)| (span.start, name)).collect();
         mirrors.sort();
         mirrors.into_iter().map(|(_, name)| name).collect()
     }
@@ -384,6 +395,13 @@ impl Check<'_> {
         let joined = self.base.join(node.text("folder")?);
         Some(joined.components().filter(|part| *part != Component::CurDir).collect())
     }
+}
+
+/// A site that takes host names.
+#[derive(Clone)]
+struct Owner {
+    index: usize,
+    label: String,
 }
 
 struct Places<'d> {

@@ -1,6 +1,6 @@
 //! The forms a text in the stack file can have: one place that says what is allowed, for the parser and for the schema.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::name::{DnsName, InvalidName, SiteName};
 
@@ -92,12 +92,9 @@ impl Form {
             Self::Line => Ok(()),
             Self::Label { most } => label(text, most),
             Self::HostName => host_name(text),
-            Self::Address => address(text).map(drop),
+            Self::Address => address(text, "write an IPv4 or IPv6 address, \"192.0.2.1\" say"),
             Self::UplinkAddress if text == "dynamic" => Ok(()),
-            Self::UplinkAddress => address(text).map(drop).map_err(|complaint| Complaint {
-                help: Some("write an address, or \"dynamic\" when the provider changes it".to_owned()),
-                ..complaint
-            }),
+            Self::UplinkAddress => address(text, "write an address, or \"dynamic\" when the provider changes it"),
             Self::Folder if text.is_empty() => {
                 Err(Complaint::new("a folder cannot be empty", "write \".\" for the folder of this file"))
             }
@@ -163,21 +160,20 @@ fn fitting(text: &str, dots: bool) -> Option<String> {
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || (dots && c == '.') { c } else { '-' })
         .collect();
-    let parts: Vec<&str> = mapped.split('.').map(|part| part.trim_matches('-')).filter(|part| !part.is_empty()).collect();
+    let parts: Vec<&str> =
+        mapped.split('.').map(|part| part.trim_matches('-')).filter(|part| !part.is_empty()).collect();
     let fit = parts.join(".");
     let valid = if dots { fit.parse::<DnsName>().is_ok() } else { fit.parse::<SiteName>().is_ok() };
     valid.then_some(fit)
 }
 
-fn address(text: &str) -> Result<IpAddr, Complaint> {
-    text.parse().map_err(|_| {
-        let help = if text.rsplit_once(':').is_some_and(|(host, _)| host.parse::<IpAddr>().is_ok()) {
-            "write the port under `port`"
-        } else {
-            "write an IPv4 or IPv6 address, \"192.0.2.1\" say"
-        };
-        Complaint::new(format!("{text:?} is not an address"), help)
-    })
+fn address(text: &str, help: &str) -> Result<(), Complaint> {
+    if text.parse::<IpAddr>().is_ok() {
+        return Ok(());
+    }
+    let with_port = text.parse::<SocketAddr>().is_ok();
+    let help = if with_port { "write the port under a key of its own, `port`" } else { help };
+    Err(Complaint::new(format!("{text:?} is not an address"), help))
 }
 
 fn language(text: &str) -> Result<(), Complaint> {

@@ -151,7 +151,13 @@ pub static FILE: Section = Section {
             about: "The version of this format. A binary refuses files that are newer than itself.",
             example: "1",
         },
-        Key { name: "stack", kind: Kind::Section(&STACK), presence: Presence::Required, about: STACK.about, example: "" },
+        Key {
+            name: "stack",
+            kind: Kind::Section(&STACK),
+            presence: Presence::Required,
+            about: STACK.about,
+            example: "",
+        },
         Key {
             name: "datacenter",
             kind: Kind::Sections { of: &DATACENTER, least: 1 },

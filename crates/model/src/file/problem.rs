@@ -107,15 +107,25 @@ impl Problems {
         let number = problem.line.to_string();
         let margin = " ".repeat(number.len());
         let bar = paint.frame("|");
-        let lead: String = problem.source.chars().take(problem.column - 1).map(|c| if c == '\t' { c } else { ' ' }).collect();
+        let lead: String =
+            problem.source.chars().take(problem.column - 1).map(|c| if c == '\t' { c } else { ' ' }).collect();
         let carets = "^".repeat(problem.text.chars().count().max(1));
         let source: String = problem.source.chars().map(visible).collect();
         *out += &format!("{}{}\n", paint.error("error"), paint.strong(&format!(": {}", problem.message)));
         *out += &format!("{margin}{} {}:{}:{}\n", paint.frame("-->"), self.file, problem.line, problem.column);
-        *out += &format!("{margin} {bar}\n{} {bar} {source}\n{margin} {bar} {lead}{}\n", paint.frame(&number), paint.error(&carets));
+        *out += &format!(
+            "{margin} {bar}\n{} {bar} {source}\n{margin} {bar} {lead}{}\n",
+            paint.frame(&number),
+            paint.error(&carets)
+        );
         for note in &problem.notes {
             let Note { message, line, column } = note;
-            *out += &format!("{margin} {} {}: {message} ({}:{line}:{column})\n", paint.frame("="), paint.strong("note"), self.file);
+            *out += &format!(
+                "{margin} {} {}: {message} ({}:{line}:{column})\n",
+                paint.frame("="),
+                paint.strong("note"),
+                self.file
+            );
         }
         if let Some(help) = &problem.help {
             *out += &format!("{margin} {} {}: {help}\n", paint.frame("="), paint.strong("help"));

@@ -10,8 +10,8 @@ use std::str::FromStr;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::format::{self, Key, Kind, Presence, Section, Shape, Word};
 use super::form::Form;
+use super::format::{self, Key, Kind, Presence, Section, Shape, Word};
 use super::problem::{Finding, ProblemKind};
 
 /// A table of the file, read.
@@ -121,8 +121,12 @@ impl Reader {
         let mut node = Node { span, values: BTreeMap::new(), spoilt: Vec::new() };
         for (key, value) in table {
             match section.key(key.get_ref()) {
-                None => self.unknown_key(key, section),
-                Some(known) => match self.read(value, known, section) {
+                None => {
+                    // A misspelt key is one mistake: what it was meant to be is not missing too.
+                    let meant = self.unknown_key(key, section).filter(|meant| !table.contains_key(*meant));
+                    node.spoilt.extend(meant);
+                }
+                Some(known) => match self.read(value, known) {
                     Some(read) => drop(node.values.insert(known.name, Spanned::new(value.span(), read))),
                     None => node.spoilt.push(known.name),
                 },
@@ -142,7 +146,7 @@ impl Reader {
             Presence::Required => self.missing(node, key, section),
             Presence::Default(written) => {
                 let value = DeValue::parse(written).expect("the defaults of the format are TOML");
-                let read = Self::default().read(&value, key, section).expect("the defaults of the format are valid");
+                let read = Self::default().read(&value, key).expect("the defaults of the format are valid");
                 node.values.insert(key.name, Spanned::new(node.span.clone(), read));
             }
         }
@@ -163,7 +167,8 @@ impl Reader {
         self.findings.push(Finding::new(ProblemKind::Missing, node.span.clone(), message).help(add));
     }
 
-    fn unknown_key(&mut self, key: &Spanned<impl AsRef<str>>, section: &'static Section) {
+    /// Reports a key that the section does not have; returns the one that was probably meant.
+    fn unknown_key(&mut self, key: &Spanned<impl AsRef<str>>, section: &'static Section) -> Option<&'static str> {
         let name = key.get_ref().as_ref();
         let place = match section.shape {
             Shape::File => String::new(),
@@ -180,9 +185,10 @@ impl Reader {
         };
         let message = format!("unknown key `{}`{place}", name.escape_debug());
         self.findings.push(Finding::new(ProblemKind::UnknownKey, key.span(), message).help(help));
+        nearest
     }
 
-    fn read(&mut self, value: &Spanned<DeValue<'_>>, key: &'static Key, section: &'static Section) -> Option<Value> {
+    fn read(&mut self, value: &Spanned<DeValue<'_>>, key: &'static Key) -> Option<Value> {
         let span = value.span();
         match (key.kind, value.get_ref()) {
             (Kind::Integer { least, most }, DeValue::Integer(number)) => {
@@ -217,8 +223,7 @@ impl Reader {
             (Kind::Section(of), DeValue::Table(table)) => Some(Value::Node(self.table(table, span, of))),
             (Kind::Sections { of, least }, DeValue::Array(array)) => self.tables(array, span, of, least),
             (kind, found) => {
-                let message =
-                    format!("`{}` must be {}, found {}", key.name, wanted(kind), article(found.type_str()));
+                let message = format!("`{}` must be {}, found {}", key.name, wanted(kind), article(found.type_str()));
                 let help = match kind {
                     Kind::Sections { of, .. } if of.shape == Shape::Tables => {
                         format!("write {} for each of them", of.heading())
@@ -226,7 +231,6 @@ impl Reader {
                     Kind::Section(of) if of.shape == Shape::Table => format!("write {}", of.heading()),
                     _ => format!("write it like `{} = {}`", key.name, key.example),
                 };
-                let _ = section;
                 self.findings.push(Finding::new(ProblemKind::WrongType, span, message).help(help));
                 None
             }
@@ -285,7 +289,8 @@ impl Reader {
                 let help = match closest(text, words.iter().map(|word| word.text)) {
                     Some(near) => format!("did you mean \"{near}\"?"),
                     None => {
-                        let known: Vec<String> = usable.map(|word| format!("\"{}\" ({})", word.text, word.about)).collect();
+                        let known: Vec<String> =
+                            usable.map(|word| format!("\"{}\" ({})", word.text, word.about)).collect();
                         format!("write one of {}", known.join(", "))
                     }
                 };
@@ -297,13 +302,7 @@ impl Reader {
         false
     }
 
-    fn tables(
-        &mut self,
-        array: &DeArray<'_>,
-        span: Range<usize>,
-        of: &'static Section,
-        least: usize,
-    ) -> Option<Value> {
+    fn tables(&mut self, array: &DeArray<'_>, span: Range<usize>, of: &'static Section, least: usize) -> Option<Value> {
         let mut nodes = Vec::new();
         for item in array.iter() {
             if let DeValue::Table(table) = item.get_ref() {
@@ -367,7 +366,9 @@ fn article(noun: &str) -> String {
     format!("{article} {noun}")
 }
 
-fn lower_first(sentence: &str) -> String {
+/// The first sentence, to go on after a colon.
+fn lower_first(text: &str) -> String {
+    let sentence = text.split(". ").next().unwrap_or(text);
     let mut chars = sentence.trim_end_matches('.').chars();
     chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
 }

@@ -1,1 +1,204 @@
 //! Tests of the stack file's parser.
+
+use std::path::Path;
+
+use super::*;
+use crate::stack::{AdminReach, App, Reach, UplinkAddress};
+
+fn parse_here(text: &str) -> Result<Stack, Problems> {
+    parse("stack.toml", text, Path::new("/srv/stack"))
+}
+
+fn messages(text: &str) -> Vec<String> {
+    parse_here(text).expect_err("the file is wrong").problems.into_iter().map(|problem| problem.message).collect()
+}
+
+#[test]
+fn the_default_file_is_a_stack_of_two_data_centers_and_a_blog() {
+    let stack = parse_here(default_file()).unwrap();
+    assert_eq!(stack.name.as_str(), "my-stack");
+    let [home, office] = ["home", "office"].map(|name| &stack.datacenters[&name.parse().unwrap()]);
+    assert_eq!((home.port(), office.port()), (8443, 8444));
+    assert_eq!(home.hosts[0].name.as_str(), "local");
+    assert_eq!(home.uplinks[0].reach, Reach::Direct);
+    assert_eq!(home.uplinks[0].address, UplinkAddress::Fixed("127.0.0.1".parse().unwrap()));
+    let blog = &stack.sites[&"blog".parse().unwrap()];
+    assert_eq!(blog.app, App::Ghost);
+    assert_eq!(blog.canonical.to_string(), "https://blog.localhost:8443");
+    assert_eq!(blog.admin, AdminReach::Public);
+    assert_eq!(blog.mirrors.len(), 1);
+}
+
+#[test]
+fn what_the_default_file_shows_in_comments_is_right_too() {
+    // Prose lines are told from shown TOML by their `=` or `[`.
+    let shown: String = default_file()
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest) if rest.contains(" = ") || rest.starts_with('[') => format!("{rest}\n"),
+            Some(_) => "\n".to_owned(),
+            None => format!("{line}\n"),
+        })
+        .collect();
+    let stack = parse_here(&shown).unwrap();
+    assert_eq!(stack.sites.len(), 2);
+    assert_eq!(stack.sites[&"www".parse().unwrap()].app, App::Static { folder: "/srv/stack/public".into() });
+    assert_eq!(stack.domains.len(), 1);
+    assert_eq!(stack.archive.folder.as_deref(), Some(Path::new("/srv/archive")));
+}
+
+const MISTAKES: &str = r##"version = 1
+colour = "red"
+
+[stack]
+nmae = "shop"
+
+[[datacenter]]
+name = "home"
+engine = "incus"
+location = { latitude = 147.3, longitude = 8.5 }
+jurisdiction = "Switzerland"
+port = 8443
+
+[[datacenter.uplink]]
+name = "fibre"
+address = "127.0.0.1:8443"
+port = "8443"
+
+[[datacenter]]
+name = "office"
+[[datacenter.uplink]]
+name = "cable"
+address = "127.0.0.1"
+port = 8444
+reach = "outbond-only"
+[[datacenter.uplink]]
+name = "cable"
+address = "dynamic"
+port = 99999
+
+[[datacenter]]
+name = "office"
+
+[[domain]]
+name = "example.org"
+registrar = "A"
+[[domain]]
+name = "example.org"
+registrar = ""
+
+[[site]]
+name = "Blog"
+app = "ghost"
+folder = "./files"
+canonical = "blog_.example.org"
+names = ["https://example.org", "example.org.", "b.example.org", "b.example.org", 7]
+primary = "hmoe"
+mirrors = ["office", "office", "attic"]
+admin = true
+
+[site.settings]
+language = "e"
+accent-color = "red"
+timezone = "Europe/"
+private = "no"
+
+[[site]]
+name = "www"
+app = "static"
+canonical = "b.example.org"
+primary = "office"
+mirrors = ["office"]
+
+[archive]
+folder = "~/archive"
+"##;
+
+#[test]
+fn every_problem_is_reported_at_once() {
+    insta::assert_snapshot!(parse_here(MISTAKES).unwrap_err());
+}
+
+#[test]
+fn problems_are_json_too() {
+    let problems = parse_here("version = 1\nverison = 2\n").unwrap_err();
+    insta::assert_json_snapshot!(problems);
+}
+
+#[test]
+fn colors_add_nothing_but_colors() {
+    let problems = parse_here(MISTAKES).unwrap_err();
+    let colored = problems.render(Style::Color);
+    assert!(colored.contains("\x1b[1;31merror\x1b[0m"));
+    let mut plain = String::new();
+    let mut rest = colored.as_str();
+    while let Some((before, after)) = rest.split_once("\x1b[") {
+        plain += before;
+        rest = after.split_once('m').unwrap().1;
+    }
+    assert_eq!(plain + rest, problems.render(Style::Plain));
+}
+
+#[test]
+fn broken_toml_is_reported_with_what_it_cannot_have_caused() {
+    insta::assert_snapshot!(parse_here(
+        "version = 1\n[stack]\nname = \"a\nnmae = 3\n\n[[site]]\nap = \"x\"\nname = \"b\" \"c\"\nname = \"b\"\n[stack]\n"
+    )
+    .unwrap_err());
+}
+
+#[test]
+fn a_newer_file_is_only_called_newer() {
+    insta::assert_snapshot!(parse_here("version = 2\nplanet = \"mars\"\n").unwrap_err(), @r#"
+    error: this file has version 2 of the format, newer than this binary
+     --> stack.toml:1:11
+      |
+    1 | version = 2
+      |           ^
+      = help: this sovereign reads version 1: use a newer sovereign
+
+    error: 1 problem in stack.toml
+    "#);
+}
+
+#[test]
+fn an_empty_file_lacks_everything() {
+    assert_eq!(messages(""), ["`version` is missing", "[stack] is missing", "[[datacenter]] is missing"]);
+}
+
+#[test]
+fn two_data_centers_cannot_share_a_socket() {
+    let file = |first: &str, second: &str| {
+        format!(
+            "version = 1\n[stack]\nname = \"s\"\n\
+             [[datacenter]]\nname = \"a\"\n[[datacenter.uplink]]\nname = \"u\"\naddress = \"{first}\"\nport = 8443\n\
+             [[datacenter]]\nname = \"b\"\n[[datacenter.uplink]]\nname = \"u\"\naddress = \"{second}\"\nport = 8443\n"
+        )
+    };
+    let taken = ["port 8443 is used twice on this machine"];
+    assert_eq!(messages(&file("127.0.0.1", "127.0.0.1")), taken);
+    assert_eq!(messages(&file("dynamic", "127.0.0.1")), taken, "a wildcard takes the port everywhere");
+    assert_eq!(messages(&file("192.0.2.1", "192.0.2.2")), taken, "both listen at the wildcard");
+    assert!(parse_here(&file("127.0.0.1", "127.0.0.2")).is_ok());
+    assert_eq!(messages(&file("0.0.0.0", "127.0.0.1"))[0], "nobody can connect to 0.0.0.0");
+}
+
+#[test]
+fn a_mirror_needs_a_link() {
+    let text = default_file().replace("port =", "reach = \"outbound-only\"\nport =");
+    assert_eq!(messages(&text), ["`home` and `office` cannot reach each other: both can only dial out"]);
+}
+
+#[test]
+fn a_misread_name_makes_no_other_name_unknown() {
+    let text = default_file().replacen("name = \"home\"", "name = \"Home\"", 1);
+    assert_eq!(messages(&text), [r#""Home" contains 'H'; allowed are a-z, 0-9 and '-'"#]);
+}
+
+#[test]
+fn crlf_tabs_and_unicode_keep_their_columns() {
+    let problems = parse_here("version = 1\r\n[stack]\r\n\tname = \"grüß\" # ö\r\n\tü = 1\r\n").unwrap_err().problems;
+    let places: Vec<_> = problems.iter().map(|p| (p.line, p.column, p.text.as_str(), p.source.as_str())).collect();
+    assert_eq!(places[0], (3, 9, "\"grüß\"", "\tname = \"grüß\" # ö"));
+    assert_eq!((places[1].0, places[1].1), (4, 2));
+}

@@ -1,0 +1,155 @@
+//! What an edge says of itself on its control socket: the answer to `status`.
+//!
+//! Like the configuration it crosses a process boundary, in the other direction. A reader ignores fields it does not
+//! know, so that a command line understands an edge one version ahead.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::edge_config::EdgeApp;
+use crate::name::{DatacenterName, Origin, SiteName, StackName};
+
+/// How an edge is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct EdgeStatus {
+    /// It serves. (A drain is not unhealthy, but is said.)
+    pub healthy: bool,
+    /// It was told to stop and serves its last readers.
+    pub draining: bool,
+    /// Its program's version.
+    pub version: String,
+    /// Its process id.
+    pub process: u32,
+    /// Whose edge it is.
+    pub stack: StackName,
+    /// Where it stands.
+    pub datacenter: DatacenterName,
+    /// The number of the configuration it serves.
+    pub generation: u64,
+    /// That configuration's digest.
+    pub config_digest: Digest,
+    /// Whether this process writes to the store; a new one does once the old one has been told to stop.
+    pub owns_store: bool,
+    /// Connections of readers and peers.
+    pub connections: usize,
+    /// The sites served here.
+    pub sites: Vec<SiteStatus>,
+}
+
+impl EdgeStatus {
+    /// A site by its name.
+    pub fn site(&self, name: &SiteName) -> Option<&SiteStatus> {
+        self.sites.iter().find(|site| site.site == *name)
+    }
+}
+
+/// How a site stands at an edge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SiteStatus {
+    /// Its name.
+    pub site: SiteName,
+    /// Where it is canonical.
+    pub canonical: Origin,
+    /// What the application is.
+    pub app: EdgeApp,
+    /// Whether it is written here.
+    pub role: Role,
+    /// The data center of the primary, when it is another one.
+    pub primary: Option<DatacenterName>,
+    /// Which primary this is, counted.
+    pub epoch: u64,
+    /// A newer primary exists: this one takes no writes.
+    pub superseded: bool,
+    /// Closed to the public by its owner: nothing is kept.
+    pub private: bool,
+    /// The last pass kept or confirmed every page that is known.
+    pub complete: bool,
+    /// Pages on disk.
+    pub pages_kept: usize,
+    /// Pages known, kept or not.
+    pub pages_known: usize,
+    /// Kept pages that wait to be confirmed.
+    pub pages_stale: usize,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// When the page confirmed longest ago was confirmed, in seconds since the Unix epoch.
+    pub oldest_fetch_unix: Option<u64>,
+    /// When a page was confirmed last, in seconds since the Unix epoch.
+    pub newest_fetch_unix: Option<u64>,
+    /// Where its content comes from.
+    pub source: SourceReport,
+    /// The pass that runs now.
+    pub pass: Option<Progress>,
+    /// How the last pass ended.
+    pub last_pass: Option<LastPass>,
+}
+
+/// Whether a site is written at a data center.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// It is.
+    Primary,
+    /// A copy is kept.
+    Mirror,
+}
+
+/// Whether a site's source answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SourceReport {
+    /// `None` until it was asked for the first time.
+    pub reachable: Option<bool>,
+    /// Why it did not answer last.
+    pub last_error: Option<String>,
+}
+
+/// A pass over a site that runs now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Progress {
+    /// Why it runs.
+    pub reason: PassReason,
+    /// Pages looked at.
+    pub done: usize,
+    /// Pages known so far: looked at, or still to be.
+    pub known: usize,
+    /// Pages that could not be fetched.
+    pub failed: usize,
+}
+
+/// Why a pass runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PassReason {
+    /// The mirror is not known to be complete.
+    Fill,
+    /// The site said that it changed.
+    Change,
+    /// Time has passed.
+    Sweep,
+}
+
+/// How a pass ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct LastPass {
+    /// Why it ran.
+    pub reason: PassReason,
+    /// When it ended, in seconds since the Unix epoch.
+    pub finished_unix: u64,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// Pages it knew of.
+    pub known: usize,
+    /// Pages that could not be fetched.
+    pub failed: usize,
+    /// Pages that were gone and were removed.
+    pub removed: usize,
+    /// Pages that the source no longer has but that are still served, because they were too many at once.
+    pub held: usize,
+    /// Every known page was kept or confirmed.
+    pub complete: bool,
+}

@@ -1,0 +1,349 @@
+//! Properties of the stack file's parser: it never panics, reads back every stack that can be written, and finds every
+//! mistake that is put into one, in its line.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use sovereign_model::file::{ProblemKind, Problems, Style, parse};
+use sovereign_model::stack::{
+    AdminReach, App, Archive, Datacenter, Domain, EngineKind, Host, Location, Reach, Site, SiteSettings, Stack, Uplink,
+    UplinkAddress,
+};
+use sovereign_model::{DatacenterName, DnsName, Origin};
+
+fn read(text: &str) -> Result<Stack, Problems> {
+    parse("stack.toml", text, Path::new("/srv"))
+}
+
+// --- any stack -------------------------------------------------------------------------------------------------------
+
+fn location() -> impl Strategy<Value = Option<Location>> {
+    let degrees = (-9000..=9000i32, -18000..=18000i32);
+    let place = degrees
+        .prop_map(|(north, east)| Location { latitude: f64::from(north) / 100.0, longitude: f64::from(east) / 100.0 });
+    proptest::option::of(place)
+}
+
+fn jurisdiction() -> impl Strategy<Value = Option<String>> {
+    proptest::option::of("[A-Z]{2}")
+}
+
+fn line() -> impl Strategy<Value = String> {
+    "[ -~à-ü€]{0,20}[a-zé\"\\\\]"
+}
+
+/// The ports keep data centers apart, the first uplink lets links in.
+fn datacenter(index: u16) -> impl Strategy<Value = Datacenter> {
+    let addresses = select(vec!["dynamic", "127.0.0.1", "192.0.2.7", "2001:db8::7", "::1"]);
+    let reaches = select(vec![Reach::Direct, Reach::Forwarded, Reach::OutboundOnly]);
+    let uplinks = proptest::collection::vec((addresses, reaches), 1..4);
+    (uplinks, location(), jurisdiction(), 0..3u16).prop_map(move |(uplinks, location, jurisdiction, hosts)| {
+        let uplink = |(number, (address, reach)): (u16, (&str, Reach))| Uplink {
+            name: format!("uplink {number}"),
+            address: address.parse().map_or(UplinkAddress::Dynamic, UplinkAddress::Fixed),
+            port: if index == 0 && number == 0 { 443 } else { 8000 + index * 10 + number },
+            reach: if number == 0 { Reach::Direct } else { reach },
+        };
+        let named = |number: u16| Host { name: format!("host{number}").parse().unwrap(), address: None };
+        Datacenter {
+            name: format!("dc{index}").parse().unwrap(),
+            engine: EngineKind::Embedded,
+            hosts: match hosts {
+                0 => vec![Host { name: "local".parse().unwrap(), address: None }],
+                _ => (0..hosts).map(named).collect(),
+            },
+            location,
+            jurisdiction,
+            uplinks: (0..).zip(uplinks).map(uplink).collect(),
+        }
+    })
+}
+
+fn settings() -> impl Strategy<Value = SiteSettings> {
+    use proptest::option::of;
+    let texts = (of(line()), of("[ -~\nö]{0,40}"), of("[a-z]{2}(-[A-Z]{2})?"), of("[A-Z][a-z]{2,8}/[A-Z][a-z]{2,8}"));
+    (texts, of("#[0-9a-fA-F]{6}"), of(any::<bool>())).prop_map(
+        |((title, description, language, timezone), accent_color, private)| SiteSettings {
+            title,
+            description,
+            language,
+            timezone,
+            accent_color,
+            private,
+        },
+    )
+}
+
+type SiteSeed = (bool, Index, Vec<Index>, u8, AdminReach, SiteSettings);
+
+fn site_seed() -> impl Strategy<Value = SiteSeed> {
+    let admins = select(vec![AdminReach::Public, AdminReach::Lan, AdminReach::Local]);
+    let mirrors = proptest::collection::vec(any::<Index>(), 0..4);
+    (any::<bool>(), any::<Index>(), mirrors, 0..3u8, admins, settings())
+}
+
+fn site(index: usize, seed: SiteSeed, datacenters: &[Datacenter]) -> Site {
+    let (ghost, primary, mirrors, names, admin, settings) = seed;
+    let primary = primary.get(datacenters);
+    let mut chosen: Vec<DatacenterName> = Vec::new();
+    for mirror in mirrors {
+        let name = &mirror.get(datacenters).name;
+        if *name != primary.name && !chosen.contains(name) {
+            chosen.push(name.clone());
+        }
+    }
+    let name = |number: u8| -> DnsName { format!("n{number}.site{index}.example.org").parse().unwrap() };
+    Site {
+        name: format!("site{index}").parse().unwrap(),
+        app: if ghost { App::Ghost } else { App::Static { folder: format!("/srv/files/{index}").into() } },
+        canonical: Origin::https(format!("site{index}.localhost").parse().unwrap(), primary.port()),
+        names: (0..names).map(name).collect(),
+        primary: primary.name.clone(),
+        mirrors: chosen,
+        admin,
+        settings: if ghost { settings } else { SiteSettings::default() },
+    }
+}
+
+fn domain() -> impl Strategy<Value = (String, Option<String>, Option<String>)> {
+    (line(), proptest::option::of(line()), jurisdiction())
+}
+
+fn any_stack() -> impl Strategy<Value = Stack> {
+    let datacenters = (1..5u16).prop_flat_map(|count| (0..count).map(datacenter).collect::<Vec<_>>());
+    let domains = proptest::collection::vec(domain(), 0..3);
+    let sites = proptest::collection::vec(site_seed(), 0..5);
+    let archive = proptest::option::of(select(vec!["/srv/archive", "/a b/ü"]));
+    (datacenters, domains, sites, archive).prop_map(|(datacenters, domains, sites, archive)| Stack {
+        name: "any-stack".parse().unwrap(),
+        sites: sites
+            .into_iter()
+            .enumerate()
+            .map(|(index, seed)| site(index, seed, &datacenters))
+            .map(|site| (site.name.clone(), site))
+            .collect(),
+        domains: domains
+            .into_iter()
+            .enumerate()
+            .map(|(index, (registrar, provider, jurisdiction))| {
+                let name: DnsName = format!("d{index}.org").parse().unwrap();
+                (name.clone(), Domain { name, registrar, provider, jurisdiction })
+            })
+            .collect(),
+        datacenters: datacenters.into_iter().map(|datacenter| (datacenter.name.clone(), datacenter)).collect(),
+        archive: Archive { folder: archive.map(Into::into) },
+    })
+}
+
+// --- and its file ----------------------------------------------------------------------------------------------------
+
+/// A TOML string: JSON's escapes are TOML's too, but for DEL, which no generator above makes.
+fn quoted(text: impl AsRef<str>) -> String {
+    serde_json::to_string(text.as_ref()).unwrap()
+}
+
+fn put(file: &mut String, key: &str, value: Option<impl AsRef<str>>) {
+    if let Some(value) = value {
+        writeln!(file, "{key} = {}", quoted(value)).unwrap();
+    }
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.map(quoted).collect::<Vec<_>>().join(", "))
+}
+
+/// Leaves defaults out, so that they are tested too.
+fn written(stack: &Stack) -> String {
+    let mut file = format!("version = 1\n[stack]\nname = {}\n", quoted(stack.name.as_str()));
+    for datacenter in stack.datacenters.values() {
+        writeln!(file, "[[datacenter]]\nname = \"{}\"", datacenter.name).unwrap();
+        if let Some(Location { latitude, longitude }) = datacenter.location {
+            writeln!(file, "location = {{ latitude = {latitude}, longitude = {longitude} }}").unwrap();
+        }
+        put(&mut file, "jurisdiction", datacenter.jurisdiction.as_ref());
+        for uplink in &datacenter.uplinks {
+            writeln!(file, "[[datacenter.uplink]]\nname = {}", quoted(&uplink.name)).unwrap();
+            match uplink.address {
+                UplinkAddress::Dynamic => writeln!(file, "address = \"dynamic\"").unwrap(),
+                UplinkAddress::Fixed(ip) => writeln!(file, "address = \"{ip}\"").unwrap(),
+            }
+            if uplink.port != 443 {
+                writeln!(file, "port = {}", uplink.port).unwrap();
+            }
+            match uplink.reach {
+                Reach::Direct => {}
+                Reach::Forwarded => file.push_str("reach = \"forwarded\"\n"),
+                Reach::OutboundOnly => file.push_str("reach = \"outbound-only\"\n"),
+            }
+        }
+        for host in datacenter.hosts.iter().filter(|host| host.name.as_str() != "local") {
+            writeln!(file, "[[datacenter.host]]\nname = \"{}\"", host.name).unwrap();
+        }
+    }
+    for domain in stack.domains.values() {
+        writeln!(file, "[[domain]]\nname = \"{}\"", domain.name).unwrap();
+        put(&mut file, "registrar", Some(&domain.registrar));
+        put(&mut file, "provider", domain.provider.as_ref());
+        put(&mut file, "jurisdiction", domain.jurisdiction.as_ref());
+    }
+    for site in stack.sites.values() {
+        writeln!(file, "[[site]]\nname = \"{}\"", site.name).unwrap();
+        match &site.app {
+            App::Ghost => file.push_str("app = \"ghost\"\n"),
+            App::Static { folder } => {
+                let relative = folder.strip_prefix("/srv").unwrap().to_str().unwrap().to_owned();
+                writeln!(file, "app = \"static\"\nfolder = {}", quoted(format!("./{relative}"))).unwrap();
+            }
+        }
+        writeln!(file, "canonical = \"{}\"\nprimary = \"{}\"", site.canonical.host(), site.primary).unwrap();
+        writeln!(file, "names = {}", list(site.names.iter().map(ToString::to_string))).unwrap();
+        writeln!(file, "mirrors = {}", list(site.mirrors.iter().map(ToString::to_string))).unwrap();
+        match site.admin {
+            AdminReach::Local => {}
+            AdminReach::Lan => file.push_str("admin = \"lan\"\n"),
+            AdminReach::Public => file.push_str("admin = \"public\"\n"),
+        }
+        let settings = &site.settings;
+        if *settings != SiteSettings::default() {
+            file.push_str("[site.settings]\n");
+            put(&mut file, "title", settings.title.as_ref());
+            put(&mut file, "description", settings.description.as_ref());
+            put(&mut file, "language", settings.language.as_ref());
+            put(&mut file, "timezone", settings.timezone.as_ref());
+            put(&mut file, "accent-color", settings.accent_color.as_ref());
+            if let Some(private) = settings.private {
+                writeln!(file, "private = {private}").unwrap();
+            }
+        }
+    }
+    if let Some(folder) = &stack.archive.folder {
+        writeln!(file, "[archive]\nfolder = {}", quoted(folder.to_str().unwrap())).unwrap();
+    }
+    file
+}
+
+// --- mistakes --------------------------------------------------------------------------------------------------------
+
+/// A line of the file that begins so is replaced; what it becomes must be reported as this, in that line.
+#[derive(Debug, Clone, Copy)]
+struct Mistake {
+    line: &'static str,
+    becomes: &'static str,
+    kind: ProblemKind,
+    /// Where it is reported, counted from the changed line.
+    offset: usize,
+}
+
+const fn mistake(line: &'static str, becomes: &'static str, kind: ProblemKind) -> Mistake {
+    Mistake { line, becomes, kind, offset: 0 }
+}
+
+const MISTAKES: &[Mistake] = &[
+    mistake("version = ", "version = true", ProblemKind::WrongType),
+    mistake("version = ", "version = 0", ProblemKind::BadValue),
+    mistake("version = ", "version = 9", ProblemKind::Version),
+    mistake("[stack]", "[stack", ProblemKind::Syntax),
+    Mistake { offset: 1, ..mistake("[[datacenter]]", "[[datacenter]]\nnome = \"x\"", ProblemKind::UnknownKey) },
+    Mistake { offset: 1, ..mistake("[[site]]", "[[site]]\nzzz.yyy = 1", ProblemKind::UnknownKey) },
+    mistake("name = ", "name = \"-\"", ProblemKind::BadValue),
+    mistake("name = ", "name = [\"a\"]", ProblemKind::WrongType),
+    mistake("location = ", "location = { latitude = 91, longitude = 0 }", ProblemKind::BadValue),
+    mistake("location = ", "location = { latitude = 1.0 }", ProblemKind::Missing),
+    mistake("location = ", "location = \"Bern\"", ProblemKind::WrongType),
+    mistake("jurisdiction = ", "jurisdiction = \"CHE\"", ProblemKind::BadValue),
+    mistake("address = ", "address = \"localhost\"", ProblemKind::BadValue),
+    mistake("port = ", "port = 65536", ProblemKind::BadValue),
+    mistake("port = ", "port = 8.5", ProblemKind::WrongType),
+    mistake("reach = ", "reach = \"none\"", ProblemKind::BadValue),
+    mistake("registrar = ", "registrar = \" \"", ProblemKind::BadValue),
+    mistake("app = ", "app = \"upstream\"", ProblemKind::Unavailable),
+    mistake("app = ", "app = \"word press\"", ProblemKind::BadValue),
+    mistake("folder = ", "folder = \"\"", ProblemKind::BadValue),
+    mistake("canonical = ", "canonical = \"a_b.example.org\"", ProblemKind::BadValue),
+    mistake("canonical = ", "canonical = \"-a.example.org\"", ProblemKind::BadValue),
+    mistake("primary = ", "primary = \"nowhere\"", ProblemKind::UnknownReference),
+    mistake("mirrors = ", "mirrors = [\"nowhere\"]", ProblemKind::UnknownReference),
+    mistake("names = ", "names = [\"a.org\", \"A.ORG\"]", ProblemKind::Duplicate),
+    mistake("names = ", "names = [\"*.example.org\"]", ProblemKind::BadValue),
+    mistake("admin = ", "admin = \"lam\"", ProblemKind::BadValue),
+    mistake("accent-color = ", "accent-color = \"#12345\"", ProblemKind::BadValue),
+    mistake("timezone = ", "timezone = \"Europe Zurich\"", ProblemKind::BadValue),
+    mistake("private = ", "private = 0", ProblemKind::WrongType),
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_is_read_or_refused(text in any::<String>()) {
+        if let Err(problems) = read(&text) {
+            prop_assert!(!problems.problems.is_empty());
+            problems.render(Style::Color);
+        }
+    }
+
+    #[test]
+    fn any_pieces_of_a_file_are_read_or_refused(
+        stack in any_stack(),
+        cuts in proptest::collection::vec((any::<Index>(), any::<Index>()), 1..6),
+    ) {
+        let file = written(&stack);
+        let lines: Vec<&str> = file.lines().collect();
+        let text: Vec<String> = cuts
+            .iter()
+            .flat_map(|(from, count)| lines.iter().skip(from.index(lines.len())).take(count.index(lines.len()) + 1))
+            .map(|line| (*line).to_owned())
+            .collect();
+        if let Err(problems) = read(&text.join("\n")) {
+            prop_assert!(!problems.problems.is_empty());
+            for problem in &problems.problems {
+                prop_assert!(problem.source.contains(&problem.text));
+                prop_assert!(problem.help.is_some() || problem.kind == ProblemKind::Syntax, "{}", problem.message);
+            }
+            problems.render(Style::Plain);
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back(stack in any_stack()) {
+        let file = written(&stack);
+        match read(&file) {
+            Ok(read) => prop_assert_eq!(read, stack),
+            Err(problems) => prop_assert!(false, "{}\n{}", file, problems),
+        }
+    }
+
+    #[test]
+    fn every_mistake_is_found_where_it_is(stack in any_stack(), mistake in select(MISTAKES), at in any::<Index>()) {
+        let file = written(&stack);
+        let lines: Vec<&str> = file.lines().collect();
+        let places: Vec<usize> = (0..lines.len()).filter(|line| lines[*line].starts_with(mistake.line)).collect();
+        prop_assume!(!places.is_empty());
+        let place = *at.get(&places);
+        let mut changed = lines.clone();
+        changed[place] = mistake.becomes;
+        // Not all names have a form: an uplink may be called anything.
+        let uplink = lines[place].starts_with("name = ") && lines[place - 1] == "[[datacenter.uplink]]";
+        prop_assume!(!(uplink && mistake.kind == ProblemKind::BadValue));
+        let problems = read(&changed.join("\n")).unwrap_err().problems;
+        let expected = (mistake.kind, place + 1 + mistake.offset);
+        prop_assert!(
+            problems.iter().any(|problem| (problem.kind, problem.line) == expected),
+            "{:?} is not among {:#?}", expected, problems
+        );
+    }
+
+    #[test]
+    fn several_mistakes_are_all_found(stack in any_stack()) {
+        let file = written(&stack)
+            .replace("[[site]]", "[[site]]\nplanet = 1")
+            .replace("[[datacenter.uplink]]", "[[datacenter.uplink]]\nplanet = 1")
+            .replace("[stack]", "[stack]\nplanet = 1");
+        let planted = file.matches("planet = 1").count();
+        prop_assert_eq!(read(&file).unwrap_err().problems.len(), planted);
+    }
+}

@@ -1,0 +1,59 @@
+//! Stacks and worlds for the planner's tests.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sovereign_model::layout::StateFolder;
+use sovereign_model::stack::{App, Stack};
+use sovereign_model::unit::{Confinement, Health, Replace, UnitSpec};
+use sovereign_model::{Digest, Observed, UnitName};
+use sovereign_plan::{AppUnit, Plan, Wanted, World, simulate};
+
+/// A Monday in 2026, in unix seconds.
+pub(crate) const NOW: u64 = 1_795_400_000;
+
+/// The world as a binary would describe it. `release` stands for everything that a new release changes.
+pub(crate) fn world(stack: &Stack, release: u8) -> World {
+    let state = StateFolder::new("/state");
+    let ghosts = stack.sites.values().filter(|site| site.app == App::Ghost);
+    let units = ghosts.clone().map(|site| {
+        let name = UnitName::at(&format!("ghost-{}", site.name), &site.primary).unwrap();
+        let folder = state.site(&site.primary, &site.name);
+        let spec = UnitSpec {
+            name: name.clone(),
+            datacenter: site.primary.clone(),
+            program: "/images/ghost/node".into(),
+            args: vec!["current/index.js".to_owned()],
+            env: BTreeMap::from([("url".to_owned(), site.canonical.to_string())]),
+            working_dir: folder.path().into(),
+            sockets: Vec::new(),
+            confinement: Confinement::default(),
+            health: Health::HttpUnix {
+                socket: folder.ghost_socket(),
+                path: "/".to_owned(),
+                host: site.canonical.authority(),
+            },
+            after: vec![UnitName::at("edge", &site.primary).unwrap()],
+            stop_grace_seconds: 10,
+            replace: Replace::StopFirst,
+            inputs: BTreeMap::from([("image".to_owned(), Digest::of([b'g', release]))]),
+        };
+        (name, AppUnit { site: site.name.clone(), spec, images: BTreeSet::from(["ghost".parse().unwrap()]) })
+    });
+    World {
+        binary: "/bin/sovereign".into(),
+        binary_digest: Digest::of([b'b', release]),
+        trust: "ab".repeat(32),
+        locks: BTreeMap::from([("ghost".parse().unwrap(), Digest::of([b'l', release]))]),
+        link_keys: stack.datacenters.keys().map(|name| (name.clone(), Digest::of(name.as_str()).hex())).collect(),
+        webhook_keys: ghosts.map(|site| (site.name.clone(), state.keys().join(site.name.as_str()))).collect(),
+        units: units.collect(),
+        epochs: BTreeMap::new(),
+        now: NOW,
+        state,
+    }
+}
+
+/// Performs a plan in thought.
+pub(crate) fn apply(plan: &Plan, want: &Wanted, seen: &mut Observed) {
+    plan.steps.iter().for_each(|planned| simulate(&planned.step, want, seen));
+}

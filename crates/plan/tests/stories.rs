@@ -1,0 +1,297 @@
+//! Stories of the default stack, with the plans they lead to.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+mod common;
+
+use std::path::Path;
+
+use common::{NOW, apply, world};
+use sovereign_model::observed::{SiteSeen, UnitState};
+use sovereign_model::stack::{App, Stack};
+use sovereign_model::{Observed, Step};
+use sovereign_plan::{IncompleteWorld, LEAF_LIFE, Obstacle, Plan, Wanted, desired, lint, plan};
+
+fn default_stack() -> Stack {
+    sovereign_model::parse("stack.toml", sovereign_model::file::default_file(), Path::new("/srv")).unwrap()
+}
+
+fn wanted(stack: &Stack, release: u8) -> Wanted {
+    desired(stack, &world(stack, release)).unwrap()
+}
+
+fn shown(plan: &Plan) -> String {
+    let steps = plan.steps.iter().map(|planned| format!("{} ({})", planned.step, planned.reason));
+    steps.chain(plan.obstacles.iter().map(|obstacle| format!("! {obstacle}"))).collect::<Vec<_>>().join("\n")
+}
+
+/// A world in which the stack was brought up.
+fn up(want: &Wanted) -> Observed {
+    let mut seen = Observed::default();
+    apply(&plan(want, &seen), want, &mut seen);
+    seen
+}
+
+fn next(want: &Wanted, seen: &Observed) -> String {
+    let plan = plan(want, seen);
+    assert_eq!(lint(&plan, want, seen), []);
+    shown(&plan)
+}
+
+#[test]
+fn the_first_up() {
+    insta::assert_snapshot!(next(&wanted(&default_stack(), 0), &Observed::default()), @r"
+    prepare image ghost (not there yet)
+    start the supervisor (not running)
+    issue a certificate for home (1 name) (not there yet)
+    issue a certificate for office (1 name) (not there yet)
+    configure the edge of home (generation 1) (not there yet)
+    run edge@home (not there yet)
+    configure the edge of office (generation 1) (not there yet)
+    run edge@office (not there yet)
+    run ghost-blog@home (not there yet)
+    set up site blog at home (not there yet)
+    apply the settings of site blog (not there yet)
+    fill the mirror of site blog at office (not there yet)
+    ");
+}
+
+#[test]
+fn the_second_up_says_why_nothing_happens() {
+    let want = wanted(&default_stack(), 0);
+    let second = plan(&want, &up(&want));
+    assert!(second.is_empty());
+    insta::assert_snapshot!(second.kept.lines().join("\n"), @r"
+    1 image is kept as locked
+    1 supervisor runs this binary
+    2 edges have their configuration
+    3 units run as described and are well
+    1 site is set up as declared
+    1 mirror is complete
+    2 certificates are good
+    the first certificate ends in 800 days
+    ");
+}
+
+#[test]
+fn a_new_title_changes_nothing_else() {
+    let mut stack = default_stack();
+    let seen = up(&wanted(&stack, 0));
+    stack.sites.values_mut().next().unwrap().settings.title = Some("Another".to_owned());
+    insta::assert_snapshot!(next(&wanted(&stack, 0), &seen), @"apply the settings of site blog (declared otherwise now)");
+}
+
+#[test]
+fn another_name_needs_certificates_and_configurations() {
+    let mut stack = default_stack();
+    let seen = up(&wanted(&stack, 0));
+    stack.sites.values_mut().next().unwrap().names.push("blog.example.org".parse().unwrap());
+    insta::assert_snapshot!(next(&wanted(&stack, 0), &seen), @r"
+    issue a certificate for home (2 names) (declared otherwise now)
+    issue a certificate for office (2 names) (declared otherwise now)
+    configure the edge of home (generation 2) (declared otherwise now)
+    configure the edge of office (generation 2) (declared otherwise now)
+    ");
+}
+
+#[test]
+fn a_new_release_replaces_edges_before_it_configures_them() {
+    let mut stack = default_stack();
+    let seen = up(&wanted(&stack, 0));
+    let blog = stack.sites.values_mut().next().unwrap();
+    blog.admin = sovereign_model::stack::AdminReach::Lan;
+    insta::assert_snapshot!(next(&wanted(&stack, 1), &seen), @r"
+    prepare image ghost (declared otherwise now)
+    replace the supervisor in place (another binary runs)
+    replace edge@home (declared otherwise now)
+    configure the edge of home (generation 2) (declared otherwise now)
+    replace edge@office (declared otherwise now)
+    configure the edge of office (generation 2) (declared otherwise now)
+    replace ghost-blog@home (declared otherwise now)
+    ");
+}
+
+#[test]
+fn after_a_reboot_everything_is_started_again() {
+    let want = wanted(&default_stack(), 0);
+    let mut seen = up(&want);
+    seen.supervisor = None;
+    for unit in seen.datacenters.values_mut().flat_map(|datacenter| datacenter.units.values_mut()) {
+        unit.state = UnitState::Stopped;
+    }
+    insta::assert_snapshot!(next(&want, &seen), @r"
+    start the supervisor (not running)
+    run edge@home (not running)
+    run edge@office (not running)
+    run ghost-blog@home (not running)
+    ");
+}
+
+#[test]
+fn certificates_are_renewed_with_a_third_of_their_life_left() {
+    let stack = default_stack();
+    let seen = up(&wanted(&stack, 0));
+    let mut world = world(&stack, 0);
+    world.now = NOW + LEAF_LIFE.as_secs() - LEAF_LIFE.as_secs() / 3;
+    assert_eq!(next(&desired(&stack, &world).unwrap(), &seen), "");
+    world.now += 1;
+    insta::assert_snapshot!(next(&desired(&stack, &world).unwrap(), &seen), @r"
+    issue a certificate for home (1 name) (ends in 266 days)
+    issue a certificate for office (1 name) (ends in 266 days)
+    configure the edge of home (generation 2) (its new certificate is not served yet)
+    configure the edge of office (generation 2) (its new certificate is not served yet)
+    ");
+}
+
+#[test]
+fn a_renewal_that_was_cut_short_is_finished() {
+    let stack = default_stack();
+    let mut seen = up(&wanted(&stack, 0));
+    let mut world = world(&stack, 0);
+    world.now = NOW + LEAF_LIFE.as_secs();
+    let want = desired(&stack, &world).unwrap();
+    let first = plan(&want, &seen);
+    apply(&Plan { steps: first.steps[..2].to_vec(), ..first }, &want, &mut seen);
+    insta::assert_snapshot!(next(&want, &seen), @r"
+    configure the edge of home (generation 2) (its new certificate is not served yet)
+    configure the edge of office (generation 2) (its new certificate is not served yet)
+    ");
+}
+
+#[test]
+fn what_is_not_well_is_waited_for_and_what_was_given_up_is_tried_again() {
+    let want = wanted(&default_stack(), 0);
+    let mut seen = up(&want);
+    let states = [UnitState::Unhealthy, UnitState::Failed("exit code 2, five times in a minute".to_owned())];
+    for (unit, state) in seen.datacenters.values_mut().flat_map(|dc| dc.units.values_mut()).zip(states) {
+        unit.state = state;
+    }
+    insta::assert_snapshot!(next(&want, &seen), @r"
+    run edge@home (not well yet)
+    run ghost-blog@home (given up: exit code 2, five times in a minute)
+    ");
+}
+
+#[test]
+fn a_site_that_is_no_longer_declared_is_stopped_last_and_keeps_its_data() {
+    let mut stack = default_stack();
+    let seen = up(&wanted(&stack, 0));
+    stack.sites.clear();
+    insta::assert_snapshot!(next(&wanted(&stack, 0), &seen), @r"
+    issue a certificate for home (addresses only) (declared otherwise now)
+    issue a certificate for office (addresses only) (declared otherwise now)
+    replace edge@home (declared otherwise now)
+    configure the edge of home (generation 2) (declared otherwise now)
+    configure the edge of office (generation 2) (declared otherwise now)
+    stop ghost-blog@home, keep its data (no longer declared)
+    ");
+}
+
+/// The default stack with the ports of its data centers changed.
+fn with_ports(ports: [u16; 2]) -> Stack {
+    let mut stack = default_stack();
+    for (datacenter, port) in stack.datacenters.values_mut().zip(ports) {
+        datacenter.uplinks[0].port = port;
+    }
+    stack
+}
+
+#[test]
+fn an_address_changes_hands_without_a_collision() {
+    let seen = up(&wanted(&with_ports([8443, 8444]), 0));
+    insta::assert_snapshot!(next(&wanted(&with_ports([8444, 8443]), 0), &seen), @r"
+    stop edge@office, keep its data (edge@home needs its address)
+    stop edge@home, keep its data (edge@office needs its address)
+    configure the edge of home (generation 2) (declared otherwise now)
+    run edge@home (declared otherwise now)
+    configure the edge of office (generation 2) (declared otherwise now)
+    run edge@office (declared otherwise now)
+    ");
+}
+
+#[test]
+fn a_primary_whose_data_is_elsewhere_is_not_replaced_by_an_empty_one() {
+    let mut stack = default_stack();
+    let seen = up(&wanted(&stack, 0));
+    let blog = stack.sites.values_mut().next().unwrap();
+    std::mem::swap(&mut blog.primary, &mut blog.mirrors[0]);
+    let want = wanted(&stack, 0);
+    let refused = plan(&want, &seen);
+    assert!(refused.steps.is_empty() && !refused.is_empty());
+    insta::assert_snapshot!(shown(&refused), @"! site blog is declared at office, but its data is at home");
+    let [obstacle @ Obstacle::DataElsewhere { .. }] = refused.obstacles.as_slice() else { panic!("{refused:?}") };
+    insta::assert_snapshot!(obstacle.help().unwrap(), @r#"write `primary = "home"` for site blog: this version does not move a site's data"#);
+}
+
+#[test]
+fn lost_publish_notices_are_registered_again() {
+    let want = wanted(&default_stack(), 0);
+    let mut seen = up(&want);
+    seen.sites.values_mut().for_each(|site| *site = SiteSeen { webhook: false, ..site.clone() });
+    insta::assert_snapshot!(next(&want, &seen), @"set up site blog at home (publish notices are not registered)");
+}
+
+#[test]
+fn a_plan_does_not_outlive_what_it_was_made_for() {
+    let want = wanted(&default_stack(), 0);
+    let mut seen = up(&want);
+    let made = plan(&want, &seen);
+    for mirror in seen.datacenters.values_mut().flat_map(|dc| dc.mirrors.values_mut()) {
+        mirror.pages_kept += 1;
+        mirror.newest_fetch = Some(NOW);
+    }
+    assert!(made.fits(&seen), "pages come and go");
+    seen.datacenters.values_mut().next().unwrap().certificate = None;
+    assert!(!made.fits(&seen));
+}
+
+#[test]
+fn a_static_site_needs_no_unit_and_no_set_up() {
+    let mut stack = default_stack();
+    let blog = stack.sites.values_mut().next().unwrap();
+    blog.app = App::Static { folder: "/srv/public".into() };
+    let want = wanted(&stack, 0);
+    let plan = plan(&want, &Observed::default());
+    assert!(want.images.is_empty());
+    let touches_site = |step: &Step| matches!(step, Step::SetUpSite { .. } | Step::ApplySettings { .. });
+    assert!(!plan.steps.iter().any(|planned| touches_site(&planned.step)));
+    let home = &want.datacenters[&"home".parse().unwrap()];
+    assert!(home.units[&home.edge].spec.confinement.read.contains(&"/srv/public".into()));
+}
+
+#[test]
+fn the_configuration_of_an_edge() {
+    let want = wanted(&default_stack(), 0);
+    let home = &want.datacenters[&"home".parse().unwrap()];
+    insta::assert_json_snapshot!("edge_config_home", home.config);
+    insta::assert_json_snapshot!("edge_unit_home", home.units[&home.edge].spec);
+    let office = &want.datacenters[&"office".parse().unwrap()];
+    insta::assert_json_snapshot!("edge_config_office", office.config);
+}
+
+#[test]
+fn a_plan_is_stored_and_read_back() {
+    let first = plan(&wanted(&default_stack(), 0), &Observed::default());
+    let text = serde_json::to_string(&first).unwrap();
+    assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), first);
+}
+
+#[test]
+fn a_world_that_lacks_something_is_refused() {
+    let stack = default_stack();
+    let refusal = |change: fn(&mut sovereign_plan::World)| {
+        let mut world = world(&stack, 0);
+        change(&mut world);
+        desired(&stack, &world).unwrap_err()
+    };
+    assert!(matches!(refusal(|world| world.units.clear()), IncompleteWorld::Unit { .. }));
+    assert!(matches!(refusal(|world| world.locks.clear()), IncompleteWorld::Lock { .. }));
+    assert!(matches!(refusal(|world| world.link_keys.clear()), IncompleteWorld::LinkKey { .. }));
+    assert!(matches!(refusal(|world| world.webhook_keys.clear()), IncompleteWorld::WebhookKey { .. }));
+    let stray = |world: &mut sovereign_plan::World| {
+        for unit in world.units.values_mut() {
+            unit.spec.datacenter = "office".parse().unwrap();
+        }
+    };
+    assert!(matches!(refusal(stray), IncompleteWorld::StrayUnit { .. }));
+}
