@@ -1,1 +1,57 @@
-fn main() {}
+//! `cargo xtask`: what developers and CI run. One command per purpose, no shell scripts beside it.
+//!
+//! Promises: whatever is needed is looked for first and named with its reason; every step says how long it took; the
+//! exit code is 0 only when everything passed. Nothing of the product depends on this crate.
+
+mod deny;
+mod dist;
+mod docs;
+mod needs;
+mod prove;
+mod rooms;
+mod run;
+mod test;
+mod tiers;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "\
+Usage: cargo xtask COMMAND
+
+  test [TIER...]   every gate a change must pass, or only the tiers named
+                     --list      name the tiers with what they check and their time budgets
+  prove            what takes long: release build, figures, advisories; run before a release
+  dist             the static release binary with its checksum, in dist/
+  docs [--check]   write the generated pages of docs/, or only say whether they are up to date
+
+Environment:
+  XTASK_APT_OPTIONS   options for apt-get, separated by spaces: `-o Acquire::Check-Valid-Until=false` on an image
+                      whose package lists have expired";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&args.iter().map(String::as_str).collect::<Vec<_>>()) {
+        Ok(code) => code,
+        Err(error) => {
+            run::say(format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(args: &[&str]) -> Result<ExitCode> {
+    match args {
+        ["test", rest @ ..] => test::test(rest),
+        ["prove"] => prove::prove(),
+        ["dist"] => dist::dist().map(|()| ExitCode::SUCCESS),
+        ["docs"] => docs::write().map(|()| ExitCode::SUCCESS),
+        ["docs", "--check"] => docs::check().map(|()| ExitCode::SUCCESS),
+        [] | ["help" | "--help" | "-h"] => {
+            run::say(USAGE);
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => bail!("there is no such command: {}\n\n{USAGE}", args.join(" ")),
+    }
+}

@@ -1,0 +1,66 @@
+//! What the gates need from the machine, why, and how it gets there.
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::run::{Deadline, run, say, which};
+
+/// Package lists and packages come over the network; a slow mirror is no reason to give up early.
+const INSTALL_BUDGET: Duration = Duration::from_secs(10 * 60);
+
+/// A program of the machine.
+struct Need {
+    program: &'static str,
+    package: &'static str,
+    why: &'static str,
+}
+
+const NEEDS: &[Need] = &[
+    Need { program: "gcc", package: "gcc", why: "compiles the cryptography of TLS, and Ghost's SQLite" },
+    Need { program: "g++", package: "g++", why: "compiles Ghost's SQLite binding" },
+    Need { program: "curl", package: "curl", why: "reads sites from outside, as readers do" },
+    Need { program: "openssl", package: "openssl", why: "judges certificates and TLS from outside" },
+    Need { program: "strace", package: "strace", why: "logs every outgoing connection of an application" },
+    Need { program: "wrk", package: "wrk", why: "keeps a constant load up while things are replaced" },
+    Need { program: "python3", package: "python3", why: "runs small applications to supervise" },
+];
+
+/// Makes sure everything is there: installs it where this user can, else says how.
+///
+/// # Errors
+/// When something is missing and cannot be installed.
+pub(crate) fn ensure() -> Result<()> {
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| which(need.program).is_none()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    say("Missing on this machine:");
+    for Need { program, package, why } in &missing {
+        say(format!("  {program:<8} (package {package}): {why}"));
+    }
+    let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
+    if which("apt-get").is_none() {
+        bail!("there is no apt-get here; install these programs in this system's way");
+    }
+    if !rustix::process::geteuid().is_root() {
+        bail!("install them first: sudo apt-get install {}", packages.join(" "));
+    }
+    say("Installing them, as this is root:");
+    let deadline = Deadline::after(INSTALL_BUDGET);
+    run(&mut apt(&["update"])?, deadline).context("cannot refresh the package lists")?;
+    let install = [&["install", "--yes", "--no-install-recommends"], &packages[..]].concat();
+    run(&mut apt(&install)?, deadline).context("cannot install what is missing")
+}
+
+fn apt(args: &[&str]) -> Result<Command> {
+    let mut command = Command::new("apt-get");
+    match std::env::var("XTASK_APT_OPTIONS") {
+        Ok(options) => command.args(options.split_whitespace()),
+        Err(std::env::VarError::NotPresent) => &mut command,
+        Err(error) => return Err(error).context("XTASK_APT_OPTIONS"),
+    };
+    command.args(args).env("DEBIAN_FRONTEND", "noninteractive");
+    Ok(command)
+}

@@ -1,0 +1,116 @@
+//! `cargo xtask test`: every gate a change must pass.
+
+use std::cell::Cell;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::run::{Deadline, cargo, run, say, watch};
+use crate::tiers::{Tally, Tier, run_all};
+use crate::{deny, docs, needs, rooms};
+
+const fn minutes(count: u64) -> Duration {
+    Duration::from_secs(count * 60)
+}
+
+/// The gates, cheapest first; together they stay below 45 minutes on two cores from a cold clone.
+const TIERS: &[Tier] = &[
+    Tier { name: "fmt", checks: "sources are formatted", budget: minutes(1), run: fmt },
+    Tier {
+        name: "rooms",
+        checks: "arrows between rooms go one way, pure rooms are pure",
+        budget: minutes(1),
+        run: rooms,
+    },
+    Tier { name: "clippy", checks: "no lint is broken", budget: minutes(7), run: clippy },
+    Tier { name: "docs", checks: "documentation builds, generated pages are current", budget: minutes(4), run: docs },
+    Tier { name: "deny", checks: "licences, bans and sources of dependencies", budget: minutes(5), run: deny },
+    Tier { name: "unit", checks: "unit, property and snapshot tests", budget: minutes(10), run: unit },
+    Tier { name: "e2e", checks: "the real binary with real parts, judged from outside", budget: minutes(16), run: e2e },
+];
+
+/// Runs all tiers, or those named.
+///
+/// # Errors
+/// When the machine lacks something, or a name is no tier. Failed gates are in the exit code.
+pub(crate) fn test(args: &[&str]) -> Result<ExitCode> {
+    if args == ["--list"] {
+        for Tier { name, checks, budget, .. } in TIERS {
+            say(format!("{name:<8} {:>2} min  {checks}", budget.as_secs() / 60));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(unknown) = args.iter().find(|arg| TIERS.iter().all(|tier| tier.name != **arg)) {
+        bail!("{unknown} is no tier; `cargo xtask test --list` names them");
+    }
+    needs::ensure()?;
+    let chosen: Vec<&Tier> = TIERS.iter().filter(|tier| args.is_empty() || args.contains(&tier.name)).collect();
+    Ok(if run_all(&chosen) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn fmt(deadline: Deadline) -> Result<Tally> {
+    run(&mut cargo(["fmt", "--all", "--", "--check"]), deadline).map(|()| Tally::ONE)
+}
+
+fn rooms(_: Deadline) -> Result<Tally> {
+    rooms::check().map(|()| Tally::ONE)
+}
+
+fn clippy(deadline: Deadline) -> Result<Tally> {
+    let lint = ["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny=warnings"];
+    run(&mut cargo(lint), deadline).map(|()| Tally::ONE)
+}
+
+fn docs(deadline: Deadline) -> Result<Tally> {
+    docs::check()?;
+    let mut doc = cargo(["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"]);
+    run(doc.env("RUSTDOCFLAGS", "--deny=warnings"), deadline).map(|()| Tally::ONE)
+}
+
+fn deny(deadline: Deadline) -> Result<Tally> {
+    deny::check(deadline).map(|()| Tally::ONE)
+}
+
+fn unit(deadline: Deadline) -> Result<Tally> {
+    let mut tally =
+        counted(&mut cargo(["test", "--workspace", "--lib", "--bins", "--locked", "--no-fail-fast"]), deadline)?;
+    if tally.failed == 0 {
+        let documented = counted(&mut cargo(["test", "--workspace", "--doc", "--locked", "--no-fail-fast"]), deadline)?;
+        tally.passed += documented.passed;
+        tally.failed += documented.failed;
+        tally.ignored += documented.ignored;
+    }
+    Ok(tally)
+}
+
+/// Integration tests, one binary after the other and one test after the other: they measure time and load machines.
+fn e2e(deadline: Deadline) -> Result<Tally> {
+    counted(
+        &mut cargo([
+            "test",
+            "--workspace",
+            "--test=*",
+            "--locked",
+            "--no-fail-fast",
+            "--",
+            "--test-threads=1",
+            "--nocapture",
+        ]),
+        deadline,
+    )
+}
+
+/// Runs tests and counts them. Failed tests are a count, anything else that fails is an error.
+fn counted(command: &mut Command, deadline: Deadline) -> Result<Tally> {
+    let tally = Cell::new(Tally::default());
+    let ended = watch(command.env("INSTA_UPDATE", "no"), deadline, |line| {
+        let mut sum = tally.get();
+        sum.add_line(line);
+        tally.set(sum);
+    });
+    match (ended, tally.get()) {
+        (Err(error), Tally { failed: 0, .. }) => Err(error),
+        (_, tally) => Ok(tally),
+    }
+}
