@@ -335,7 +335,7 @@ impl Store {
         let mut index = self.write_index();
         index.sites.entry(site.clone()).or_default().generation += 1;
         let concerned = index.entries.values().filter(|entry| &entry.key().site == site && concerns(entry));
-        concerned.map(|entry| entry.mark_stale()).count()
+        concerned.filter(|entry| entry.mark_stale()).count()
     }
 
     /// What is held of a site.
@@ -481,3 +481,6 @@ fn remove_file(path: &Path) -> Result<(), StoreError> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;
