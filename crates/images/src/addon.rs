@@ -110,16 +110,21 @@ impl Compiler {
         Some(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned())
     }
 
+    /// Has the sample translated to assembly, which goes to a pipe: no file is left anywhere.
     fn try_out(&self, language: &Language) -> Result<(), String> {
         let standard = format!("-std={}", language.standard);
         let mut command = self.command();
-        command.args(["-x", language.kind, &standard, "-c", "-", "-o", "/dev/null"]);
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.args(["-x", language.kind, &standard, "-S", "-", "-o", "-"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| error.to_string())?;
         // A compiler that does not read to the end says why on its standard error.
         let _ = child.stdin.take().map(|mut input| input.write_all(language.sample.as_bytes()));
         let output = child.wait_with_output().map_err(|error| error.to_string())?;
-        if output.status.success() { Ok(()) } else { Err(last_lines(&String::from_utf8_lossy(&output.stderr))) }
+        match (output.status.success(), output.stdout.is_empty()) {
+            (true, false) => Ok(()),
+            (true, true) => Err("it wrote nothing".to_owned()),
+            (false, _) => Err(last_lines(&String::from_utf8_lossy(&output.stderr))),
+        }
     }
 }
 
@@ -215,8 +220,9 @@ mod tests {
         let environment = [("CC", "no-such-compiler"), ("CXX", "true")].into_iter().collect();
         let errors = Compilers::find(&environment).unwrap_err();
         let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
-        assert_eq!(texts, ["no C compiler was found (looked for no-such-compiler)"]);
-        let environment = [("CC", "cc"), ("CXX", "cc -std=c99 -x c")].into_iter().collect();
+        let unfit = "the C++ compiler \"true\" does not compile a small c++20 program: it wrote nothing";
+        assert_eq!(texts, ["no C compiler was found (looked for no-such-compiler)", unfit]);
+        let environment = [("CC", "cc"), ("CXX", "c++ -nostdinc")].into_iter().collect();
         let errors = Compilers::find(&environment).unwrap_err();
         assert!(matches!(&errors[..], [ImageError::CompilerUnfit { language: "C++", .. }]), "{errors:?}");
         assert!(errors[0].help().is_some());

@@ -272,3 +272,6 @@ fn agent(registries: &Registries) -> Result<Agent, ImageError> {
     }
     Ok(Agent::new_with_config(config.build()))
 }
+
+#[cfg(test)]
+mod tests;

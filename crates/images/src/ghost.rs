@@ -216,12 +216,54 @@ fn remove_command_links(folder: &Path) -> Result<(), ImageError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
+    use crate::Silent;
+    use crate::test_registry::{Answer, TestRegistry};
 
     #[test]
     fn the_committed_lock_has_every_part() {
         for part in [Part::DatabaseAddon, Part::Node, Part::PackageInstaller, Part::Application] {
             assert_eq!(lock().packages_here().filter(|package| package.part == part).count(), 1, "{part}");
         }
+    }
+
+    #[test]
+    fn offline_everything_that_is_missing_is_named_and_nobody_is_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let registry = TestRegistry::start(|_, _| Answer::Status(500));
+        let options = Options { offline: true, now: SystemTime::UNIX_EPOCH, environment: registry.environment() };
+        let error = prepare(&store, &options, &Silent).unwrap_err();
+        let ImageError::Offline { missing, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(missing.len(), 4, "{missing:?}");
+        assert!(missing.contains(&"ghost 6.65.0".to_owned()));
+        assert_eq!(registry.requests(), []);
+    }
+
+    #[test]
+    fn a_foreign_package_never_becomes_an_image() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let registry = TestRegistry::start(|_, _| Answer::file(b"something else"));
+        let options = Options { offline: false, now: SystemTime::UNIX_EPOCH, environment: registry.environment() };
+        let error = prepare(&store, &options, &Silent).unwrap_err();
+        assert!(matches!(error, ImageError::Integrity { .. }), "{error:?}");
+        assert!(store.list().unwrap().is_empty());
+        store.prune(&[].into()).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the lock file remains");
+    }
+
+    #[test]
+    fn an_unfit_machine_is_told_before_anything_is_fetched() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let environment = [("CC", "no-such-compiler"), ("CXX", "no-such-compiler")].into_iter().collect();
+        assert_eq!(preflight(&store, &environment).len(), 2);
+        let options = Options { offline: false, now: SystemTime::UNIX_EPOCH, environment };
+        let error = prepare(&store, &options, &Silent).unwrap_err();
+        assert!(matches!(error, ImageError::CompilerMissing { .. }), "{error:?}");
+        assert!(!folder.path().join(".work").exists());
     }
 }

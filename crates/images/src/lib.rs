@@ -27,6 +27,8 @@ pub mod lock;
 mod progress;
 mod registry;
 mod store;
+#[cfg(test)]
+mod test_registry;
 mod unpack;
 
 use std::collections::BTreeMap;

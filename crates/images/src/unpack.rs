@@ -41,8 +41,9 @@ pub(crate) fn unpack(
 ) -> Result<(), ImageError> {
     let broken = |source: io::Error| ImageError::Unpack { package: package.to_owned(), source };
     let (mut bytes, mut entries) = (0_u64, 0_u64);
-    // The limit also stops a gzip bomb inside headers and padding, which the sum of file sizes does not see.
-    let limit = bounds.bytes.saturating_mul(2);
+    // Also stops a bomb inside headers and padding, which the sum of file sizes does not see; an honest entry has less
+    // than four kilobytes of them.
+    let limit = bounds.bytes.saturating_add(bounds.entries.saturating_mul(4096));
     let mut archive = tar::Archive::new(GzDecoder::new(archive).take(limit));
     for entry in archive.entries().map_err(broken)? {
         let mut entry = entry.map_err(broken)?;
