@@ -121,8 +121,8 @@ pub fn open(trust: &VerifyingKey, newest: u32, bytes: &[u8]) -> Result<Opened, S
     trust
         .verify_strict(&message(*protocol, *generation, payload), &Signature::from_bytes(&raw))
         .map_err(|_| SignedError::Signature)?;
-    // JSON has many spellings of one value; the signature covers the value, this covers the spelling.
-    if text_of(&envelope).as_bytes() != bytes {
+    // JSON has many spellings of one value, and hex has two; the signature covers the value, this covers the spelling.
+    if text_of(&envelope).as_bytes() != bytes || hex::encode(raw) != *signature {
         return Err(SignedError::Malformed { source: None });
     }
     let Envelope { protocol, generation, payload, .. } = envelope;
@@ -172,6 +172,17 @@ mod tests {
         let text = seal(&key(1), 1, 1, "{}");
         let error = open(&key(2).verifying_key(), 1, text.as_bytes()).unwrap_err();
         assert!(matches!(error, SignedError::Signature), "{error:?}");
+    }
+
+    #[test]
+    fn another_spelling_of_the_same_envelope_is_refused() {
+        let text = seal(&key(1), 1, 1, "{}");
+        let (head, signature) = text.split_at(text.find("\"signature\":").unwrap() + "\"signature\":".len());
+        let shouted = format!("{head}{}", signature.to_uppercase());
+        for other in [shouted, text.replace(',', ", "), text.trim_end().to_owned()] {
+            let error = open(&key(1).verifying_key(), 1, other.as_bytes()).unwrap_err();
+            assert!(matches!(error, SignedError::Malformed { source: None }), "{error:?}");
+        }
     }
 
     #[test]
