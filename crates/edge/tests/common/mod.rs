@@ -1,0 +1,216 @@
+//! A laboratory: an application on a unix socket that answers like Ghost, edges with real sockets, and an HTTPS client.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of the laboratory")]
+
+pub mod client;
+pub mod origin;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rcgen::{CertificateParams, IsCa, Issuer, KeyPair, PKCS_ED25519, SanType};
+use serde_json::Value;
+use sovereign_edge::{EdgeError, Options};
+use sovereign_model::edge_config::{CertificateFiles, EdgeApp, EdgeConfig, EdgeSite, PROTOCOL, Peer, Source};
+use sovereign_model::stack::AdminReach;
+use sovereign_runtime::SigningKey;
+use sovereign_runtime::control::{self, Request};
+use sovereign_runtime::lifecycle::{Drained, Lifecycle};
+use sovereign_runtime::signed;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+pub use client::{Answer, Client};
+pub use origin::{Origin, Page};
+
+pub const HOOK_SECRET: &str = "5e5e5e5e";
+/// The name under which the site is canonical; the port is the home edge's.
+pub const NAME: &str = "blog.localhost";
+
+/// Folders, keys, ports and a certificate authority.
+pub struct Lab {
+    pub folder: TempDir,
+    operator: SigningKey,
+    issuer: Issuer<'static, KeyPair>,
+    pub client: Client,
+}
+
+/// What one edge of the lab is.
+pub struct Place {
+    pub name: &'static str,
+    pub listener: TcpListener,
+    pub folder: PathBuf,
+    link_public: String,
+}
+
+impl Place {
+    pub fn address(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap()
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address().port()
+    }
+
+    pub fn as_peer(&self) -> Peer {
+        Peer {
+            datacenter: self.name.parse().unwrap(),
+            public_key: self.link_public.clone(),
+            addresses: vec![self.address()],
+        }
+    }
+
+    pub fn config_path(&self) -> PathBuf {
+        self.folder.join("config.json")
+    }
+
+    pub fn control(&self) -> PathBuf {
+        self.folder.join("control.sock")
+    }
+}
+
+/// An edge that runs in this process.
+pub struct Running {
+    pub lifecycle: Lifecycle,
+    pub task: JoinHandle<Result<Drained, EdgeError>>,
+    control: PathBuf,
+}
+
+impl Running {
+    pub async fn ask(&self, request: Request) -> Result<Value, control::ControlError> {
+        control::request_async(&self.control, &request, Duration::from_secs(5)).await
+    }
+
+    /// The status of the one site.
+    pub async fn site(&self) -> Value {
+        let status = self.ask(Request::new("status")).await.unwrap();
+        assert_eq!(status["healthy"], true);
+        status["sites"][0].clone()
+    }
+
+    /// Waits until the mirror is complete and has come to rest.
+    pub async fn complete(&self) -> Value {
+        eventually("the site is complete", async || {
+            let site = self.site().await;
+            (site["complete"] == true && site["pass"].is_null() && site["pages-stale"] == 0).then_some(site)
+        })
+        .await
+    }
+
+    pub async fn stop(self) -> Drained {
+        self.lifecycle.stop();
+        self.task.await.unwrap().unwrap()
+    }
+}
+
+impl Lab {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority = params.self_signed(&key).unwrap();
+        let client = Client::trusting(authority.der().clone());
+        Self { folder, operator: SigningKey::from_bytes(&[7; 32]), issuer: Issuer::new(params, key), client }
+    }
+
+    /// A data center: its port, certificate and link key.
+    pub fn place(&self, name: &'static str) -> Place {
+        let folder = self.folder.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        self.write_certificate(&folder);
+        let link = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+        std::fs::write(folder.join("link.pem"), link.serialize_pem()).unwrap();
+        std::fs::write(folder.join("hook"), format!("{HOOK_SECRET}\n")).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Place { name, listener, folder, link_public: hex::encode(link.public_key_raw()) }
+    }
+
+    pub fn write_certificate(&self, folder: &Path) -> Vec<u8> {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([NAME.to_owned(), format!("www.{NAME}")]).unwrap();
+        params.subject_alt_names.push(SanType::IpAddress("127.0.0.1".parse().unwrap()));
+        let leaf = params.signed_by(&key, &self.issuer).unwrap();
+        std::fs::write(folder.join("chain.pem"), leaf.pem()).unwrap();
+        std::fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
+        leaf.der().to_vec()
+    }
+
+    pub fn config(&self, place: &Place, peers: Vec<Peer>, site: EdgeSite) -> EdgeConfig {
+        EdgeConfig {
+            stack: "lab".parse().unwrap(),
+            datacenter: place.name.parse().unwrap(),
+            certificate: CertificateFiles { chain: place.folder.join("chain.pem"), key: place.folder.join("key.pem") },
+            store: place.folder.join("store"),
+            link_key: place.folder.join("link.pem"),
+            peers,
+            sites: vec![site],
+        }
+    }
+
+    /// The lab's one site, canonical at `home`.
+    pub fn site(&self, home: &Place, source: Source) -> EdgeSite {
+        EdgeSite {
+            site: "blog".parse().unwrap(),
+            canonical: format!("https://{NAME}:{}", home.port()).parse().unwrap(),
+            names: vec![NAME.parse().unwrap(), format!("www.{NAME}").parse().unwrap()],
+            app: if matches!(source, Source::Folder(_)) { EdgeApp::Static } else { EdgeApp::Ghost },
+            webhook_key: matches!(source, Source::Unix(_)).then(|| home.folder.join("hook")),
+            source,
+            admin: AdminReach::Public,
+            epoch: 1,
+        }
+    }
+
+    pub fn seal(&self, place: &Place, generation: u64, config: &EdgeConfig) {
+        let payload = serde_json::to_string(config).unwrap();
+        let sealed = signed::seal(&self.operator, PROTOCOL, generation, payload);
+        std::fs::write(place.config_path(), sealed).unwrap();
+    }
+
+    pub fn options(&self, place: &Place) -> Options {
+        Options { config: place.config_path(), trust: self.operator.verifying_key(), control: place.control() }
+    }
+
+    /// Starts an edge and waits until it answers on its control socket.
+    pub async fn start(&self, place: &Place) -> Running {
+        let lifecycle = Lifecycle::new(Duration::from_secs(20));
+        let listener = place.listener.try_clone().unwrap();
+        let task = tokio::spawn(sovereign_edge::serve(self.options(place), listener, lifecycle.clone()));
+        let running = Running { lifecycle, task, control: place.control() };
+        eventually("the edge is up", async || {
+            assert!(!running.task.is_finished(), "the edge has ended");
+            running.ask(Request::new("status")).await.ok()
+        })
+        .await;
+        running
+    }
+
+    /// Home with the application, office with a mirror of it; both complete.
+    pub async fn two(&self, origin: &Origin) -> (Place, Running, Place, Running) {
+        let (home, office) = (self.place("home"), self.place("office"));
+        let site = self.site(&home, Source::Unix(origin.socket.clone()));
+        let mirror = EdgeSite { source: Source::Link("home".parse().unwrap()), webhook_key: None, ..site.clone() };
+        origin.set_canonical(&site.canonical.to_string());
+        self.seal(&home, 1, &self.config(&home, vec![office.as_peer()], site));
+        self.seal(&office, 1, &self.config(&office, vec![home.as_peer()], mirror));
+        let at_home = self.start(&home).await;
+        at_home.complete().await;
+        let at_office = self.start(&office).await;
+        at_office.complete().await;
+        (home, at_home, office, at_office)
+    }
+}
+
+/// Asks until there is an answer, for at most 20 seconds.
+pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let asking = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), asking).await.unwrap_or_else(|_| panic!("not in time: {what}"))
+}

@@ -1,0 +1,229 @@
+//! An application that answers like Ghost: its header fields, its pages, its sessions.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+#[derive(Clone)]
+pub struct Page {
+    pub status: u16,
+    pub fields: Vec<(String, String)>,
+    pub body: Bytes,
+}
+
+impl Page {
+    pub fn html(body: &str) -> Self {
+        Self::of("text/html; charset=utf-8", "public, max-age=0", body.as_bytes().to_vec())
+    }
+
+    pub fn of(kind: &str, cache: &str, body: impl Into<Bytes>) -> Self {
+        let fields = [("content-type", kind), ("cache-control", cache), ("vary", "Accept-Encoding")];
+        let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        Self { status: 200, fields, body: body.into() }
+    }
+
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.fields.push((name.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+/// A question as it arrived.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub method: Method,
+    pub target: String,
+    pub fields: HeaderMap,
+    pub body: usize,
+}
+
+pub struct Shared {
+    canonical: Mutex<String>,
+    pages: Mutex<BTreeMap<String, Page>>,
+    asked: Mutex<Vec<Asked>>,
+    /// Answers wait for a permit.
+    pub gate: Semaphore,
+}
+
+pub struct Origin {
+    pub socket: PathBuf,
+    pub shared: Arc<Shared>,
+    running: Mutex<Option<CancellationToken>>,
+}
+
+/// Permits that never run out.
+const OPEN: usize = 1 << 20;
+
+impl Origin {
+    pub fn start(folder: &Path) -> Self {
+        let shared = Arc::new(Shared {
+            canonical: Mutex::default(),
+            pages: Mutex::default(),
+            asked: Mutex::default(),
+            gate: Semaphore::new(OPEN),
+        });
+        let origin = Self { socket: folder.join("app.sock"), shared, running: Mutex::default() };
+        origin.run();
+        origin
+    }
+
+    pub fn run(&self) {
+        let _ = std::fs::remove_file(&self.socket);
+        let listener = UnixListener::bind(&self.socket).unwrap();
+        let token = CancellationToken::new();
+        *self.running.lock().unwrap() = Some(token.clone());
+        let shared = self.shared.clone();
+        tokio::spawn(async move {
+            while let Some(Ok((stream, _))) = token.run_until_cancelled(listener.accept()).await {
+                let (shared, token) = (shared.clone(), token.clone());
+                tokio::spawn(async move {
+                    let service = service_fn(move |request| answer(shared.clone(), request));
+                    let connection =
+                        http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades();
+                    let _ = token.run_until_cancelled(connection).await;
+                });
+            }
+        });
+    }
+
+    /// Killed: connections break off, nobody listens.
+    pub fn kill(&self) {
+        self.running.lock().unwrap().take().unwrap().cancel();
+        std::fs::remove_file(&self.socket).unwrap();
+    }
+
+    /// From now on answers are held back.
+    pub fn hold(&self) {
+        self.shared.gate.forget_permits(OPEN);
+    }
+
+    pub fn release(&self) {
+        self.shared.gate.add_permits(OPEN);
+    }
+
+    pub fn set_canonical(&self, origin: &str) {
+        *self.shared.canonical.lock().unwrap() = origin.to_owned();
+    }
+
+    /// `{origin}` in a body stands for the canonical origin.
+    pub fn put(&self, path: &str, page: Page) {
+        self.shared.pages.lock().unwrap().insert(path.to_owned(), page);
+    }
+
+    pub fn remove(&self, path: &str) {
+        self.shared.pages.lock().unwrap().remove(path);
+    }
+
+    /// A small blog: a front page with two posts, a feed, a style sheet and a picture.
+    pub fn fill(&self) {
+        let front = r#"<html><head><link rel="stylesheet" href="/assets/screen.css?v=1"></head>
+            <body><a href="{origin}/first/">First</a> <a href="/second/">Second</a></body></html>"#;
+        self.put("/", Page::html(front));
+        self.put("/first/", Page::html(r#"<p>first, at {origin}/first/</p><img src="{origin}/content/images/a.png">"#));
+        self.put("/second/", Page::html("<p>second</p>"));
+        let feed = "<rss><channel><item><link>{origin}/first/</link></item></channel></rss>";
+        self.put("/rss/", Page::of("application/rss+xml; charset=utf-8", "public, max-age=0", feed));
+        self.put("/robots.txt", Page::of("text/plain", "public, max-age=3600", "User-agent: *"));
+        self.put("/assets/screen.css?v=1", Page::of("text/css", "public, max-age=31536000", "p{color:red}"));
+        self.put("/content/images/a.png", Page::of("image/png", "public, max-age=31536000", vec![7u8; 300_000]));
+    }
+
+    pub fn asked(&self) -> Vec<Asked> {
+        self.shared.asked.lock().unwrap().clone()
+    }
+
+    /// How often `target` was asked for.
+    pub fn count(&self, target: &str) -> usize {
+        self.asked().iter().filter(|asked| asked.target == target).count()
+    }
+
+    pub fn last(&self, target: &str) -> Asked {
+        self.asked().into_iter().rfind(|asked| asked.target == target).expect("it was asked for")
+    }
+}
+
+async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
+    if request.headers().contains_key("upgrade") {
+        return Ok(echo(request));
+    }
+    let (parts, mut body) = request.into_parts();
+    let target = parts.uri.to_string();
+    let mut length = 0;
+    let mut text = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let data = frame?.into_data().unwrap_or_default();
+        length += data.len();
+        if text.len() < 10_000 {
+            text.extend_from_slice(&data);
+        }
+    }
+    let asked =
+        Asked { method: parts.method.clone(), target: target.clone(), fields: parts.headers.clone(), body: length };
+    shared.asked.lock().unwrap().push(asked);
+    let _permit = shared.gate.acquire().await.unwrap();
+    let canonical = shared.canonical.lock().unwrap().clone();
+    let private = [("cache-control", "no-cache, private, no-store")];
+    if parts.method == Method::POST && target == "/ghost/api/admin/session/" {
+        // Ghost compares the origin with its own URL.
+        let own = parts.headers.get("origin").is_some_and(|origin| origin == canonical.as_str());
+        let (status, cookie) =
+            if own { (201, "ghost-admin-api-session=s3cret; Path=/ghost; Secure") } else { (400, "") };
+        return Ok(respond(status, &[private[0], ("set-cookie", cookie)], "Created"));
+    }
+    if target.starts_with("/ghost/") {
+        let said = format!("{} bytes, own url {canonical}/, got {}", length, String::from_utf8_lossy(&text));
+        return Ok(respond(200, &[private[0], ("content-type", "application/json")], &said));
+    }
+    let Some(page) = shared.pages.lock().unwrap().get(&target).cloned() else {
+        return Ok(respond(404, &[("cache-control", "no-cache, no-store")], "not found"));
+    };
+    let body = match std::str::from_utf8(&page.body) {
+        Ok(text) => Bytes::from(text.replace("{origin}", &canonical)),
+        Err(_) => page.body.clone(),
+    };
+    let tag = format!("W/\"{}\"", sovereign_model::Digest::of(&body).short());
+    let mut fields: Vec<(&str, &str)> = page.fields.iter().map(|(name, value)| (&**name, &**value)).collect();
+    if page.status == 200 {
+        fields.push(("etag", &tag));
+    }
+    if parts.headers.get("if-none-match").is_some_and(|known| known == tag.as_str()) {
+        return Ok(respond_bytes(304, &fields, Bytes::new()));
+    }
+    Ok(respond_bytes(page.status, &fields, body))
+}
+
+/// Switches protocols and echoes.
+fn echo(mut request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let stream = TokioIo::new(upgrade.await.unwrap());
+        let (mut read, mut write) = tokio::io::split(stream);
+        let _ = tokio::io::copy(&mut read, &mut write).await;
+    });
+    respond(101, &[("connection", "upgrade"), ("upgrade", "echo")], "")
+}
+
+fn respond(status: u16, fields: &[(&str, &str)], body: &str) -> Response<Full<Bytes>> {
+    respond_bytes(status, fields, body.to_owned().into())
+}
+
+fn respond_bytes(status: u16, fields: &[(&str, &str)], body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    for (name, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {
+        let name: http::HeaderName = name.parse().unwrap();
+        response.headers_mut().append(name, value.parse().unwrap());
+    }
+    response
+}

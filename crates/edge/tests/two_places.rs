@@ -1,0 +1,204 @@
+//! Two data centers: what readers and writers see at each, while things go well and while they do not.
+
+mod common;
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use common::{Answer, HOOK_SECRET, Lab, NAME, Origin, Page, Place, eventually};
+use hmac::{Hmac, Mac as _};
+use http::StatusCode;
+
+fn sign(body: &str, at: SystemTime) -> String {
+    let time = at.duration_since(UNIX_EPOCH).unwrap().as_millis().to_string();
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(HOOK_SECRET.as_bytes()).unwrap();
+    mac.update(body.as_bytes());
+    mac.update(time.as_bytes());
+    format!("sha256={}, t={time}", hex::encode(mac.finalize().into_bytes()))
+}
+
+async fn site_changed(lab: &Lab, home: &Place) -> Answer {
+    let body = r#"{"event":"site.changed"}"#;
+    let signature = sign(body, SystemTime::now());
+    let host = format!("127.0.0.1:{}", home.port());
+    let fields = [("x-ghost-signature", signature.as_str()), ("content-type", "application/json")];
+    lab.client.post(home.address(), &host, "/.sovereign/hooks/blog", &fields, Bytes::from_static(body.as_bytes())).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_site_is_read_at_both_places() {
+    let lab = Lab::new();
+    let origin = Origin::start(lab.folder.path());
+    origin.fill();
+    let (home, at_home, office, at_office) = lab.two(&origin).await;
+    let canonical = format!("{NAME}:{}", home.port());
+    let other = format!("{NAME}:{}", office.port());
+
+    // Every page was asked of the application once, for both places together.
+    for path in ["/", "/first/", "/second/", "/rss/", "/content/images/a.png", "/assets/screen.css?v=1"] {
+        assert_eq!(origin.count(path), 1, "{path}");
+    }
+    let asked = origin.last("/first/");
+    assert_eq!(asked.fields["host"], canonical.as_str());
+    assert_eq!(asked.fields["x-forwarded-proto"], "https");
+
+    for path in ["/", "/first/", "/rss/", "/content/images/a.png", "/robots.txt"] {
+        let here = lab.client.get(home.address(), &canonical, path).await;
+        let there = lab.client.get(office.address(), &canonical, path).await;
+        assert_eq!(here.status, StatusCode::OK);
+        assert!(here.field("cache-status").starts_with("sovereign; hit"), "{here:?}");
+        assert!(there.field("cache-status").starts_with("sovereign; hit"), "{there:?}");
+        assert_eq!(here.body, there.body, "byte for byte under the canonical name: {path}");
+        let renamed = lab.client.get(office.address(), &other, path).await;
+        let expected = here.body.clone();
+        if path.ends_with(".png") {
+            assert_eq!(renamed.body, expected);
+        } else {
+            assert_eq!(renamed.text(), here.text().replace(&canonical, &other), "{path}");
+        }
+    }
+    let tag = lab.client.get(home.address(), &canonical, "/first/").await.field("etag").to_owned();
+    let renamed = lab.client.get(office.address(), &other, "/first/").await.field("etag").to_owned();
+    assert_ne!(tag, renamed);
+    let known = [("if-none-match", renamed.as_str())];
+    let unchanged = lab.client.get_with(office.address(), &other, "/first/", &known).await;
+    assert_eq!(unchanged.status, StatusCode::NOT_MODIFIED);
+    let part =
+        lab.client.get_with(office.address(), &canonical, "/content/images/a.png", &[("range", "bytes=10-19")]).await;
+    assert_eq!((part.status, part.body.len()), (StatusCode::PARTIAL_CONTENT, 10));
+    assert_eq!(at_home.site().await["role"], "primary");
+    assert_eq!(at_office.site().await["role"], "mirror");
+    assert_eq!(at_office.site().await["pages-kept"], at_home.site().await["pages-kept"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edit_is_seen_at_the_mirror_at_once() {
+    let lab = Lab::new();
+    let origin = Origin::start(lab.folder.path());
+    origin.fill();
+    let (home, at_home, office, at_office) = lab.two(&origin).await;
+    let host = format!("{NAME}:{}", home.port());
+    origin.put("/first/", Page::html("<p>edited</p>"));
+    origin.put("/third/", Page::html("<p>third</p>"));
+    origin.put("/", Page::html(r#"<a href="/third/">Third</a> <a href="/first/">First</a>"#));
+    origin.remove("/second/");
+    let published = Instant::now();
+    assert_eq!(site_changed(&lab, &home).await.status, StatusCode::NO_CONTENT);
+    // The author looks at home at once, and sees the new page.
+    assert_eq!(lab.client.get(home.address(), &host, "/first/").await.text(), "<p>edited</p>");
+    eventually("the mirror shows the edit", async || {
+        let page = lab.client.get(office.address(), &host, "/first/").await;
+        (page.text() == "<p>edited</p>").then_some(())
+    })
+    .await;
+    eventually("the mirror keeps the new post and drops the old one", async || {
+        let third = lab.client.get(office.address(), &host, "/third/").await;
+        let second = lab.client.get(office.address(), &host, "/second/").await;
+        (third.field("cache-status").contains("hit") && second.status == StatusCode::NOT_FOUND).then_some(())
+    })
+    .await;
+    assert!(published.elapsed() < Duration::from_secs(5), "{:?}", published.elapsed());
+    assert_eq!(origin.count("/assets/screen.css?v=1"), 1, "a versioned file is not asked for again");
+    at_home.complete().await;
+    let site = at_office.complete().await;
+    assert_eq!(site["last-pass"]["held"], 0);
+
+    // A webhook that Ghost did not send changes nothing.
+    let before = origin.asked().len();
+    let forged = [("x-ghost-signature", "sha256=00, t=1")];
+    let refused = lab.client.post(home.address(), &host, "/.sovereign/hooks/blog", &forged, Bytes::new()).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    assert_eq!(origin.asked().len(), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_is_still_served_when_the_application_and_then_its_edge_are_gone() {
+    let lab = Lab::new();
+    let origin = Origin::start(lab.folder.path());
+    origin.fill();
+    let (home, at_home, office, at_office) = lab.two(&origin).await;
+    let host = format!("{NAME}:{}", home.port());
+    let pages = ["/", "/first/", "/second/", "/rss/", "/content/images/a.png", "/robots.txt", "/assets/screen.css?v=1"];
+    origin.kill();
+    // Nobody can say that anything changed; a change of configuration makes everything stale for sure.
+    assert_eq!(site_changed(&lab, &home).await.status, StatusCode::NO_CONTENT);
+    eventually("home knows", async || (at_home.site().await["source"]["reachable"] == false).then_some(())).await;
+    for place in [&home, &office] {
+        for path in pages {
+            let page = lab.client.get(place.address(), &host, path).await;
+            assert_eq!(page.status, StatusCode::OK, "{path} at {}", place.name);
+            assert!(!page.field("age").is_empty());
+        }
+        // A link with a campaign's query finds the page; a page that never was is a clear no.
+        let tagged = lab.client.get(place.address(), &host, "/first/?from=somewhere").await;
+        assert_eq!(tagged.status, StatusCode::OK);
+        let missing = lab.client.get_with(place.address(), &host, "/nowhere/", &[("accept", "text/html")]).await;
+        assert_eq!(missing.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(!missing.field("retry-after").is_empty());
+        assert!(missing.text().contains("can still be read"), "{}", missing.text());
+        // A reader with a session gets the public page rather than an error.
+        let member = lab.client.get_with(place.address(), &host, "/first/", &[("cookie", "ghost-members-ssr=x")]).await;
+        assert_eq!((member.status, member.field("cache-control")), (StatusCode::OK, "no-store"));
+        let write = lab.client.post(place.address(), &host, "/ghost/api/admin/posts/", &[], Bytes::new()).await;
+        assert_eq!(write.status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    let stale = lab.client.get(home.address(), &host, "/first/").await;
+    assert!(stale.field("cache-status").contains("detail=source-away"), "{stale:?}");
+
+    at_home.stop().await;
+    for path in pages {
+        let page = lab.client.get(office.address(), &host, path).await;
+        assert_eq!(page.status, StatusCode::OK, "{path} with the home edge gone");
+    }
+
+    // A new process finds everything on disk.
+    at_office.stop().await;
+    let again = lab.start(&office).await;
+    for path in pages {
+        assert_eq!(lab.client.get(office.address(), &host, path).await.status, StatusCode::OK, "{path}");
+    }
+    drop(again);
+
+    // And all is well again by itself.
+    origin.run();
+    let at_home = lab.start(&home).await;
+    at_home.complete().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn staff_sign_in_and_write_through_either_place() {
+    let lab = Lab::new();
+    let origin = Origin::start(lab.folder.path());
+    origin.fill();
+    let (home, _at_home, office, _at_office) = lab.two(&origin).await;
+    let canonical = format!("{NAME}:{}", home.port());
+    let other = format!("{NAME}:{}", office.port());
+    for (place, host) in [(&home, &canonical), (&office, &canonical), (&office, &other)] {
+        let own = format!("https://{host}");
+        let claims = [("origin", own.as_str()), ("x-forwarded-for", "10.9.9.9"), ("sovereign-reader", "10.9.9.9")];
+        let session = lab
+            .client
+            .post(place.address(), host, "/ghost/api/admin/session/", &claims, Bytes::from_static(b"{}"))
+            .await;
+        assert_eq!(session.status, StatusCode::CREATED, "at {} as {host}", place.name);
+        assert!(session.field("set-cookie").contains("Path=/ghost"), "{session:?}");
+        let seen = origin.last("/ghost/api/admin/session/");
+        assert_eq!(seen.fields["x-forwarded-for"], "127.0.0.1", "what readers claim is not believed");
+        assert_eq!(seen.fields["host"], canonical.as_str());
+
+        let json = [("content-type", "application/json"), ("cookie", "ghost-admin-api-session=s3cret")];
+        let post = format!(r#"{{"html":"<img src={own}/content/images/a.png>"}}"#);
+        let saved = lab.client.post(place.address(), host, "/ghost/api/admin/posts/", &json, post.into()).await;
+        // What was sent reached the application with its own origin; what it answered reads with the reader's.
+        let asked = origin.last("/ghost/api/admin/posts/");
+        assert_eq!(asked.fields["cookie"], "ghost-admin-api-session=s3cret");
+        assert!(saved.text().contains(&format!("own url {own}/")), "{}", saved.text());
+        assert_eq!(saved.field("cache-control"), "no-cache, private, no-store");
+    }
+    // An upload of 50 MB, through the mirror, arrives whole.
+    let picture = Bytes::from(vec![1u8; 50 << 20]);
+    let kind = [("content-type", "multipart/form-data; boundary=x")];
+    let uploaded =
+        lab.client.post(office.address(), &other, "/ghost/api/admin/images/upload/", &kind, picture.clone()).await;
+    assert!(uploaded.text().starts_with(&format!("{} bytes", picture.len())), "{:.80}", uploaded.text());
+}
