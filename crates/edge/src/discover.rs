@@ -65,7 +65,7 @@ pub fn links(kind: Kind, base: &Target, canonical: &Origin, app: EdgeApp, body: 
             // Files do not know queries: both spellings are one page.
             let target = match app {
                 EdgeApp::Static => target.without_query().unwrap_or(target),
-                EdgeApp::Ghost => target,
+                EdgeApp::Ghost => target.shared(),
             };
             if is_mirrored(app, &target) && target != *base {
                 found.insert(target);

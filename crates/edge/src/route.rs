@@ -26,7 +26,7 @@ use http::{HeaderMap, Method, StatusCode, Uri, header};
 use sovereign_model::edge_config::{EdgeConfig, EdgeSite};
 use sovereign_model::{DnsName, Origin, SiteName};
 
-pub use class::{admits, is_mirrored};
+pub use class::{admits, is_mirrored, turned_private};
 pub use target::{BadTarget, Target};
 
 /// Paths the edge keeps for itself; never passed to a site.
@@ -74,7 +74,7 @@ pub struct Route {
     pub site: Arc<EdgeSite>,
     /// The origin the reader sees: `https`, and the host and port that were asked for.
     pub origin: Origin,
-    /// What was asked for, in canonical form.
+    /// What was asked for, in canonical form: what a live request is passed on with.
     pub target: Target,
     /// Which kind of answer it may get.
     pub class: Class,

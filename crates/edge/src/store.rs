@@ -6,15 +6,16 @@
 //!
 //! ```text
 //!   <folder>/<first two hex digits>/<sha-256 of site and target>    one record: head, then body (see `record`)
-//!   <folder>/tmp/<number>                                           being written; removed at opening
+//!   <folder>/tmp/<process>-<number>                                 being written
 //! ```
 //!
 //! Durability: the bytes of a page are on disk before its name is. The names are synced by [`Store::sync`], which may be
 //! called once for many pages; a power loss before that costs a fetch, never a torn page. Confirmations by the source
 //! that change no field live in memory only: after a restart such a page is as old as its last fetch.
 //!
-//! All calls but those on an [`Entry`], [`Store::get`], [`Store::keys`], [`Store::stats`] and [`Store::invalidate`] do
-//! blocking file I/O. One process owns the folder.
+//! All calls but those on an [`Entry`], [`Store::get`], [`Store::ticket`], [`Store::keys`], [`Store::stats`] and
+//! [`Store::invalidate`] do blocking file I/O. While one edge takes over from another, both have the folder open: each
+//! trusts its own index only as far as the file's checksum, so the worst is a page fetched once more.
 
 mod entry;
 mod memory;
@@ -28,7 +29,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -40,6 +41,9 @@ pub use entry::{BodyFile, Content, Entry};
 use memory::Memory;
 pub use record::RecordError;
 pub use writer::Writer;
+
+/// An unfinished page that was not written to for so long will not be finished: fetches give up much earlier.
+const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// How much a store may use.
 #[derive(Debug, Clone, Copy)]
@@ -152,6 +156,8 @@ pub struct Store {
     memory: Memory,
     /// Held while a file gets or loses its name and the index follows, so that the two agree. Never while serving.
     placing: Mutex<()>,
+    /// Tells this process's unfinished files from another's.
+    process: String,
     /// Numbers for files being written.
     next: AtomicU64,
     /// Shard folders with renames that are not synced yet.
@@ -188,10 +194,8 @@ impl Store {
     /// Opens the store in `folder`, made if needed: heads are read and checked, bodies when they are first used.
     pub fn open(folder: &Path, limits: Limits) -> Result<Self, StoreError> {
         let scratch = folder.join("tmp");
-        if scratch.exists() {
-            fs::remove_dir_all(&scratch).map_err(StoreError::io("clear", &scratch))?;
-        }
         make_folder(&scratch)?;
+        clear(&scratch)?;
         let mut store = Self {
             folder: folder.to_owned(),
             limits,
@@ -199,6 +203,7 @@ impl Store {
             index: RwLock::default(),
             memory: Memory::new(limits.memory),
             placing: Mutex::default(),
+            process: name_of_this_process(),
             next: AtomicU64::new(0),
             unsynced: Mutex::default(),
         };
@@ -215,9 +220,10 @@ impl Store {
                     Ok((head, shape)) if record::path(&self.folder, &head.key) == path => {
                         entries.push(Entry::new(head, shape));
                     }
+                    Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
                     Err(error @ StoreError::Io { .. }) => return Err(error),
                     Ok(_) | Err(_) => {
-                        fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
+                        remove_file(&path)?;
                         opened.dropped += 1;
                     }
                 }
@@ -274,7 +280,8 @@ impl Store {
 
     /// Begins to write a page. Nothing is visible before [`Writer::commit`]; a dropped writer leaves nothing.
     pub fn begin(self: &Arc<Self>, ticket: Ticket, head: Head) -> Writer {
-        let path = self.folder.join("tmp").join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.folder.join("tmp").join(format!("{}-{number}", self.process));
         Writer::new(Arc::clone(self), path, head, ticket)
     }
 
@@ -468,6 +475,24 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
 fn is_shard(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     name.len() == 2 && name.bytes().all(|byte| byte.is_ascii_hexdigit()) && path.is_dir()
+}
+
+/// Removes what processes left that died while they wrote. Another edge may be writing at this moment: what changed
+/// lately stays.
+fn clear(scratch: &Path) -> Result<(), StoreError> {
+    for path in list(scratch)? {
+        let age = fs::metadata(&path).and_then(|file| file.modified()).map(|modified| modified.elapsed());
+        if matches!(age, Ok(Ok(age)) if age > ABANDONED) {
+            remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Process ids repeat, in containers even at once; together with the time they do not.
+fn name_of_this_process() -> String {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    format!("{}-{:x}", std::process::id(), since.as_nanos())
 }
 
 /// For this user only: a private site's pages are nobody else's business.

@@ -206,7 +206,7 @@ impl Terms {
 
     /// How old the answer is at `now`, for the `Age` field.
     pub fn age(&self, now: SystemTime) -> Duration {
-        self.age + now.duration_since(self.fetched).unwrap_or_default()
+        self.age.saturating_add(now.duration_since(self.fetched).unwrap_or_default())
     }
 }
 

@@ -37,7 +37,7 @@ fn classify_ghost(site: &EdgeSite, asked: &Asked<'_>, target: &Target) -> Result
     if !reads || !is_mirrored(site.app, target) {
         return Ok(Class::Live { copy: None });
     }
-    let key = Key { site: site.site.clone(), target: target.clone() };
+    let key = Key { site: site.site.clone(), target: target.shared() };
     if asked.headers.contains_key(header::AUTHORIZATION) || has_ghost_cookie(asked.headers) {
         return Ok(Class::Live { copy: Some(key) });
     }
@@ -68,6 +68,18 @@ pub fn is_mirrored(app: EdgeApp, target: &Target) -> bool {
         }
         EdgeApp::Static => true,
     }
+}
+
+/// Whether an answer says that the whole site asks for a password now: everything kept of it must go at once.
+/// Ghost sends readers from any page to `/private/`.
+pub fn turned_private(app: EdgeApp, status: StatusCode, headers: &HeaderMap) -> bool {
+    let Some(location) = headers.get(header::LOCATION).and_then(|location| location.to_str().ok()) else {
+        return false;
+    };
+    let path = location.split_once("://").map_or(location, |(_, rest)| rest.find('/').map_or("/", |at| &rest[at..]));
+    app == EdgeApp::Ghost
+        && status == StatusCode::FOUND
+        && Target::parse(path).is_ok_and(|target| target.is_under("/private/"))
 }
 
 /// Whether any cookie is Ghost's own (`ghost-members-ssr`, `ghost-private`, `ghost-admin-api-session`,

@@ -6,7 +6,8 @@
 //! Refused, because nothing honest needs them: dot segments, plain or encoded, with path parameters too (`/..;/`);
 //! empty segments (`//`); encoded slashes, backslashes, NUL and other control characters; bytes outside ASCII.
 //! Made equal (RFC 3986 section 6.2.2): encoded unreserved characters are decoded, hex digits are upper case.
-//! The query is kept byte for byte, but for parameters that only scripts in the reader's browser read.
+//! The query is kept byte for byte. [`Target::shared`] is what a page is kept under and asked for on everybody's behalf:
+//! without the parameters that no page depends on.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use serde::{Deserialize, Serialize};
 /// The longest target: what fits easily into one store record, and more than any page's address needs.
 const LONGEST: usize = 2048;
 
-/// Query parameters that campaigns and other sites append and no server of ours reads: dropped, so that a link shared
-/// with one of them finds the kept page. `ref` is what Ghost appends to links to other sites.
+/// Parameters that no page depends on: campaigns' and other sites' marks (`ref` is what Ghost appends to links to other
+/// sites), and what Ghost's scripts in the browser say after a sign-in.
 const IGNORED_PARAMETERS: &[&str] = &[
     "ref", "fbclid", "gclid", "dclid", "msclkid", "yclid", "igshid", "mc_cid", "mc_eid", "action", "success", "stripe",
 ];
@@ -56,7 +57,10 @@ impl Target {
         if text.len() > LONGEST {
             return Err(BadTarget::TooLong);
         }
-        if text.bytes().any(|byte| !(0x21..0x7f).contains(&byte) || matches!(byte, b'\\' | b'#' | b'"' | b'<' | b'>')) {
+        if text
+            .bytes()
+            .any(|byte| !(0x21..0x7f).contains(&byte) || matches!(byte, b'\\' | b'#' | b'"' | b'<' | b'>' | b'`'))
+        {
             return Err(BadTarget::Byte);
         }
         if !text.starts_with('/') {
@@ -65,9 +69,24 @@ impl Target {
         let (path, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
         let mut canonical = canonical_path(path)?;
         if let Some(query) = query {
-            append_query(&mut canonical, query);
+            canonical.push('?');
+            canonical.push_str(query);
         }
         Ok(Self(canonical.into()))
+    }
+
+    /// The same page, asked for on everybody's behalf: without parameters that only scripts in a reader's browser read,
+    /// so that a link that somebody appended them to finds the kept page.
+    pub fn shared(&self) -> Self {
+        let Some(query) = self.query() else { return self.clone() };
+        let mut shared = self.path().to_owned();
+        let mut separator = '?';
+        for pair in query.split('&').filter(|pair| !pair.is_empty() && !is_ignored(pair)) {
+            shared.push(separator);
+            shared.push_str(pair);
+            separator = '&';
+        }
+        Self(shared.into())
     }
 
     /// Path and query, as sent to the site's source.
@@ -145,17 +164,9 @@ fn canonical_path(path: &str) -> Result<String, BadTarget> {
     Ok(canonical)
 }
 
-fn append_query(canonical: &mut String, query: &str) {
-    let mut separator = '?';
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let name = pair.split('=').next().unwrap_or(pair);
-        if name.starts_with("utm_") || IGNORED_PARAMETERS.contains(&name) {
-            continue;
-        }
-        canonical.push(separator);
-        canonical.push_str(pair);
-        separator = '&';
-    }
+fn is_ignored(pair: &str) -> bool {
+    let name = pair.split('=').next().unwrap_or(pair);
+    name.starts_with("utm_") || IGNORED_PARAMETERS.contains(&name)
 }
 
 fn hex_digit(byte: u8) -> Result<u8, BadTarget> {
@@ -199,9 +210,16 @@ mod tests {
         let target = |text| Target::parse(text).map(|target| target.as_str().to_owned());
         assert_eq!(target("/%61bout/"), Ok("/about/".into()));
         assert_eq!(target("/caf%c3%a9/"), Ok("/caf%C3%A9/".into()));
-        assert_eq!(target("/?utm_source=x&fbclid=1"), Ok("/".into()));
-        assert_eq!(target("/a/?v=1&ref=other.example"), Ok("/a/?v=1".into()));
-        assert_eq!(target("/a?"), Ok("/a".into()));
+        assert_eq!(target("/members/?token=x&action=signin"), Ok("/members/?token=x&action=signin".into()));
+    }
+
+    #[test]
+    fn what_only_browsers_read_does_not_make_another_page() {
+        let shared = |text| Target::parse(text).map(|target| target.shared().as_str().to_owned());
+        assert_eq!(shared("/?utm_source=x&fbclid=1"), Ok("/".into()));
+        assert_eq!(shared("/a/?v=1&ref=other.example"), Ok("/a/?v=1".into()));
+        assert_eq!(shared("/a?"), Ok("/a".into()));
+        assert_eq!(shared("/a?&b&&c=1"), Ok("/a?b&c=1".into()));
     }
 
     #[test]
@@ -244,9 +262,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_is_idempotent_and_never_panics(text in "\\PC{0,40}|/[-a-zA-Z0-9%/.;?&=~]{0,40}") {
+        fn parsing_is_idempotent_and_never_panics(text in "\\PC{0,40}|/[-a-zA-Z0-9%/.;?&=~]{0,40}|/[ -~]{0,20}") {
             if let Ok(target) = Target::parse(&text) {
                 prop_assert_eq!(Target::parse(target.as_str()), Ok(target.clone()));
+                prop_assert_eq!(target.shared().shared(), target.shared());
+                prop_assert!(target.as_str().parse::<http::Uri>().is_ok());
                 prop_assert!(!target.path().contains("//") && !target.path().contains("/../"));
             }
         }

@@ -42,13 +42,28 @@ fn config(sites: Vec<EdgeSite>) -> EdgeConfig {
     }
 }
 
-/// One line per request: method, host, target, extra field, then what becomes of it.
+/// The question and, below it, what becomes of it.
+fn story(method: &str, host: &str, target: &str, extra: Option<(&str, &str)>, reader: &str) -> String {
+    let field = extra.map_or(String::new(), |(name, value)| format!(" ({name}: {value})"));
+    format!(
+        "{method} {host} {target}{field} from {reader}
+  {}",
+        say(method, host, target, extra, reader)
+    )
+}
+
 fn say(method: &str, host: &str, target: &str, extra: Option<(&str, &str)>, reader: &str) -> String {
     let mut request = Request::builder().method(method).uri(target).header("host", host);
     if let Some((name, value)) = extra {
         request = request.header(name, value);
     }
-    let Ok(request) = request.body(()) else { return "not a request".into() };
+    let Ok(request) = request.body(()) else {
+        return "not a request".into();
+    };
+    decide(&request, reader)
+}
+
+fn decide(request: &Request<()>, reader: &str) -> String {
     let asked = Asked {
         method: request.method(),
         uri: request.uri(),
@@ -76,36 +91,36 @@ fn stories() {
     let local = "127.0.0.1";
     let cookie = |value| Some(("cookie", value));
     let lines = [
-        say("GET", "blog.localhost:8443", "/", None, local),
-        say("GET", "blog.localhost:8444", "/about/?utm_source=x", None, local),
-        say("GET", "BLOG.example.ORG.", "/about/?page=2", None, local),
-        say("HEAD", "blog.localhost:8443", "/assets/a.css?v=1", None, local),
-        say("GET", "blog.localhost:8443", "/", cookie("theme=dark; ghost-members-ssr=abc"), local),
-        say("GET", "blog.localhost:8443", "/", cookie("theme=dark"), local),
-        say("GET", "blog.localhost:8443", "/", Some(("authorization", "Basic x")), local),
-        say("POST", "blog.localhost:8443", "/", None, local),
-        say("GET", "blog.localhost:8443", "/members/api/member/x.css", None, local),
-        say("GET", "blog.localhost:8443", "/ghost/", None, local),
-        say("GET", "blog.localhost:8443", "/GHOST/api/admin/site/", None, "192.0.2.1"),
-        say("GET", "blog.localhost:8443", "/%67host", None, "192.0.2.1"),
-        say("GET", "blog.localhost:8443", "/ghost/api/content/posts/?key=1", None, "192.0.2.1"),
-        say("GET", "blog.localhost:8443", "/ghost/..;/x.css", None, local),
-        say("GET", "files.localhost", "/a?b", cookie("ghost-members-ssr=x"), local),
-        say("POST", "files.localhost", "/a", None, local),
-        say("POST", "127.0.0.1:8443", "/.sovereign/hooks/blog", None, local),
-        say("GET", "127.0.0.1:8443", "/.sovereign/hooks/blog", None, local),
-        say("POST", "127.0.0.1:8443", "/.sovereign/hooks/other", None, local),
-        say("GET", "blog.localhost:8443", "/.Sovereign/x", None, local),
-        say("GET", "other.localhost", "/", None, local),
-        say("GET", "127.0.0.1:8443", "/", None, local),
-        say("GET", "blog.localhost:8443", "/", Some(("host", "evil.example")), local),
-        say("GET", "a@blog.localhost", "/", None, local),
-        say("GET", "blog.localhost:", "/", None, local),
-        say("GET", "blog.localhost:99999", "/", None, local),
-        say("GET", "blog.localhost:8443", "https://files.localhost/", None, local),
-        say("GET", "files.localhost", "https://files.localhost/", None, local),
-        say("OPTIONS", "blog.localhost:8443", "*", None, local),
-        say("CONNECT", "blog.localhost:8443", "blog.localhost:8443", None, local),
+        story("GET", "blog.localhost:8443", "/", None, local),
+        story("GET", "blog.localhost:8444", "/about/?utm_source=x", None, local),
+        story("GET", "BLOG.example.ORG.", "/about/?page=2", None, local),
+        story("HEAD", "blog.localhost:8443", "/assets/a.css?v=1", None, local),
+        story("GET", "blog.localhost:8443", "/", cookie("theme=dark; ghost-members-ssr=abc"), local),
+        story("GET", "blog.localhost:8443", "/", cookie("theme=dark"), local),
+        story("GET", "blog.localhost:8443", "/", Some(("authorization", "Basic x")), local),
+        story("POST", "blog.localhost:8443", "/", None, local),
+        story("GET", "blog.localhost:8443", "/members/api/member/x.css", None, local),
+        story("GET", "blog.localhost:8443", "/ghost/", None, local),
+        story("GET", "blog.localhost:8443", "/GHOST/api/admin/site/", None, "192.0.2.1"),
+        story("GET", "blog.localhost:8443", "/%67host", None, "192.0.2.1"),
+        story("GET", "blog.localhost:8443", "/ghost/api/content/posts/?key=1", None, "192.0.2.1"),
+        story("GET", "blog.localhost:8443", "/ghost/..;/x.css", None, local),
+        story("GET", "files.localhost", "/a?b", cookie("ghost-members-ssr=x"), local),
+        story("POST", "files.localhost", "/a", None, local),
+        story("POST", "127.0.0.1:8443", "/.sovereign/hooks/blog", None, local),
+        story("GET", "127.0.0.1:8443", "/.sovereign/hooks/blog", None, local),
+        story("POST", "127.0.0.1:8443", "/.sovereign/hooks/other", None, local),
+        story("GET", "blog.localhost:8443", "/.Sovereign/x", None, local),
+        story("GET", "other.localhost", "/", None, local),
+        story("GET", "127.0.0.1:8443", "/", None, local),
+        story("GET", "blog.localhost:8443", "/", Some(("host", "evil.example")), local),
+        story("GET", "a@blog.localhost", "/", None, local),
+        story("GET", "blog.localhost:", "/", None, local),
+        story("GET", "blog.localhost:99999", "/", None, local),
+        story("GET", "blog.localhost:8443", "https://files.localhost/", None, local),
+        story("GET", "files.localhost", "https://files.localhost/", None, local),
+        story("OPTIONS", "blog.localhost:8443", "*", None, local),
+        story("CONNECT", "blog.localhost:8443", "blog.localhost:8443", None, local),
     ];
     insta::assert_snapshot!(lines.join("\n"));
 }
@@ -116,6 +131,19 @@ fn a_name_belongs_to_one_site() {
     assert!(matches!(Routes::build(&config(sites)), Err(RouteError::SharedName { .. })));
     let sites = vec![site("a", EdgeApp::Ghost, &["x.test"]), site("a", EdgeApp::Ghost, &["y.test"])];
     assert!(matches!(Routes::build(&config(sites)), Err(RouteError::SharedSite { .. })));
+}
+
+#[test]
+fn a_site_that_asks_for_a_password() {
+    let turned = |status, location| {
+        let headers = HeaderMap::from_iter([(header::LOCATION, http::HeaderValue::from_static(location))]);
+        turned_private(EdgeApp::Ghost, status, &headers)
+    };
+    assert!(turned(StatusCode::FOUND, "/private/?r=%2F"));
+    assert!(turned(StatusCode::FOUND, "https://blog.localhost:8443/private/?r=%2Fabout%2F"));
+    assert!(!turned(StatusCode::FOUND, "/privateer/") && !turned(StatusCode::FOUND, "https://blog.localhost"));
+    assert!(!turned(StatusCode::MOVED_PERMANENTLY, "/private/"));
+    assert!(!turned_private(EdgeApp::Ghost, StatusCode::FOUND, &HeaderMap::new()));
 }
 
 #[test]

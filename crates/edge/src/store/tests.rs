@@ -2,9 +2,9 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, header};
+use proptest::prelude::*;
 
 use super::*;
 use crate::policy::WhenStale;
@@ -117,7 +117,9 @@ fn damaged_files_are_misses() {
     change("/body", &|bytes| *bytes.last_mut().unwrap() ^= 1);
     change("/version", &|bytes| bytes[7] += 1);
     fs::rename(file(folder.path(), "/moved"), file(folder.path(), "/good").with_file_name("other")).unwrap();
-    fs::write(folder.path().join("tmp").join("7"), b"left over").unwrap();
+    let abandoned = folder.path().join("tmp").join("7-7");
+    fs::write(&abandoned, b"left over").unwrap();
+    File::options().write(true).open(&abandoned).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
 
     let store = open(folder.path());
     assert_eq!(store.opened(), Opened { kept: 2, dropped: 4 });
@@ -129,6 +131,29 @@ fn damaged_files_are_misses() {
     assert_eq!(list(&folder.path().join("tmp")).unwrap().len(), 0);
     put(&store, "/body", b"again");
     assert_eq!(body(&store, &store.get(&key("/body")).unwrap()), b"again");
+}
+
+#[test]
+fn two_edges_share_a_folder_during_a_hand_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = open(folder.path());
+    let long = put(&old, "/long", &[1; 2000]);
+    put(&old, "/gone", &[1; 2000]);
+    let mut under_way = old.begin(old.ticket(&site()), head("/"));
+    under_way.write(&[1; 2000]).unwrap();
+    let new = open(folder.path());
+    put(&new, "/long", &[2; 2000]);
+    put(&new, "/", &[2; 2000]);
+    new.remove(&key("/gone")).unwrap();
+    under_way.commit().unwrap();
+
+    let gone = old.get(&key("/gone")).unwrap();
+    for entry in [long, gone, new.get(&key("/")).unwrap()] {
+        let store = if entry.key() == &key("/") { &new } else { &old };
+        assert!(matches!(store.read(&entry), Err(StoreError::Record { source: RecordError::Replaced, .. })));
+        assert!(store.get(entry.key()).is_none());
+    }
+    assert_eq!(body(&new, &new.get(&key("/long")).unwrap()), [2; 2000]);
 }
 
 #[test]
@@ -232,6 +257,29 @@ fn memory_keeps_to_its_budget_and_to_what_is_asked_for() {
     assert_eq!(store.memory.bytes(), 0);
 }
 
+proptest! {
+    /// No change of a byte, no cut and no addition goes unnoticed.
+    #[test]
+    fn every_damage_is_noticed(at in any::<proptest::sample::Index>(), flip in 1u8.., cut in any::<bool>(), more in 0usize..3) {
+        let folder = tempfile::tempdir().unwrap();
+        put(&open(folder.path()), "/", b"content");
+        let path = file(folder.path(), "/");
+        let mut bytes = fs::read(&path).unwrap();
+        let at = at.index(bytes.len());
+        if cut {
+            bytes.truncate(at);
+        } else {
+            bytes[at] ^= flip;
+        }
+        bytes.extend(std::iter::repeat_n(0, more));
+        fs::write(&path, bytes).unwrap();
+        let store = open(folder.path());
+        if let Some(entry) = store.get(&key("/")) {
+            prop_assert!(store.read(&entry).is_err());
+        }
+    }
+}
+
 /// A page whose content shows whether it is whole: one byte, repeated, and the length in a field.
 fn telltale(store: &Arc<Store>, number: usize) {
     let byte = u8::try_from(number % 251).unwrap();
@@ -248,7 +296,9 @@ fn telltale(store: &Arc<Store>, number: usize) {
 /// Not a test of its own: the process that [`no_torn_page_after_a_kill`] kills.
 #[test]
 fn writes_until_killed() {
-    let Some(folder) = std::env::var_os(WRITER_FOLDER) else { return };
+    let Some(folder) = std::env::var_os(WRITER_FOLDER) else {
+        return;
+    };
     let store = open(Path::new(&folder));
     let mut number = std::process::id() as usize;
     loop {
