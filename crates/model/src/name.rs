@@ -4,6 +4,7 @@
 //! names and, later, host names. [`DnsName`] is a full host name by RFC 1123 section 2.1.
 
 use std::fmt;
+use std::num::NonZeroU16;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -239,7 +240,11 @@ impl FromStr for Origin {
         let invalid = || InvalidName::Origin { text: text.to_owned() };
         let authority = text.strip_prefix("https://").ok_or_else(invalid)?;
         let (host, port) = match authority.split_once(':') {
-            Some((host, port)) => (host, port.parse().map_err(|_| invalid())?),
+            // Digits only: `parse` would take a sign too.
+            Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => {
+                (host, port.parse::<NonZeroU16>().map_err(|_| invalid())?.get())
+            }
+            Some(_) => return Err(invalid()),
             None => (authority, 443),
         };
         Ok(Self { host: host.parse()?, port })

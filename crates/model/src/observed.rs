@@ -102,9 +102,10 @@ pub struct EdgeSeen {
     pub generation: u64,
     /// The digest of that configuration (`Digest::of_value` of the `EdgeConfig`).
     pub config: Digest,
-    /// When the certificate it serves ends, in unix seconds; `None` when it is not known. An edge that serves another one
-    /// than the one that lies ready is told to reload.
-    pub serves_until: Option<u64>,
+    /// The digest of the certificate chain it serves; `None` when it does not run or does not say. An edge that serves
+    /// another one than the one that lies ready is told to reload.
+    #[serde(default)]
+    pub certificate: Option<Digest>,
     /// Whether it says that it is well.
     pub healthy: bool,
 }
@@ -113,6 +114,8 @@ pub struct EdgeSeen {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct CertificateSeen {
+    /// The digest of the chain's file.
+    pub chain: Digest,
     /// The host names in it.
     pub names: BTreeSet<DnsName>,
     /// The addresses in it.

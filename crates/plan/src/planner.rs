@@ -1,9 +1,9 @@
 //! The planner: compares, and writes down the difference as steps.
 //!
-//! The order, and why: images (slow, and nothing is touched yet), supervisor (starts everything else), units that hold
-//! an address another one needs, certificates, each edge with its configuration, applications in the order of their
-//! dependencies, set-up and settings (they need the application), mirrors (they need everything), and last the units
-//! that nothing declares any longer. Stopping a unit never removes its data.
+//! The order, and why: images (slow, and nothing is touched yet), supervisor (starts everything else), certificates,
+//! then whoever holds an address that another unit needs makes room, each edge with its configuration, applications in
+//! the order of their dependencies, set-up and settings (they need the application), mirrors (they need everything),
+//! and last the units that nothing declares any longer. Stopping a unit never removes its data.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -73,13 +73,13 @@ impl<'p> Planner<'p> {
         let want = self.want;
         self.images();
         self.supervisor();
-        self.release_addresses();
         let mut renewed = BTreeSet::new();
         for (name, datacenter) in &want.datacenters {
             if self.certificate(name, datacenter) {
                 renewed.insert(name);
             }
         }
+        self.release_addresses();
         for (name, datacenter) in &want.datacenters {
             self.edge(name, datacenter, renewed.contains(name));
         }
@@ -208,8 +208,8 @@ impl<'p> Planner<'p> {
         if edge.config != wanted.config_digest {
             return Some(Reason::Changed);
         }
-        let ready = seen.and_then(|seen| seen.certificate.as_ref()).map(|certificate| certificate.not_after);
-        let other = edge.serves_until.is_some() && edge.serves_until != ready;
+        let ready = seen.and_then(|seen| seen.certificate.as_ref()).map(|certificate| certificate.chain);
+        let other = edge.certificate.is_some() && edge.certificate != ready;
         if runs && (renewed || other) {
             return Some(Reason::CertificateRenewed);
         }

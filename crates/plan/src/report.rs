@@ -88,6 +88,7 @@ impl fmt::Display for Reason {
             Self::GivenUp(why) => write!(f, "given up: {why}"),
             Self::OtherBinary => write!(f, "another binary runs"),
             Self::Ending(0) => write!(f, "ends within a day"),
+            Self::Ending(1) => write!(f, "ends in a day"),
             Self::Ending(days) => write!(f, "ends in {days} days"),
             Self::CertificateRenewed => write!(f, "its new certificate is not served yet"),
             Self::NoNotices => write!(f, "publish notices are not registered"),
@@ -164,7 +165,8 @@ impl Kept {
         line(self.mirrors, "mirror is complete", "mirrors are complete");
         line(self.certificates, "certificate is good", "certificates are good");
         if let Some(days) = self.first_end_days {
-            lines.push(format!("the first certificate ends in {days} days"));
+            let days = if days == 1 { "1 day".to_owned() } else { format!("{days} days") };
+            lines.push(format!("the first certificate ends in {days}"));
         }
         lines
     }

@@ -3,13 +3,14 @@
 use sovereign_model::observed::{
     CertificateSeen, EdgeSeen, ImageSeen, MirrorSeen, SiteSeen, SupervisorSeen, UnitSeen, UnitState,
 };
-use sovereign_model::{DatacenterName, Observed, SiteName, Step, UnitName};
+use sovereign_model::{DatacenterName, Digest, Observed, SiteName, Step, UnitName};
 
 use crate::desired::Wanted;
 
 /// Changes `seen` as the success of `step` would. `want` is what the step's plan was made for: it describes the units.
 ///
-/// An image's content stands for itself here: its digest is that of its lock.
+/// Digests that only the real thing can have (an image's content, a certificate's chain) are stood for by the digest of what
+/// they are made from.
 pub fn simulate(step: &Step, want: &Wanted, seen: &mut Observed) {
     match step {
         Step::PrepareImage { image, lock } => {
@@ -20,7 +21,8 @@ pub fn simulate(step: &Step, want: &Wanted, seen: &mut Observed) {
         }
         Step::IssueCertificate { datacenter, names, addresses, not_after } => {
             let (names, addresses) = (names.clone(), addresses.clone());
-            let certificate = CertificateSeen { names, addresses, not_after: *not_after };
+            let chain = Digest::of_value(&(&names, &addresses, not_after));
+            let certificate = CertificateSeen { chain, names, addresses, not_after: *not_after };
             seen.datacenters.entry(datacenter.clone()).or_default().certificate = Some(certificate);
         }
         Step::ConfigureEdge { datacenter, generation, config } => {
@@ -28,12 +30,11 @@ pub fn simulate(step: &Step, want: &Wanted, seen: &mut Observed) {
             let runs = wanted.is_some_and(|wanted| running(seen, datacenter, &wanted.edge));
             let config = match wanted {
                 Some(wanted) if wanted.config == **config => wanted.config_digest,
-                _ => sovereign_model::Digest::of_value(config),
+                _ => Digest::of_value(config),
             };
             let datacenter = seen.datacenters.entry(datacenter.clone()).or_default();
-            let ready = datacenter.certificate.as_ref().map(|certificate| certificate.not_after);
-            let serves_until = ready.filter(|_| runs);
-            datacenter.edge = Some(EdgeSeen { generation: *generation, config, serves_until, healthy: runs });
+            let certificate = datacenter.certificate.as_ref().map(|ready| ready.chain).filter(|_| runs);
+            datacenter.edge = Some(EdgeSeen { generation: *generation, config, certificate, healthy: runs });
         }
         Step::RunUnit { datacenter, unit, spec } | Step::ReplaceUnit { datacenter, unit, spec } => {
             let wanted = want.unit(datacenter, unit);
@@ -45,7 +46,7 @@ pub fn simulate(step: &Step, want: &Wanted, seen: &mut Observed) {
             if let Some(edge) = datacenter.edge.as_mut().filter(|_| is_edge) {
                 edge.healthy = true;
                 if fresh {
-                    edge.serves_until = datacenter.certificate.as_ref().map(|certificate| certificate.not_after);
+                    edge.certificate = datacenter.certificate.as_ref().map(|ready| ready.chain);
                 }
             }
         }
@@ -55,7 +56,7 @@ pub fn simulate(step: &Step, want: &Wanted, seen: &mut Observed) {
                 datacenter.units.remove(unit);
                 if let Some(edge) = datacenter.edge.as_mut().filter(|_| is_edge) {
                     edge.healthy = false;
-                    edge.serves_until = None;
+                    edge.certificate = None;
                 }
             }
         }

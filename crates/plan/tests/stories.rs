@@ -9,8 +9,8 @@ use std::path::Path;
 use common::{NOW, apply, world};
 use sovereign_model::observed::{SiteSeen, UnitState};
 use sovereign_model::stack::{App, Stack};
-use sovereign_model::{Observed, Step};
-use sovereign_plan::{IncompleteWorld, LEAF_LIFE, Obstacle, Plan, Wanted, desired, lint, plan};
+use sovereign_model::{Digest, Observed, Step};
+use sovereign_plan::{IncompleteWorld, LEAF_LIFE, Obstacle, Plan, Planned, Wanted, desired, lint, plan};
 
 fn default_stack() -> Stack {
     sovereign_model::parse("stack.toml", sovereign_model::file::default_file(), Path::new("/srv")).unwrap()
@@ -294,4 +294,46 @@ fn a_world_that_lacks_something_is_refused() {
         }
     };
     assert!(matches!(refusal(stray), IncompleteWorld::StrayUnit { .. }));
+}
+
+/// The first plan of the default stack, changed.
+fn complaints(change: impl Fn(&mut Vec<Planned>)) -> Vec<String> {
+    let want = wanted(&default_stack(), 0);
+    let seen = Observed::default();
+    let mut plan = plan(&want, &seen);
+    change(&mut plan.steps);
+    lint(&plan, &want, &seen).iter().map(ToString::to_string).collect()
+}
+
+/// Leaves out every step whose line begins so.
+fn without(start: &str) -> Vec<String> {
+    complaints(|steps| steps.retain(|planned| !planned.step.to_string().starts_with(start)))
+}
+
+#[test]
+fn the_checker_complains_about_plans_that_are_wrong() {
+    assert_eq!(complaints(|_| {}), Vec::<String>::new());
+    assert_eq!(without("prepare image"), ["ghost-blog@home starts before image ghost is there"]);
+    assert_eq!(without("configure the edge of home"), ["edge@home starts without configuration or certificate"]);
+    assert_eq!(without("issue a certificate for home"), ["edge@home starts without configuration or certificate"]);
+    assert_eq!(without("run edge@home"), ["ghost-blog@home starts before edge@home"]);
+    assert_eq!(without("run ghost"), ["site blog is set up before it runs"]);
+    assert_eq!(without("set up"), ["settings of site blog before its set-up"]);
+    assert_eq!(without("run edge@office"), ["the mirror of site blog at office is filled before the edge runs"]);
+    assert_eq!(without("start the supervisor").len(), 3, "each of the units");
+    let twice = complaints(|steps| steps.push(steps[0].clone()));
+    assert!(twice[0].ends_with("is in the plan twice"), "{twice:?}");
+    let stopped = complaints(|steps| {
+        let step = Step::StopUnit { datacenter: "home".parse().unwrap(), unit: "edge@home".parse().unwrap() };
+        steps.push(Planned { step, ..steps[0].clone() });
+    });
+    assert_eq!(stopped, ["edge@home is declared, and stopped for good"]);
+    let other = complaints(|steps| {
+        for planned in steps {
+            if let Step::RunUnit { spec, .. } = &mut planned.step {
+                *spec = Digest::of("another");
+            }
+        }
+    });
+    assert!(other.contains(&"edge@office is not described like this".to_owned()), "{other:?}");
 }

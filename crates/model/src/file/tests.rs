@@ -202,3 +202,28 @@ fn crlf_tabs_and_unicode_keep_their_columns() {
     assert_eq!(places[0], (3, 9, "\"grüß\"", "\tname = \"grüß\" # ö"));
     assert_eq!((places[1].0, places[1].1), (4, 2));
 }
+
+/// The schema's patterns promise nothing that the parser refuses.
+#[test]
+fn what_matches_a_pattern_has_the_form() {
+    use form::Form;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    for form in
+        [Form::Label { most: 63 }, Form::HostName, Form::Jurisdiction, Form::Language, Form::Timezone, Form::Color]
+    {
+        let pattern = form.pattern().unwrap();
+        // The generator knows neither anchors nor the look-ahead that bounds the length.
+        let bare = pattern.trim_start_matches('^').trim_end_matches('$');
+        let bare = bare.split_once("$)").map_or(bare, |(_, rest)| rest);
+        let texts = proptest::string::string_regex(bare).unwrap();
+        runner
+            .run(&texts, |text| {
+                let short = text.len() <= 63;
+                // Four numbers have the form of a host name too, and are refused as an address.
+                let named = text.parse::<std::net::IpAddr>().is_err();
+                proptest::prop_assert!(!short || !named || form.check(&text).is_ok(), "{form:?} {text:?}");
+                Ok(())
+            })
+            .unwrap();
+    }
+}
