@@ -6,6 +6,9 @@
 //!
 //! Left out: deciding what to do (that is the plan's room) and what a site's application needs (services).
 
+pub mod apply;
+mod causes;
 pub mod embedded;
 mod file;
+pub mod journal;
 pub mod state;

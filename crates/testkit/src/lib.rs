@@ -1,3 +1,13 @@
 //! What tests of several rooms share. Nothing in the product depends on it.
+//!
+//! | module | what it gives |
+//! |---|---|
+//! | [`memory`] | an engine that works, in memory and in a file, and changes no machine |
+//! | [`sample`] | a stack and its world |
+//! | [`sandbox`] | a command line run with a home and an environment of its own |
+//! | [`wait`] | waiting for a condition |
 
+pub mod memory;
+pub mod sample;
+pub mod sandbox;
 pub mod wait;

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -401,4 +402,86 @@ async fn units_start_in_order_and_a_failing_one_is_shown() {
     assert_eq!(bed.unit(&first.name).await.state, UnitState::Stopped);
     bed.client.remove(&first.name).await.unwrap();
     assert_eq!(bed.client.unit(&first.name).await.unwrap(), None);
+}
+
+/// A page of what a unit may not do, tried by a shell from inside. Runs as far confined as this machine allows.
+#[tokio::test]
+async fn a_confined_unit_reaches_its_own_paths_and_nothing_else() {
+    for own_user in [false, true] {
+        let bed = Bed::new().await;
+        let root = bed.folder.path();
+        let (own, app) = (root.join("own"), root.join("app"));
+        fs::create_dir_all(&own).unwrap();
+        fs::create_dir_all(&app).unwrap();
+        fs::write(app.join("config"), "configuration\n").unwrap();
+        fs::set_permissions(app.join("config"), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(own.join("earlier"), "by the operator\n").unwrap();
+        for (name, mode) in [("seed", 0o600), ("readable", 0o644)] {
+            fs::write(root.join(name), "SECRET\n").unwrap();
+            fs::set_permissions(root.join(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let me = std::process::id();
+        let script = format!(
+            "cd {own} || exit 1
+            echo x >> earlier && echo appended
+            cat {app}/config
+            echo x 2>/dev/null > {app}/config || echo config refused
+            cat {root}/seed 2>/dev/null || echo seed refused
+            cat {root}/readable 2>/dev/null || echo readable refused
+            cat {state}/run/units.json >/dev/null 2>&1 || echo ledger refused
+            cat /proc/{me}/environ >/dev/null 2>&1 || echo environ refused
+            cat /proc/{me}/maps >/dev/null 2>&1 || echo maps refused
+            kill -0 {me} 2>/dev/null || echo signal refused
+            touch /etc/mine 2>/dev/null || echo etc refused
+            cat /etc/shadow >/dev/null 2>&1 || echo shadow refused
+            test -r /usr/bin/env && echo system readable
+            echo t > ${{TMPDIR:-/tmp}}/mine && echo temporary written
+            echo > /dev/null && echo null written
+            touch done; exec sleep 1000",
+            own = own.display(),
+            app = app.display(),
+            root = root.display(),
+            state = bed.state().display(),
+        );
+        let mut spec = bed.script("app@home", &script);
+        spec.confinement =
+            Confinement { read: vec![app.clone(), app.join("config")], write: vec![own.clone()], own_user };
+        let unit = bed.run(&spec).await;
+        until("the script being done", || async { own.join("done").exists().then_some(()) }).await;
+        let log = fs::read_to_string(bed.state().join("logs/app@home/current.log")).unwrap();
+        let said: Vec<&str> = log.lines().collect();
+        let confined = unit.confined.unwrap();
+        eprintln!("own user {own_user}: {confined}");
+        if !confined.landlock && !confined.mounts {
+            eprintln!("SKIPPED: this machine confines nothing");
+            return;
+        }
+        assert_eq!(
+            said,
+            [
+                "appended",
+                "configuration",
+                "config refused",
+                "seed refused",
+                "readable refused",
+                "ledger refused",
+                "environ refused",
+                "maps refused",
+                "signal refused",
+                "etc refused",
+                "shadow refused",
+                "system readable",
+                "temporary written",
+                "null written"
+            ],
+            "own user: {own_user}, {confined}"
+        );
+        if own_user && rustix::process::geteuid().is_root() && confined.mounts {
+            assert_eq!(confined.user, Some(fs::metadata(own.join("done")).unwrap().uid()));
+            let readable_to = fs::read_to_string(format!("/proc/{}/status", unit.pid.unwrap())).unwrap();
+            assert!(readable_to.contains(&format!("Uid:\t{}", confined.user.unwrap())), "{readable_to}");
+        }
+        bed.client.shutdown().await.unwrap();
+        assert!(fs::read_dir(bed.state().join("run/root")).unwrap().next().is_none());
+    }
 }

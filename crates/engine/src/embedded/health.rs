@@ -8,6 +8,8 @@ use sovereign_model::unit::Health;
 use sovereign_runtime::control::{self, Request};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use crate::causes::with_causes;
+
 /// Asks process `pid` of a unit once. `Err` says what is wrong, for people.
 pub(crate) async fn check(health: &Health, pid: i32, patience: Duration) -> Result<(), String> {
     let asked = async {
@@ -22,7 +24,7 @@ pub(crate) async fn check(health: &Health, pid: i32, patience: Duration) -> Resu
 
 async fn ask_control(socket: &Path, pid: i32, patience: Duration) -> Result<(), String> {
     let status =
-        control::request_async(socket, &Request::new("status"), patience).await.map_err(|error| in_full(&error))?;
+        control::request_async(socket, &Request::new("status"), patience).await.map_err(|error| with_causes(&error))?;
     // While two processes of the unit run side by side, the socket may still be the other one's.
     if status.get("pid").and_then(Value::as_i64).is_some_and(|answered| answered != i64::from(pid)) {
         return Err("its control socket is still the old process's".to_owned());
@@ -35,7 +37,7 @@ async fn ask_control(socket: &Path, pid: i32, patience: Duration) -> Result<(), 
 
 /// `GET path`, HTTP/1.1 (RFC 9112), of which the status line alone is read.
 async fn ask_http(socket: &Path, path: &str, host: &str) -> Result<(), String> {
-    let mut stream = sovereign_runtime::socket::connect_async(socket).await.map_err(|error| in_full(&error))?;
+    let mut stream = sovereign_runtime::socket::connect_async(socket).await.map_err(|error| with_causes(&error))?;
     let request =
         format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n\r\n");
     let mut start = [0; 12];
@@ -43,7 +45,7 @@ async fn ask_http(socket: &Path, path: &str, host: &str) -> Result<(), String> {
         stream.write_all(request.as_bytes()).await?;
         stream.read_exact(&mut start).await
     };
-    exchange.await.map_err(|error| in_full(&error))?;
+    exchange.await.map_err(|error| with_causes(&error))?;
     let status = status_of(&start).ok_or("what it answers is not HTTP")?;
     if status < 500 { Ok(()) } else { Err(format!("answers {status}")) }
 }
@@ -51,11 +53,6 @@ async fn ask_http(socket: &Path, path: &str, host: &str) -> Result<(), String> {
 /// The status in `HTTP/1.1 200`.
 fn status_of(start: &[u8]) -> Option<u16> {
     std::str::from_utf8(start).ok()?.strip_prefix("HTTP/1.")?.get(2..5)?.parse().ok()
-}
-
-fn in_full(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

@@ -5,21 +5,29 @@
 //! testbed supervise --state <folder> [--part <part>]
 //! testbed shim
 //! testbed daemon <control socket> <word>       answers each connection on the socket `https` with the word and its pid
+//! testbed up <folder> <point>                  carries the sample stack's plan out in memory kept in the folder, and kills
+//!                                              itself at that point of the run, counted from 1; 0 for never
 //! ```
 
 use std::error::Error;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sovereign_engine::apply::{Audience, Caller, Engine as _, Event, apply};
 use sovereign_engine::embedded::{Options, Part, Timing, shim, supervise};
+use sovereign_engine::journal::Journal;
 use sovereign_model::StateFolder;
 use sovereign_runtime::control::{Commands, Refusal, Request, Server};
 use sovereign_runtime::lifecycle::{Lifecycle, accept_each};
 use sovereign_runtime::sockets;
+use sovereign_testkit::memory::MemoryEngine;
+use sovereign_testkit::sample;
 use tokio::io::AsyncWriteExt as _;
+use tokio_util::sync::CancellationToken;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -40,6 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 timing: impatient(),
             })?)
         }
+        ["up", folder, point] => up(Path::new(folder), point.parse()?),
         ["daemon", control, word] => daemon(Path::new(control), word),
         _ => Err("usage: testbed supervise|shim|daemon ...".into()),
     }
@@ -85,5 +94,34 @@ async fn daemon(control: &Path, word: &str) -> Result<(), Box<dyn Error>> {
         .await;
     });
     lifecycle.run().await?;
+    Ok(())
+}
+
+/// Counts what happens, and ends this process the hard way at one point.
+struct Killer {
+    point: usize,
+    heard: AtomicUsize,
+}
+
+impl Audience for Killer {
+    fn hear(&self, _: Event<'_>) {
+        if self.heard.fetch_add(1, Ordering::Relaxed) + 1 == self.point {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn up(folder: &Path, point: usize) -> Result<(), Box<dyn Error>> {
+    let want = sample::wanted();
+    let engine = MemoryEngine::kept_in(want.clone(), &folder.join("world.json"))?;
+    let journal = Journal::at(folder.join("journal"));
+    let plan = sovereign_plan::plan(&want, &engine.observe().await?);
+    if plan.is_empty() {
+        return Ok(());
+    }
+    let killer = Killer { point, heard: AtomicUsize::new(0) };
+    let caller = Caller { command: "up", version: env!("CARGO_PKG_VERSION") };
+    apply(&engine, &plan, &journal, caller, &killer, &CancellationToken::new()).await?;
     Ok(())
 }

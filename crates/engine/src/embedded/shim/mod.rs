@@ -26,6 +26,7 @@ use std::process::Command;
 
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit};
+use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 use sovereign_model::unit::UnitSpec;
 
@@ -147,14 +148,8 @@ pub fn exec() -> Result<(), ShimError> {
         Ok(never) => match never {},
         Err(error) => error,
     };
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
     // The supervisor may have gone meanwhile; its successor sees this process end.
-    drop(channel::send(&link, &Report::Failed(text), &[]));
+    drop(channel::send(&link, &Report::Failed(crate::causes::with_causes(&error)), &[]));
     Err(error)
 }
 
@@ -213,6 +208,9 @@ fn confine(instruction: &mut Instruction) -> Result<Confined, ShimError> {
         instruction.env.entry("TMPDIR".to_owned()).or_insert(temporary);
         instruction.write.push(instruction.temporary.clone());
     }
+    if !confined.mounts && rustix::process::geteuid().is_root() {
+        drop_capabilities().to("give up capabilities")?;
+    }
     rustix::process::umask(Mode::from_raw_mode(0o077));
     rustix::thread::set_no_new_privs(true).to("give up gaining privileges")?;
     match fence::raise(instruction) {
@@ -220,6 +218,20 @@ fn confine(instruction: &mut Instruction) -> Result<Confined, ShimError> {
         Err(why) => confined.missing.push(format!("landlock: {why}")),
     }
     Ok(confined)
+}
+
+/// What root may do beyond others, given up for the program that follows, but for reading and writing other users'
+/// files: an edge that runs as root connects to the socket of a unit with a user of its own. (With the others, memory
+/// of any process could be read in spite of Landlock: `CAP_PERFMON` is enough on newer kernels.)
+fn drop_capabilities() -> io::Result<()> {
+    for capability in CapabilitySet::all().iter().filter(|one| *one != CapabilitySet::DAC_OVERRIDE) {
+        match rustix::thread::remove_capability_from_bounding_set(capability) {
+            // Unknown to this kernel.
+            Ok(()) | Err(rustix::io::Errno::INVAL) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
 }
 
 fn become_user(user: u32) -> Result<(), ShimError> {

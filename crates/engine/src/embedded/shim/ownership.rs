@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Instruction, ShimError, While as _};
 
@@ -14,7 +14,7 @@ pub(super) fn give(instruction: &Instruction, user: u32) -> Result<(), ShimError
         // Trees grow large; once given, everything in them is made by the unit itself.
         let metadata = path.symlink_metadata().to(format!("look at {}", path.display()))?;
         if metadata.uid() != user {
-            each(path, &|path, _| std::os::unix::fs::lchown(path, Some(user), Some(user)))
+            each(path, &[], &|path, _| std::os::unix::fs::lchown(path, Some(user), Some(user)))
                 .to(format!("hand over {}", path.display()))?;
         }
     }
@@ -22,7 +22,7 @@ pub(super) fn give(instruction: &Instruction, user: u32) -> Result<(), ShimError
         let metadata = path.metadata().to(format!("look at {}", path.display()))?;
         let open = if metadata.is_dir() { 0o005 } else { 0o004 };
         if metadata.mode() & open != open {
-            each(path, &|path, metadata| let_group_read(path, metadata, user))
+            each(path, &instruction.write, &|path, metadata| let_group_read(path, metadata, user))
                 .to(format!("let the unit read {}", path.display()))?;
         }
     }
@@ -38,12 +38,15 @@ fn let_group_read(path: &Path, metadata: &fs::Metadata, group: u32) -> io::Resul
     fs::set_permissions(path, fs::Permissions::from_mode(metadata.mode() & 0o7700 | needed))
 }
 
-/// Visits `path` and all below it; never follows a symbolic link below it.
-fn each(path: &Path, visit: &impl Fn(&Path, &fs::Metadata) -> io::Result<()>) -> io::Result<()> {
+/// Visits `path` and all below it, without the folders of `except`; never follows a symbolic link below it.
+fn each(path: &Path, except: &[PathBuf], visit: &impl Fn(&Path, &fs::Metadata) -> io::Result<()>) -> io::Result<()> {
+    if except.iter().any(|folder| folder == path) {
+        return Ok(());
+    }
     let metadata = path.symlink_metadata()?;
     if metadata.is_dir() {
         for entry in fs::read_dir(path)? {
-            each(&entry?.path(), visit)?;
+            each(&entry?.path(), except, visit)?;
         }
     }
     // Children first: until the top is given, a run that was cut short begins again.

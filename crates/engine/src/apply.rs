@@ -1,0 +1,226 @@
+//! Carrying out a plan: step by step, each in the journal before and after.
+//!
+//! Promise: nothing is changed for a plan that was made against another observation; a step begins only when that is
+//! on disk; when a step fails or the operator interrupts, no further step begins, and the journal says where it
+//! stopped. Steps are safe to repeat, so the next run plans from what it sees and goes on.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::future::Future;
+
+use serde::{Deserialize, Serialize};
+use sovereign_model::{Observed, Step};
+use sovereign_plan::{Plan, Planned};
+use tokio_util::sync::CancellationToken;
+
+use crate::causes::with_causes;
+use crate::journal::{Journal, JournalError, Outcome};
+
+/// What a stack runs on: the port that adapters implement.
+pub trait Engine: Sync {
+    /// What goes wrong in this engine.
+    type Error: Failure;
+
+    /// Looks at everything the stack has, at all data centers at once.
+    fn observe(&self) -> impl Future<Output = Result<Observed, Self::Error>> + Send;
+
+    /// Performs one step. Safe to repeat: a step that was performed already, wholly or in part, is completed. Dropping
+    /// the future at any point leaves nothing that a repetition does not mend.
+    fn perform(
+        &self,
+        step: &Step,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> impl Future<Output = Result<Receipt, Self::Error>> + Send;
+}
+
+/// An error with advice.
+pub trait Failure: Error + Send + Sync + 'static {
+    /// What the operator can do.
+    fn help(&self) -> Option<String>;
+}
+
+/// What a step left to tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// One line for people.
+    pub note: Option<String>,
+    /// Bytes fetched, by the host they came from.
+    pub fetched: BTreeMap<String, u64>,
+}
+
+impl Receipt {
+    /// A receipt with one line for people.
+    pub fn note(text: impl Into<String>) -> Self {
+        Self { note: Some(text.into()), fetched: BTreeMap::new() }
+    }
+}
+
+/// How a step gets on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// What it does now: `boot`, `health`, `download node`.
+    Doing(String),
+    /// Bytes so far, and in all where that is known.
+    Bytes {
+        /// So far.
+        done: u64,
+        /// In all.
+        total: Option<u64>,
+    },
+    /// Things so far, and in all where that is known.
+    Items {
+        /// So far.
+        done: u64,
+        /// In all.
+        total: Option<u64>,
+    },
+}
+
+/// What happens while a plan is carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// The run is in the journal.
+    RunBegun,
+    /// A step is in the journal and about to be performed.
+    StepBegun(&'a Planned),
+    /// A step gets on.
+    StepProgress(&'a Planned, Progress),
+    /// A step was performed and is not in the journal as such yet.
+    StepPerformed(&'a Planned),
+    /// A step is in the journal as performed.
+    StepFinished(&'a Planned, &'a Receipt),
+    /// A step failed.
+    StepFailed(&'a Planned),
+    /// The run's end is in the journal.
+    RunEnded(Outcome),
+}
+
+/// Who is told.
+pub trait Audience: Sync {
+    /// Called for each event in turn; must not block for long.
+    fn hear(&self, event: Event<'_>);
+}
+
+/// Nobody.
+impl Audience for () {
+    fn hear(&self, _: Event<'_>) {}
+}
+
+/// A plan was not carried out to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError<E: Failure> {
+    /// The world is not as it was when the plan was made.
+    #[error("something has changed since this plan was made")]
+    Stale,
+    /// The plan says why nothing can be done.
+    #[error("{}", .0.join("; "))]
+    Obstructed(Vec<String>),
+    /// The world could not be looked at.
+    #[error("cannot see what there is")]
+    Observe(#[source] E),
+    /// A step failed.
+    #[error("cannot {what}")]
+    Step {
+        /// The step, for people.
+        what: String,
+        /// Why.
+        source: E,
+    },
+    /// The journal failed; nothing goes on without it.
+    #[error("cannot keep the journal")]
+    Journal(#[source] JournalError),
+    /// The operator interrupted.
+    #[error("interrupted after {done} of {of} steps")]
+    Interrupted {
+        /// Steps performed.
+        done: usize,
+        /// Steps of the plan.
+        of: usize,
+    },
+}
+
+impl<E: Failure> ApplyError<E> {
+    /// What the operator can do.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Stale => Some("`sovereign plan` shows what is to be done now".to_owned()),
+            Self::Obstructed(_) => Some("`sovereign plan` shows how to mend it".to_owned()),
+            Self::Observe(error) | Self::Step { source: error, .. } => error.help(),
+            Self::Journal(error) => error.help(),
+            Self::Interrupted { .. } => Some("`sovereign up` goes on from here".to_owned()),
+        }
+    }
+}
+
+/// Who carries out a plan, for the journal.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller<'a> {
+    /// What the operator asked for, `up` for instance.
+    pub command: &'a str,
+    /// The program's version.
+    pub version: &'a str,
+}
+
+/// Carries out `plan` on `engine`, until done, a failure, or `stop`.
+///
+/// # Errors
+/// See [`ApplyError`]; after each, a new plan and another `apply` are in order.
+pub async fn apply<E: Engine>(
+    engine: &E,
+    plan: &Plan,
+    journal: &Journal,
+    caller: Caller<'_>,
+    audience: &impl Audience,
+    stop: &CancellationToken,
+) -> Result<Vec<Receipt>, ApplyError<E::Error>> {
+    if !plan.obstacles.is_empty() {
+        return Err(ApplyError::Obstructed(plan.obstacles.iter().map(ToString::to_string).collect()));
+    }
+    let seen = engine.observe().await.map_err(ApplyError::Observe)?;
+    if !plan.fits(&seen) {
+        return Err(ApplyError::Stale);
+    }
+    let mut run = journal.begin(caller.command, caller.version, plan).map_err(ApplyError::Journal)?;
+    audience.hear(Event::RunBegun);
+    let mut receipts = Vec::new();
+    let mut performed = Ok(());
+    for planned in &plan.steps {
+        if stop.is_cancelled() {
+            performed = Err(ApplyError::Interrupted { done: receipts.len(), of: plan.steps.len() });
+            break;
+        }
+        run.begun(planned.id).map_err(ApplyError::Journal)?;
+        audience.hear(Event::StepBegun(planned));
+        let progress = |progress| audience.hear(Event::StepProgress(planned, progress));
+        let outcome = tokio::select! {
+            biased;
+            () = stop.cancelled() => {
+                performed = Err(ApplyError::Interrupted { done: receipts.len(), of: plan.steps.len() });
+                break;
+            }
+            outcome = engine.perform(&planned.step, &progress) => outcome,
+        };
+        match outcome {
+            Ok(receipt) => {
+                audience.hear(Event::StepPerformed(planned));
+                run.finished(planned.id, &receipt).map_err(ApplyError::Journal)?;
+                audience.hear(Event::StepFinished(planned, &receipt));
+                receipts.push(receipt);
+            }
+            Err(source) => {
+                run.failed(planned.id, with_causes(&source)).map_err(ApplyError::Journal)?;
+                audience.hear(Event::StepFailed(planned));
+                performed = Err(ApplyError::Step { what: planned.step.to_string(), source });
+                break;
+            }
+        }
+    }
+    let outcome = match performed {
+        Ok(()) => Outcome::Done,
+        Err(ApplyError::Interrupted { .. }) => Outcome::Interrupted,
+        Err(_) => Outcome::Failed,
+    };
+    run.end(outcome).map_err(ApplyError::Journal)?;
+    audience.hear(Event::RunEnded(outcome));
+    performed.map(|()| receipts)
+}
