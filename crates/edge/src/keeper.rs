@@ -175,6 +175,8 @@ struct Pass<'a> {
     seen: HashSet<Target>,
     gone: Vec<Target>,
     done: usize,
+    /// Looked for, but there is no such page: seeds that the site does not have, dead links.
+    absent: usize,
     failed: usize,
 }
 
@@ -201,6 +203,7 @@ impl<'a> Pass<'a> {
             seen: HashSet::new(),
             gone: Vec::new(),
             done: 0,
+            absent: 0,
             failed: 0,
         }
     }
@@ -249,10 +252,15 @@ impl<'a> Pass<'a> {
                 self.enqueue(links);
             }
             Seen::Gone => self.gone.push(target),
-            Seen::Nothing => {}
+            Seen::Nothing => self.absent += 1,
             Seen::Failed => self.failed += 1,
         }
-        let progress = Progress { reason: self.reason, done: self.done, known: self.seen.len(), failed: self.failed };
+        let progress = Progress {
+            reason: self.reason,
+            done: self.done - self.absent,
+            known: self.seen.len() - self.absent,
+            failed: self.failed,
+        };
         self.site.standing.report_progress(progress);
     }
 
@@ -321,7 +329,7 @@ impl<'a> Pass<'a> {
             reason: self.reason,
             finished_unix: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
             duration_ms: u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
-            known: self.seen.len(),
+            known: self.seen.len() - self.absent,
             failed: self.failed,
             removed,
             held,

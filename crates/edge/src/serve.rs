@@ -152,6 +152,7 @@ where
         .header_read_timeout(HEAD_WITHIN)
         .max_buf_size(MOST_HEAD)
         .max_headers(MOST_FIELDS)
+        .max_header_size(MOST_HEAD)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);

@@ -5,7 +5,8 @@ mod common;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use common::{Answer, HOOK_SECRET, Lab, NAME, Origin, Page, Place, eventually};
+use common::client::Answer;
+use common::{HOOK_SECRET, Lab, NAME, Origin, Page, Place, eventually};
 use hmac::{Hmac, Mac as _};
 use http::StatusCode;
 

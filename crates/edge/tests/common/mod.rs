@@ -20,7 +20,7 @@ use sovereign_runtime::signed;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-pub use client::{Answer, Client};
+pub use client::Client;
 pub use origin::{Origin, Page};
 
 pub const HOOK_SECRET: &str = "5e5e5e5e";

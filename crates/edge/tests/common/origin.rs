@@ -181,6 +181,9 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
             if own { (201, "ghost-admin-api-session=s3cret; Path=/ghost; Secure") } else { (400, "") };
         return Ok(respond(status, &[private[0], ("set-cookie", cookie)], "Created"));
     }
+    if target == "/ghost/api/admin/changed/" {
+        return Ok(respond(200, &[private[0], ("x-cache-invalidate", "/*")], "{}"));
+    }
     if target.starts_with("/ghost/") {
         let said = format!("{} bytes, own url {canonical}/, got {}", length, String::from_utf8_lossy(&text));
         return Ok(respond(200, &[private[0], ("content-type", "application/json")], &said));
