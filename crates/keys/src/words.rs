@@ -144,6 +144,8 @@ mod tests {
     }
 
     proptest! {
+        // Each case compares 24 words with all 2048 of the list.
+        #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
         fn anything_typed_is_answered(text in "\\PC{0,300}", some in proptest::collection::vec("[a-zà-ü]{1,9}", 24)) {
             let _ = parse(&text);

@@ -68,6 +68,9 @@ impl KeysError {
     /// What the operator can do about it.
     pub fn help(&self) -> Option<String> {
         match self {
+            Self::File { source: FileError::Malformed { path, .. }, .. } => {
+                Some(format!("remove {}: the key is derived again from the root seed", path.display()))
+            }
             Self::File { source, .. } => source.help(),
             Self::Seed { source, .. } => source.help(),
             Self::OtherSeed { .. } => Some("bring the stack's own words: `sovereign seed restore`".into()),
@@ -296,6 +299,19 @@ mod tests {
         let error = WorkingKeys::ensure(folder.path(), &theirs, &all(), &Epochs::default(), || Ok(seed())).unwrap_err();
         assert!(matches!(error, KeysError::OtherSeed { .. }), "{error:?}");
         WorkingKeys::ensure(folder.path(), &theirs, &all(), &Epochs::default(), || Ok(other)).unwrap();
+    }
+
+    #[test]
+    fn a_broken_key_is_reported_and_derived_again_once_it_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let ensure = || WorkingKeys::ensure(folder.path(), &owner(), [&Purpose::Ca], &Epochs::default(), || Ok(seed()));
+        let before = ensure().unwrap();
+        let path = folder.path().join("ca.json");
+        std::fs::write(&path, "{").unwrap();
+        let error = ensure().unwrap_err();
+        assert!(error.help().unwrap().contains("ca.json"), "{error:?}");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(ensure().unwrap().ca().unwrap().pem(), before.ca().unwrap().pem());
     }
 
     #[test]
