@@ -26,7 +26,7 @@ use http::{HeaderMap, Method, StatusCode, Uri, header};
 use sovereign_model::edge_config::{EdgeConfig, EdgeSite};
 use sovereign_model::{DnsName, Origin, SiteName};
 
-pub use class::{admits, is_mirrored, turned_private};
+pub use class::{admits, is_mirrored};
 pub use target::{BadTarget, Target};
 
 /// Paths the edge keeps for itself; never passed to a site.

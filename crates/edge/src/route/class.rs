@@ -70,18 +70,6 @@ pub fn is_mirrored(app: EdgeApp, target: &Target) -> bool {
     }
 }
 
-/// Whether an answer says that the whole site asks for a password now: everything kept of it must go at once.
-/// Ghost sends readers from any page to `/private/`.
-pub fn turned_private(app: EdgeApp, status: StatusCode, headers: &HeaderMap) -> bool {
-    let Some(location) = headers.get(header::LOCATION).and_then(|location| location.to_str().ok()) else {
-        return false;
-    };
-    let path = location.split_once("://").map_or(location, |(_, rest)| rest.find('/').map_or("/", |at| &rest[at..]));
-    app == EdgeApp::Ghost
-        && status == StatusCode::FOUND
-        && Target::parse(path).is_ok_and(|target| target.is_under("/private/"))
-}
-
 /// Whether any cookie is Ghost's own (`ghost-members-ssr`, `ghost-private`, `ghost-admin-api-session`,
 /// `ghost-admin-toolbar` and their signatures). By prefix, so that one added by a later Ghost is not missed; a field
 /// that is not text counts as one.

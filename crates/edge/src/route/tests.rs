@@ -134,19 +134,6 @@ fn a_name_belongs_to_one_site() {
 }
 
 #[test]
-fn a_site_that_asks_for_a_password() {
-    let turned = |status, location| {
-        let headers = HeaderMap::from_iter([(header::LOCATION, http::HeaderValue::from_static(location))]);
-        turned_private(EdgeApp::Ghost, status, &headers)
-    };
-    assert!(turned(StatusCode::FOUND, "/private/?r=%2F"));
-    assert!(turned(StatusCode::FOUND, "https://blog.localhost:8443/private/?r=%2Fabout%2F"));
-    assert!(!turned(StatusCode::FOUND, "/privateer/") && !turned(StatusCode::FOUND, "https://blog.localhost"));
-    assert!(!turned(StatusCode::MOVED_PERMANENTLY, "/private/"));
-    assert!(!turned_private(EdgeApp::Ghost, StatusCode::FOUND, &HeaderMap::new()));
-}
-
-#[test]
 fn reach_of_the_admin_interface() {
     let admits = |reach, address: &str| admits(reach, address.parse().unwrap());
     assert!(admits(AdminReach::Local, "::1") && admits(AdminReach::Local, "::ffff:127.0.0.1"));
