@@ -24,7 +24,10 @@ use crate::context::Context;
 use crate::environment::Environment;
 
 fn main() -> ExitCode {
-    let Cli { common, command } = Cli::parse();
+    let Cli { common, command } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(misuse) => return output::explain(&misuse, std::env::args_os()).into(),
+    };
     let name = command.name();
     let context = Context::new(common, Environment::of_process());
     log::start(&context.output, &context.environment, command.is_daemon());

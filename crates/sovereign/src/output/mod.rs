@@ -14,6 +14,7 @@ mod report;
 mod table;
 mod theme;
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 
@@ -92,6 +93,11 @@ impl Output {
         self.json
     }
 
+    /// Whether a person sits here who can be asked.
+    pub(crate) fn can_ask(&self) -> bool {
+        self.can_ask
+    }
+
     /// How much is said on stderr.
     pub(crate) fn verbosity(&self) -> Verbosity {
         self.verbosity
@@ -158,6 +164,43 @@ impl Output {
     fn write_stderr(&self, text: &str) {
         // Nobody can be told that stderr is gone.
         let _ = self.bars.suspend(|| writeln!(io::stderr().lock(), "{text}"));
+    }
+}
+
+/// Prints what is wrong with a command line, or the help that was asked for. With `--json` among the words the error
+/// object goes to stdout, as for every other error.
+pub(crate) fn explain(misuse: &clap::Error, mut words: impl Iterator<Item = OsString>) -> Exit {
+    // Streams that are gone cannot be told so.
+    let _ = misuse.print();
+    if !misuse.use_stderr() {
+        return Exit::Done;
+    }
+    if words.any(|word| word == "--json") {
+        let _ = write_stdout(&error::to_json("sovereign", &Misuse::of(misuse).into()));
+    }
+    Exit::Usage
+}
+
+/// The command line is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Misuse(String);
+
+impl Misuse {
+    fn of(misuse: &clap::Error) -> Self {
+        let text = misuse.to_string();
+        let sentence = text.lines().next().unwrap_or_default();
+        Self(sentence.strip_prefix("error: ").unwrap_or(sentence).to_owned())
+    }
+}
+
+impl crate::failure::Reason for Misuse {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+
+    fn help(&self) -> Option<String> {
+        Some("`sovereign --help` lists the commands, `sovereign COMMAND --help` explains one".to_owned())
     }
 }
 

@@ -1,0 +1,72 @@
+//! The command line as scripts see it: streams, exit codes, JSON. Nothing is started.
+
+use std::io::pipe;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// The binary in an empty home and an empty environment.
+fn sovereign(home: &tempfile::TempDir, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sovereign"));
+    command.args(args).current_dir(home.path()).env_clear().env("HOME", home.path());
+    command
+}
+
+fn run(home: &tempfile::TempDir, args: &[&str]) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = sovereign(home, args).output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+#[test]
+fn the_answer_goes_to_stdout_and_the_conversation_to_stderr() {
+    let home = tempfile::tempdir().unwrap();
+    let (code, stdout, stderr) = run(&home, &["schema"]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert!(serde_json::from_str::<Value>(&stdout).unwrap().is_object());
+
+    let (code, stdout, stderr) = run(&home, &["check"]);
+    assert_eq!((code, stdout.as_str()), (Some(2), ""));
+    insta::assert_snapshot!(stderr.replace(&home.path().display().to_string(), "HOME"), @r"
+    error: there is no stack file: neither stack.toml nor HOME/.config/sovereign/stack.toml
+    help: `sovereign up` writes one to go by; `--stack FILE` names another
+    ");
+}
+
+#[test]
+fn with_json_there_is_one_object_whatever_happens() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("bad.toml"), "version = 1\nnome = 3\n").unwrap();
+    for (args, code, command) in [
+        (&["--json", "schema"][..], 0, "schema"),
+        (&["--json", "check"], 2, "check"),
+        (&["check", "--json", "--stack", "bad.toml"], 2, "check"),
+        (&["--json", "no-such-command"], 2, "sovereign"),
+    ] {
+        let (ended, stdout, _) = run(&home, args);
+        let object: Value = serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {stdout}"));
+        assert_eq!(
+            (ended, &object["version"], &object["command"]),
+            (Some(code), &1.into(), &command.into()),
+            "{args:?}"
+        );
+        assert_eq!(object["error"].is_object(), code != 0, "{args:?}");
+    }
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let home = tempfile::tempdir().unwrap();
+    let (reader, writer) = pipe().unwrap();
+    drop(reader);
+    let mut child = sovereign(&home, &["completions", "zsh"]).stdout(writer).spawn().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_full_disk_is_an_error() {
+    let home = tempfile::tempdir().unwrap();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = sovereign(&home, &["schema"]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("cannot write the answer"));
+}
