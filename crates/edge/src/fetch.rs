@@ -54,7 +54,7 @@ pub(crate) struct Unkept {
 }
 
 impl Unkept {
-    fn new(response: Response<Body>) -> Fetched {
+    fn of(response: Response<Body>) -> Fetched {
         Fetched::Unkept(Arc::new(Self { status: response.status(), response: Mutex::new(Some(response)) }))
     }
 
@@ -166,9 +166,9 @@ async fn try_ask(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key) -> Result<Fetche
         edge.site_private(site, false);
     }
     let terms = policy::decide(&key.target, status, response.headers(), exchange);
-    let Ok(terms) = terms else { return Ok(Unkept::new(response)) };
+    let Ok(terms) = terms else { return Ok(Unkept::of(response)) };
     if site.standing.is_private() || !edge.may_write() {
-        return Ok(Unkept::new(response));
+        return Ok(Unkept::of(response));
     }
     let fields = policy::storable_fields(response.headers());
     keep(edge, ticket, Head { key: key.clone(), status, fields, terms }, response).await
@@ -205,7 +205,7 @@ async fn confirmed(
     policy::merge_not_modified(&mut fields, response.headers());
     let Ok(terms) = policy::decide(&key.target, entry.status(), &fields, exchange) else {
         // Confirmed, but no longer for everybody.
-        return Ok(Unkept::new(response));
+        return Ok(Unkept::of(response));
     };
     if !edge.may_write() {
         return Ok(Fetched::Kept { entry, status: StatusCode::NOT_MODIFIED });
@@ -255,7 +255,7 @@ async fn keep(
         // The disk is full, say: readers get the page all the same.
         Err(error) if whole => {
             warn!(error = %error.in_full(), "a page is served but not kept");
-            Ok(Unkept::new(Response::from_parts(parts, Body::whole(bytes))))
+            Ok(Unkept::of(Response::from_parts(parts, Body::whole(bytes))))
         }
         Err(error) => Err(error),
     }

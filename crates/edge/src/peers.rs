@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use crate::body::{Body, ChannelBody};
 use crate::edge::Edge;
 use crate::generation::{Generation, Site};
-use crate::route::{Asked, Class, Decision, Route, Target};
+use crate::route::{Asked, Class, Decision, Refusal, Route, Target};
 use crate::tls::PeerKey;
 use crate::upstream::Upstream;
 use crate::{live, pages, read};
@@ -119,7 +119,7 @@ pub(crate) async fn answer(edge: &Arc<Edge>, mut request: Request<Incoming>, pee
     remove_claims(request.headers_mut());
     let route = match resolve(&generation, &request, reader) {
         Ok(route) => route,
-        Err(refusal) => return refusal,
+        Err(refusal) => return pages::refused(refusal),
     };
     match (&route.class, purpose) {
         (Class::Read { key, fallback }, Purpose::Read) => {
@@ -138,12 +138,14 @@ fn named_site<'a>(generation: &'a Generation, fields: &HeaderMap) -> Option<&'a 
 }
 
 /// The same rules as for readers who come here, for the address they come from.
-fn resolve(generation: &Generation, request: &Request<Incoming>, reader: IpAddr) -> Result<Route, Response<Body>> {
+fn resolve(generation: &Generation, request: &Request<Incoming>, reader: IpAddr) -> Result<Route, Refusal> {
     let asked = Asked { method: request.method(), uri: request.uri(), headers: request.headers(), reader };
     match generation.routes.resolve(&asked) {
         Decision::Site(route) => Ok(route),
-        Decision::Refused(refusal) => Err(pages::refused(refusal)),
-        Decision::Hook(_) => Err(pages::text(StatusCode::BAD_REQUEST, "Webhooks do not come over links.")),
+        Decision::Refused(refusal) => Err(refusal),
+        Decision::Hook(_) => {
+            Err(Refusal { status: StatusCode::BAD_REQUEST, reason: "Webhooks do not come over links." })
+        }
     }
 }
 

@@ -100,10 +100,7 @@ async fn from_store(
                 Ok((Fetched::Unkept(answer), _)) => {
                     // Not for everybody any more: what is kept must not be shown for longer.
                     debug!(site = %site.name(), status = %answer.status, "a kept page is no longer for everybody");
-                    match answer.take() {
-                        Some(response) => Some(deliver(site, response, Why::Stale, asked)),
-                        None => None,
-                    }
+                    answer.take().map(|response| deliver(site, response, Why::Stale, asked))
                 }
                 Err(_) => present(edge, site, &entry, hit, asked).await,
             }

@@ -1,5 +1,7 @@
 //! One edge: what it keeps and what it never keeps, what it refuses, and how it changes and ends.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
 mod common;
 
 use std::sync::Arc;

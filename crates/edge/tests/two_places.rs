@@ -1,5 +1,7 @@
 //! Two data centers: what readers and writers see at each, while things go well and while they do not.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
 mod common;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
