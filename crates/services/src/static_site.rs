@@ -78,7 +78,6 @@ pub fn check(folder: &Path) -> Vec<Problem> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 mod tests {
     use super::*;
 

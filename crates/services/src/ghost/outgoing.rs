@@ -60,7 +60,6 @@ pub fn outgoing_text(refused: &[Refused]) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 mod tests {
     use super::*;
 

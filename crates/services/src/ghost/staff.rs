@@ -161,7 +161,8 @@ impl Operator {
     /// When Ghost does not answer.
     pub async fn staff(&self) -> Result<Staff, OperatorError> {
         let all = json!({ "limit": "all" });
-        let users: Users = self.api("users/browse", None, json!({ "limit": "all", "include": "roles" })).await?;
+        let everybody = json!({ "limit": "all", "include": "roles", "order": "created_at asc" });
+        let users: Users = self.api("users/browse", None, everybody).await?;
         let invites: Invites = self.api("invites/browse", None, all.clone()).await?;
         let roles: Roles = self.api("roles/browse", None, all).await?;
         let role =

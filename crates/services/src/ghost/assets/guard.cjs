@@ -28,8 +28,18 @@ const REFUSED = -constants.errno.EPERM; // not in the retry lists of HTTP client
 
 if (isMainThread) {
   process.umask(0o077); // Ghost's files and its socket are its own
-  fs.rmSync(log, { force: true }); // the log tells of this run
-  fs.rmSync(path.join(__dirname, config.server.port), { force: true }); // left behind by a killed predecessor
+  remove(log); // it tells of this run
+  remove(path.join(__dirname, config.server.port)); // left behind by a killed predecessor
+}
+
+// Not fs.rmSync: once that has removed a socket, node 22.23 no longer resolves symbolic links when it loads modules,
+// and Ghost does not find its own.
+function remove(file) {
+  try {
+    fs.unlinkSync(file);
+  } catch (error) {
+    if (error.code !== 'ENOENT') throw error;
+  }
 }
 
 const noted = new Set();

@@ -100,6 +100,6 @@ function serve(request, response) {
 }
 
 exports.listen = function listen() {
-  fs.rmSync(SOCKET, { force: true });
+  if (fs.existsSync(SOCKET)) fs.unlinkSync(SOCKET); // left behind by a predecessor; not fs.rmSync, see guard.cjs
   http.createServer(serve).listen(SOCKET).unref(); // never keeps Ghost alive
 };

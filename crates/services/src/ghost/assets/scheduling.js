@@ -32,7 +32,7 @@ class SovereignScheduling extends SchedulingBase {
 
   constructor(options = {}) {
     super();
-    this.socket = path.join(site, options.socket);
+    this.socket = options.socket; // relative to the site's folder, where Ghost runs: a socket's path must be short
   }
 
   run() {
