@@ -1,7 +1,7 @@
 //! The format of the stack file, declared once.
 //!
 //! The parser, the JSON Schema and the reference page are all made from these tables, so that they cannot disagree.
-//! What a table cannot say (a mirror is another data center than the primary) is checked in [`super::check`].
+//! What a table cannot say (a mirror is another data center than the primary) is checked in the module `check` beside this one.
 
 use super::form::Form;
 

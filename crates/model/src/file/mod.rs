@@ -1,6 +1,6 @@
 //! The stack file: text in, a valid [`Stack`] or every problem at once out.
 //!
-//! The parser works on the spanned tree of the `toml` crate. One set of tables ([`format`]) drives it, the JSON Schema
+//! The parser works on the spanned tree of the `toml` crate. One set of tables ([`mod@format`]) drives it, the JSON Schema
 //! ([`json_schema`]) and the reference page ([`reference_markdown`]). Nothing is read from disk: whether a folder
 //! exists or a port is free is for others to find out.
 
