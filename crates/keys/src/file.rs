@@ -143,7 +143,7 @@ pub(crate) fn write<T: Serialize>(path: &Path, value: &T, existing: Existing) ->
     write_text(path, &bytes, existing)
 }
 
-/// Writes `bytes` as the file `path`, like [`write`].
+/// Writes `bytes` as the file `path`, like [`write()`].
 pub(crate) fn write_text(path: &Path, bytes: &[u8], existing: Existing) -> Result<(), FileError> {
     let failed = |source| FileError::Write { path: path.to_owned(), source };
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! [`World`] holds what only the binary knows (where it lies, keys, locks, the hour), so that nothing here reads a clock,
-//! a file or a network. [`simulate`] says what the world looks like after a step; the properties in the tests and the
-//! in-memory engine stand on it. [`lint`] checks a finished plan by rules of its own.
+//! a file or a network. [`fn@simulate`] says what the world looks like after a step; the properties in the tests and the
+//! in-memory engine stand on it. [`fn@lint`] checks a finished plan by rules of its own.
 
 mod desired;
 mod lint;

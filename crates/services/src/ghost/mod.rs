@@ -3,7 +3,7 @@
 //! Promise: it listens on a unix socket only, calls nobody, sends no mail and says so, publishes scheduled posts when
 //! they are due, and is set up without a human. Three pieces of ours run inside it, written into its folder by
 //! [`layout`]: a guard that refuses every outgoing connection, a scheduling adapter, and the operator's door, a unix
-//! socket on which [`setup`] and [`Operator::invite`] work.
+//! socket on which [`fn@setup`] and [`Operator::invite`] work.
 //!
 //! ```text
 //!  edge ── run/ghost.sock ──► Ghost ──► data/ghost.db, content/

@@ -1,6 +1,6 @@
 //! What the program says, and where: stdout is the answer, stderr the conversation.
 //!
-//! A command returns a [`Report`] or a [`Failure`](crate::failure::Failure); [`Output`] is the one place that prints
+//! A command returns a [`Report`] or a [`Failure`]; [`Output`] is the one place that prints
 //! them, for people or as JSON. Promises: exactly one JSON object on stdout with `--json`, success or not; colors and
 //! moving bars only where a terminal shows them; a reader who closed the pipe is no error. Daemons do not come through
 //! here: they log.
