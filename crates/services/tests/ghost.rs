@@ -93,12 +93,12 @@ async fn scheduled_posts_are_published_when_due() {
 
     assert_eq!(ghost.get("/soon/").await.0, StatusCode::NOT_FOUND);
     eventually("the post is published", async || ghost.get("/soon/").await.0 == StatusCode::OK).await;
-    assert!(running::now() >= soon["published_at"].as_str().unwrap(), "not before its time");
+    assert!(running::now().as_str() >= soon["published_at"].as_str().unwrap(), "not before its time");
     assert_eq!(ghost.hooks.next("post.published").await.body["post"]["current"]["slug"], "soon");
 
     // One comes due while Ghost is stopped.
     ghost.stop().await;
-    eventually("the time has come", async || running::now() > later["published_at"].as_str().unwrap()).await;
+    eventually("the time has come", async || running::now().as_str() > later["published_at"].as_str().unwrap()).await;
     ghost.start().await;
     eventually("the overdue post is published", async || ghost.get("/later/").await.0 == StatusCode::OK).await;
     assert_eq!(ghost.get("/moved/").await.0, StatusCode::NOT_FOUND, "a post taken back stays a draft");
