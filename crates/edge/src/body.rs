@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -17,6 +18,7 @@ use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, Sleep};
 
 use crate::store::BodyFile;
 
@@ -87,6 +89,48 @@ impl HttpBody for Body {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Stream(body) => body.size_hint(),
         }
+    }
+}
+
+/// A reader's body that must make progress: one that stands still for too long breaks off.
+pub(crate) struct Moving<B> {
+    body: B,
+    patience: Pin<Box<Sleep>>,
+}
+
+impl<B> Moving<B> {
+    /// How long a body may stand still. A phone that changes cells takes some ten seconds.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    pub(crate) fn new(body: B) -> Self {
+        Self { body, patience: Box::pin(tokio::time::sleep(Self::PATIENCE)) }
+    }
+}
+
+impl<B> HttpBody for Moving<B>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<BodyError>,
+{
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Self { body, patience } = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
+            patience.as_mut().reset(Instant::now() + Self::PATIENCE);
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        ready!(patience.as_mut().poll(cx));
+        Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::TimedOut).into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

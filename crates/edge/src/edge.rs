@@ -16,6 +16,7 @@ use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use http::{Request, Response};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use rustls::server::ProducesTickets;
 use sovereign_model::SiteName;
@@ -25,7 +26,7 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::body::Body;
+use crate::body::{Body, Moving};
 use crate::fetch::Flights;
 use crate::generation::{ConfigError, Generation, Site};
 use crate::limit::Attempts;
@@ -36,6 +37,11 @@ use crate::{hooks, keeper, live, pages, peers, read};
 
 /// Notices of changes that a slow link may lag behind before it is told "look at everything".
 const NOTICES: usize = 64;
+
+/// A request's body. None at all stays none: the source sees no body where the reader sent none.
+pub(crate) fn received(body: Incoming) -> Body {
+    if body.is_end_stream() { Body::empty() } else { Body::stream(Moving::new(body)) }
+}
 
 /// Everything the connections of one process share.
 pub(crate) struct Edge {
@@ -185,7 +191,7 @@ impl Edge {
         if let Some(sorry) = pages::needs_mail(request.headers(), request.method(), &route.target) {
             return sorry;
         }
-        live::answer(self, site, &route, request.map(Body::stream), reader).await
+        live::answer(self, site, &route, request.map(received), reader).await
     }
 
     /// Answers the edge of another data center.

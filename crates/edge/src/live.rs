@@ -46,9 +46,12 @@ pub(crate) async fn answer(
     match pass(edge, site, route, request, reader).await {
         Ok(response) => response,
         Err(error) => {
+            let absent = error.is_absence();
             let error = error.in_full();
-            if site.standing.source_failed(error.clone()) {
+            if absent && site.standing.source_failed(error.clone()) {
                 warn!(site = %site.name(), %error, "the source is away: kept pages are served");
+            } else if !absent {
+                debug!(site = %site.name(), %error, "a passed-through request broke off");
             }
             let kept = match &route.class {
                 Class::Live { copy: Some(key) } | Class::Read { key, .. } => Some(key),

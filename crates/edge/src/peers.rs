@@ -24,7 +24,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
 use crate::body::{Body, ChannelBody};
-use crate::edge::Edge;
+use crate::edge::{Edge, received};
 use crate::generation::{Generation, Site};
 use crate::route::{Asked, Class, Decision, Refusal, Route, Target};
 use crate::tls::PeerKey;
@@ -127,7 +127,7 @@ pub(crate) async fn answer(edge: &Arc<Edge>, mut request: Request<Incoming>, pee
                 read::Asked { method: request.method(), fields: request.headers(), route: &route, reader, peer: true };
             read::answer(edge, site, key, fallback.as_ref(), &asked).await
         }
-        (_, Purpose::Live) => live::answer(edge, site, &route, request.map(Body::stream), reader).await,
+        (_, Purpose::Live) => live::answer(edge, site, &route, request.map(received), reader).await,
         _ => pages::text(StatusCode::BAD_REQUEST, "This is not a page everybody gets."),
     }
 }

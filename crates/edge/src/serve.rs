@@ -10,10 +10,12 @@
 //! `Connection: close` with its next answer; a connection that lies idle is closed only after [`LINGER`], because
 //! closing it at once would cross with a request that is already on its way, and that request would be lost.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue};
@@ -37,6 +39,8 @@ use crate::tls::{LINK_ALPN, PeerKey};
 
 /// Open connections at most: some 40 kB each when idle, so about 160 MB when somebody tries.
 const MOST_CONNECTIONS: usize = 4096;
+/// Of these, one address may hold so many: an office behind one address fits, one stranger does not take all.
+const MOST_PER_ADDRESS: usize = 512;
 /// From the accepted socket to the finished handshake.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// For a request's head, and for an idle HTTP/1.1 connection.
@@ -52,6 +56,8 @@ const MOST_RESETS: usize = 20;
 /// An idle HTTP/2 connection is asked for a sign of life this often.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PONG_WITHIN: Duration = Duration::from_secs(10);
+/// Sent data that is not acknowledged for this long ends the connection.
+const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 /// What one upload may have in flight: 1 MB is 80 Mbit/s at 100 ms.
 const WINDOW: u32 = 1 << 20;
 /// How long idle HTTP/1.1 connections stay open in a drain.
@@ -62,24 +68,64 @@ type Tls = TlsStream<TcpStream>;
 /// Serves readers and peers on `listener` until the edge is told to stop.
 pub(crate) async fn accept(listener: TcpListener, edge: Arc<Edge>) {
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let seats = Seats::default();
     let stopping = edge.lifecycle().stopping();
     accept_each(&listener, stopping.clone(), |(socket, reader)| {
         let Ok(place) = places.clone().try_acquire_owned() else {
             warn!(%reader, "too many connections, one is refused");
             return;
         };
+        let Some(seat) = Seat::take(&seats, reader.ip()) else {
+            debug!(%reader, "too many connections from one address, one is refused");
+            return;
+        };
         let (edge, stopping) = (edge.clone(), stopping.clone());
         edge.clone().lifecycle().spawn(async move {
             connection(socket, reader, edge, stopping).await;
-            drop(place);
+            drop((seat, place));
         });
     })
     .await;
 }
 
+/// Open connections by address.
+type Seats = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
+/// One connection of an address, counted until dropped.
+struct Seat {
+    seats: Seats,
+    address: IpAddr,
+}
+
+impl Seat {
+    fn take(seats: &Seats, address: IpAddr) -> Option<Self> {
+        let mut taken = seats.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(address).or_default();
+        if *count >= MOST_PER_ADDRESS {
+            return None;
+        }
+        *count += 1;
+        Some(Self { seats: seats.clone(), address })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = taken.entry(self.address) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
 async fn connection(socket: TcpStream, reader: SocketAddr, edge: Arc<Edge>, stopping: CancellationToken) {
     // Without it small answers wait for acknowledgements; a socket that refuses is on its way out anyway.
     let _ = socket.set_nodelay(true);
+    // A reader that takes nothing for this long is gone or means harm.
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(&socket, TAKEN_WITHIN.as_millis() as u32);
     let Some(stream) = handshake(socket, reader, &edge).await else { return };
     let session = stream.get_ref().1;
     match session.alpn_protocol() {

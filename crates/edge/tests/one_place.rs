@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::client::{collected, request};
-use common::{Lab, NAME, Origin, Page, Place, Running, eventually};
+use common::origin::Page;
+use common::{Lab, NAME, Origin, Place, Running, eventually};
 use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::client::conn::http1;

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use common::client::Answer;
-use common::{HOOK_SECRET, Lab, NAME, Origin, Page, Place, eventually};
+use common::origin::Page;
+use common::{HOOK_SECRET, Lab, NAME, Origin, Place, eventually};
 use hmac::{Hmac, Mac as _};
 use http::StatusCode;
 

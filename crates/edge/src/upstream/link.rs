@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use std::{io, net::SocketAddr, sync::Arc};
 
 use http::{Request, Response, Uri};
+use http_body::Body as _;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
@@ -18,7 +19,7 @@ use sovereign_model::name::DatacenterName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::UpstreamError;
+use super::{UpstreamError, within};
 use crate::body::Body;
 
 /// TCP and TLS together, per address.
@@ -56,17 +57,16 @@ impl Link {
 
     pub(crate) async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, UpstreamError> {
         complete(&mut request);
+        let whole = request.body().is_end_stream();
         let mut sender = self.connection().await?;
-        let sent = match tokio::time::timeout(ANSWER_WITHIN, sender.try_send_request(request)).await {
-            Err(_) => return Err(UpstreamError::Timeout),
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(mut error)) => match error.take_message() {
+        let sent = match within(ANSWER_WITHIN, whole, sender.try_send_request(request)).await? {
+            Ok(response) => Ok(response),
+            Err(mut error) => match error.take_message() {
                 // The link had ended before anything was sent: once more on a new one.
                 Some(unsent) => {
                     self.forget(&sender);
                     let mut sender = self.connection().await?;
-                    let sent = tokio::time::timeout(ANSWER_WITHIN, sender.send_request(unsent)).await;
-                    sent.map_err(|_| UpstreamError::Timeout)?
+                    within(ANSWER_WITHIN, whole, sender.send_request(unsent)).await?
                 }
                 None => Err(error.into_error()),
             },

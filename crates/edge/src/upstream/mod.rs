@@ -14,6 +14,7 @@ mod mime;
 pub(crate) mod unix;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Request, Response};
 use sovereign_runtime::socket::SocketError;
@@ -47,6 +48,16 @@ impl Upstream {
     }
 }
 
+/// Waits for the head of an answer: at most `most` when the question is complete. While a body is on its way the
+/// answer may take as long as the body does, and a body that makes no progress ends by itself.
+async fn within<T>(most: Duration, complete: bool, answer: impl Future<Output = T>) -> Result<T, UpstreamError> {
+    if complete {
+        tokio::time::timeout(most, answer).await.map_err(|_| UpstreamError::Timeout)
+    } else {
+        Ok(answer.await)
+    }
+}
+
 /// The source did not answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UpstreamError {
@@ -69,6 +80,12 @@ pub(crate) enum UpstreamError {
 }
 
 impl UpstreamError {
+    /// Whether the source itself cannot be reached. An exchange that broke off says nothing about that: the reader may
+    /// have left.
+    pub(crate) fn is_absence(&self) -> bool {
+        matches!(self, Self::Socket(_) | Self::Unreachable { .. } | Self::NoAddress { .. })
+    }
+
     /// The error and its causes on one line, for `status`.
     pub(crate) fn in_full(&self) -> String {
         let mut text = self.to_string();

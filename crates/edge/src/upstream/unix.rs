@@ -18,15 +18,14 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use sovereign_runtime::socket;
 
-use super::UpstreamError;
+use super::{UpstreamError, within};
 use crate::body::Body;
 
 /// Shorter than Node's keep-alive timeout of 5 s.
 const MOST_IDLE: Duration = Duration::from_secs(3);
 /// Kept between requests: the crawler and a burst of misses; more would only cost the application memory.
 const MOST_KEPT: usize = 8;
-/// A connection that says nothing for this long before the head of its answer is given up. Ghost's slowest honest
-/// answers (imports, image uploads) take tens of seconds.
+/// For an answer to a request without a body. What takes Ghost longer (imports, uploads) has one.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 
 /// The socket and the idle connections to it.
@@ -41,14 +40,15 @@ impl UnixSource {
     }
 
     pub(crate) async fn send(self: &Arc<Self>, mut request: Request<Body>) -> Result<Response<Body>, UpstreamError> {
-        let reusable = request.method().is_safe() && request.body().is_end_stream();
+        let complete = request.body().is_end_stream();
+        let reusable = request.method().is_safe() && complete;
         // HTTP/2 requests and link requests arrive in absolute form; to an origin server one speaks in origin form.
         if let Some(target) = request.uri().path_and_query() {
             *request.uri_mut() = target.clone().into();
         }
         *request.version_mut() = http::Version::HTTP_11;
         while reusable && let Some(mut sender) = self.idle_connection().await {
-            match sender.try_send_request(request).await {
+            match within(ANSWER_WITHIN, complete, sender.try_send_request(request)).await? {
                 Ok(response) => return Ok(self.keep(sender, response)),
                 Err(mut error) => match error.take_message() {
                     // Closed under us before anything was sent: try the next one.
@@ -58,8 +58,8 @@ impl UnixSource {
             }
         }
         let mut sender = self.connect().await?;
-        let answered = tokio::time::timeout(ANSWER_WITHIN, sender.send_request(request)).await;
-        let response = answered.map_err(|_| UpstreamError::Timeout)?.map_err(UpstreamError::Http)?;
+        let answered = within(ANSWER_WITHIN, complete, sender.send_request(request)).await?;
+        let response = answered.map_err(UpstreamError::Http)?;
         Ok(self.keep(sender, response))
     }
 

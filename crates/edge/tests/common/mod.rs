@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 pub use client::Client;
-pub use origin::{Origin, Page};
+pub use origin::Origin;
 
 pub const HOOK_SECRET: &str = "5e5e5e5e";
 /// The name under which the site is canonical; the port is the home edge's.
