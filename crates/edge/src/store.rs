@@ -1,4 +1,4 @@
-//! The kept pages: one plain file each, an index in memory, the most asked-for bodies in memory too.
+//! The kept pages: one plain file each, an index in memory, and in memory too the bodies that readers ask for most.
 //!
 //! Promise: what [`Store::get`] finds is whole. A page is written beside, synced and renamed, so a process that dies at
 //! any moment leaves the old page or the new one; a file whose checksums do not hold is a miss. Nothing is ever evicted
@@ -31,7 +31,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use sovereign_model::SiteName;
 
@@ -248,28 +247,37 @@ impl Store {
         self.read_index().entries.get(key).cloned()
     }
 
-    /// The body of a page, from memory or from its file. The first use of a file checks it whole.
+    /// The body of a page, from memory or from its file; a short one is held in memory from then on. The first use of a
+    /// file checks it whole.
     ///
     /// A page that was replaced meanwhile by another fetch is an error: look it up again.
     pub fn read(&self, entry: &Arc<Entry>) -> Result<Content, StoreError> {
+        let content = self.glance(entry)?;
+        if let Content::Memory(bytes) = &content {
+            self.memory.hold(entry, bytes);
+        }
+        Ok(content)
+    }
+
+    /// Like [`Store::read`], for work that nobody waits for: what is held in memory stays what readers ask for.
+    pub fn glance(&self, entry: &Arc<Entry>) -> Result<Content, StoreError> {
         if let Some(bytes) = entry.in_memory() {
             return Ok(Content::Memory(bytes));
         }
+        self.load(entry).inspect_err(|_| self.forget(entry))
+    }
+
+    fn load(&self, entry: &Entry) -> Result<Content, StoreError> {
         let path = record::path(&self.folder, entry.key());
-        let read = || -> Result<Content, StoreError> {
-            let body = record::open_body(&path, entry.shape())?;
-            if entry.length() <= self.limits.memory_body {
-                let bytes = record::read_body(&path, &body, entry.shape())?;
-                self.memory.hold(entry, &bytes);
-                return Ok(Content::Memory(bytes));
-            }
-            if !entry.is_verified() {
-                record::verify_body(&path, &body, entry.shape())?;
-                entry.set_verified();
-            }
-            Ok(Content::File(body))
-        };
-        read().inspect_err(|_| self.forget(entry))
+        let body = record::open_body(&path, entry.shape())?;
+        if entry.length() <= self.limits.memory_body {
+            return Ok(Content::Memory(record::read_body(&path, &body, entry.shape())?));
+        }
+        if !entry.is_verified() {
+            record::verify_body(&path, &body, entry.shape())?;
+            entry.set_verified();
+        }
+        Ok(Content::File(body))
     }
 
     /// To be taken before the source is asked, and handed in with its answer: what is invalidated in between is stale
@@ -301,7 +309,7 @@ impl Store {
         }
         let head = Head { key: entry.key().clone(), status: entry.status(), fields, terms };
         let mut writer = self.begin(ticket, head);
-        match self.read(entry)? {
+        match self.glance(entry)? {
             Content::Memory(bytes) => writer.write(&bytes)?,
             Content::File(body) => writer.copy(&body)?,
         }
@@ -382,13 +390,7 @@ impl Store {
     }
 
     /// Puts a record that is complete in `written` in its place, on disk and in the index.
-    fn install(
-        &self,
-        written: &Path,
-        entry: Entry,
-        body: Option<&Bytes>,
-        ticket: Ticket,
-    ) -> Result<Arc<Entry>, StoreError> {
+    fn install(&self, written: &Path, entry: Entry, ticket: Ticket) -> Result<Arc<Entry>, StoreError> {
         let path = record::path(&self.folder, entry.key());
         let shard = path.parent().expect("a record lies in a shard").to_owned();
         let entry = Arc::new(entry);
@@ -411,9 +413,6 @@ impl Store {
         drop(placing);
         if let Some(replaced) = replaced {
             self.memory.release(&replaced);
-        }
-        if let Some(bytes) = body {
-            self.memory.hold(&entry, bytes);
         }
         lock(&self.unsynced).insert(shard);
         for key in surplus {

@@ -5,7 +5,6 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use super::entry::BodyFile;
@@ -76,13 +75,11 @@ impl Writer {
         let mut front = Vec::with_capacity(prefix.len() + self.encoded.len() + self.gathered.len());
         front.extend_from_slice(&prefix);
         front.extend_from_slice(&self.encoded);
-        let mut body = None;
         let file = match self.file.take() {
             Some(file) => file,
             None => {
                 let file = self.create()?;
                 front.extend_from_slice(&self.gathered);
-                body = Some(Bytes::from(std::mem::take(&mut self.gathered)));
                 file
             }
         };
@@ -92,7 +89,7 @@ impl Writer {
         let entry = Entry::new(self.head.clone(), shape);
         entry.set_verified();
         let store = Arc::clone(&self.store);
-        store.install(&self.path, entry, body.as_ref(), self.ticket)
+        store.install(&self.path, entry, self.ticket)
     }
 
     fn create(&self) -> Result<File, StoreError> {
