@@ -6,6 +6,7 @@ use sovereign_model::stack::Site;
 use super::Home;
 use crate::folder::{FileSpec, FolderSpec, Layout, LinkSpec};
 
+const PREPARE: &str = include_str!("assets/prepare.cjs");
 const GUARD: &str = include_str!("assets/guard.cjs");
 const OPERATOR: &str = include_str!("assets/operator.cjs");
 const SCHEDULING: &str = include_str!("assets/scheduling.js");
@@ -13,44 +14,34 @@ const SCHEDULING: &str = include_str!("assets/scheduling.js");
 /// What Ghost answers when something wants to send mail. Ghost shows it to people, after "Reason: ".
 const NO_MAIL: &str = "this site sends no mail; its operator makes one-time links with `sovereign site staff`";
 
-/// Folders only Ghost's user may enter; it writes there.
+/// Folders only Ghost's user enters; it writes there.
 pub(super) const WRITABLE: [&str; 4] = ["content", "data", "run", "tmp"];
-
-/// What Ghost expects in its content folder, and does not make itself.
-const CONTENT: [&str; 8] = ["adapters", "data", "files", "images", "media", "public", "settings", "themes"];
-
-/// Themes that come with Ghost: linked, so that a new image brings its own.
-const THEMES: [&str; 2] = ["casper", "source"];
 
 /// Everything of ours in the site's folder. No secret is in it.
 ///
-/// Folders of [`WRITABLE`] and all below them are to be handed to Ghost's user, where it has one of its own.
+/// The folders of [`WRITABLE`] are to be handed to Ghost's user where it has one of its own. Nothing below them is ours to
+/// write: `prepare.cjs` does that, as that user.
 pub fn layout(home: &Home<'_>) -> Layout {
     let folder = |path: &str, mode| FolderSpec { path: home.folder.join(path), mode };
+    let own = FolderSpec { path: home.folder.to_owned(), mode: 0o755 };
     let file = |path: &str, text: &str| FileSpec {
         path: home.folder.join(path),
         content: text.as_bytes().to_vec(),
         mode: 0o644, // read by Ghost's user; the folders above keep others out
     };
-    let link = |path: &str, target: std::path::PathBuf| LinkSpec { path: home.folder.join(path), target };
 
-    let mut folders = vec![folder("", 0o755), folder("adapters/scheduling", 0o755)];
+    let mut folders = vec![own, folder("adapters/scheduling", 0o755)];
     folders.extend(WRITABLE.map(|path| folder(path, 0o700)));
-    folders.extend(CONTENT.map(|path| folder(&format!("content/{path}"), 0o700)));
-    let mut links = vec![link("current", home.image.join("app"))]; // Ghost looks for its own version there
-    links.extend(THEMES.map(|name| {
-        let theme = format!("content/themes/{name}");
-        link(&theme, std::path::Path::new("../../current").join(&theme))
-    }));
     Layout {
         folders,
         files: vec![
             file("config.production.json", &configuration_text(home)),
+            file("prepare.cjs", PREPARE),
             file("guard.cjs", GUARD),
             file("operator.cjs", OPERATOR),
             file("adapters/scheduling/sovereign.js", SCHEDULING),
         ],
-        links,
+        links: vec![LinkSpec { path: home.folder.join("current"), target: home.image.join("app") }],
     }
 }
 
@@ -106,4 +97,26 @@ fn configuration(home: &Home<'_>) -> Value {
             "names": ["localhost", canonical.host()],
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ghost::sample;
+
+    #[test]
+    fn the_configuration_is_what_operators_read_about() {
+        sample::with_home(|home| insta::assert_snapshot!(configuration_text(home)));
+    }
+
+    #[test]
+    fn nothing_of_ours_lies_where_ghost_writes() {
+        sample::with_home(|home| {
+            let Layout { folders: _, files, links } = layout(home);
+            let paths = files.into_iter().map(|file| file.path).chain(links.into_iter().map(|link| link.path));
+            for path in paths {
+                assert!(WRITABLE.iter().all(|inner| !path.starts_with(home.folder.join(inner))), "{}", path.display());
+            }
+        });
+    }
 }

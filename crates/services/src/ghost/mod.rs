@@ -97,3 +97,34 @@ pub const BLOCKED_PATHS: &[BlockedPath] = &[
     },
     BlockedPath { method: "POST", prefix: "/members/api/send-otc/", text: "This site sends no mail." },
 ];
+
+#[cfg(test)]
+mod sample {
+    use sovereign_model::stack::{AdminReach, App, SiteSettings};
+
+    use super::*;
+
+    pub(super) fn site() -> Site {
+        Site {
+            name: "blog".parse().unwrap(),
+            app: App::Ghost,
+            canonical: "https://blog.localhost:8443".parse().unwrap(),
+            names: Vec::new(),
+            primary: "home".parse().unwrap(),
+            mirrors: Vec::new(),
+            admin: AdminReach::Public,
+            settings: SiteSettings::default(),
+        }
+    }
+
+    pub(super) fn with_home(test: impl FnOnce(&Home<'_>)) {
+        test(&Home {
+            site: &site(),
+            datacenter: &"home".parse().unwrap(),
+            folder: Path::new("/state/dc/home/sites/blog"),
+            image: Path::new("/images/ghost"),
+            image_digest: Digest::of("image"),
+            ca_certificate: Path::new("/state/ca/ca.pem"),
+        });
+    }
+}

@@ -1,6 +1,6 @@
 //! What a Ghost tried to reach and was refused: the guard's log, read and told.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::Path;
 
@@ -28,11 +28,14 @@ pub struct Refused {
 /// # Errors
 /// When the log is there and cannot be read.
 pub fn outgoing(folder: &Path) -> io::Result<Vec<Refused>> {
-    let file = match File::open(folder.join("run/outgoing.log")) {
-        Ok(file) => file,
+    let path = folder.join("run/outgoing.log");
+    match fs::symlink_metadata(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
-    };
+        Ok(meta) if !meta.is_file() => return Err(io::Error::new(io::ErrorKind::InvalidData, "not a plain file")),
+        Ok(_) => {}
+    }
+    let file = File::open(path)?;
     let mut text = Vec::new();
     file.take(LARGEST_LOG).read_to_end(&mut text)?;
     let mut refused = text

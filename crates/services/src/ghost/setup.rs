@@ -420,3 +420,71 @@ async fn read_settings(operator: &Operator) -> Result<Settings, OperatorError> {
     let answer: SettingsAnswer = operator.api("settings/browse", None, json!({ "group": GROUPS })).await?;
     Ok(answer.settings.into_iter().map(|setting| (setting.key, setting.value)).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ghost::sample;
+
+    fn value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            "[a-z#0-9]{0,8}".prop_map(Value::from),
+            Just(Value::from("https://static.ghost.org/v5.0.0/images/publication-cover.jpg")),
+            Just(Value::from(r##"[{"label":"Sign up","url":"#/portal/"}]"##)),
+            Just(Value::from("@ghost")),
+        ]
+    }
+
+    fn settings() -> impl Strategy<Value = Settings> {
+        let key = prop_oneof![
+            Just("title"),
+            Just("cover_image"),
+            Just("secondary_navigation"),
+            Just("twitter"),
+            Just("social_web"),
+            Just("members_signup_access"),
+            Just("is_private"),
+            Just("password"),
+            Just("unrelated"),
+        ];
+        proptest::collection::btree_map(key.prop_map(str::to_owned), value(), 0..9)
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_put_right_stays_right(
+            mut now in settings(),
+            title in proptest::option::of("[a-z]{1,8}"),
+            private in any::<Option<bool>>(),
+        ) {
+            let mut site = sample::site();
+            site.settings.title = title;
+            site.settings.private = private;
+            let password = Secret::new("let me read");
+            let wanted = differences(&site, Some(&password), &now);
+            prop_assert!(!wanted.contains_key("unrelated"));
+            now.extend(wanted);
+            prop_assert_eq!(differences(&site, Some(&password), &now), Settings::new());
+        }
+    }
+
+    #[test]
+    fn an_owner_has_an_address_ghost_takes() {
+        let email = |origin: &str| owner_email(&origin.parse().unwrap());
+        assert_eq!(email("https://blog.localhost:8443"), "owner@blog.localhost");
+        assert_eq!(email("https://intranet"), "owner@intranet.localhost");
+    }
+
+    #[test]
+    fn keys_are_kept_as_text_and_shown_to_nobody() {
+        let keys = Keys { integration: "1".into(), content: Secret::new("c"), admin: Secret::new("a:b") };
+        let text = serde_json::to_string(&keys).unwrap();
+        assert_eq!(text, r#"{"integration":"1","content":"c","admin":"a:b"}"#);
+        assert_eq!(serde_json::from_str::<Keys>(&text).unwrap(), keys);
+        assert!(!format!("{keys:?}").contains("a:b"));
+    }
+}

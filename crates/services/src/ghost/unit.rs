@@ -29,6 +29,8 @@ pub fn unit(home: &Home<'_>) -> Result<UnitSpec, InvalidName> {
         program: home.image.join("node/bin/node"),
         args: vec![
             "--require".to_owned(),
+            text(&inside("prepare.cjs")),
+            "--require".to_owned(),
             text(&inside("guard.cjs")),
             format!("--max-old-space-size={HEAP_MEBIBYTES}"),
             "current/index.js".to_owned(),
@@ -71,4 +73,37 @@ fn inputs(home: &Home<'_>) -> BTreeMap<String, Digest> {
         (name.display().to_string(), file.digest())
     });
     files.chain([("image".to_owned(), home.image_digest)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ghost::sample;
+
+    #[test]
+    fn a_unit_is_described_whole() {
+        sample::with_home(|home| {
+            let mut unit = unit(home).unwrap();
+            for digest in unit.inputs.values_mut() {
+                *digest = Digest::of("changes with every file"); // only that it is there
+            }
+            insta::assert_json_snapshot!(unit);
+        });
+    }
+
+    #[test]
+    fn another_image_or_origin_is_another_unit() {
+        sample::with_home(|home| {
+            let digest = |home: &Home<'_>| unit(home).unwrap().digest();
+            assert_eq!(digest(home), digest(home));
+            assert_ne!(digest(home), digest(&Home { image_digest: Digest::of("newer"), ..*home }));
+            let mut site = home.site.clone();
+            site.canonical = "https://elsewhere.example".parse().unwrap();
+            assert_ne!(digest(home), digest(&Home { site: &site, ..*home }));
+            // Settings are applied to the running Ghost: no reason to stop it.
+            let mut site = home.site.clone();
+            site.settings.title = Some("Another title".to_owned());
+            assert_eq!(digest(home), digest(&Home { site: &site, ..*home }));
+        });
+    }
 }

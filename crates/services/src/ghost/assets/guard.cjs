@@ -15,7 +15,6 @@ const { syncBuiltinESMExports } = require('node:module');
 const { isIP } = require('node:net');
 const { constants } = require('node:os');
 const path = require('node:path');
-const { isMainThread } = require('node:worker_threads');
 
 const config = JSON.parse(fs.readFileSync(path.join(__dirname, 'config.production.json'), 'utf8'));
 /** `address:port` pairs that may be connected to, and names that mean this machine. */
@@ -25,22 +24,6 @@ const log = path.join(__dirname, 'run', 'outgoing.log');
 const NOTED_AT_MOST = 200;
 const HERE = '127.0.0.1';
 const REFUSED = -constants.errno.EPERM; // not in the retry lists of HTTP clients: they give up at once
-
-if (isMainThread) {
-  process.umask(0o077); // Ghost's files and its socket are its own
-  remove(log); // it tells of this run
-  remove(path.join(__dirname, config.server.port)); // left behind by a killed predecessor
-}
-
-// Not fs.rmSync: once that has removed a socket, node 22.23 no longer resolves symbolic links when it loads modules,
-// and Ghost does not find its own.
-function remove(file) {
-  try {
-    fs.unlinkSync(file);
-  } catch (error) {
-    if (error.code !== 'ENOENT') throw error;
-  }
-}
 
 const noted = new Set();
 

@@ -11,7 +11,6 @@
 //   POST /staff/invite               {"email": ..., "role": ...}     -> {"link": ...}, valid for a week, once
 //   POST /staff/reset                {"email": ...}                  -> {"link": ...}, valid for a day, once
 
-const fs = require('node:fs');
 const http = require('node:http');
 const path = require('node:path');
 const { createRequire } = require('node:module');
@@ -100,6 +99,5 @@ function serve(request, response) {
 }
 
 exports.listen = function listen() {
-  if (fs.existsSync(SOCKET)) fs.unlinkSync(SOCKET); // left behind by a predecessor; not fs.rmSync, see guard.cjs
   http.createServer(serve).listen(SOCKET).unref(); // never keeps Ghost alive
 };
