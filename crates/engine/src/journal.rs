@@ -346,7 +346,6 @@ fn checked(line: &[u8]) -> Option<&str> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 mod tests {
     use proptest::prelude::*;
     use sovereign_model::Step;

@@ -11,4 +11,5 @@ mod causes;
 pub mod embedded;
 mod file;
 pub mod journal;
+pub mod preflight;
 pub mod state;

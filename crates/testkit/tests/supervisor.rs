@@ -1,5 +1,4 @@
 //! The supervisor with real processes: what is killed comes back, and no connection is ever refused.
-#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -71,7 +71,6 @@ pub(crate) fn receive<T: DeserializeOwned>(link: impl AsFd) -> io::Result<Option
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 mod tests {
     use std::io::{Read as _, Seek as _, Write as _};
 

@@ -26,7 +26,7 @@ async fn ask_control(socket: &Path, pid: i32, patience: Duration) -> Result<(), 
     let status =
         control::request_async(socket, &Request::new("status"), patience).await.map_err(|error| with_causes(&error))?;
     // While two processes of the unit run side by side, the socket may still be the other one's.
-    if status.get("pid").and_then(Value::as_i64).is_some_and(|answered| answered != i64::from(pid)) {
+    if status.get("process").and_then(Value::as_i64).is_some_and(|answered| answered != i64::from(pid)) {
         return Err("its control socket is still the old process's".to_owned());
     }
     if status.get("healthy") == Some(&Value::Bool(true)) {

@@ -148,7 +148,6 @@ fn start_of_last(file: &mut File, lines: usize) -> io::Result<u64> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 mod tests {
     use std::io::Write as _;
 

@@ -38,7 +38,7 @@ pub use house::Timing;
 pub use keeper::Part;
 use keeper::Program;
 pub use ledger::LedgerError;
-pub use listen::ListenError;
+pub use listen::{ListenError, try_listen};
 pub use proc::{PortOwner, Usage, port_owner};
 pub use status::{KeeperStatus, SupervisorStatus, UnitState, UnitStatus};
 pub use supervisor::SuperviseError;

@@ -204,7 +204,6 @@ fn parse_address(text: &str) -> Option<SocketAddr> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 mod tests {
     use super::*;
 

@@ -516,7 +516,7 @@ async fn report(link: OwnedFd) -> Result<Confined, StartError> {
     let mut confined = None;
     loop {
         let mut readable = link.readable().await.to(ACTION)?;
-        match readable.try_io(|link| channel::receive::<Report>(link)) {
+        match readable.try_io(channel::receive::<Report>) {
             Err(_not_yet) => {}
             Ok(message) => match message.to(ACTION)? {
                 Some((Report::Confined(how), _)) => confined = Some(how),

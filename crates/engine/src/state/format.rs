@@ -126,7 +126,6 @@ pub fn prepare(state: &StateFolder, stack: &StackName, version: &str) -> Result<
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 mod tests {
     use super::*;
 

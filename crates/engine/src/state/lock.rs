@@ -97,7 +97,6 @@ impl From<io::Error> for TakeError {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 mod tests {
     use super::*;
 

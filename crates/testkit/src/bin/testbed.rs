@@ -69,7 +69,7 @@ struct Well;
 
 impl Commands for Well {
     async fn answer(&self, _: Request) -> Result<Value, Refusal> {
-        Ok(json!({ "healthy": true, "pid": std::process::id() }))
+        Ok(json!({ "healthy": true, "process": std::process::id() }))
     }
 }
 
