@@ -15,11 +15,13 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response, StatusCode, header};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use crate::body::Body;
+use crate::coming::{Coming, Pace};
 use crate::edge::Edge;
 use crate::generation::Site;
 use crate::policy::{self, Exchange};
@@ -40,6 +42,8 @@ const BATCH: usize = 256 << 10;
 pub(crate) enum Fetched {
     /// It is in the store; `status` is what the source answered (304: confirmed).
     Kept { entry: Arc<Entry>, status: StatusCode },
+    /// It is long, and on its way into the store.
+    Coming(Arc<Coming>),
     /// It is not for the store.
     Unkept(Arc<Unkept>),
     /// The source did not answer, or not with anything usable.
@@ -65,6 +69,7 @@ impl Unkept {
 }
 
 type Landing = watch::Receiver<Option<Fetched>>;
+type Listeners<'a> = Option<&'a watch::Sender<Option<Fetched>>>;
 
 /// The questions that are under way.
 #[derive(Default)]
@@ -73,12 +78,26 @@ pub(crate) struct Flights {
 }
 
 impl Flights {
-    /// Asks the source of `site` for `key`, or waits for the question that is under way. The flag tells whether it was
-    /// somebody else's.
+    /// Asks the source of `site` for `key`, or waits for the question that is under way, to its end. The flag tells
+    /// whether it was somebody else's.
     pub(crate) async fn fetch(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key) -> (Fetched, bool) {
+        Self::wait(edge, site, key, |fetched| !matches!(fetched, None | Some(Fetched::Coming(_)))).await
+    }
+
+    /// The same for a reader, who takes a long answer as it comes.
+    pub(crate) async fn fetch_now(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key) -> (Fetched, bool) {
+        Self::wait(edge, site, key, |fetched| fetched.is_some()).await
+    }
+
+    async fn wait(
+        edge: &Arc<Edge>,
+        site: &Arc<Site>,
+        key: &Key,
+        enough: impl Fn(&Option<Fetched>) -> bool,
+    ) -> (Fetched, bool) {
         let (mut landing, collapsed) = Self::board(edge, site, key);
         // An error means that the task was ended with the process.
-        let landed = landing.wait_for(Option::is_some).await.ok().and_then(|landed| landed.clone());
+        let landed = landing.wait_for(enough).await.ok().and_then(|landed| landed.clone());
         (landed.unwrap_or_else(|| Fetched::Failed(Arc::new(UpstreamError::Timeout))), collapsed)
     }
 
@@ -99,7 +118,7 @@ impl Flights {
         let (edge, site, key) = (edge.clone(), site.clone(), key.clone());
         tokio::spawn(async move {
             let guard = Boarded { edge: &edge, key: &key };
-            let fetched = ask(&edge, &site, &key).await;
+            let fetched = ask_aloud(&edge, &site, &key, Some(&sender)).await;
             drop(guard);
             sender.send_replace(Some(fetched));
         });
@@ -121,7 +140,12 @@ impl Drop for Boarded<'_> {
 
 /// Asks the source once, for this caller alone.
 pub(crate) async fn ask(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key) -> Fetched {
-    match try_ask(edge, site, key).await {
+    ask_aloud(edge, site, key, None).await
+}
+
+/// Asks the source; whoever listens is told of a long answer as soon as it begins to come.
+async fn ask_aloud(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key, listeners: Listeners<'_>) -> Fetched {
+    match try_ask(edge, site, key, listeners).await {
         Ok(fetched) => fetched,
         Err(error) => {
             debug!(site = %site.name(), target = %key.target, error = %error.in_full(), "a page could not be fetched");
@@ -130,7 +154,12 @@ pub(crate) async fn ask(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key) -> Fetche
     }
 }
 
-async fn try_ask(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key) -> Result<Fetched, UpstreamError> {
+async fn try_ask(
+    edge: &Arc<Edge>,
+    site: &Arc<Site>,
+    key: &Key,
+    listeners: Listeners<'_>,
+) -> Result<Fetched, UpstreamError> {
     // Before the question: what changes while it is under way makes the answer stale.
     let ticket = edge.store.ticket(site.name());
     let kept = edge.store.get(key);
@@ -171,7 +200,7 @@ async fn try_ask(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key) -> Result<Fetche
         return Ok(Unkept::of(response));
     }
     let fields = policy::storable_fields(response.headers());
-    keep(edge, ticket, Head { key: key.clone(), status, fields, terms }, response).await
+    keep(edge, ticket, Head { key: key.clone(), status, fields, terms }, response, listeners).await
 }
 
 /// 502, 503 and 504 are said by, or instead of, an application that is not there; a 500 is its own.
@@ -215,50 +244,66 @@ async fn confirmed(
     Ok(Fetched::Kept { entry, status: StatusCode::NOT_MODIFIED })
 }
 
-/// Writes the body of `response` into the store: in one go when it is small, in batches when it is not.
+/// Writes the body of `response` into the store: in one go when it is short, in batches when it is not.
 async fn keep(
     edge: &Arc<Edge>,
     ticket: Ticket,
     head: Head,
     response: Response<Body>,
+    listeners: Listeners<'_>,
 ) -> Result<Fetched, UpstreamError> {
     let status = head.status;
     let (parts, mut body) = response.into_parts();
+    let announced = body.size_hint().exact();
     let mut batch = BytesMut::new();
-    let mut writer: Option<Writer> = None;
+    let mut long: Option<(Writer, Option<Pace>)> = None;
+    let mut written = 0;
     let store = edge.store.clone();
     while let Some(chunk) = next_chunk(&mut body).await? {
         batch.extend_from_slice(&chunk);
-        if batch.len() >= BATCH {
-            let bytes = batch.split().freeze();
-            let (store, head, begun) = (store.clone(), head.clone(), writer.take());
-            writer = Some(
-                blocking(move || {
-                    let mut writer = begun.unwrap_or_else(|| store.begin(ticket, head));
-                    writer.write(&bytes)?;
-                    Ok(writer)
-                })
-                .await?,
-            );
+        if batch.len() < BATCH {
+            continue;
         }
+        let bytes = batch.split().freeze();
+        written += bytes.len() as u64;
+        let (mut writer, pace) = long.take().unwrap_or_else(|| (store.begin(ticket, head.clone()), None));
+        let writer = blocking(move || writer.write(&bytes).map(|()| writer)).await?;
+        let pace = match (pace, listeners) {
+            (Some(pace), _) => {
+                pace.reach(written);
+                Some(pace)
+            }
+            (None, Some(listeners)) => {
+                let begun = Coming::begin(&writer, status, head.fields.clone(), announced);
+                begun.map_err(UpstreamError::Store)?.map(|(coming, pace)| {
+                    listeners.send_replace(Some(Fetched::Coming(Arc::new(coming))));
+                    pace
+                })
+            }
+            (None, None) => None,
+        };
+        long = Some((writer, pace));
     }
     let bytes = batch.freeze();
-    let whole = writer.is_none();
-    let rest = bytes.clone();
-    let committed = blocking(move || {
-        let mut writer = writer.unwrap_or_else(|| store.begin(ticket, head));
-        writer.write(&rest)?;
-        writer.commit()
-    });
-    match committed.await {
-        Ok(entry) => Ok(Fetched::Kept { entry, status }),
-        // The disk is full, say: readers get the page all the same.
-        Err(error) if whole => {
-            warn!(error = %error.in_full(), "a page is served but not kept");
-            Ok(Unkept::of(Response::from_parts(parts, Body::whole(bytes))))
-        }
-        Err(error) => Err(error),
+    written += bytes.len() as u64;
+    let Some((mut writer, pace)) = long else {
+        let (mut writer, rest) = (store.begin(ticket, head), bytes.clone());
+        return match blocking(move || writer.write(&rest).and_then(|()| writer.commit())).await {
+            Ok(entry) => Ok(Fetched::Kept { entry, status }),
+            // The disk is full, say: readers get the page all the same.
+            Err(error) => {
+                warn!(error = %error.in_full(), "a page is served but not kept");
+                Ok(Unkept::of(Response::from_parts(parts, Body::whole(bytes))))
+            }
+        };
+    };
+    let writer = blocking(move || writer.write(&bytes).map(|()| writer)).await?;
+    // Readers have it all, whether or not it can be kept.
+    if let Some(pace) = pace {
+        pace.finish(written);
     }
+    let entry = blocking(move || writer.commit()).await?;
+    Ok(Fetched::Kept { entry, status })
 }
 
 async fn next_chunk(body: &mut Body) -> Result<Option<Bytes>, UpstreamError> {

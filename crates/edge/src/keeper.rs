@@ -357,6 +357,8 @@ async fn look(edge: &Arc<Edge>, site: &Arc<Site>, target: &Target) -> Seen {
     }
     match fetched {
         Fetched::Kept { entry, .. } => Seen::Kept(links(edge, site, &entry).await),
+        // Not given to those who wait to the end.
+        Fetched::Coming(_) => Seen::Kept(Vec::new()),
         Fetched::Unkept(_) if edge.store.get(&key).is_some() => Seen::Gone,
         Fetched::Unkept(_) => Seen::Nothing,
         Fetched::Failed(_) => Seen::Failed,
@@ -376,7 +378,7 @@ async fn links(edge: &Arc<Edge>, site: &Arc<Site>, entry: &Arc<Entry>) -> Vec<Ta
     };
     let (store, entry, site) = (edge.store.clone(), entry.clone(), site.clone());
     let search = move || {
-        let bytes = match store.read(&entry) {
+        let bytes = match store.glance(&entry) {
             Ok(Content::Memory(bytes)) => bytes,
             Ok(Content::File(file)) => {
                 let length = usize::try_from(file.length()).unwrap_or(usize::MAX);

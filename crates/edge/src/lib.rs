@@ -19,6 +19,7 @@
 //! readers. The new owner then checks every page with its source, so nothing that happened in between is missed.
 
 mod body;
+mod coming;
 mod commands;
 mod daemon;
 pub mod discover;

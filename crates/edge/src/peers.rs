@@ -174,7 +174,7 @@ fn changes(edge: &Arc<Edge>) -> Response<Body> {
         // An empty line: the link stands, and from here on no notice is missed.
         let mut line = Bytes::from_static(b"\n");
         let stopping = edge.lifecycle().stopping();
-        while sender.send(line).await.is_ok() {
+        while sender.send(Ok(line)).await.is_ok() {
             let notice = tokio::select! {
                 () = stopping.cancelled() => break,
                 () = sender.closed() => break,

@@ -16,11 +16,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::header::{AGE, HeaderName, HeaderValue};
+use http::header::{AGE, CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode};
 use tracing::debug;
 
 use crate::body::{Body, FileBody};
+use crate::coming::Coming;
 use crate::edge::Edge;
 use crate::fetch::{self, Fetched, Flights};
 use crate::generation::Site;
@@ -60,10 +61,12 @@ pub(crate) async fn answer(
     if site.standing.is_private() {
         return pass(edge, site, asked).await;
     }
-    if let Some(entry) = edge.store.get(key)
-        && let Some(response) = from_store(edge, site, entry, asked).await
-    {
-        return response;
+    // Twice: a page may be replaced between looking it up and opening its file.
+    for _ in 0..2 {
+        let Some(entry) = edge.store.get(key) else { break };
+        if let Some(response) = from_store(edge, site, entry, asked).await {
+            return response;
+        }
     }
     miss(edge, site, key, fallback, asked).await
 }
@@ -97,6 +100,7 @@ async fn from_store(
                     let away = CacheStatus::SourceAway { ttl: terms.ttl(now), status: status_of(&error) };
                     present(edge, site, &entry, away, asked).await
                 }
+                Ok((Fetched::Coming(coming), _)) => Some(stream(site, &coming, hit, asked)),
                 Ok((Fetched::Unkept(answer), _)) => {
                     // Not for everybody any more: what is kept must not be shown for longer.
                     debug!(site = %site.name(), status = %answer.status, "a kept page is no longer for everybody");
@@ -119,7 +123,7 @@ async fn miss(
     fallback: Option<&Key>,
     asked: &Asked<'_>,
 ) -> Response<Body> {
-    let (fetched, collapsed) = Flights::fetch(edge, site, key).await;
+    let (fetched, collapsed) = Flights::fetch_now(edge, site, key).await;
     let error = match fetched {
         Fetched::Kept { entry, status } => {
             let status = CacheStatus::Forwarded { why: Why::UriMiss, status: Some(status), stored: true, collapsed };
@@ -127,6 +131,11 @@ async fn miss(
                 Some(response) => return response,
                 None => return pages::source_away(asked.fields),
             }
+        }
+        Fetched::Coming(coming) => {
+            let status =
+                CacheStatus::Forwarded { why: Why::UriMiss, status: Some(coming.status), stored: true, collapsed };
+            return stream(site, &coming, status, asked);
         }
         Fetched::Unkept(answer) => match answer.take() {
             Some(response) => return deliver(site, response, Why::UriMiss, asked),
@@ -141,7 +150,7 @@ async fn miss(
                     let presented = present(edge, site, &entry, status, asked).await;
                     return presented.unwrap_or_else(|| pages::source_away(asked.fields));
                 }
-                Fetched::Unkept(_) => return pages::source_away(asked.fields),
+                Fetched::Unkept(_) | Fetched::Coming(_) => return pages::source_away(asked.fields),
                 Fetched::Failed(error) => error,
             },
         },
@@ -174,6 +183,22 @@ fn status_of(error: &UpstreamError) -> Option<StatusCode> {
     match error {
         UpstreamError::Status(status) => Some(*status),
         _ => None,
+    }
+}
+
+/// A long page as it comes: whole, since what was asked for of it may not be there yet.
+fn stream(site: &Site, coming: &Coming, status: CacheStatus, asked: &Asked<'_>) -> Response<Body> {
+    let body = if asked.method == Method::HEAD { Body::empty() } else { coming.body() };
+    let mut response = Response::new(body);
+    *response.status_mut() = coming.status;
+    *response.headers_mut() = coming.fields.clone();
+    if let Some(length) = coming.length {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    response.headers_mut().insert(CACHE_STATUS, status.value());
+    match site.rewriter(asked.route) {
+        Some(rewriter) => rename::response(&rewriter, response),
+        None => response,
     }
 }
 

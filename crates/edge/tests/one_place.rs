@@ -61,6 +61,29 @@ async fn one_question_serves_all_who_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_answer_is_given_to_all_who_wait_as_it_comes() {
+    let lab = Lab::new();
+    let origin = Origin::start(lab.folder.path());
+    origin.fill();
+    let (home, _running, host) = home(&lab, &origin, |_| ()).await;
+    let film: Vec<u8> = (0..8_000_000u32).map(|n| (n / 1000) as u8).collect();
+    origin.put("/film.mp4", Page::of("video/mp4", "public, max-age=60", film.clone()));
+    let ask = || {
+        let (client, address, host) = (lab.client.clone(), home.address(), host.clone());
+        tokio::spawn(async move { client.get(address, &host, "/film.mp4").await })
+    };
+    let readers: Vec<_> = (0..6).map(|_| ask()).collect();
+    for reader in readers {
+        let answer = reader.await.unwrap();
+        assert_eq!(answer.field("content-length"), "8000000");
+        assert!(answer.body == film, "{} bytes", answer.body.len());
+    }
+    assert_eq!(origin.count("/film.mp4"), 1);
+    let part = lab.client.get_with(home.address(), &host, "/film.mp4", &[("range", "bytes=7999990-")]).await;
+    assert_eq!(part.body, film[7_999_990..]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_made_for_one_reader_reaches_another() {
     let lab = Lab::new();
     let origin = Origin::start(lab.folder.path());

@@ -63,6 +63,7 @@ fn resident_kib(process: &Child) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stdout, reason = "the figure is worth seeing")]
 async fn processes_relieve_each_other_and_end_when_told() {
     let lab = Lab::new();
     let origin = Origin::start(lab.folder.path());

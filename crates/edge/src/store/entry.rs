@@ -158,4 +158,11 @@ impl BodyFile {
         self.file.read_exact_at(&mut chunk, self.offset.saturating_add(position))?;
         Ok(chunk.freeze())
     }
+
+    /// Exactly `length` bytes from `position` on, of a body that has grown since. Blocks.
+    pub(crate) fn read_written_at(&self, position: u64, length: usize) -> io::Result<Bytes> {
+        let mut chunk = BytesMut::zeroed(length);
+        self.file.read_exact_at(&mut chunk, self.offset.saturating_add(position))?;
+        Ok(chunk.freeze())
+    }
 }

@@ -57,6 +57,14 @@ impl Writer {
         file.write_all_at(chunk, offset + position).map_err(StoreError::io("write", &self.path))
     }
 
+    /// The body as far as it has come, to be read while the rest is written; `None` while it is gathered in memory.
+    /// Stays readable whatever becomes of the page. Its length is that of now.
+    pub fn written(&self) -> Result<Option<BodyFile>, StoreError> {
+        let Some(file) = &self.file else { return Ok(None) };
+        let file = file.try_clone().map_err(StoreError::io("read", &self.path))?;
+        Ok(Some(BodyFile { file, offset: record::body_offset(self.encoded.len()), length: self.length }))
+    }
+
     /// Appends the body of another page.
     pub(super) fn copy(&mut self, body: &BodyFile) -> Result<(), StoreError> {
         let mut position = 0;
@@ -94,6 +102,7 @@ impl Writer {
 
     fn create(&self) -> Result<File, StoreError> {
         OpenOptions::new()
+            .read(true)
             .write(true)
             .create_new(true)
             .mode(0o600)
