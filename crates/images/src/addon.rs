@@ -25,6 +25,8 @@ pub(crate) struct Compilers {
 #[derive(Debug, Clone)]
 struct Compiler {
     words: Vec<String>,
+    /// Compilers have settings of their own there (search paths, caches).
+    environment: Environment,
 }
 
 /// What makes a C compiler different from a C++ compiler.
@@ -84,7 +86,10 @@ impl Compiler {
             _ => language.candidates.iter().map(|name| vec![(*name).to_owned()]).collect(),
         };
         let tried = candidates.iter().map(|words| words.join(" ")).collect();
-        let found = candidates.into_iter().map(|words| Self { words }).find(|compiler| compiler.version().is_some());
+        let found = candidates
+            .into_iter()
+            .map(|words| Self { words, environment: environment.clone() })
+            .find(|compiler| compiler.version().is_some());
         let (name, variable) = (language.name, language.variable);
         let compiler = found.ok_or(ImageError::CompilerMissing { language: name, tried, variable })?;
         compiler.try_out(language).map_err(|output| ImageError::CompilerUnfit {
@@ -100,8 +105,8 @@ impl Compiler {
     fn command(&self) -> Command {
         let (program, arguments) = self.words.split_first().expect("a compiler has a name");
         let mut command = Command::new(program);
-        // Messages that are the same everywhere.
-        command.args(arguments).env("LC_ALL", "C").stdin(Stdio::null());
+        // Messages are the same everywhere.
+        command.args(arguments).env_clear().envs(&self.environment.0).env("LC_ALL", "C").stdin(Stdio::null());
         command
     }
 
@@ -222,7 +227,8 @@ mod tests {
         let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
         let unfit = "the C++ compiler \"true\" does not compile a small c++20 program: it wrote nothing";
         assert_eq!(texts, ["no C compiler was found (looked for no-such-compiler)", unfit]);
-        let environment = [("CC", "cc"), ("CXX", "c++ -nostdinc")].into_iter().collect();
+        let path = std::env::var("PATH").unwrap();
+        let environment = [("PATH", path.as_str()), ("CC", "cc"), ("CXX", "c++ -nostdinc")].into_iter().collect();
         let errors = Compilers::find(&environment).unwrap_err();
         assert!(matches!(&errors[..], [ImageError::CompilerUnfit { language: "C++", .. }]), "{errors:?}");
         assert!(errors[0].help().is_some());

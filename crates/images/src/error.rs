@@ -6,7 +6,6 @@ use std::process::ExitStatus;
 
 use sovereign_model::{Digest, ImageName};
 
-use crate::content::Fault;
 use crate::lock::{Integrity, Part, Platform};
 
 /// Why an image could not be prepared, found or removed.
@@ -21,6 +20,12 @@ pub enum ImageError {
         platform: Platform,
         /// What is missing.
         part: Part,
+    },
+    /// The C library that Node.js is built for is not here.
+    #[error("the loader of the GNU C library is not at {}", path.display())]
+    Loader {
+        /// Where every program for this platform looks for it.
+        path: PathBuf,
     },
     /// No compiler under any of its names.
     #[error("no {language} compiler was found (looked for {})", tried.join(", "))]
@@ -175,14 +180,6 @@ pub enum ImageError {
         /// What is wrong.
         reason: String,
     },
-    /// Freshly built, and already different on disk.
-    #[error("the image {} changed while it was written ({} files differ)", digest.short(), faults.len())]
-    Unstable {
-        /// Which.
-        digest: Digest,
-        /// What differs.
-        faults: Vec<Fault>,
-    },
 }
 
 impl ImageError {
@@ -190,6 +187,9 @@ impl ImageError {
     pub fn help(&self) -> Option<String> {
         Some(match self {
             Self::Platform { .. } => "images exist for Linux on x86-64 and on 64-bit ARM".to_owned(),
+            Self::Loader { .. } => {
+                "Node.js needs a distribution with the GNU C library 2.28 or newer, such as Debian 10 or newer".to_owned()
+            }
             Self::CompilerMissing { variable, .. } => {
                 format!("install a C and a C++ compiler (Debian: apt install g++) or name one in {variable}")
             }
@@ -222,7 +222,6 @@ impl ImageError {
             Self::Unknown(_) | Self::Damaged { .. } => {
                 "run `sovereign up`: a missing image is built again".to_owned()
             }
-            Self::Unstable { .. } => "check the disk and the memory of this machine".to_owned(),
             Self::Start { .. } | Self::Step { .. } | Self::Incomplete { .. } => "run again; what was fetched is kept".to_owned(),
             Self::File { .. } | Self::Content { .. } => return None,
         })

@@ -45,8 +45,17 @@ pub fn find(store: &Store) -> Result<Option<Image>, ImageError> {
 /// Everything about this machine that a build would fail on, before anything is fetched. Empty when it is fit.
 pub fn preflight(store: &Store, environment: &Environment) -> Vec<ImageError> {
     let compilers = Compilers::find(environment).err().unwrap_or_default();
-    let platform = lock().part(Part::Node).err();
-    compilers.into_iter().chain(platform).chain(room(store.folder()).err()).collect()
+    let machine = lock().part(Part::Node).err().or_else(|| loader().err());
+    machine.into_iter().chain(compilers).chain(room(store.folder()).err()).collect()
+}
+
+/// Whether programs built for the GNU C library can start here (System V ABI supplements, "Program Interpreter").
+fn loader() -> Result<(), ImageError> {
+    let path = Path::new(match std::env::consts::ARCH {
+        "aarch64" => "/lib/ld-linux-aarch64.so.1",
+        _ => "/lib64/ld-linux-x86-64.so.2",
+    });
+    if path.exists() { Ok(()) } else { Err(ImageError::Loader { path: path.to_owned() }) }
 }
 
 /// Whether a build can write to a folder, and enough.
@@ -60,7 +69,8 @@ fn room(folder: &Path) -> Result<(), ImageError> {
     Err(ImageError::DiskSpace { folder: folder.to_owned(), available, needed: DISK_SPACE })
 }
 
-/// Gives the image, and builds it first when it is not in the store.
+/// Gives the image, and builds it first when it is not in the store. One that is there is taken as it is: see
+/// [`repair`].
 ///
 /// Two calls at the same time build once: the second waits for the first. A call that was killed is continued by the
 /// next with what it fetched.
@@ -76,8 +86,30 @@ pub fn prepare(store: &Store, options: &Options, progress: &dyn Progress) -> Res
     if let Some(image) = find(store)? {
         return Ok((image, Receipt::default()));
     }
+    build_in(&workshop, options, progress)
+}
+
+/// Like [`prepare`], but checks every file of an image that is there, and builds it anew when one is wrong.
+pub fn repair(store: &Store, options: &Options, progress: &dyn Progress) -> Result<(Image, Receipt), ImageError> {
+    match find(store)? {
+        // A list that cannot be read is as bad as a file that differs.
+        Some(image) if !store.verify(image.digest).is_ok_and(|faults| faults.is_empty()) => {
+            if let Some(problem) = preflight(store, &options.environment).into_iter().next() {
+                return Err(problem);
+            }
+            build_in(&store.lock(progress)?, options, progress)
+        }
+        _ => prepare(store, options, progress),
+    }
+}
+
+fn build_in(
+    workshop: &Workshop<'_>,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<(Image, Receipt), ImageError> {
     let mut receipt = Receipt { built: true, ..Receipt::default() };
-    let image = build(&workshop, options, progress, &mut receipt)?;
+    let image = build(workshop, options, progress, &mut receipt)?;
     Ok((image, receipt))
 }
 

@@ -205,11 +205,16 @@ impl Workshop<'_> {
         Ok(path)
     }
 
-    /// An empty folder for one build.
+    /// An empty folder for one build, and an end to those of earlier ones.
+    ///
+    /// Its name is this process's own: a program that a killed build had started may still be writing to that one's.
     pub(crate) fn fresh(&self, name: &str) -> Result<PathBuf, ImageError> {
-        let path = self.folder().join(name);
-        remove(&path)?;
-        self.kept(name)
+        self.kept("")?;
+        let prefix = format!("{name}-");
+        self.clear_if(|found| found.starts_with(&prefix))?;
+        let name = format!("{prefix}{}", std::process::id());
+        remove(&self.folder().join(&name))?;
+        self.kept(&name)
     }
 
     /// Seals a finished tree, puts it into the store and removes everything a build needs.
@@ -221,15 +226,12 @@ impl Workshop<'_> {
         now: SystemTime,
         progress: &dyn Progress,
     ) -> Result<Image, ImageError> {
-        let contents = Contents::of(root, true, |done, total| {
-            progress.report(Event::Advanced {
-                stage: Stage::Seal,
-                done: done as u64,
-                total: Some(total as u64),
-                unit: Unit::Files,
-                what: "digest",
-            });
-        })?;
+        let advanced = |done, total, what| {
+            let (stage, unit) = (Stage::Seal, Unit::Files);
+            progress.report(Event::Advanced { stage, done, total: Some(total), unit, what });
+        };
+        let contents =
+            Contents::of(root, true, |done, total| advanced(done as u64, total as u64, "computing digests"))?;
         let digest = contents.digest();
         let (files, bytes) = contents.size();
         let built = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -244,7 +246,8 @@ impl Workshop<'_> {
         text.push(b'\n');
         write_readable(&finished.join("manifest.json"), &text)?;
         // What is removed before it reaches the disk is never written there: most of what the installer fetched.
-        self.clear_but("finished")?;
+        self.clear_if(|found| !found.starts_with("finished-"))?;
+        advanced(files, files, "writing to disk");
         // One call for tens of thousands of files, instead of one for each.
         let folder = File::open(&finished).at("open", &finished)?;
         rustix::fs::syncfs(&folder).at("write to disk", &finished)?;
@@ -274,19 +277,29 @@ impl Workshop<'_> {
 
     /// Removes everything that is not an image.
     fn clear(&self) -> Result<(), ImageError> {
-        remove(&self.folder())
+        self.kept("")?;
+        self.clear_if(|_| true)?;
+        remove_leftover(&self.folder())
     }
 
-    /// Removes what builds leave, except one folder.
-    fn clear_but(&self, kept: &str) -> Result<(), ImageError> {
+    /// Removes what builds leave, by name.
+    fn clear_if(&self, unwanted: impl Fn(&str) -> bool) -> Result<(), ImageError> {
         let folder = self.folder();
         for entry in fs::read_dir(&folder).at("list", &folder)? {
             let entry = entry.at("list", &folder)?;
-            if entry.file_name() != kept {
-                remove(&entry.path())?;
+            if entry.file_name().to_str().is_none_or(&unwanted) {
+                remove_leftover(&entry.path())?;
             }
         }
         Ok(())
+    }
+}
+
+/// Removes a folder unless somebody is writing to it; the next build or pruning will.
+fn remove_leftover(folder: &Path) -> Result<(), ImageError> {
+    match remove(folder) {
+        Err(ImageError::File { source, .. }) if source.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        removed => removed,
     }
 }
 

@@ -114,12 +114,15 @@ fn pruning_keeps_what_is_kept_and_removes_leftovers() {
 fn what_a_killed_build_left_is_no_image_and_its_downloads_are_kept() {
     let (_folder, store) = store();
     let work = store.folder().join(".work");
-    fs::create_dir_all(work.join("build/root/half")).unwrap();
+    fs::create_dir_all(work.join("build-1/root/half")).unwrap();
     fs::create_dir_all(work.join("downloads")).unwrap();
     fs::write(work.join("downloads/a.part"), "half").unwrap();
     assert!(store.list().unwrap().is_empty());
     let workshop = store.lock(&Silent).unwrap();
-    assert_eq!(fs::read_dir(workshop.fresh("build").unwrap()).unwrap().count(), 0);
+    let fresh = workshop.fresh("build").unwrap();
+    assert_eq!(fs::read_dir(&fresh).unwrap().count(), 0);
+    assert_ne!(fresh, work.join("build-1"));
+    assert!(!work.join("build-1").exists());
     assert!(workshop.kept("downloads").unwrap().join("a.part").exists());
 }
 
