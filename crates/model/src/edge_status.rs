@@ -29,6 +29,9 @@ pub struct EdgeStatus {
     pub generation: u64,
     /// That configuration's digest.
     pub config_digest: Digest,
+    /// The digest of the certificate chain's file that it serves.
+    #[serde(default)]
+    pub certificate: Option<Digest>,
     /// Whether this process writes to the store; a new one does once the old one has been told to stop.
     pub owns_store: bool,
     /// Connections of readers and peers.

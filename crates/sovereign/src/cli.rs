@@ -3,10 +3,10 @@
 //! The environment is not read here (see [`crate::environment`]); help texts name the variables that stand in for an
 //! option. No option takes a secret: those come from files and prompts.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use sovereign_engine::embedded::Part;
 use sovereign_model::{SiteName, UnitName};
 
 /// Shown below the list of commands.
@@ -39,6 +39,9 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+const STATE_HELP: &str =
+    "The state folder of the stack [env: SOVEREIGN_STATE] [default: $XDG_DATA_HOME/sovereign/<stack>]";
+
 /// Options every command takes, before or after its name.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Common options")]
@@ -46,8 +49,8 @@ pub(crate) struct Common {
     /// The stack file [env: SOVEREIGN_STACK] [default: ./stack.toml, else the one in your configuration folder]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) stack: Option<PathBuf>,
-    /// The state folder of the stack [env: SOVEREIGN_STATE] [default: $XDG_DATA_HOME/sovereign/<stack>]
-    #[arg(long, global = true, value_name = "DIR")]
+    // Not a comment of documentation: the angle brackets would be taken for HTML.
+    #[arg(long, global = true, value_name = "DIR", help = STATE_HELP)]
     pub(crate) state: Option<PathBuf>,
     /// Answer with one JSON object on stdout
     #[arg(long, global = true)]
@@ -129,10 +132,10 @@ pub(crate) enum Command {
     Edge(EdgeArgs),
     /// The embedded engine. Started by `up`.
     #[command(hide = true)]
-    Supervise(EngineArgs),
+    Supervise(SuperviseArgs),
     /// Confines itself, then becomes an application. Started by the supervisor.
     #[command(hide = true)]
-    Shim(EngineArgs),
+    Shim,
 }
 
 impl Command {
@@ -164,13 +167,13 @@ impl Command {
             Self::Completions(_) => "completions",
             Self::Edge(_) => "edge",
             Self::Supervise(_) => "supervise",
-            Self::Shim(_) => "shim",
+            Self::Shim => "shim",
         }
     }
 
     /// Whether this is a long-running part of the stack and not something an operator types.
     pub(crate) const fn is_daemon(&self) -> bool {
-        matches!(self, Self::Edge(_) | Self::Supervise(_) | Self::Shim(_))
+        matches!(self, Self::Edge(_) | Self::Supervise(_) | Self::Shim)
     }
 }
 
@@ -472,12 +475,12 @@ pub(crate) struct EdgeArgs {
     pub(crate) control: PathBuf,
 }
 
-/// Arguments between the parts of the embedded engine; the engine parses them itself.
+/// `supervise`. The state folder is named by `--state`.
 #[derive(Debug, Args)]
-pub(crate) struct EngineArgs {
-    /// Passed on as they are
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(crate) args: Vec<OsString>,
+pub(crate) struct SuperviseArgs {
+    /// The part this process plays: `keeper`, `supervisor` or `relief`
+    #[arg(long, default_value = "keeper")]
+    pub(crate) part: Part,
 }
 
 #[cfg(test)]

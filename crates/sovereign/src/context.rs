@@ -1,5 +1,7 @@
 //! What every command is given.
 
+use std::path::Path;
+
 use crate::cli::Common;
 use crate::environment::Environment;
 use crate::failure::Failure;
@@ -28,5 +30,10 @@ impl Context {
     /// When nothing says where this user's files belong.
     pub(crate) fn places(&self) -> Result<Places, Failure> {
         Ok(Places::new(self.common.stack.clone(), self.common.state.clone(), &self.environment)?)
+    }
+
+    /// The state folder that `--state` named: daemons are started with it.
+    pub(crate) fn named_state(&self) -> Option<&Path> {
+        self.common.state.as_deref()
     }
 }

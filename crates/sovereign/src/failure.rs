@@ -98,4 +98,40 @@ macro_rules! reasons {
 
 reasons! {
     crate::places::NoHome,
+    sovereign_edge::EdgeError,
+    sovereign_engine::embedded::ClientError,
+    sovereign_engine::embedded::SuperviseError,
+    sovereign_engine::embedded::shim::ShimError,
+    sovereign_engine::state::LockError,
+    sovereign_engine::state::StateError,
+    sovereign_images::ImageError,
+    sovereign_keys::FileError,
+    sovereign_keys::KeysError,
+    sovereign_keys::SeedError,
+    sovereign_runtime::signed::SignedError,
+    sovereign_services::ghost::OperatorError,
 }
+
+impl Reason for sovereign_engine::embedded::EmbeddedError {
+    fn help(&self) -> Option<String> {
+        sovereign_engine::apply::Failure::help(self)
+    }
+}
+
+impl<E: sovereign_engine::apply::Failure> Reason for sovereign_engine::apply::ApplyError<E> {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Stale => Exit::PlanStale,
+            Self::Interrupted { .. } => Exit::Interrupted,
+            Self::Obstructed(_) | Self::Observe(_) | Self::Step { .. } | Self::Journal(_) => Exit::Failed,
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        Self::help(self)
+    }
+}
+
+impl Reason for crate::verify::ProbeError {}
+impl Reason for sovereign_model::InvalidName {}
+impl Reason for sovereign_plan::IncompleteWorld {}

@@ -3,17 +3,25 @@
 //! Promises: stdout carries the answer, stderr the conversation; how it ended is in the exit code ([`exit::Exit`]).
 //! This crate wires: what is decided and done lives in the other rooms.
 
+mod assess;
 mod cli;
 mod commands;
 mod context;
+mod declared;
+mod deployment;
 mod environment;
 mod exit;
 mod failure;
+mod gather;
 mod interrupt;
 mod log;
 mod output;
 mod places;
+mod program;
+mod secrets;
 mod stack_file;
+mod verify;
+mod world;
 
 use std::process::ExitCode;
 

@@ -4,7 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sovereign_keys::{Epochs, Owner, Passphrase, Purpose, RootSeed, SeedError, SeedFile, WorkingKeys};
+use sovereign_engine::state::Lock;
+use sovereign_keys::{Epochs, Fingerprint, Owner, Passphrase, Purpose, RootSeed, SeedError, SeedFile, WorkingKeys};
 use sovereign_model::Stack;
 use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::App;
@@ -38,10 +39,7 @@ pub(crate) fn epochs_file(state: &StateFolder) -> PathBuf {
 /// When there is no seed, or it must be opened and cannot.
 pub(crate) fn open(context: &Context, stack: &Stack, state: &StateFolder) -> Result<WorkingKeys, Failure> {
     let stored = seed_file(stack, state).open()?;
-    let owner = Owner { stack: stack.name.clone(), seed: stored.fingerprint().clone() };
-    let epochs = Epochs::read(&epochs_file(state))?;
-    let unlock = || stored.unlock(|| passphrase(context, None));
-    Ok(WorkingKeys::ensure(&state.keys(), &owner, &purposes(stack), &epochs, unlock)?)
+    ready(stack, state, stored.fingerprint().clone(), || stored.unlock(|| passphrase(context, None)))
 }
 
 /// The same, making the root seed when there is none. Says whether it was made.
@@ -54,15 +52,26 @@ pub(crate) fn open_or_create(
     state: &StateFolder,
 ) -> Result<(WorkingKeys, bool), Failure> {
     let file = seed_file(stack, state);
-    let made = match file.open() {
-        Ok(_) => false,
+    match file.open() {
         Err(SeedError::Missing { .. }) => {
-            file.create(new_passphrase(context)?.as_ref())?;
-            true
+            let seed = file.create(new_passphrase(context, None)?.as_ref())?;
+            let fingerprint = seed.fingerprint(&stack.name);
+            Ok((ready(stack, state, fingerprint, || Ok(seed))?, true))
         }
-        Err(error) => return Err(error.into()),
-    };
-    Ok((open(context, stack, state)?, made))
+        Err(error) => Err(error.into()),
+        Ok(_) => Ok((open(context, stack, state)?, false)),
+    }
+}
+
+fn ready(
+    stack: &Stack,
+    state: &StateFolder,
+    seed: Fingerprint,
+    unlock: impl FnOnce() -> Result<RootSeed, SeedError>,
+) -> Result<WorkingKeys, Failure> {
+    let owner = Owner { stack: stack.name.clone(), seed };
+    let epochs = Epochs::read(&epochs_file(state))?;
+    Ok(WorkingKeys::ensure(&state.keys(), &owner, &purposes(stack), &epochs, unlock)?)
 }
 
 /// Keys for a plan that is only looked at: of a seed that nobody keeps.
@@ -113,8 +122,11 @@ pub(crate) fn passphrase(context: &Context, named: Option<&Path>) -> Result<Pass
 }
 
 /// The passphrase for a new seed file; `None` when the operator wants none. Asked for only where a person sits.
-pub(crate) fn new_passphrase(context: &Context) -> Result<Option<Passphrase>, PassphraseError> {
-    if let Some(path) = passphrase_file(context, None) {
+pub(crate) fn new_passphrase(
+    context: &Context,
+    named: Option<&Path>,
+) -> Result<Option<Passphrase>, PassphraseError> {
+    if let Some(path) = passphrase_file(context, named) {
         return read_passphrase(&path).map(Some);
     }
     if !context.output.can_ask() {
@@ -146,4 +158,12 @@ fn read_passphrase(path: &Path) -> Result<Passphrase, PassphraseError> {
         .map_err(|source| PassphraseError::File { path: path.to_owned(), source })?;
     let line = text.lines().next().unwrap_or_default().to_owned();
     Passphrase::new(line).ok_or_else(|| PassphraseError::Empty { path: path.to_owned() })
+}
+
+/// The stack's lock, for a command that changes something. The state folder must exist.
+///
+/// # Errors
+/// When another run holds it; the error names that run.
+pub(crate) fn lock(state: &StateFolder, command: &str) -> Result<Lock, Failure> {
+    Ok(Lock::take(state, command)?)
 }

@@ -5,11 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use sovereign_images::Store;
-use sovereign_keys::WorkingKeys;
+use sovereign_keys::{Purpose, WorkingKeys};
 use sovereign_model::layout::StateFolder;
-use sovereign_model::name::InvalidName;
 use sovereign_model::stack::App;
-use sovereign_model::{ImageName, Stack, UnitName};
+use sovereign_model::{ImageName, Stack};
 use sovereign_plan::{AppUnit, World};
 use sovereign_services::ghost;
 
@@ -49,7 +48,8 @@ pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
         let image = ghost_image();
         let lock = sovereign_images::ghost::lock().digest();
         locks.insert(image.clone(), lock);
-        webhook_keys.insert(site.name.clone(), state.edge(&site.primary).webhook_key(&site.name));
+        let epoch = keys.epoch(&Purpose::Webhook(site.name.clone())).unwrap_or(1);
+        webhook_keys.insert(site.name.clone(), state.edge(&site.primary).webhook_key(&site.name, epoch));
         // Before the image is built nobody knows what it will contain. `up` plans again once it is there.
         let (root, digest) = match sovereign_images::ghost::find(images)? {
             Some(image) => (image.root, image.digest),

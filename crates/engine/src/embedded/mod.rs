@@ -11,6 +11,7 @@
 //! and closes no listening socket. Killing supervisor and keeper at once leaves the units serving; the next `up`, or
 //! systemd where the service is installed, adopts them. After `shutdown` nothing is left: no process, no socket.
 
+mod adapter;
 mod backoff;
 mod channel;
 mod child;
@@ -33,6 +34,7 @@ mod users;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+pub use adapter::{EmbeddedEngine, EmbeddedError, Parts};
 pub use client::{Client, ClientError};
 pub use house::Timing;
 pub use keeper::Part;

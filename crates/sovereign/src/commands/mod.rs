@@ -1,12 +1,26 @@
 //! The commands, one file each: take arguments, call the rooms, return a report. Printing is not theirs.
 
+mod ca;
 mod check;
 mod completions;
+mod daemons;
+mod down;
+mod images;
+mod logs;
+mod open;
+mod plan;
+mod rotate;
 mod schema;
+mod seed;
+mod service;
+mod site;
+mod status;
+mod up;
 
-use crate::cli::Command;
+pub(crate) use self::daemons::supervise_arguments;
+use crate::cli::{CaCommand, Command, ImagesCommand, SeedCommand, ServiceCommand, SiteCommand, StaffCommand};
 use crate::context::Context;
-use crate::failure::{Failure, Reason};
+use crate::failure::Failure;
 use crate::output::Answer;
 
 /// Runs one command.
@@ -14,19 +28,33 @@ use crate::output::Answer;
 /// # Errors
 /// Whatever the command failed with.
 pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure> {
-    match command {
-        Command::Check => check::run(context).map(Answer::from),
-        Command::Schema => Ok(schema::run().into()),
-        Command::Completions(args) => Ok(completions::run(&args).into()),
-        unwired => Err(Unwired { command: unwired.name() }.into()),
-    }
+    Ok(match command {
+        Command::Check => check::run(context)?.into(),
+        Command::Schema => schema::run().into(),
+        Command::Plan(args) => plan::run(context, &args)?.into(),
+        Command::Up(args) => up::run(context, &args)?.into(),
+        Command::Down(args) => down::run(context, &args)?.into(),
+        Command::Status => status::run(context)?.into(),
+        Command::Logs(args) if args.follow => logs::follow(context, &args)?.into(),
+        Command::Logs(args) => logs::run(context, &args)?.into(),
+        Command::Open(args) => open::run(context, &args)?.into(),
+        Command::Seed(SeedCommand::Show(args)) => seed::show(context, &args)?.into(),
+        Command::Seed(SeedCommand::Verify(_)) => seed::verify(context)?.into(),
+        Command::Seed(SeedCommand::Restore(args)) => seed::restore(context, &args)?.into(),
+        Command::Rotate(args) => rotate::run(context, &args)?.into(),
+        Command::Ca(CaCommand::Show) => ca::show(context)?.into(),
+        Command::Images(ImagesCommand::List) => images::list(context)?.into(),
+        Command::Images(ImagesCommand::Prune) => images::prune(context)?.into(),
+        Command::Images(ImagesCommand::Verify) => images::verify(context)?.into(),
+        Command::Site(SiteCommand::Credentials(args)) => site::credentials(context, &args)?.into(),
+        Command::Site(SiteCommand::Staff(StaffCommand::Invite(args))) => site::invite(context, args)?.into(),
+        Command::Site(SiteCommand::Staff(StaffCommand::Reset(args))) => site::reset(context, args)?.into(),
+        Command::Site(SiteCommand::Staff(StaffCommand::List(args))) => site::list(context, &args)?.into(),
+        Command::Service(ServiceCommand::Install) => service::install(context)?.into(),
+        Command::Service(ServiceCommand::Uninstall) => service::uninstall(context)?.into(),
+        Command::Completions(args) => completions::run(&args).into(),
+        Command::Edge(args) => daemons::edge(&args)?.into(),
+        Command::Supervise(args) => daemons::supervise(context, &args)?.into(),
+        Command::Shim => daemons::shim()?.into(),
+    })
 }
-
-/// The rooms behind a command are not joined to it in this build.
-#[derive(Debug, thiserror::Error)]
-#[error("`sovereign {command}` is not part of this build")]
-struct Unwired {
-    command: &'static str,
-}
-
-impl Reason for Unwired {}

@@ -1,0 +1,294 @@
+//! Carrying out: what each step means on this machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::IpAddr;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use sovereign_images as images;
+use sovereign_keys::issue_leaf;
+use sovereign_model::edge_config::EdgeConfig;
+use sovereign_model::edge_status::SiteStatus;
+use sovereign_model::{DatacenterName, Digest, DnsName, SiteName, Step, UnitName};
+use sovereign_runtime::control::{ControlError, Request, request_async};
+use sovereign_services::ghost::{self, Operator, Owner};
+use sovereign_services::secret::Secret;
+use tokio::sync::mpsc;
+
+use super::observe::ask_edge;
+use super::record::{self, Record};
+use super::{EmbeddedEngine, EmbeddedError};
+use crate::apply::{Progress, Receipt};
+use crate::embedded::logs::LogReader;
+use crate::embedded::{UnitState, UnitStatus};
+
+/// Readers whose clocks are late must believe a new certificate too.
+const CLOCK_SLACK: Duration = Duration::from_secs(3600);
+
+/// A unit that has died this often in a row will not come up by waiting.
+const MOST_RESTARTS: u32 = 3;
+
+/// A reload reads and checks a few files.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long a mirror may make no progress at all before it is given up.
+const FILL_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between two looks at something that is under way.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The last lines of a log that are worth showing with a failure.
+const LOG_LINES: usize = 8;
+
+type Tell<'t> = &'t (dyn Fn(Progress) + Send + Sync);
+
+impl EmbeddedEngine<'_> {
+    pub(super) async fn carry_out(&self, step: &Step, tell: Tell<'_>) -> Result<Receipt, EmbeddedError> {
+        match step {
+            Step::PrepareImage { lock, .. } => {
+                Self::same(step, *lock, images::ghost::lock().digest())?;
+                self.prepare_image(tell).await
+            }
+            Step::StartSupervisor { .. } => {
+                self.client.start(self.parts.program, &self.parts.arguments).await?;
+                Ok(Receipt::default())
+            }
+            Step::ReplaceSupervisor { .. } => {
+                self.client.replace(self.parts.program).await?;
+                Ok(Receipt::default())
+            }
+            Step::IssueCertificate { datacenter, names, addresses, not_after } => {
+                self.issue(datacenter, names, addresses, *not_after)
+            }
+            Step::ConfigureEdge { datacenter, generation, config } => {
+                self.configure(datacenter, *generation, config).await
+            }
+            Step::RunUnit { datacenter, unit, spec } | Step::ReplaceUnit { datacenter, unit, spec } => {
+                self.run_unit(step, datacenter, unit, *spec, tell).await
+            }
+            Step::StopUnit { unit, .. } => {
+                self.client.remove(unit).await?;
+                Ok(Receipt::default())
+            }
+            Step::SetUpSite { datacenter, site } => self.set_up(datacenter, site, None).await,
+            Step::ApplySettings { datacenter, site, digest, .. } => self.set_up(datacenter, site, Some(*digest)).await,
+            Step::FillMirror { datacenter, site } => self.fill(datacenter, site, tell).await,
+        }
+    }
+
+    async fn prepare_image(&self, tell: Tell<'_>) -> Result<Receipt, EmbeddedError> {
+        let (store, options) = (self.parts.images.clone(), self.parts.options.clone());
+        let (sender, mut events) = mpsc::unbounded_channel();
+        let build = tokio::task::spawn_blocking(move || images::ghost::prepare(&store, &options, &Relay(sender)));
+        // Ends when the build drops its end, with it or by panicking.
+        while let Some(progress) = events.recv().await {
+            tell(progress);
+        }
+        let (_, receipt) = build.await.map_err(|_| EmbeddedError::CutOff)??;
+        let fetched = receipt.fetched.into_iter().map(|fetched| (fetched.host, fetched.bytes)).collect();
+        Ok(Receipt { note: None, fetched })
+    }
+
+    fn issue(
+        &self,
+        datacenter: &DatacenterName,
+        names: &BTreeSet<DnsName>,
+        addresses: &BTreeSet<IpAddr>,
+        not_after: u64,
+    ) -> Result<Receipt, EmbeddedError> {
+        let folder = self.parts.state.edge(datacenter);
+        crate::file::private_folder(folder.path()).map_err(EmbeddedError::file(folder.path()))?;
+        self.write_ca()?;
+        let ca = self.parts.keys.ca().map_err(EmbeddedError::Keys)?;
+        let from = self.parts.now - CLOCK_SLACK;
+        let until = UNIX_EPOCH + Duration::from_secs(not_after);
+        let names: Vec<_> = names.iter().cloned().collect();
+        let addresses: Vec<_> = addresses.iter().copied().collect();
+        let lifetime = until.duration_since(from).unwrap_or_default();
+        let leaf = issue_leaf(&ca, &names, &addresses, from, lifetime).map_err(EmbeddedError::Issue)?;
+        leaf.write(&folder.chain(), &folder.key()).map_err(EmbeddedError::KeyFile)?;
+        Ok(Receipt::default())
+    }
+
+    async fn configure(
+        &self,
+        datacenter: &DatacenterName,
+        generation: u64,
+        config: &EdgeConfig,
+    ) -> Result<Receipt, EmbeddedError> {
+        self.write_edge(datacenter, config, generation)?;
+        let socket = self.parts.state.edge(datacenter).control();
+        match request_async(&socket, &Request::new("reload"), RELOAD_PATIENCE).await {
+            Ok(_) => Ok(Receipt::default()),
+            // It starts with this configuration.
+            Err(error) if error.nobody_listens() => Ok(Receipt::default()),
+            // An edge that is about to be replaced may not be able to read it; its successor will.
+            Err(ControlError::Refused { .. }) if self.is_to_be_replaced(datacenter).await? => Ok(Receipt::default()),
+            Err(source) => Err(EmbeddedError::Edge { datacenter: datacenter.clone(), source }),
+        }
+    }
+
+    async fn is_to_be_replaced(&self, datacenter: &DatacenterName) -> Result<bool, EmbeddedError> {
+        let Some(wanted) = self.parts.wanted.datacenters.get(datacenter) else { return Ok(false) };
+        let status = self.client.unit(&wanted.edge).await?;
+        let runs = status.and_then(|status| status.running);
+        Ok(runs != self.parts.wanted.unit(datacenter, &wanted.edge).map(|unit| unit.digest))
+    }
+
+    async fn run_unit(
+        &self,
+        step: &Step,
+        datacenter: &DatacenterName,
+        name: &UnitName,
+        spec: Digest,
+        tell: Tell<'_>,
+    ) -> Result<Receipt, EmbeddedError> {
+        let unit = self.parts.wanted.unit(datacenter, name);
+        let unit = unit.ok_or_else(|| EmbeddedError::Undeclared { what: name.to_string() })?;
+        Self::same(step, spec, unit.digest)?;
+        match self.ghost_of(name) {
+            Some(site) => self.ready_ghost(site)?,
+            None => self.ready_edge(datacenter)?,
+        }
+        self.client.apply(&unit.spec).await?;
+        let began = Instant::now();
+        let status = self
+            .client
+            .wait_well(name, |status| {
+                tell(Progress::Doing(state_text(status)));
+                gave_up(status)
+            })
+            .await?;
+        match status {
+            Some(status) if status.is_well() => Ok(Receipt::note(format!("well after {:.1} s", began.elapsed().as_secs_f64()))),
+            status => Err(self.not_well(name, status)),
+        }
+    }
+
+    fn not_well(&self, unit: &UnitName, status: Option<UnitStatus>) -> EmbeddedError {
+        let problem = status.and_then(|status| status.refused.or(status.problem).or(status.last_exit));
+        let tail = LogReader::tail(&self.parts.state.logs(unit), LOG_LINES).and_then(|mut log| log.read_new());
+        let log = String::from_utf8_lossy(&tail.unwrap_or_default()).trim_end().to_owned();
+        let problem = problem.unwrap_or_else(|| "the supervisor does not know it".to_owned());
+        EmbeddedError::NotWell { unit: unit.clone(), problem, log }
+    }
+
+    /// Sets a site up, settings included; `settings` is the digest to remember once they are applied.
+    async fn set_up(
+        &self,
+        datacenter: &DatacenterName,
+        name: &SiteName,
+        settings: Option<Digest>,
+    ) -> Result<Receipt, EmbeddedError> {
+        let site = self.site(name)?;
+        let folder = self.parts.state.site(datacenter, name);
+        let password = self.parts.keys.owner_password(name).map_err(EmbeddedError::Keys)?;
+        let owner = Owner {
+            name: site.settings.title.clone().unwrap_or_else(|| name.to_string()),
+            email: ghost::owner_email(&site.canonical),
+            password: Secret::new(password.expose()),
+        };
+        let webhooks = self.webhooks(site)?;
+        let done = ghost::setup(&Operator::of(folder.path()), site, &owner, &webhooks, None)
+            .await
+            .map_err(|source| EmbeddedError::Ghost { site: name.clone(), source })?;
+        let path = record::path(self.parts.state, datacenter, name);
+        let before = Record::read(&path)?.and_then(|record| record.settings);
+        let mut record = Record::new(&webhooks, done.keys);
+        record.settings = settings.or(before);
+        record.write(&path)?;
+        Ok(Receipt { note: (!done.changed.is_empty()).then(|| done.changed.join(", ")), fetched: BTreeMap::new() })
+    }
+
+    async fn fill(
+        &self,
+        datacenter: &DatacenterName,
+        site: &SiteName,
+        tell: Tell<'_>,
+    ) -> Result<Receipt, EmbeddedError> {
+        let socket = self.parts.state.edge(datacenter).control();
+        let not_filled =
+            |why: String| EmbeddedError::NotFilled { datacenter: datacenter.clone(), site: site.clone(), why };
+        let asking = Request::new("fill").with("site", site.as_str());
+        let mut asked = false;
+        let mut moved = (Instant::now(), 0);
+        loop {
+            let status = ask_edge(&socket).await.and_then(|status| status.site(site).cloned());
+            if let Some(status) = &status {
+                tell(Progress::Items { done: status.pages_kept as u64, total: Some(status.pages_known as u64) });
+                if status.complete {
+                    let mark = record::filled(self.parts.state, datacenter, site);
+                    let folder = mark.parent().expect("the mark lies in a folder").to_owned();
+                    crate::file::private_folder(&folder).map_err(EmbeddedError::file(folder))?;
+                    fs::write(&mark, []).map_err(EmbeddedError::file(&mark))?;
+                    return Ok(Receipt::note(format!("{} pages, {} bytes", status.pages_kept, status.bytes)));
+                }
+                if status.pass.is_none() && !asked {
+                    // Refused while the edge before this one drains; asked again at the next look.
+                    asked = request_async(&socket, &asking, RELOAD_PATIENCE).await.is_ok();
+                } else if status.pass.is_none() && failed_since_asked(status) {
+                    asked = false;
+                }
+                let done = status.pass.as_ref().map_or(0, |pass| pass.done) + status.pages_kept;
+                if done != moved.1 {
+                    moved = (Instant::now(), done);
+                }
+            }
+            if moved.0.elapsed() > FILL_PATIENCE {
+                let why = status.and_then(|status| status.source.last_error);
+                return Err(not_filled(why.unwrap_or_else(|| "nothing has come for a minute".to_owned())));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+/// A pass that could not fetch everything is tried again: pages may have gone or come while it ran.
+fn failed_since_asked(status: &SiteStatus) -> bool {
+    status.last_pass.as_ref().is_some_and(|pass| !pass.complete)
+}
+
+fn gave_up(status: &UnitStatus) -> bool {
+    status.refused.is_some() || (status.state == UnitState::Pausing && status.restarts >= MOST_RESTARTS)
+}
+
+fn state_text(status: &UnitStatus) -> String {
+    match status.state {
+        UnitState::Waiting => "waits for others",
+        UnitState::Starting => "starts",
+        UnitState::Healthy => "is well",
+        UnitState::Unhealthy => "does not answer",
+        UnitState::Replacing => "takes over",
+        UnitState::Pausing => "died, is started again soon",
+        UnitState::Stopping => "stops",
+        UnitState::Stopped => "is stopped",
+    }
+    .to_owned()
+}
+
+/// Carries a build's events out of its thread.
+struct Relay(mpsc::UnboundedSender<Progress>);
+
+impl images::Progress for Relay {
+    fn report(&self, event: images::Event<'_>) {
+        let progress = match event {
+            images::Event::Started { stage } => Progress::Doing(stage_text(stage).to_owned()),
+            images::Event::Advanced { done, total, unit: images::Unit::Bytes, .. } => Progress::Bytes { done, total },
+            images::Event::Advanced { done, total, .. } => Progress::Items { done, total },
+            images::Event::Finished { .. } => return,
+            images::Event::Note { message } => Progress::Doing(message.to_owned()),
+        };
+        // Whoever stopped listening has gone on.
+        let _ = self.0.send(progress);
+    }
+}
+
+fn stage_text(stage: images::Stage) -> &'static str {
+    match stage {
+        images::Stage::Download => "download",
+        images::Stage::Install => "install dependencies",
+        images::Stage::Compile => "compile the database addon",
+        images::Stage::Trim => "trim",
+        images::Stage::Seal => "seal",
+    }
+}

@@ -1,0 +1,339 @@
+//! From what was gathered to what an operator wants to know: what serves, what is wrong, what to do. Pure.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use sovereign_engine::embedded::{SupervisorStatus, UnitState, UnitStatus};
+use sovereign_model::edge_status::{EdgeStatus, Role, SiteStatus};
+use sovereign_model::stack::{App, EngineKind, Site};
+use sovereign_model::{DatacenterName, Origin, Stack};
+use sovereign_services::ghost::outgoing_text;
+
+use crate::gather::Gathered;
+
+/// A certificate with less than this left is said to be a problem: renewal comes much earlier.
+const CERTIFICATE_WORRY_DAYS: u64 = 60;
+
+/// A mirror that no page was confirmed in for this long does not follow its primary.
+const MIRROR_WORRY_SECONDS: u64 = 3600;
+
+const DAY: u64 = 86_400;
+
+/// The stack as it is.
+#[derive(Debug, Serialize)]
+pub(crate) struct Assessment {
+    /// Its name.
+    pub(crate) stack: String,
+    /// Whether nothing needs attention.
+    pub(crate) well: bool,
+    /// What needs attention, most basic first.
+    pub(crate) problems: Vec<Problem>,
+    /// The supervisor of this machine; `None` when it does not run.
+    pub(crate) supervisor: Option<Daemon>,
+    /// The data centers.
+    pub(crate) datacenters: Vec<DatacenterReport>,
+    /// The sites.
+    pub(crate) sites: Vec<SiteReport>,
+    /// Until when all of this runs with nobody looking after it, in seconds since 1970, and what ends then.
+    pub(crate) unattended_until: Option<Unattended>,
+}
+
+/// Something wrong, and a way out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Problem {
+    /// Where.
+    pub(crate) subject: String,
+    /// What.
+    pub(crate) message: String,
+    /// What to do.
+    pub(crate) help: Option<String>,
+}
+
+/// A process of ours.
+#[derive(Debug, Serialize)]
+pub(crate) struct Daemon {
+    /// Its process id.
+    pub(crate) pid: u32,
+    /// Its program's version.
+    pub(crate) version: String,
+    /// Memory it uses alone and shares in proportion, in bytes; the keeper's is included.
+    pub(crate) memory_bytes: u64,
+}
+
+/// A data center.
+#[derive(Debug, Serialize)]
+pub(crate) struct DatacenterReport {
+    /// Its name.
+    pub(crate) name: DatacenterName,
+    /// Its engine.
+    pub(crate) engine: EngineKind,
+    /// Its hosts' names.
+    pub(crate) hosts: Vec<String>,
+    /// The port readers connect to.
+    pub(crate) port: u16,
+    /// The generation its edge serves.
+    pub(crate) generation: Option<u64>,
+    /// When its certificate ends, in seconds since 1970.
+    pub(crate) certificate_ends: Option<u64>,
+    /// What runs there.
+    pub(crate) units: Vec<UnitReport>,
+}
+
+/// Something that runs.
+#[derive(Debug, Serialize)]
+pub(crate) struct UnitReport {
+    /// Its name.
+    pub(crate) name: String,
+    /// How it is.
+    pub(crate) state: UnitState,
+    /// Its process id.
+    pub(crate) pid: Option<i32>,
+    /// How long it runs, in seconds.
+    pub(crate) running_seconds: Option<u64>,
+    /// How often it was started again.
+    pub(crate) restarts: u32,
+    /// Memory, in bytes.
+    pub(crate) memory_bytes: u64,
+    /// How it is kept apart.
+    pub(crate) confinement: Option<String>,
+    /// What is wrong.
+    pub(crate) problem: Option<String>,
+}
+
+/// A site.
+#[derive(Debug, Serialize)]
+pub(crate) struct SiteReport {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its canonical origin.
+    pub(crate) canonical: Origin,
+    /// What serves it.
+    pub(crate) app: &'static str,
+    /// Closed to the public.
+    pub(crate) private: bool,
+    /// Its copies, the primary's first.
+    pub(crate) copies: Vec<Copy>,
+    /// What the application tried to reach outside, and was refused.
+    pub(crate) outgoing: Option<String>,
+}
+
+/// What an edge keeps of a site.
+#[derive(Debug, Serialize)]
+pub(crate) struct Copy {
+    /// Where.
+    pub(crate) datacenter: DatacenterName,
+    /// Whether the site is written there.
+    pub(crate) role: Role,
+    /// The address it is read at.
+    pub(crate) url: Origin,
+    /// Whether every known page is kept.
+    pub(crate) complete: bool,
+    /// Pages kept.
+    pub(crate) pages_kept: usize,
+    /// Pages known.
+    pub(crate) pages_known: usize,
+    /// Bytes kept.
+    pub(crate) bytes: u64,
+    /// Seconds since a page was confirmed last.
+    pub(crate) age_seconds: Option<u64>,
+    /// Whether its source answered last.
+    pub(crate) source_reachable: Option<bool>,
+}
+
+/// When something ends that the stack does not renew by itself.
+#[derive(Debug, Serialize)]
+pub(crate) struct Unattended {
+    /// In seconds since 1970.
+    pub(crate) unix: u64,
+    /// What ends.
+    pub(crate) because: String,
+}
+
+/// Judges. `now` is in seconds since 1970.
+pub(crate) fn assess(stack: &Stack, gathered: &Gathered, now: u64) -> Assessment {
+    let mut problems = Vec::new();
+    let supervisor = gathered.supervisor.as_ref();
+    if supervisor.is_none() {
+        problems.push(problem("stack", "nothing runs: there is no supervisor", Some("sovereign up")));
+    }
+    let datacenters = stack
+        .datacenters
+        .keys()
+        .map(|name| datacenter(stack, name, gathered, supervisor, now, &mut problems))
+        .collect();
+    let sites = stack.sites.values().map(|declared| site(stack, declared, gathered, now, &mut problems)).collect();
+    let ends = gathered.certificates.iter().map(|(name, facts)| (facts.not_after, name));
+    let unattended_until = ends.min().map(|(unix, name)| Unattended {
+        unix,
+        because: format!("the certificate of {name} ends; every `sovereign up` in its last third renews it"),
+    });
+    Assessment {
+        stack: stack.name.to_string(),
+        well: problems.is_empty(),
+        problems,
+        supervisor: supervisor.map(|status| Daemon {
+            pid: status.pid,
+            version: status.version.clone(),
+            memory_bytes: status.usage.rss_bytes
+                + status.keeper.as_ref().map_or(0, |keeper| keeper.usage.rss_bytes),
+        }),
+        datacenters,
+        sites,
+        unattended_until,
+    }
+}
+
+fn problem(subject: impl ToString, message: impl ToString, help: Option<&str>) -> Problem {
+    Problem { subject: subject.to_string(), message: message.to_string(), help: help.map(str::to_owned) }
+}
+
+fn datacenter(
+    stack: &Stack,
+    name: &DatacenterName,
+    gathered: &Gathered,
+    supervisor: Option<&SupervisorStatus>,
+    now: u64,
+    problems: &mut Vec<Problem>,
+) -> DatacenterReport {
+    let declared = &stack.datacenters[name];
+    let units: Vec<_> = supervisor
+        .into_iter()
+        .flat_map(|status| &status.units)
+        .filter(|unit| unit.datacenter == *name)
+        .map(|status| unit(status, problems))
+        .collect();
+    if supervisor.is_some() && !units.iter().any(|unit| unit.name == format!("edge@{name}")) {
+        problems.push(problem(name, "no edge was started here", Some("sovereign up")));
+    }
+    let edge = gathered.edges.get(name);
+    if let (Some(Err(why)), Some(_)) = (edge, supervisor) {
+        let help = format!("sovereign logs edge@{name}");
+        problems.push(problem(format!("edge@{name}"), why, Some(&help)));
+    }
+    let certificate_ends = gathered.certificates.get(name).map(|facts| facts.not_after);
+    if let Some(days) = certificate_ends.map(|ends| ends.saturating_sub(now) / DAY)
+        && days < CERTIFICATE_WORRY_DAYS
+    {
+        problems.push(problem(name, format_args!("its certificate ends in {days} days"), Some("sovereign up")));
+    }
+    DatacenterReport {
+        name: name.clone(),
+        engine: declared.engine,
+        hosts: declared.hosts.iter().map(|host| host.name.to_string()).collect(),
+        port: declared.port(),
+        generation: edge.and_then(|edge| edge.as_ref().ok()).map(|edge| edge.generation),
+        certificate_ends,
+        units,
+    }
+}
+
+fn unit(status: &UnitStatus, problems: &mut Vec<Problem>) -> UnitReport {
+    let logs = format!("sovereign logs {}", status.name);
+    if !status.is_well() {
+        let how = match (&status.problem, &status.refused) {
+            (Some(why), _) => why.clone(),
+            (None, Some(why)) => format!("its newest description does not run: {why}"),
+            (None, None) => format!("it is {}", word(status.state)),
+        };
+        problems.push(problem(&status.name, how, Some(&logs)));
+    }
+    if let Some(without) = status.confinement.as_deref().filter(|how| how.starts_with("none")) {
+        let message = format!("it is not confined: {without}");
+        problems.push(problem(&status.name, message, Some("use a Linux kernel with Landlock (5.13 or newer)")));
+    }
+    UnitReport {
+        name: status.name.to_string(),
+        state: status.state,
+        pid: status.pid,
+        running_seconds: status.running_seconds,
+        restarts: status.restarts,
+        memory_bytes: status.usage.rss_bytes,
+        confinement: status.confinement.clone(),
+        problem: status.problem.clone().or_else(|| status.refused.clone()),
+    }
+}
+
+/// The state in one word.
+pub(crate) fn word(state: UnitState) -> &'static str {
+    match state {
+        UnitState::Waiting => "waiting",
+        UnitState::Starting => "starting",
+        UnitState::Healthy => "healthy",
+        UnitState::Unhealthy => "unhealthy",
+        UnitState::Replacing => "replacing",
+        UnitState::Pausing => "pausing",
+        UnitState::Stopping => "stopping",
+        UnitState::Stopped => "stopped",
+    }
+}
+
+fn site(stack: &Stack, declared: &Site, gathered: &Gathered, now: u64, problems: &mut Vec<Problem>) -> SiteReport {
+    let places = std::iter::once(&declared.primary).chain(&declared.mirrors);
+    let mut private = false;
+    let copies = places
+        .filter_map(|place| {
+            let edge: &EdgeStatus = gathered.edges.get(place)?.as_ref().ok()?;
+            let Some(status) = edge.site(&declared.name) else {
+                let subject = format!("{} at {place}", declared.name);
+                problems.push(problem(subject, "it is not served here yet", Some("sovereign up")));
+                return None;
+            };
+            private |= status.private;
+            judge_copy(place, status, now, problems);
+            Some(Copy {
+                datacenter: place.clone(),
+                role: status.role,
+                url: Origin::https(declared.canonical.host().clone(), stack.datacenters[place].port()),
+                complete: status.complete,
+                pages_kept: status.pages_kept,
+                pages_known: status.pages_known,
+                bytes: status.bytes,
+                age_seconds: status.newest_fetch_unix.map(|newest| now.saturating_sub(newest)),
+                source_reachable: status.source.reachable,
+            })
+        })
+        .collect();
+    SiteReport {
+        name: declared.name.to_string(),
+        canonical: declared.canonical.clone(),
+        app: match declared.app {
+            App::Ghost => "ghost",
+            App::Static { .. } => "static",
+        },
+        private,
+        copies,
+        outgoing: gathered.outgoing.get(&declared.name).filter(|list| !list.is_empty()).map(|list| outgoing_text(list)),
+    }
+}
+
+fn judge_copy(place: &DatacenterName, status: &SiteStatus, now: u64, problems: &mut Vec<Problem>) {
+    let subject = format!("{} at {place}", status.site);
+    let logs = format!("sovereign logs edge@{place}");
+    if status.source.reachable == Some(false) {
+        let why = status.source.last_error.as_deref().unwrap_or("it does not answer");
+        problems.push(problem(&subject, format_args!("readers get kept pages, the source is away: {why}"), Some(&logs)));
+    } else if !status.complete {
+        let message = format!("{} of {} pages are kept", status.pages_kept, status.pages_known);
+        problems.push(problem(&subject, message, Some("wait: it is being filled")));
+    }
+    if let Some(held) = status.last_pass.as_ref().map(|pass| pass.held).filter(|held| *held > 0) {
+        let message = format!("{held} pages are gone at the source; they are too many at once and are still served");
+        problems.push(problem(&subject, message, Some(&logs)));
+    }
+    let age = status.newest_fetch_unix.map_or(0, |newest| now.saturating_sub(newest));
+    if status.role == Role::Mirror && age > MIRROR_WORRY_SECONDS {
+        problems.push(problem(&subject, format_args!("no page was confirmed for {} minutes", age / 60), Some(&logs)));
+    }
+}
+
+/// Sites by the data centers they are read at, for a summary.
+pub(crate) fn addresses(stack: &Stack) -> BTreeMap<&DatacenterName, Vec<(&Site, Origin)>> {
+    let mut addresses: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for site in stack.sites.values() {
+        for place in std::iter::once(&site.primary).chain(&site.mirrors) {
+            let origin = Origin::https(site.canonical.host().clone(), stack.datacenters[place].port());
+            addresses.entry(place).or_default().push((site, origin));
+        }
+    }
+    addresses
+}

@@ -1,0 +1,93 @@
+//! The long-running parts of a stack, as thin entries into the rooms they live in. Started by one another, never by
+//! hand.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use serde::Serialize;
+use sovereign_engine::embedded::{self, Timing};
+use sovereign_model::layout::StateFolder;
+use sovereign_runtime::lifecycle::Drained;
+use sovereign_runtime::signed::parse_trust;
+
+use crate::cli::{EdgeArgs, SuperviseArgs};
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::{Failure, Reason};
+use crate::output::{Page, Report};
+
+/// A daemon that ended has nothing to answer.
+#[derive(Debug, Serialize)]
+pub(crate) struct Ended {
+    drained: bool,
+}
+
+impl Report for Ended {
+    fn show(&self, _: &mut Page) {}
+}
+
+/// The system gave no threads.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start the edge's threads")]
+struct NoRuntime(#[source] std::io::Error);
+
+impl Reason for NoRuntime {}
+
+/// Two threads serve a small machine's link to the full, and each more costs memory while idle.
+const EDGE_THREADS: usize = 2;
+
+/// `edge`.
+pub(crate) fn edge(args: &EdgeArgs) -> Result<Ended, Failure> {
+    let options = sovereign_edge::Options {
+        config: args.config.clone(),
+        trust: parse_trust(&args.trust)?,
+        control: args.control.clone(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(EDGE_THREADS)
+        .max_blocking_threads(8)
+        .thread_keep_alive(std::time::Duration::from_secs(2))
+        .enable_all()
+        .build()
+        .map_err(NoRuntime)?;
+    let drained = runtime.block_on(sovereign_edge::run(options))?;
+    Ok(Ended { drained: matches!(drained, Drained::Quiet) })
+}
+
+/// It was not said whose daemon this is. Daemons are started by this program, or by somebody who tries.
+#[derive(Debug, thiserror::Error)]
+#[error("--state does not say whose supervisor this is to be")]
+struct WhoseState;
+
+impl Reason for WhoseState {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+
+    fn help(&self) -> Option<String> {
+        Some("`sovereign up` starts this daemon".to_owned())
+    }
+}
+
+/// `supervise`.
+pub(crate) fn supervise(context: &Context, args: &SuperviseArgs) -> Result<Ended, Failure> {
+    let folder = context.named_state().ok_or(WhoseState)?;
+    embedded::supervise(embedded::Options {
+        state: StateFolder::new(folder),
+        part: args.part,
+        args: supervise_arguments(folder),
+        timing: Timing::default(),
+    })?;
+    Ok(Ended { drained: true })
+}
+
+/// The arguments that start the supervisor of the stack in `state`.
+pub(crate) fn supervise_arguments(state: &Path) -> Vec<OsString> {
+    ["supervise".into(), "--state".into(), state.into()].into()
+}
+
+/// `shim`. Returns only when it could not become the unit.
+pub(crate) fn shim() -> Result<Ended, Failure> {
+    embedded::shim::exec()?;
+    Ok(Ended { drained: true })
+}

@@ -1,0 +1,117 @@
+//! `sovereign down`.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use sovereign_engine::embedded::Client;
+use sovereign_model::layout::StateFolder;
+
+use crate::cli::DownArgs;
+use crate::context::Context;
+use crate::declared::Declared;
+use crate::failure::{Failure, Reason};
+use crate::interrupt;
+use crate::output::{Page, Report};
+use crate::secrets;
+
+/// What stopped, and what was removed.
+#[derive(Debug, Serialize)]
+pub(crate) struct Stopped {
+    stack: String,
+    units: Vec<String>,
+    /// The folder that was removed with everything in it.
+    removed: Option<PathBuf>,
+    #[serde(skip)]
+    kept: PathBuf,
+}
+
+impl Report for Stopped {
+    fn show(&self, page: &mut Page) {
+        match self.units.as_slice() {
+            [] => page.line(format_args!("stack {} was not running", self.stack)),
+            units => page.line(format_args!("stopped {}", units.join(", "))),
+        }
+        match &self.removed {
+            Some(folder) => page.line(format_args!("removed {} and everything in it", folder.display())),
+            None => page.line(format_args!("its data stays in {}; `sovereign up` starts it again", self.kept.display())),
+        }
+    }
+}
+
+/// What is not a stack's state is not removed.
+#[derive(Debug, thiserror::Error)]
+enum PurgeError {
+    #[error("{path} holds no stack's state, so it is not removed", path = .path.display())]
+    NotOurs { path: PathBuf },
+    #[error("cannot remove {path}", path = .path.display())]
+    Io { path: PathBuf, source: io::Error },
+}
+
+impl Reason for PurgeError {
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::NotOurs { .. } => Some("check --state and SOVEREIGN_STATE".to_owned()),
+            Self::Io { .. } => None,
+        }
+    }
+}
+
+/// Stops everything; with `--purge` and a yes, removes the state folder.
+pub(crate) fn run(context: &Context, args: &DownArgs) -> Result<Stopped, Failure> {
+    let Declared { stack, state, .. } = Declared::load(context)?;
+    let nothing = |removed| Stopped { stack: stack.name.to_string(), units: Vec::new(), removed, kept: state.path().to_owned() };
+    if !state.path().exists() {
+        return Ok(nothing(None));
+    }
+    let recorded = sovereign_engine::state::read(&state)?;
+    if args.purge {
+        if recorded.is_none() {
+            return Err(PurgeError::NotOurs { path: state.path().to_owned() }.into());
+        }
+        let question = format!(
+            "Remove {} with all data of stack {}: sites, keys, the root seed?",
+            state.path().display(),
+            stack.name
+        );
+        context.output.confirm(&question, args.yes)?;
+    }
+    let lock = secrets::lock(&state, "down")?;
+    let units = interrupt::run(&context.output, |_| stop(&state))?;
+    let removed = if args.purge {
+        remove(state.path())?;
+        Some(state.path().to_owned())
+    } else {
+        None
+    };
+    drop(lock);
+    Ok(Stopped { units, ..nothing(removed) })
+}
+
+async fn stop(state: &StateFolder) -> Result<Vec<String>, Failure> {
+    let client = Client::of(state.clone());
+    let Some(status) = client.status().await? else { return Ok(Vec::new()) };
+    client.shutdown().await?;
+    Ok(status.units.into_iter().map(|unit| unit.name.to_string()).collect())
+}
+
+/// Removes the folder, its description last: a purge that is killed half-way is recognised and finished by the next.
+fn remove(folder: &Path) -> Result<(), PurgeError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| PurgeError::Io { path, source }
+    };
+    let description = StateFolder::new(folder).state_file();
+    for entry in fs::read_dir(folder).map_err(failed(folder))? {
+        let entry = entry.map_err(failed(folder))?;
+        let path = entry.path();
+        if path == description {
+            continue;
+        }
+        let is_folder = entry.file_type().map_err(failed(&path))?.is_dir();
+        if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }.map_err(failed(&path))?;
+    }
+    fs::remove_file(&description).map_err(failed(&description))?;
+    fs::remove_dir(folder).map_err(failed(folder))
+}

@@ -1,0 +1,182 @@
+//! `sovereign images`.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use sovereign_images::{Fault, FaultKind, ImageError, Store};
+use sovereign_model::Digest;
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::{Cell, Page, Report, Table, figures};
+
+/// What is kept.
+#[derive(Debug, Serialize)]
+pub(crate) struct Kept {
+    images: Vec<Image>,
+    damaged: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Image {
+    image: String,
+    digest: Digest,
+    lock: Digest,
+    bytes: u64,
+    files: u64,
+    packages: Vec<String>,
+    compilers: Vec<String>,
+    built: u64,
+}
+
+impl Report for Kept {
+    fn show(&self, page: &mut Page) {
+        if self.images.is_empty() {
+            page.line("no images are kept");
+        } else {
+            let mut table = Table::new(["IMAGE", "DIGEST", ">SIZE", ">FILES", "MADE FROM"]);
+            for image in &self.images {
+                table.row([
+                    Cell::from(&image.image),
+                    image.digest.short().into(),
+                    figures::bytes(image.bytes).into(),
+                    image.files.into(),
+                    image.packages.join(", ").into(),
+                ]);
+            }
+            page.table(&table);
+        }
+        for damaged in &self.damaged {
+            page.line(damaged);
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        if self.damaged.is_empty() { Exit::Done } else { Exit::Attention }
+    }
+}
+
+fn store(context: &Context) -> Result<Store, Failure> {
+    Ok(Store::open(context.places()?.images())?)
+}
+
+/// `images list`.
+pub(crate) fn list(context: &Context) -> Result<Kept, Failure> {
+    let (mut images, mut damaged) = (Vec::new(), Vec::new());
+    for manifest in store(context)?.list()? {
+        match manifest {
+            Ok(manifest) => images.push(Image {
+                image: manifest.image.to_string(),
+                digest: manifest.digest,
+                lock: manifest.lock,
+                bytes: manifest.bytes,
+                files: manifest.files,
+                packages: manifest.source.packages,
+                compilers: manifest.source.compilers,
+                built: manifest.built,
+            }),
+            Err(error) => damaged.push(error.to_string()),
+        }
+    }
+    Ok(Kept { images, damaged })
+}
+
+/// What was removed.
+#[derive(Debug, Serialize)]
+pub(crate) struct Removed {
+    removed: Vec<Digest>,
+    bytes: u64,
+    kept: usize,
+}
+
+impl Report for Removed {
+    fn show(&self, page: &mut Page) {
+        for digest in &self.removed {
+            page.line(format_args!("removed {}", digest.short()));
+        }
+        page.line(format_args!("{} freed, {} images kept", figures::bytes(self.bytes), self.kept));
+    }
+}
+
+/// `images prune`: keeps, of each image, the one this program would run and the one before it, and all that is in use
+/// by a process of this machine, whichever stack it belongs to.
+pub(crate) fn prune(context: &Context) -> Result<Removed, Failure> {
+    let store = store(context)?;
+    let keep = worth_keeping(&store)?;
+    let pruned = store.prune(&keep)?;
+    Ok(Removed { removed: pruned.images, bytes: pruned.bytes, kept: keep.len() })
+}
+
+fn worth_keeping(store: &Store) -> Result<BTreeSet<Digest>, ImageError> {
+    let mut manifests: Vec<_> = store.list()?.into_iter().filter_map(Result::ok).collect();
+    manifests.sort_by(|a, b| (&a.image, b.built).cmp(&(&b.image, a.built)));
+    let mut keep = BTreeSet::new();
+    let current = sovereign_images::ghost::find(store)?.map(|image| image.digest);
+    keep.extend(current);
+    for same in manifests.chunk_by(|a, b| a.image == b.image) {
+        keep.extend(same.iter().map(|manifest| manifest.digest).filter(|digest| Some(*digest) != current).take(1));
+    }
+    let used = running_programs();
+    keep.extend(manifests.iter().map(|manifest| manifest.digest).filter(|digest| {
+        let folder = store.folder().join(digest.hex());
+        used.iter().any(|program| program.starts_with(&folder))
+    }));
+    Ok(keep)
+}
+
+/// The programs of all processes that this user may look at.
+fn running_programs() -> Vec<std::path::PathBuf> {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    processes.flatten().filter_map(|process| std::fs::read_link(process.path().join("exe")).ok()).collect()
+}
+
+/// What reading every byte again found.
+#[derive(Debug, Serialize)]
+pub(crate) struct Verified {
+    images: usize,
+    faults: Vec<String>,
+}
+
+impl Report for Verified {
+    fn show(&self, page: &mut Page) {
+        for fault in &self.faults {
+            page.line(fault);
+        }
+        if self.faults.is_empty() {
+            page.line(format_args!("{} images are as they were built", self.images));
+        } else {
+            page.help("remove the damaged image's folder; `sovereign up` builds it again");
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        if self.faults.is_empty() { Exit::Done } else { Exit::Attention }
+    }
+}
+
+/// `images verify`.
+pub(crate) fn verify(context: &Context) -> Result<Verified, Failure> {
+    let store = store(context)?;
+    let (mut images, mut faults) = (0, Vec::new());
+    for manifest in store.list()? {
+        images += 1;
+        match manifest {
+            Ok(manifest) => {
+                let found = store.verify(manifest.digest)?;
+                faults.extend(found.iter().map(|fault| format!("{} {}: {}", manifest.image, manifest.digest.short(), sentence(fault))));
+            }
+            Err(error) => faults.push(error.to_string()),
+        }
+    }
+    Ok(Verified { images, faults })
+}
+
+fn sentence(fault: &Fault) -> String {
+    let what = match fault.kind {
+        FaultKind::Missing => "is missing",
+        FaultKind::Changed => "has changed",
+        FaultKind::Unexpected => "does not belong there",
+    };
+    format!("{} {what}", fault.path.display())
+}

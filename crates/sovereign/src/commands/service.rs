@@ -1,0 +1,109 @@
+//! `sovereign service`.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::{fs, io};
+
+use serde::Serialize;
+use sovereign_engine::embedded::service::{Scope, unit_name, unit_text};
+
+use crate::context::Context;
+use crate::declared::Declared;
+use crate::environment::names;
+use crate::failure::{Failure, Reason};
+use crate::output::{Page, Report};
+use crate::program::Program;
+
+/// What was written or removed, and what is left to be done by hand.
+#[derive(Debug, Serialize)]
+pub(crate) struct Service {
+    unit: PathBuf,
+    present: bool,
+    /// Commands that could not be run here.
+    remaining: Vec<String>,
+}
+
+impl Report for Service {
+    fn show(&self, page: &mut Page) {
+        let verb = if self.present { "wrote" } else { "removed" };
+        page.line(format_args!("{verb} {}", self.unit.display()));
+        for command in &self.remaining {
+            page.help(format_args!("systemd does not answer here; run this yourself: {command}"));
+        }
+    }
+}
+
+/// The unit could not be written or removed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot change {path}", path = .path.display())]
+struct UnitFile {
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl Reason for UnitFile {}
+
+fn scope() -> Scope {
+    if rustix::process::geteuid().is_root() { Scope::System } else { Scope::User }
+}
+
+fn path(context: &Context, declared: &Declared) -> PathBuf {
+    let folder = match scope() {
+        Scope::System => PathBuf::from("/etc/systemd/system"),
+        Scope::User => {
+            let home = context.environment.path(names::HOME).unwrap_or_default();
+            context.environment.path(names::XDG_CONFIG_HOME).unwrap_or_else(|| home.join(".config")).join("systemd/user")
+        }
+    };
+    folder.join(unit_name(&declared.stack.name))
+}
+
+/// Runs `systemctl` (and, for a user's unit, `loginctl`); what fails is left to the operator.
+fn systemctl(commands: &[&[&str]]) -> Vec<String> {
+    let ran = |command: &&&[&str]| {
+        let [program, args @ ..] = **command else { return true };
+        Command::new(program).args(args).output().is_ok_and(|output| output.status.success())
+    };
+    commands.iter().filter(|command| !ran(command)).map(|command| command.join(" ")).collect()
+}
+
+/// `service install`.
+pub(crate) fn install(context: &Context) -> Result<Service, Failure> {
+    let declared = Declared::load(context)?;
+    let program = Program::of_this_process(&declared.state.programs())?;
+    program.install()?;
+    let unit = path(context, &declared);
+    let text = unit_text(scope(), &declared.stack.name, &program.installed, declared.state.path());
+    let failed = |source| UnitFile { path: unit.clone(), source };
+    if let Some(folder) = unit.parent() {
+        fs::create_dir_all(folder).map_err(failed)?;
+    }
+    fs::write(&unit, text).map_err(failed)?;
+    let name = unit_name(&declared.stack.name);
+    let remaining = match scope() {
+        Scope::System => systemctl(&[&["systemctl", "daemon-reload"], &["systemctl", "enable", &name]]),
+        Scope::User => systemctl(&[
+            &["systemctl", "--user", "daemon-reload"],
+            &["systemctl", "--user", "enable", &name],
+            &["loginctl", "enable-linger"],
+        ]),
+    };
+    Ok(Service { unit, present: true, remaining })
+}
+
+/// `service uninstall`.
+pub(crate) fn uninstall(context: &Context) -> Result<Service, Failure> {
+    let declared = Declared::load(context)?;
+    let unit = path(context, &declared);
+    let name = unit_name(&declared.stack.name);
+    let remaining = match scope() {
+        Scope::System => systemctl(&[&["systemctl", "disable", &name]]),
+        Scope::User => systemctl(&[&["systemctl", "--user", "disable", &name]]),
+    };
+    match fs::remove_file(&unit) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(UnitFile { path: unit, source }.into()),
+    }
+    Ok(Service { unit, present: false, remaining })
+}

@@ -1,0 +1,113 @@
+//! `sovereign status`.
+
+use std::time::{Duration, SystemTime};
+
+use crate::assess::{Assessment, assess, word};
+use crate::context::Context;
+use crate::declared::Declared;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::gather::gather;
+use crate::interrupt;
+use crate::output::{Cell, Page, Report, Table, figures};
+use crate::world::unix_seconds;
+
+/// Asks everything that runs and judges the answers.
+pub(crate) fn run(context: &Context) -> Result<Assessment, Failure> {
+    let declared = Declared::load(context)?;
+    sovereign_engine::state::read(&declared.state)?;
+    interrupt::run(&context.output, |_| async {
+        let gathered = gather(&declared.stack, &declared.state).await?;
+        Ok(assess(&declared.stack, &gathered, unix_seconds(SystemTime::now())))
+    })
+}
+
+impl Report for Assessment {
+    fn show(&self, page: &mut Page) {
+        let theme = page.theme();
+        self.show_units(page);
+        self.show_sites(page);
+        page.gap();
+        for problem in &self.problems {
+            let warning = theme.warning;
+            page.line(format_args!("{warning}{}{warning:#}: {}", problem.subject, problem.message));
+            if let Some(help) = &problem.help {
+                page.help(help);
+            }
+        }
+        if self.well {
+            let good = theme.good;
+            page.line(format_args!("{good}all is well{good:#}"));
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        if self.well { Exit::Done } else { Exit::Attention }
+    }
+}
+
+impl Assessment {
+    fn show_units(&self, page: &mut Page) {
+        let theme = page.theme();
+        page.title(format_args!("Stack {}", self.stack));
+        let mut table = Table::new(["DATA CENTER", "UNIT", "STATE", ">RUNNING", ">MEMORY", ">RESTARTS", "CONFINEMENT"]);
+        for datacenter in &self.datacenters {
+            for unit in &datacenter.units {
+                let style = if unit.problem.is_none() { theme.good } else { theme.warning };
+                table.row([
+                    Cell::from(&datacenter.name),
+                    unit.name.as_str().into(),
+                    Cell::styled(word(unit.state), style),
+                    unit.running_seconds.map(|s| figures::duration(Duration::from_secs(s))).unwrap_or_default().into(),
+                    figures::bytes(unit.memory_bytes).into(),
+                    unit.restarts.into(),
+                    unit.confinement.clone().unwrap_or_default().into(),
+                ]);
+            }
+        }
+        if let Some(supervisor) = &self.supervisor {
+            table.row([
+                Cell::from(""),
+                "supervisor".into(),
+                Cell::styled("running", theme.good),
+                "".into(),
+                figures::bytes(supervisor.memory_bytes).into(),
+                "".into(),
+                "".into(),
+            ]);
+        }
+        if !table.is_empty() {
+            page.table(&table);
+        }
+    }
+
+    fn show_sites(&self, page: &mut Page) {
+        let theme = page.theme();
+        for site in &self.sites {
+            page.title(format_args!("Site {} ({})", site.name, site.app));
+            let mut table = Table::new(["AT", "ADDRESS", "ROLE", ">PAGES", ">SIZE", ">CONFIRMED"]);
+            for copy in &site.copies {
+                let style = if copy.complete { theme.good } else { theme.warning };
+                let age = copy.age_seconds.map(|age| format!("{} ago", figures::duration(Duration::from_secs(age))));
+                table.row([
+                    Cell::from(&copy.datacenter),
+                    copy.url.to_string().into(),
+                    match copy.role {
+                        sovereign_model::edge_status::Role::Primary => "primary".into(),
+                        sovereign_model::edge_status::Role::Mirror => "mirror".into(),
+                    },
+                    Cell::styled(format!("{} of {}", copy.pages_kept, copy.pages_known), style),
+                    figures::bytes(copy.bytes).into(),
+                    age.unwrap_or_default().into(),
+                ]);
+            }
+            page.table(&table);
+            if site.private {
+                page.line("private: readers need its password, mirrors keep nothing");
+            }
+            if let Some(outgoing) = &site.outgoing {
+                page.line(outgoing);
+            }
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! `sovereign up`: the main job.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use sovereign_engine::apply::{self, Audience, Caller, Engine as _, Event, apply};
+use sovereign_engine::journal::Journal;
+use sovereign_keys::WorkingKeys;
+use sovereign_model::stack::{App, Site};
+use sovereign_model::{DatacenterName, Stack, Step};
+use sovereign_plan::{Plan, Planned};
+use tokio_util::sync::CancellationToken;
+
+use crate::assess::addresses;
+use crate::cli::UpArgs;
+use crate::context::Context;
+use crate::deployment::Deployment;
+use crate::exit::Exit;
+use crate::failure::{Failure, Reason};
+use crate::interrupt;
+use crate::output::{Cell, Page, Progress, Report, Stage, StageTime, Table, figures};
+use crate::secrets;
+use crate::stack_file::StackFile;
+use crate::verify::Prober;
+
+use super::open::{has_screen, tunnel};
+use super::plan::Shown;
+
+/// A reader would not wait longer.
+const VERIFY_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How a run ended.
+#[derive(Debug, Serialize)]
+pub(crate) struct Done {
+    stack: String,
+    /// Steps that were carried out.
+    steps: usize,
+    /// Why nothing had to be done, where nothing had to.
+    kept: Vec<String>,
+    /// Where sites are read.
+    addresses: Vec<Address>,
+    /// Where sites are written.
+    admins: Vec<Admin>,
+    /// What shows them on another machine.
+    tunnel: Option<String>,
+    /// Bytes, by the host they came from.
+    fetched: BTreeMap<String, u64>,
+    /// How long each part took.
+    stages: Vec<StageTime>,
+    /// Whether a root seed was made in this run.
+    seed_made: bool,
+    seconds: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Address {
+    datacenter: DatacenterName,
+    site: String,
+    url: String,
+    /// What a reader's question was answered with.
+    status: u16,
+    milliseconds: u128,
+}
+
+#[derive(Debug, Serialize)]
+struct Admin {
+    site: String,
+    url: String,
+    credentials: String,
+}
+
+impl Report for Done {
+    fn show(&self, page: &mut Page) {
+        let theme = page.theme();
+        if self.steps == 0 {
+            page.line("nothing has to change");
+            for line in &self.kept {
+                page.line(format_args!("  {line}"));
+            }
+        }
+        page.title("Read it at");
+        let mut table = Table::new(["DATA CENTER", "SITE", "ADDRESS", ">ANSWERED IN"]);
+        for address in &self.addresses {
+            table.row([
+                Cell::from(&address.datacenter),
+                address.site.as_str().into(),
+                Cell::styled(&address.url, theme.hint),
+                format!("{} ms", address.milliseconds).into(),
+            ]);
+        }
+        page.table(&table);
+        if !self.admins.is_empty() {
+            page.title("Write it at");
+            for admin in &self.admins {
+                let hint = theme.hint;
+                page.line(format_args!("{hint}{}{hint:#}", admin.url));
+                page.line(format_args!("  login and password: {}", admin.credentials));
+            }
+        }
+        if let Some(tunnel) = &self.tunnel {
+            page.title("See it from another machine");
+            page.line(tunnel);
+        }
+        page.title("Trust its certificates");
+        page.line("sovereign ca show > sovereign.pem    # import it into your browser");
+        if self.seed_made {
+            page.title("Write down your 24 words");
+            page.line("sovereign seed show    # on paper; every secret of this stack comes from them");
+        }
+        if !self.fetched.is_empty() {
+            page.title("Fetched");
+            for (host, bytes) in &self.fetched {
+                page.line(format_args!("{} from {host}", figures::bytes(*bytes)));
+            }
+        }
+        if self.steps > 0 {
+            page.title("Took");
+            let mut table = Table::new(["STAGE", ">TIME"]);
+            for StageTime { stage, time } in &self.stages {
+                table.row([Cell::from(stage), figures::duration(*time).into()]);
+            }
+            table.row([Cell::from("all together"), figures::duration(Duration::from_secs_f64(self.seconds)).into()]);
+            page.table(&table);
+        }
+    }
+}
+
+/// Something about a run that no room below knows.
+#[derive(Debug, thiserror::Error)]
+enum UpError {
+    #[error("cannot read the plan {path}", path = .path.display())]
+    PlanUnreadable { path: PathBuf, source: io::Error },
+    #[error("{path} is not a plan", path = .path.display())]
+    NotAPlan { path: PathBuf, source: serde_json::Error },
+    #[error("the plan is not the one this stack needs now")]
+    Stale,
+    #[error("{} stands in the way", figures::count(*.0 as u64, "obstacle", "obstacles"))]
+    Obstructed(usize),
+    #[error("{url} at {datacenter} does not answer as it should")]
+    NotServed { url: String, datacenter: DatacenterName, status: u16 },
+}
+
+impl Reason for UpError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::PlanUnreadable { .. } | Self::NotAPlan { .. } => Exit::Usage,
+            Self::Stale => Exit::PlanStale,
+            Self::Obstructed(_) | Self::NotServed { .. } => Exit::Failed,
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::PlanUnreadable { .. } | Self::NotAPlan { .. } => Some("`sovereign plan --out FILE` writes one".to_owned()),
+            Self::Stale => Some("`sovereign plan` shows what is to be done now".to_owned()),
+            Self::Obstructed(_) => None,
+            Self::NotServed { datacenter, status, .. } => {
+                Some(format!("it answered {status}; `sovereign logs edge@{datacenter}` may say why"))
+            }
+        }
+    }
+}
+
+/// Brings what runs in line with the stack file.
+pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
+    let began = Instant::now();
+    let places = context.places()?;
+    let (StackFile { path, stack }, written) = StackFile::load_or_write(&places)?;
+    if written {
+        context.output.say(format!("There was no stack file, so {} was written: yours to change.", path.display()));
+    }
+    let kept_plan = args.plan.as_deref().map(read_plan).transpose()?;
+    let deployment = Deployment::new(context, stack, &places)?.offline(args.offline);
+    deployment.check()?;
+    deployment.prepare()?;
+    let _lock = secrets::lock(&deployment.state, "up")?;
+    let (keys, seed_made) = secrets::open_or_create(context, &deployment.stack, &deployment.state)?;
+    let progress = context.output.progress();
+    let carried =
+        interrupt::run(&context.output, |stop| carry_out(context, &deployment, &keys, kept_plan, &progress, stop))?;
+    let Carried { steps, kept, fetched, addresses } = carried;
+    let ghosts = deployment.stack.sites.values().filter(|site| site.app == App::Ghost);
+    let admins = ghosts.map(|site| Admin {
+        site: site.name.to_string(),
+        url: format!("{}/ghost/", site.canonical),
+        credentials: format!("sovereign site credentials {}", site.name),
+    });
+    let ports = deployment.stack.datacenters.values().map(|datacenter| datacenter.port());
+    Ok(Done {
+        stack: deployment.stack.name.to_string(),
+        steps,
+        kept,
+        admins: admins.collect(),
+        addresses,
+        tunnel: (!has_screen(context)).then(|| tunnel(context, ports)),
+        fetched,
+        stages: progress.times(),
+        seed_made,
+        seconds: began.elapsed().as_secs_f64(),
+    })
+}
+
+fn read_plan(path: &Path) -> Result<Plan, UpError> {
+    let text = fs::read(path).map_err(|source| UpError::PlanUnreadable { path: path.to_owned(), source })?;
+    serde_json::from_slice(&text).map_err(|source| UpError::NotAPlan { path: path.to_owned(), source })
+}
+
+struct Carried {
+    steps: usize,
+    kept: Vec<String>,
+    fetched: BTreeMap<String, u64>,
+    addresses: Vec<Address>,
+}
+
+async fn carry_out(
+    context: &Context,
+    deployment: &Deployment,
+    keys: &WorkingKeys,
+    kept_plan: Option<Plan>,
+    progress: &Progress,
+    stop: CancellationToken,
+) -> Result<Carried, Failure> {
+    let wanted = deployment.wanted(keys)?;
+    let engine = deployment.engine(keys, &wanted);
+    let seen = engine.observe().await?;
+    let plan = sovereign_plan::plan(&wanted, &seen);
+    if kept_plan.is_some_and(|kept| kept != plan) {
+        return Err(UpError::Stale.into());
+    }
+    if !plan.obstacles.is_empty() {
+        let obstacles = plan.obstacles.len();
+        context.output.show(&Shown { plan, written: None });
+        return Err(UpError::Obstructed(obstacles).into());
+    }
+    if !plan.steps.is_empty() {
+        context.output.show(&Shown { plan: plan.clone(), written: None });
+    }
+    deployment.check_ports(&plan, &wanted, &seen)?;
+    if !plan.steps.is_empty() {
+        deployment.install()?;
+    }
+
+    let journal = Journal::at(deployment.state.journal());
+    let caller = Caller { command: "up", version: env!("CARGO_PKG_VERSION") };
+    let told = Told::new(progress);
+    let mut fetched = BTreeMap::new();
+    let mut steps = plan.steps.len();
+    // What an image contains is known when it is built, and part of what its units are. So images come first, and the
+    // rest is planned again with them.
+    let (images, rest) = split(plan);
+    let rest = match images {
+        None => rest,
+        Some(images) => {
+            collect(&mut fetched, apply(&engine, &images, &journal, caller, &told, &stop).await?);
+            let wanted = deployment.wanted(keys)?;
+            let engine = deployment.engine(keys, &wanted);
+            let again = sovereign_plan::plan(&wanted, &engine.observe().await?);
+            steps = images.steps.len() + again.steps.len();
+            again
+        }
+    };
+    if !rest.steps.is_empty() {
+        let wanted = deployment.wanted(keys)?;
+        let engine = deployment.engine(keys, &wanted);
+        collect(&mut fetched, apply(&engine, &rest, &journal, caller, &told, &stop).await?);
+    }
+    let stage = (steps > 0).then(|| progress.stage("ask every data center as a reader would"));
+    let addresses = ask_as_readers(&deployment.stack, keys).await?;
+    drop(stage.map(Stage::finish));
+    Ok(Carried { steps, kept: rest.kept.lines(), fetched, addresses })
+}
+
+/// The steps that prepare images as a plan of their own, and the whole plan.
+fn split(plan: Plan) -> (Option<Plan>, Plan) {
+    let is_image = |planned: &&Planned| matches!(planned.step, Step::PrepareImage { .. });
+    let steps: Vec<_> = plan.steps.iter().filter(is_image).cloned().collect();
+    let images = (!steps.is_empty()).then(|| Plan { steps, ..plan.clone() });
+    (images, plan)
+}
+
+fn collect(fetched: &mut BTreeMap<String, u64>, receipts: Vec<apply::Receipt>) {
+    for (host, bytes) in receipts.into_iter().flat_map(|receipt| receipt.fetched) {
+        *fetched.entry(host).or_default() += bytes;
+    }
+}
+
+/// One question per site and data center, over TLS with the stack's CA, as a browser would ask it.
+async fn ask_as_readers(stack: &Stack, keys: &WorkingKeys) -> Result<Vec<Address>, Failure> {
+    let prober = Prober::trusting(keys.ca()?.pem().as_bytes())?;
+    let mut asked = Vec::new();
+    for (datacenter, sites) in addresses(stack) {
+        let address = stack.datacenters[datacenter].loopback();
+        for (site, origin) in sites {
+            let answer = prober.get(address, &origin, "/", VERIFY_PATIENCE).await?;
+            let url = format!("{origin}/");
+            if !is_served(site, answer.status) {
+                let datacenter = datacenter.clone();
+                return Err(UpError::NotServed { url, datacenter, status: answer.status }.into());
+            }
+            asked.push(Address {
+                datacenter: datacenter.clone(),
+                site: site.name.to_string(),
+                url,
+                status: answer.status,
+                milliseconds: answer.took.as_millis(),
+            });
+        }
+    }
+    Ok(asked)
+}
+
+/// A private site sends readers to its password page.
+fn is_served(site: &Site, status: u16) -> bool {
+    status == 200 || (site.settings.private == Some(true) && status == 302)
+}
+
+/// Shows steps as stages.
+struct Told<'p> {
+    progress: &'p Progress,
+    stage: Mutex<Option<Stage>>,
+}
+
+impl<'p> Told<'p> {
+    fn new(progress: &'p Progress) -> Self {
+        Self { progress, stage: Mutex::new(None) }
+    }
+}
+
+impl Audience for Told<'_> {
+    fn hear(&self, event: Event<'_>) {
+        let mut stage = self.stage.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match event {
+            Event::StepBegun(planned) => *stage = Some(self.progress.stage(planned.step.to_string())),
+            Event::StepProgress(_, progress) => {
+                if let Some(stage) = &*stage {
+                    show(stage, progress);
+                }
+            }
+            Event::StepFinished(..) => {
+                if let Some(stage) = stage.take() {
+                    stage.finish();
+                }
+            }
+            Event::StepFailed(_) | Event::RunEnded(_) => *stage = None,
+            Event::RunBegun | Event::StepPerformed(_) => {}
+        }
+    }
+}
+
+fn show(stage: &Stage, progress: apply::Progress) {
+    match progress {
+        apply::Progress::Doing(what) => stage.note(what),
+        apply::Progress::Bytes { done, total } => {
+            stage.expect_bytes(total.unwrap_or(0));
+            stage.reach(done);
+        }
+        apply::Progress::Items { done, total } => {
+            stage.expect_things("items", total.unwrap_or(0));
+            stage.reach(done);
+        }
+    }
+}
+

@@ -1,0 +1,50 @@
+//! A command's point of departure: what is declared, and where its state lies.
+
+use sovereign_model::Stack;
+use sovereign_model::layout::StateFolder;
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::places::Places;
+use crate::stack_file::StackFile;
+
+/// A stack and its places.
+#[derive(Debug)]
+pub(crate) struct Declared {
+    /// What the file declares.
+    pub(crate) stack: Stack,
+    /// Where things lie.
+    pub(crate) places: Places,
+    /// The stack's state folder.
+    pub(crate) state: StateFolder,
+}
+
+impl Declared {
+    /// From the stack file there is.
+    ///
+    /// # Errors
+    /// When there is none, or it is bad: then with every problem in it.
+    pub(crate) fn load(context: &Context) -> Result<Self, Failure> {
+        let places = context.places()?;
+        let StackFile { stack, .. } = StackFile::load(&places)?;
+        Ok(Self::new(stack, places))
+    }
+
+    /// The same, writing the default file first where there is none and none was named.
+    ///
+    /// # Errors
+    /// As [`Declared::load`], or when the default cannot be written.
+    pub(crate) fn load_or_write(context: &Context) -> Result<Self, Failure> {
+        let places = context.places()?;
+        let (StackFile { path, stack }, written) = StackFile::load_or_write(&places)?;
+        if written {
+            context.output.say(format!("There was no stack file, so {} was written: yours to change.", path.display()));
+        }
+        Ok(Self::new(stack, places))
+    }
+
+    fn new(stack: Stack, places: Places) -> Self {
+        let state = StateFolder::new(places.state(&stack.name));
+        Self { stack, places, state }
+    }
+}

@@ -1,0 +1,71 @@
+//! What runs, asked of everything that can answer, at the same time. Changes nothing.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use sovereign_engine::embedded::{Client, SupervisorStatus};
+use sovereign_keys::LeafFacts;
+use sovereign_model::edge_status::EdgeStatus;
+use sovereign_model::layout::StateFolder;
+use sovereign_model::stack::App;
+use sovereign_model::{DatacenterName, SiteName, Stack};
+use sovereign_runtime::control::{Request, request_async};
+use sovereign_services::ghost::{Refused, outgoing};
+use tokio::task::JoinSet;
+
+use crate::failure::Failure;
+
+/// An edge answers from memory; one that does not within this time is not well.
+const EDGE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// All answers.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    /// The supervisor's; `None` when none runs.
+    pub(crate) supervisor: Option<SupervisorStatus>,
+    /// The edges', or why there is none.
+    pub(crate) edges: BTreeMap<DatacenterName, Result<EdgeStatus, String>>,
+    /// The certificates that lie ready.
+    pub(crate) certificates: BTreeMap<DatacenterName, LeafFacts>,
+    /// What applications tried to reach and were refused.
+    pub(crate) outgoing: BTreeMap<SiteName, Vec<Refused>>,
+}
+
+/// Asks everybody.
+///
+/// # Errors
+/// When a supervisor runs and does not answer, or a certificate's facts cannot be read.
+pub(crate) async fn gather(stack: &Stack, state: &StateFolder) -> Result<Gathered, Failure> {
+    let client = Client::of(state.clone());
+    let mut asked = JoinSet::new();
+    for name in stack.datacenters.keys() {
+        let (name, socket) = (name.clone(), state.edge(name).control());
+        asked.spawn(async move { (name, ask_edge(&socket).await) });
+    }
+    let supervisor = client.status().await?;
+    let edges = asked.join_all().await.into_iter().collect();
+    let mut certificates = BTreeMap::new();
+    for name in stack.datacenters.keys() {
+        if let Some(facts) = LeafFacts::read(&state.edge(name).chain())? {
+            certificates.insert(name.clone(), facts);
+        }
+    }
+    let ghosts = stack.sites.values().filter(|site| site.app == App::Ghost);
+    let outgoing = ghosts.filter_map(|site| {
+        let refused = outgoing(state.site(&site.primary, &site.name).path()).ok()?;
+        Some((site.name.clone(), refused))
+    });
+    Ok(Gathered { supervisor, edges, certificates, outgoing: outgoing.collect() })
+}
+
+/// The edge behind a control socket.
+///
+/// # Errors
+/// A sentence that says why it did not answer.
+pub(crate) async fn ask_edge(socket: &Path) -> Result<EdgeStatus, String> {
+    let answer = request_async(socket, &Request::new("status"), EDGE_PATIENCE).await.map_err(|error| {
+        if error.nobody_listens() { "it does not run".to_owned() } else { error.to_string() }
+    })?;
+    serde_json::from_value(answer).map_err(|error| format!("its answer cannot be understood: {error}"))
+}

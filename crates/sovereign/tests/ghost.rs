@@ -1,0 +1,250 @@
+//! The main job on real input: the default stack with real Ghost, from an empty home, through kills, to purge.
+//!
+//! One test, because the stack under test is the expensive part: each stage builds on the one before.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::{Operator, Readers, eventually, kill};
+
+const HOME: u16 = 8443;
+const OFFICE: u16 = 8444;
+const CANONICAL: &str = "blog.localhost:8443";
+const FAR: &str = "blog.localhost:8444";
+
+/// A 1×1 PNG that decoders accept.
+const PIXEL: &[u8] = &[
+    0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a, 0, 0, 0, 13, 0x49, 0x48, 0x44, 0x52, 0, 0, 0, 1, 0, 0, 0, 1, 8, 6,
+    0, 0, 0, 0x1f, 0x15, 0xc4, 0x89, 0, 0, 0, 13, 0x49, 0x44, 0x41, 0x54, 0x78, 0xda, 0x63, 0x64, 0xf8, 0xcf, 0x50,
+    0x0f, 0, 3, 0x86, 1, 0x80, 0x5a, 0x34, 0x7d, 0x6b, 0, 0, 0, 0, 0x49, 0x45, 0x4e, 0x44, 0xae, 0x42, 0x60, 0x82,
+];
+
+/// A member of staff at a browser, coming in through one data center's edge.
+struct Staff<'a> {
+    operator: &'a Operator,
+    authority: &'static str,
+    port: u16,
+    jar: String,
+}
+
+impl<'a> Staff<'a> {
+    fn log_in(operator: &'a Operator, authority: &'static str, port: u16) -> Self {
+        let credentials = operator.json(&["site", "credentials", "blog"]);
+        let jar = operator.home().join(format!("jar-{port}")).display().to_string();
+        let staff = Self { operator, authority, port, jar };
+        let body = json!({ "username": credentials["email"], "password": credentials["password"] });
+        staff.call("POST", "/ghost/api/admin/session/", Some(&body)).is(201);
+        staff
+    }
+
+    fn call(&self, method: &str, path: &str, body: Option<&Value>) -> support::Curled {
+        let origin = format!("Origin: https://{}", self.authority);
+        let mut more = vec!["--cookie", &self.jar, "--cookie-jar", &self.jar, "--request", method, "--header", &origin];
+        let text = body.map(Value::to_string);
+        if let Some(text) = &text {
+            more.extend(["--header", "Content-Type: application/json", "--data-raw", text]);
+        }
+        self.operator.curl(self.authority, self.port, path, &more)
+    }
+
+    fn publish(&self, title: &str, slug: &str, html: &str) -> Value {
+        let body = json!({ "posts": [{ "title": title, "slug": slug, "html": html, "status": "published" }] });
+        self.call("POST", "/ghost/api/admin/posts/?source=html", Some(&body)).is(201).json()["posts"][0].clone()
+    }
+
+    fn edit(&self, post: &Value, change: Value) -> Value {
+        let id = post["id"].as_str().unwrap();
+        let mut change = change;
+        change["updated_at"] = post["updated_at"].clone();
+        self.call("PUT", &format!("/ghost/api/admin/posts/{id}/?source=html"), Some(&json!({ "posts": [change] })))
+            .ok()
+            .json()["posts"][0]
+            .clone()
+    }
+
+    fn upload(&self, name: &str, bytes: &[u8]) -> String {
+        let file = self.operator.home().join(name);
+        fs::write(&file, bytes).unwrap();
+        let form = format!("file=@{};type=image/png", file.display());
+        let origin = format!("Origin: https://{}", self.authority);
+        let more = ["--cookie", &self.jar, "--header", &origin, "--form", &form, "--form", "purpose=image"];
+        let answer = self.operator.curl(self.authority, self.port, "/ghost/api/admin/images/upload/", &more).is(201);
+        answer.json()["images"][0]["url"].as_str().unwrap().to_owned()
+    }
+}
+
+/// Every page of the site, as its sitemaps list them, as paths.
+fn pages(operator: &Operator) -> BTreeSet<String> {
+    let mut found = BTreeSet::from(["/".to_owned(), "/rss/".to_owned()]);
+    let index = operator.curl(CANONICAL, HOME, "/sitemap.xml", &[]).ok().text();
+    for map in paths_in(&index) {
+        found.extend(paths_in(&operator.curl(CANONICAL, HOME, &map, &[]).ok().text()));
+        found.insert(map);
+    }
+    found
+}
+
+fn paths_in(sitemap: &str) -> Vec<String> {
+    let prefix = format!("https://{CANONICAL}");
+    sitemap
+        .split("<loc>")
+        .skip(1)
+        .filter_map(|rest| rest.split("</loc>").next()?.strip_prefix(&prefix).map(str::to_owned))
+        .collect()
+}
+
+#[test]
+fn a_site_is_written_at_home_read_at_the_office_and_survives() {
+    let operator = Operator::new().with_shared_images();
+
+    // From nothing: no stack file, no state.
+    let started = Instant::now();
+    let first = operator.up();
+    eprintln!("first up: {:?}\n{}", started.elapsed(), first.stdout());
+    assert!(operator.home().join(".config/sovereign/stack.toml").exists(), "a default stack file is written");
+    for expected in ["https://blog.localhost:8443", "https://blog.localhost:8444", "/ghost/", "ssh -L"] {
+        assert!(first.stdout().contains(expected), "the summary names {expected}:\n{}", first.stdout());
+    }
+    let started = Instant::now();
+    assert!(operator.up().stdout().contains("nothing has to change"));
+    eprintln!("second up: {:?}", started.elapsed());
+    operator.run(&["status"]).success();
+
+    // Without network: everything needed is kept.
+    operator.run(&["up", "--yes", "--offline"]).success();
+
+    // Write at home.
+    let staff = Staff::log_in(&operator, CANONICAL, HOME);
+    let image = staff.upload("pixel.png", PIXEL);
+    assert!(image.starts_with(&format!("https://{CANONICAL}/content/images/")), "{image}");
+    let image_path = image.strip_prefix(&format!("https://{CANONICAL}")).unwrap().to_owned();
+    let post = staff.publish("First light", "first-light", &format!("<p>Sovereign words.</p><img src=\"{image}\">"));
+
+    // Read at both, byte for byte under the canonical name.
+    eventually("the post at the office", Duration::from_secs(10), || {
+        (operator.curl(CANONICAL, OFFICE, "/first-light/", &[]).status == 200).then_some(())
+    });
+    eventually("the post in the office's feed", Duration::from_secs(10), || {
+        operator.curl(CANONICAL, OFFICE, "/rss/", &[]).text().contains("First light").then_some(())
+    });
+    eventually("the post on the office's home page", Duration::from_secs(10), || {
+        operator.curl(CANONICAL, OFFICE, "/", &[]).text().contains("First light").then_some(())
+    });
+    assert_eq!(operator.curl(CANONICAL, HOME, &image_path, &[]).ok().body, PIXEL);
+    assert_eq!(operator.curl(CANONICAL, OFFICE, &image_path, &[]).ok().body, PIXEL);
+    for path in ["/", "/first-light/", "/rss/"] {
+        eventually(&format!("{path} equal at both"), Duration::from_secs(20), || {
+            let near = operator.curl(CANONICAL, HOME, path, &[]).ok();
+            let far = operator.curl(CANONICAL, OFFICE, path, &[]).ok();
+            (near.body == far.body).then_some(())
+        });
+        let near = operator.curl(CANONICAL, OFFICE, path, &[]).ok().text();
+        let renamed = operator.curl(FAR, OFFICE, path, &[]).ok().text();
+        assert!(!renamed.contains(CANONICAL), "{path} at the office leads back to {CANONICAL}");
+        assert_eq!(renamed.replace(FAR, CANONICAL), near, "{path} is equal but for the origin");
+    }
+
+    // The admin through the other data center's edge.
+    let far_staff = Staff::log_in(&operator, FAR, OFFICE);
+    far_staff.call("GET", "/ghost/api/admin/users/me/", None).ok();
+    operator.curl(FAR, OFFICE, "/ghost/", &[]).ok();
+
+    // Edited: the mirror shows it within 5 s.
+    let edited = staff.edit(&post, json!({ "html": "<p>Other words entirely.</p>" }));
+    let shown = Instant::now();
+    eventually("the edit at the office", Duration::from_secs(5), || {
+        operator.curl(CANONICAL, OFFICE, "/first-light/", &[]).text().contains("Other words entirely").then_some(())
+    });
+    eprintln!("edit shown at the far mirror: {:?}", shown.elapsed());
+
+    // Scheduled: published when due, with nobody looking.
+    let due = Duration::from_secs(75);
+    let at = iso(std::time::SystemTime::now() + due);
+    let body = json!({ "posts": [{ "title": "Later", "slug": "later", "html": "<p>On time.</p>", "status": "scheduled",
+                                   "published_at": at }] });
+    staff.call("POST", "/ghost/api/admin/posts/?source=html", Some(&body)).is(201);
+    operator.curl(CANONICAL, OFFICE, "/later/", &[]).is(404);
+    let scheduled = Instant::now();
+
+    // Ghost is killed: every page is still served, near and far.
+    let pages = pages(&operator);
+    assert!(pages.len() > 5, "{pages:?}");
+    eventually("a complete mirror", Duration::from_secs(30), || {
+        (operator.run(&["status"]).code() == Some(0)).then_some(())
+    });
+    let ghost = operator.pid("ghost-blog@home");
+    kill(ghost, "STOP");
+    for path in &pages {
+        operator.curl(CANONICAL, OFFICE, path, &[]).ok();
+        operator.curl(CANONICAL, HOME, path, &[]).ok();
+    }
+    kill(ghost, "KILL");
+    for path in &pages {
+        operator.curl(CANONICAL, OFFICE, path, &[]).ok();
+        operator.curl(CANONICAL, HOME, path, &[]).ok();
+    }
+    eventually("Ghost again", Duration::from_secs(60), || {
+        let status = operator.json(&["status"]);
+        (status.to_string().contains("ghost-blog@home") && operator.run(&["status"]).code() == Some(0)).then_some(())
+    });
+    assert_ne!(operator.pid("ghost-blog@home"), ghost);
+
+    // A setting changes under readers' eyes: nobody notices but in the title.
+    let file = operator.home().join(".config/sovereign/stack.toml");
+    let declared = fs::read_to_string(&file).unwrap();
+    let readers = Readers::start(&operator, "blog.localhost", &[HOME, OFFICE], "/");
+    fs::write(&file, with_title(&declared, "A renamed blog")).unwrap();
+    operator.run(&["plan"]).exits(3);
+    operator.up();
+    eventually("the new title at the office", Duration::from_secs(10), || {
+        operator.curl(CANONICAL, OFFICE, "/", &[]).text().contains("A renamed blog").then_some(())
+    });
+    readers.stop_without_failure();
+
+    // Applications are refused what is not theirs, and call nobody.
+    let ghost = operator.pid("ghost-blog@home");
+    let own_user = fs::read_to_string(format!("/proc/{ghost}/status")).unwrap();
+    let uid = own_user.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap().split_whitespace().next().unwrap();
+    assert!(uid != "0", "Ghost runs as root");
+
+    eventually("the scheduled post", Duration::from_secs(120).saturating_sub(scheduled.elapsed()), || {
+        operator.curl(CANONICAL, OFFICE, "/later/", &[]).text().contains("On time").then_some(())
+    });
+
+    // Down and up: nothing is lost.
+    operator.run(&["down"]).success();
+    assert_eq!(operator.processes(), BTreeSet::new());
+    operator.up();
+    assert!(operator.curl(CANONICAL, HOME, "/first-light/", &[]).ok().text().contains("Other words entirely"));
+    let staff = Staff::log_in(&operator, CANONICAL, HOME);
+    let again = staff.call("GET", &format!("/ghost/api/admin/posts/{}/", edited["id"].as_str().unwrap()), None).ok();
+    assert_eq!(again.json()["posts"][0]["slug"], "first-light");
+    assert_eq!(operator.curl(CANONICAL, OFFICE, &image_path, &[]).ok().body, PIXEL);
+
+    operator.run(&["down", "--purge", "--yes"]).success();
+    assert_eq!(operator.processes(), BTreeSet::new());
+    assert!(!operator.state().exists() || fs::read_dir(operator.state()).unwrap().next().is_none(), "state left behind");
+}
+
+fn with_title(declared: &str, title: &str) -> String {
+    let mut lines: Vec<String> = declared.lines().map(str::to_owned).collect();
+    match lines.iter_mut().find(|line| line.trim_start().starts_with("title =")) {
+        Some(line) => *line = format!("title = {title:?}"),
+        None => lines.push(format!("[site.settings]\ntitle = {title:?}")),
+    }
+    lines.join("\n") + "\n"
+}
+
+/// RFC 3339 in UTC with milliseconds, as Ghost wants it.
+fn iso(at: std::time::SystemTime) -> String {
+    let output = std::process::Command::new("date")
+        .args(["--utc", "+%Y-%m-%dT%H:%M:%S.000Z", "--date"])
+        .arg(format!("@{}", at.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()))
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}

@@ -1,0 +1,336 @@
+//! An operator in a sandbox: a home of their own, a cleared environment, the real binary, and outside tools to judge it.
+#![allow(dead_code, reason = "each test binary uses its own part of this module")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// An operator with an empty home.
+pub struct Operator {
+    home: tempfile::TempDir,
+    cache: Option<PathBuf>,
+    pub home_port: u16,
+    pub office_port: u16,
+}
+
+impl Operator {
+    /// With a home of their own and two ports that nothing else uses.
+    pub fn new() -> Self {
+        let home = tempfile::Builder::new().prefix("sovereign-e2e-").tempdir().unwrap();
+        let [home_port, office_port] = free_ports();
+        Self { home, cache: None, home_port, office_port }
+    }
+
+    /// Shares built images with other runs: `$SOVEREIGN_E2E_CACHE`, else a folder beside the build's output.
+    pub fn with_shared_images(mut self) -> Self {
+        let cache = std::env::var_os("SOVEREIGN_E2E_CACHE").map_or_else(
+            || Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"),
+            PathBuf::from,
+        );
+        fs::create_dir_all(&cache).unwrap();
+        self.cache = Some(cache);
+        self
+    }
+
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.home().join("state")
+    }
+
+    pub fn write(&self, path: &str, content: &str) -> PathBuf {
+        let path = self.home().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// The command, ready to run: nothing of the surrounding environment but PATH and what finds the trust roots.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sovereign"));
+        command
+            .args(args)
+            .current_dir(self.home())
+            .env_clear()
+            .env("HOME", self.home())
+            .env("SOVEREIGN_STATE", self.state())
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null());
+        for name in ["PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "RUST_LOG"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        if let Some(cache) = &self.cache {
+            command.env("XDG_CACHE_HOME", cache);
+        }
+        command
+    }
+
+    pub fn run(&self, args: &[&str]) -> Ran {
+        Ran { args: args.join(" "), output: self.command(args).output().unwrap() }
+    }
+
+    pub fn up(&self) -> Ran {
+        self.run(&["up", "--yes"]).success()
+    }
+
+    /// `--json` of a command that may end with any exit code.
+    pub fn json(&self, args: &[&str]) -> Value {
+        let ran = self.run(&[&["--json"], args].concat());
+        serde_json::from_str(&ran.stdout()).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
+    }
+
+    pub fn authority(&self) -> PathBuf {
+        let path = self.home().join("ca.pem");
+        if !path.exists() {
+            fs::write(&path, self.run(&["ca", "show"]).success().stdout()).unwrap();
+        }
+        path
+    }
+
+    /// `curl` of a path, with `host:port` in the URL and the connection going to `connect` on this machine.
+    pub fn curl(&self, url_authority: &str, connect: u16, path: &str, more: &[&str]) -> Curled {
+        let authority = self.authority();
+        let body = self.home().join(format!("body-{}", unique()));
+        let head = self.home().join(format!("head-{}", unique()));
+        let mut command = Command::new("curl");
+        command
+            .args(["--silent", "--show-error", "--max-time", "60", "--cacert"])
+            .arg(&authority)
+            .args(["--connect-to", &format!("{url_authority}:127.0.0.1:{connect}"), "--output"])
+            .arg(&body)
+            .arg("--dump-header")
+            .arg(&head)
+            .args(["--write-out", "%{http_code}"])
+            .args(more)
+            .arg(format!("https://{url_authority}{path}"))
+            .env_remove("CURL_CA_BUNDLE");
+        let output = command.output().unwrap();
+        Curled {
+            exit: output.status.code(),
+            status: String::from_utf8_lossy(&output.stdout).trim().parse().unwrap_or(0),
+            head: fs::read_to_string(&head).unwrap_or_default(),
+            body: fs::read(&body).unwrap_or_default(),
+            error: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Ids of all processes of this operator's stack: those whose command line or working folder lies in its state.
+    pub fn processes(&self) -> BTreeSet<i32> {
+        let state = self.state().to_string_lossy().into_owned();
+        let mut found = BTreeSet::new();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+            let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let cwd = fs::read_link(entry.path().join("cwd")).unwrap_or_default();
+            if String::from_utf8_lossy(&command).contains(&state) || cwd.starts_with(&state) {
+                found.insert(pid);
+            }
+        }
+        found
+    }
+
+    /// The process id of a unit as `status` reports it.
+    pub fn pid(&self, unit: &str) -> i32 {
+        let status = self.json(&["status"]);
+        find_unit(&status, unit).and_then(|unit| unit["pid"].as_i64()).unwrap_or_else(|| panic!("{unit} in {status:#}"))
+            as i32
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        if std::env::var_os("SOVEREIGN_E2E_KEEP").is_some() {
+            eprintln!("kept: {}", self.home().display());
+            let kept = std::mem::replace(&mut self.home, tempfile::tempdir().unwrap());
+            let _ = kept.keep();
+            return;
+        }
+        let _ = self.command(&["down", "--purge", "--yes"]).output();
+        for pid in self.processes() {
+            kill(pid, "KILL");
+        }
+    }
+}
+
+fn find_unit<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+    match value {
+        Value::Object(map) if map.get("name").and_then(Value::as_str) == Some(name) && map.contains_key("pid") => {
+            Some(value)
+        }
+        Value::Object(map) => map.values().find_map(|value| find_unit(value, name)),
+        Value::Array(list) => list.iter().find_map(|value| find_unit(value, name)),
+        _ => None,
+    }
+}
+
+/// A finished run of the binary.
+#[derive(Debug)]
+pub struct Ran {
+    args: String,
+    output: Output,
+}
+
+impl Ran {
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.output.stdout).into_owned()
+    }
+
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.output.stderr).into_owned()
+    }
+
+    pub fn code(&self) -> Option<i32> {
+        self.output.status.code()
+    }
+
+    #[track_caller]
+    pub fn success(self) -> Self {
+        self.exits(0)
+    }
+
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(
+            self.code(),
+            Some(code),
+            "sovereign {}\n--- stdout\n{}\n--- stderr\n{}",
+            self.args,
+            self.stdout(),
+            self.stderr()
+        );
+        self
+    }
+}
+
+/// What curl brought back.
+#[derive(Debug)]
+pub struct Curled {
+    pub exit: Option<i32>,
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+    pub error: String,
+}
+
+impl Curled {
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        self.is(200)
+    }
+
+    #[track_caller]
+    pub fn is(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{}{}\n{}", self.error, self.head, self.text());
+        self
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.head.lines().find_map(|line| {
+            let (field, value) = line.split_once(':')?;
+            field.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+        })
+    }
+}
+
+/// Readers who ask again and again until told to stop, and count what was not a 200.
+pub struct Readers {
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    thread: std::thread::JoinHandle<(u64, Vec<String>)>,
+}
+
+impl Readers {
+    /// One new TLS connection per request, about twenty a second, alternating between the given ports.
+    pub fn start(operator: &Operator, host: &str, ports: &[u16], path: &str) -> Self {
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let authority = operator.authority();
+        let urls: Vec<_> = ports
+            .iter()
+            .map(|port| (format!("https://{host}:{port}{path}"), format!("{host}:{port}:127.0.0.1:{port}")))
+            .collect();
+        let thread = std::thread::spawn({
+            let stop = stop.clone();
+            move || {
+                let (mut asked, mut failed) = (0, Vec::new());
+                for (url, connect) in urls.iter().cycle() {
+                    if stop.load(std::sync::atomic::Ordering::Relaxed) || asked > 20_000 {
+                        break;
+                    }
+                    let output = Command::new("curl")
+                        .args(["--silent", "--show-error", "--max-time", "20", "--output", "/dev/null", "--cacert"])
+                        .arg(&authority)
+                        .args(["--write-out", "%{http_code}", "--connect-to", connect, url])
+                        .env_remove("CURL_CA_BUNDLE")
+                        .output()
+                        .unwrap();
+                    asked += 1;
+                    if output.stdout != b"200" {
+                        failed.push(format!(
+                            "{url}: {} {}",
+                            String::from_utf8_lossy(&output.stdout),
+                            String::from_utf8_lossy(&output.stderr)
+                        ));
+                    }
+                }
+                (asked, failed)
+            }
+        });
+        Self { stop, thread }
+    }
+
+    #[track_caller]
+    pub fn stop_without_failure(self) {
+        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let (asked, failed) = self.thread.join().unwrap();
+        assert!(asked > 0, "the readers never asked");
+        assert!(failed.is_empty(), "{} of {asked} requests failed: {failed:#?}", failed.len());
+    }
+}
+
+/// Waits for a condition, with a deadline that only a failure reaches.
+#[track_caller]
+pub fn eventually<T>(what: &str, within: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + within;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "not within {within:?}: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Sends a signal by number-free name, as an operator would.
+pub fn kill(pid: i32, signal: &str) {
+    let _ = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status();
+}
+
+pub fn alive(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+fn free_ports() -> [u16; 2] {
+    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.each_ref().map(|listener| listener.local_addr().unwrap().port())
+}
+
+fn unique() -> u64 {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+}
