@@ -179,3 +179,14 @@ async fn a_killed_ghost_starts_again_and_keeps_its_doors_shut() {
     let answer: Value = json!(ghost.operator().staff().await.unwrap_err().help());
     assert!(answer.as_str().unwrap().contains("sovereign status"));
 }
+
+#[tokio::test]
+async fn the_guard_stands_in_every_way_out() {
+    let ghost = ghost_or_skip!("blog");
+    let program = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ways-out.cjs");
+    let lines = ghost.run_guarded(&program).await.join("\n");
+    insta::assert_snapshot!(lines);
+    let mut refused = ghost.refused();
+    refused.sort();
+    insta::assert_snapshot!(refused.join("\n"));
+}

@@ -19,8 +19,8 @@ pub(super) const WRITABLE: [&str; 4] = ["content", "data", "run", "tmp"];
 
 /// Everything of ours in the site's folder. No secret is in it.
 ///
-/// The folders of [`WRITABLE`] are to be handed to Ghost's user where it has one of its own. Nothing below them is ours to
-/// write: `prepare.cjs` does that, as that user.
+/// The `write` folders of the unit are to be handed to Ghost's user where it has one of its own. Nothing below them is
+/// ours to write: `prepare.cjs` does that, as that user.
 pub fn layout(home: &Home<'_>) -> Layout {
     let folder = |path: &str, mode| FolderSpec { path: home.folder.join(path), mode };
     let own = FolderSpec { path: home.folder.to_owned(), mode: 0o755 };

@@ -17,6 +17,7 @@ mod connection;
 mod files;
 mod operator;
 mod outgoing;
+mod settings;
 mod setup;
 mod staff;
 mod unit;

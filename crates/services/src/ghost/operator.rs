@@ -59,6 +59,9 @@ impl OperatorError {
             Self::Refused { operation, .. } if operation == "settings/edit" => {
                 Some("correct the site's settings in the stack file".to_owned())
             }
+            Self::Refused { operation, .. } if operation == "authentication/setup" => {
+                Some("Ghost wants ten characters or more, without the words ghost, password or passw0rd".to_owned())
+            }
             Self::Unexpected { .. } => Some("this version was made for Ghost 6.65; see `sovereign images`".to_owned()),
             Self::Refused { .. } | Self::NotTaken { .. } => None,
         }

@@ -109,14 +109,7 @@ impl Ghost {
 
     pub(crate) async fn start(&mut self) {
         let (folder, ca) = (self.folder(), self.state.path().join("ca.pem"));
-        let home = Home {
-            site: &self.site,
-            datacenter: &self.datacenter,
-            folder: &folder,
-            image: &self.image,
-            image_digest: Digest::of("image"),
-            ca_certificate: &ca,
-        };
+        let home = self.home(&folder, &ca);
         layout(&home).write().unwrap();
         let unit = unit(&home).unwrap();
         assert_eq!(unit.name, "ghost-blog@home".parse::<UnitName>().unwrap());
@@ -135,6 +128,33 @@ impl Ghost {
         })
         .await;
         self.child = Some(child);
+    }
+
+    /// What `program` prints, line by line and sorted, when node runs it under our guard as it runs Ghost.
+    pub(crate) async fn run_guarded(&self, program: &Path) -> Vec<String> {
+        let (folder, ca) = (self.folder(), self.state.path().join("ca.pem"));
+        let home = self.home(&folder, &ca);
+        layout(&home).write().unwrap();
+        let unit = unit(&home).unwrap();
+        let args = unit.args.split_last().unwrap().1; // all but Ghost itself
+        let mut command = Command::new(&unit.program);
+        command.args(args).arg(program).env_clear().envs(&unit.env).current_dir(&unit.working_dir);
+        let output = command.output().await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let mut lines: Vec<_> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    }
+
+    fn home<'a>(&'a self, folder: &'a Path, ca_certificate: &'a Path) -> Home<'a> {
+        Home {
+            site: &self.site,
+            datacenter: &self.datacenter,
+            folder,
+            image: &self.image,
+            image_digest: Digest::of("image"),
+            ca_certificate,
+        }
     }
 
     fn log(&self) -> String {
