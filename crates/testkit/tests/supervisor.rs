@@ -7,6 +7,7 @@ use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -365,6 +366,37 @@ async fn sigterm_stops_units_and_the_next_start_brings_them_back() {
     .await;
     bed.start().await;
     assert_ne!(bed.well(&spec.name, |_| true).await.pid, unit.pid);
+    // The same as a command, as systemd gives it.
+    let rest = Command::new(TESTBED).args(["supervise", "--state"]).arg(bed.state()).args(["--part", "rest"]).status();
+    assert!(rest.unwrap().success());
+    assert_eq!(processes_with(&bed.folder.path().display().to_string()), Vec::<i32>::new());
+    bed.start().await;
+    bed.well(&spec.name, |_| true).await;
+}
+
+#[tokio::test]
+async fn a_second_supervisor_of_the_same_stack_ends_at_once() {
+    let bed = Bed::new().await;
+    let first = bed.status().await;
+    let second = Command::new(TESTBED).args(["supervise", "--state"]).arg(bed.state()).output().unwrap();
+    assert!(second.status.success(), "its keeper was told to leave");
+    assert_eq!(bed.status().await.pid, first.pid);
+}
+
+#[tokio::test]
+async fn applying_again_what_was_given_up_tries_again() {
+    let bed = Bed::new().await;
+    let mark = bed.folder.path().join("mended");
+    let script = format!("test -e {} || exit 1; exec sleep 1000", mark.display());
+    let mut spec = bed.script("late@home", &script);
+    spec.confinement.read.push(bed.folder.path().to_owned());
+    bed.client.apply(&spec).await.unwrap();
+    let dead = |unit: &UnitStatus| unit.state == UnitState::Pausing && unit.restarts >= 3;
+    bed.client.wait_well(&spec.name, dead).await.unwrap();
+    fs::write(&mark, "").unwrap();
+    bed.client.apply(&spec).await.unwrap();
+    let well = bed.client.wait_well(&spec.name, dead).await.unwrap().unwrap();
+    assert!(well.is_well(), "{well:?}");
 }
 
 #[tokio::test]

@@ -224,17 +224,29 @@ impl Client {
         }
     }
 
-    /// Stops all units, the supervisor and its keeper; returns when nothing of them is left. Does nothing when no
-    /// supervisor runs.
+    /// Stops all units, the supervisor and its keeper, and forgets the units; returns when nothing of them is left.
+    /// Does nothing when no supervisor runs.
     ///
     /// # Errors
     /// When it does not answer or does not end.
     pub async fn shutdown(&self) -> Result<(), ClientError> {
+        self.end("shutdown").await
+    }
+
+    /// The same, but the next supervisor starts the units again: for a machine that goes down.
+    ///
+    /// # Errors
+    /// When it does not answer or does not end.
+    pub async fn rest(&self) -> Result<(), ClientError> {
+        self.end("rest").await
+    }
+
+    async fn end(&self, command: &str) -> Result<(), ClientError> {
         let Some(status) = self.status().await? else { return Ok(()) };
         let pids = [Some(status.pid), status.keeper.map(|keeper| keeper.pid)];
         let processes: Vec<Identity> =
             pids.into_iter().flatten().filter_map(|pid| Identity::of(i32::try_from(pid).ok()?)).collect();
-        match self.ask::<Value>("shut down", Request::new("shutdown"), STOP_PATIENCE).await {
+        match self.ask::<Value>("stop everything", Request::new(command), STOP_PATIENCE).await {
             // The answer may be lost as it ends.
             Ok(_) | Err(ClientError::Control { source: ControlError::Broken { .. }, .. }) => {}
             Err(error) => return Err(error),

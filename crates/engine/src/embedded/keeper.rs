@@ -69,6 +69,8 @@ pub enum Part {
     Relief,
     /// The supervisor, with its keeper at the other end of standard input.
     Supervisor,
+    /// None of them: has the supervisor rest and waits for its end. For systemd, when the machine goes down.
+    Rest,
 }
 
 impl Part {
@@ -78,6 +80,7 @@ impl Part {
             Self::Keeper => "keeper",
             Self::Relief => "relief",
             Self::Supervisor => "supervisor",
+            Self::Rest => "rest",
         }
     }
 }
@@ -86,10 +89,10 @@ impl std::str::FromStr for Part {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Keeper, Self::Relief, Self::Supervisor]
+        [Self::Keeper, Self::Relief, Self::Supervisor, Self::Rest]
             .into_iter()
             .find(|part| part.word() == text)
-            .ok_or_else(|| format!("{text:?} is none of keeper, relief, supervisor"))
+            .ok_or_else(|| format!("{text:?} is none of keeper, relief, supervisor, rest"))
     }
 }
 

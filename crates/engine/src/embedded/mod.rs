@@ -70,6 +70,9 @@ pub fn supervise(options: Options) -> Result<(), SuperviseError> {
     descriptors::shed_inherited();
     let io_error = |action| move |source| SuperviseError::Io { action, source };
     let program = Program { path: this_program(), args };
+    if part == Part::Rest {
+        return supervisor::rest(state);
+    }
     if part == Part::Keeper {
         // Refused to a process that leads a group already, in a shell's foreground for instance; that is as good.
         let _ = rustix::process::setsid();
@@ -77,7 +80,7 @@ pub fn supervise(options: Options) -> Result<(), SuperviseError> {
     }
     let link = descriptors::take_stdin().map_err(io_error("find the other process on standard input"))?;
     match part {
-        Part::Keeper | Part::Relief => {
+        Part::Keeper | Part::Relief | Part::Rest => {
             let _ = rustix::process::setsid();
             keeper::keep(&program, Some(link)).map_err(io_error("keep sockets"))
         }

@@ -21,8 +21,8 @@ pub fn unit_name(stack: &StackName) -> String {
 
 /// The unit's text.
 ///
-/// `KillMode=mixed`: systemd asks the main process (the keeper) to end and the rest after the stop command; the stop
-/// command lets units end in order. `Restart=always` brings back a keeper and a supervisor that died together.
+/// The stop command lets units end in order and returns when all have; what it left, systemd kills
+/// (`KillMode=mixed`). `Restart=always` brings back a keeper and a supervisor that died together.
 pub fn unit_text(scope: Scope, stack: &StackName, program: &Path, state: &Path) -> String {
     let mut text = String::new();
     let (program, state) = (quoted(program), quoted(state));
@@ -38,6 +38,7 @@ pub fn unit_text(scope: Scope, stack: &StackName, program: &Path, state: &Path) 
         "",
         "[Service]",
         &format!("ExecStart={program} supervise --state {state}"),
+        &format!("ExecStop={program} supervise --state {state} --part rest"),
         "Restart=always",
         "RestartSec=1",
         "KillMode=mixed",
@@ -80,6 +81,7 @@ mod tests {
 
         [Service]
         ExecStart="/home/a b/sovereign" supervise --state "/home/a b/100%%/mine"
+        ExecStop="/home/a b/sovereign" supervise --state "/home/a b/100%%/mine" --part rest
         Restart=always
         RestartSec=1
         KillMode=mixed

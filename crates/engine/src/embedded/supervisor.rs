@@ -8,9 +8,10 @@
 //! | `remove` | `unit`: a name | `{}` when it has stopped and is forgotten |
 //! | `restart` | `unit`: a name | `{}` at once |
 //! | `replace` | `program`: a path | `{}`, then this process becomes that program; units are not touched |
+//! | `rest` | | `{}` when all units have stopped; then supervisor and keeper end; the next start brings units back |
 //! | `shutdown` | | `{}` when all units have stopped; then supervisor and keeper end, and forget them |
 //!
-//! SIGTERM and SIGINT stop everything too, but what was wanted is wanted again at the next start (a reboot).
+//! SIGTERM and SIGINT mean `rest`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
@@ -30,6 +31,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::child;
+use super::client::{Client, ClientError};
 use super::house::{House, Timing};
 use super::keeper::{Keeper, Program};
 use super::ledger::{Entry, Ledger, LedgerError, Role};
@@ -48,6 +50,9 @@ pub enum SuperviseError {
     /// What an earlier supervisor wrote cannot be used.
     #[error("cannot take over from the supervisor before")]
     Ledger(#[source] LedgerError),
+    /// The running one does not rest.
+    #[error("cannot have the supervisor stop everything")]
+    Rest(#[source] Box<ClientError>),
     /// The machine refuses something basic.
     #[error("cannot {action}")]
     Io {
@@ -64,6 +69,7 @@ impl SuperviseError {
         match self {
             Self::Control(error) => error.help(),
             Self::Ledger(error) => error.help(),
+            Self::Rest(error) => error.help(),
             Self::Io { .. } => None,
         }
     }
@@ -107,6 +113,13 @@ pub(crate) fn supervise(
     }
 }
 
+/// Has the supervisor that runs stop everything until its next start.
+pub(crate) fn rest(state: StateFolder) -> Result<(), SuperviseError> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io_error("start the runtime"))?;
+    runtime.block_on(Client::of(state).rest()).map_err(|error| SuperviseError::Rest(Box::new(error)))
+}
+
 enum Outcome {
     Ended,
     Become(Program, OwnedFd),
@@ -132,9 +145,20 @@ impl Supervisor {
         link: OwnedFd,
     ) -> Result<Outcome, SuperviseError> {
         crate::state::create(&state).map_err(io_error("make the state folder"))?;
-        let server = Server::bind(&crate::state::supervisor_socket(&state)).map_err(SuperviseError::Control)?;
-        let ledger = Ledger::open(&state.run()).map_err(SuperviseError::Ledger)?;
         let (keeper, kept) = Keeper::at(link).map_err(io_error("talk to the keeper"))?;
+        let opened = Server::bind(&crate::state::supervisor_socket(&state))
+            .map_err(SuperviseError::Control)
+            .and_then(|server| Ok((server, Ledger::open(&state.run()).map_err(SuperviseError::Ledger)?)));
+        let (server, ledger) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                // A keeper with nothing to keep has no reason to try again, and its end tells who waits.
+                if kept.is_empty() {
+                    keeper.dismiss();
+                }
+                return Err(error);
+            }
+        };
         let of_another_program = !same_program(keeper.pid());
         let house = Rc::new(House::new(state, program, timing, ledger, keeper, kept));
         let incarnation = SystemTime::now()
@@ -252,6 +276,7 @@ impl Supervisor {
                 }
                 Err(refusal) => Err(refusal),
             },
+            "rest" => return Next::End { forget: false, answer: Some(answer) },
             "shutdown" => return Next::End { forget: true, answer: Some(answer) },
             _ => Err(request.unknown()),
         };
@@ -263,7 +288,12 @@ impl Supervisor {
         let name = spec.name.clone();
         let known = self.house.ledger.borrow().units().get(&name).cloned();
         if known.as_ref().is_some_and(|entry| entry.run && entry.spec == spec) {
-            return Ok(json!({ "changed": false }));
+            if !self.gave_up(&name) {
+                return Ok(json!({ "changed": false }));
+            }
+            // What was wrong may have been mended outside the description since.
+            self.restart(&name)?;
+            return Ok(json!({ "changed": true }));
         }
         // A taken address is the most likely reason for a refusal, and it is known now.
         self.house.sockets(&spec).map_err(|error| Refusal::because(&error, error.help()))?;
@@ -291,14 +321,25 @@ impl Supervisor {
         Ok(json!({ "changed": true }))
     }
 
+    /// Whether a unit's present description does not run.
+    fn gave_up(&self, unit: &UnitName) -> bool {
+        let status = self.house.board().remove(unit);
+        status.is_some_and(|status| status.state == UnitState::Pausing || status.refused.is_some())
+    }
+
     fn restart(&self, unit: &UnitName) -> Result<Value, Refusal> {
         let wish = self.wish(unit)?;
         self.write(|units| {
             if let Some(entry) = units.get_mut(unit) {
                 entry.round += 1;
                 entry.run = true;
+                entry.restarts = 0;
             }
         })?;
+        self.house.show(unit, |status| {
+            status.refused = None;
+            status.restarts = 0;
+        });
         wish.send_modify(|wish| {
             wish.round += 1;
             wish.run = true;
