@@ -27,7 +27,7 @@ pub use files::layout;
 pub use operator::{Operator, OperatorError};
 pub use outgoing::{Refused, outgoing, outgoing_text};
 pub use setup::{Keys, Owner, SetUp, Webhooks, owner_email, setup, webhook_url};
-pub use staff::{OneTimeLink, Pending, Person, Role, Staff};
+pub use staff::{InvalidRole, OneTimeLink, Pending, Person, Role, Staff};
 pub use unit::unit;
 
 use std::path::{Path, PathBuf};
