@@ -43,7 +43,19 @@ pub(crate) fn install(
     let mut file =
         fs::File::options().write(true).create_new(true).mode(0o600).open(&settings).at("create", &settings)?;
     file.write_all(registries.to_npmrc()?.as_bytes()).at("write", &settings)?;
+    let installed = call(folders, registries.of("")?.host, environment, offline, progress);
+    // It may hold a token; a build that failed for another reason has no use for it either.
+    fs::remove_file(&settings).at("remove", &settings)?;
+    installed
+}
 
+fn call(
+    folders: &Folders<'_>,
+    host: String,
+    environment: &Environment,
+    offline: bool,
+    progress: &dyn Progress,
+) -> Result<Fetched, ImageError> {
     let mut path = folders.node.as_os_str().to_owned();
     path.push(":/usr/bin:/bin");
     let mut command = Command::new(folders.program);
@@ -62,7 +74,7 @@ pub(crate) fn install(
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
     let mut child = Killed(command.spawn().map_err(|source| not_started(&command, source))?);
-    let mut tally = Tally::new(registries.of("")?.host);
+    let mut tally = Tally::new(host);
     let words = child.0.stderr.take().expect("the pipe was asked for");
     for line in BufReader::new(words).split(b'\n') {
         let line = line.at("read the messages of", folders.program)?;
@@ -162,6 +174,9 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -178,6 +193,38 @@ mod tests {
         let line = r#"{"name":"pnpm:progress","status":"imported","method":"hardlink","to":"/app/node_modules/b"}"#;
         assert_eq!(tally.line(line), Some((2, Some(2), "a@1.0.0")));
         assert_eq!(tally.fetched, Fetched { host: "packages.example".to_owned(), files: 1, bytes: 70 });
+    }
+
+    /// A stand-in for pnpm that shows what it is given, complains and fails.
+    const COMPLAINER: &str = "#!/bin/sh\n\
+        cp \"$HOME/.npmrc\" given\n\
+        env > environment\n\
+        echo '{\"level\":\"error\",\"err\":{\"message\":\"no such version\"}}' >&2\n\
+        exit 1\n";
+
+    #[test]
+    fn the_installer_gets_the_registry_and_little_else_and_its_complaint_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("pnpm");
+        fs::write(&program, COMPLAINER).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let [app, home] = ["app", "home"].map(|name| folder.path().join(name));
+        fs::create_dir(&app).unwrap();
+        fs::create_dir(&home).unwrap();
+        let variables =
+            [("npm_config_registry", "https://packages.example/"), ("SECRET", "1"), ("NO_PROXY", "packages.example")];
+        let environment: Environment = variables.into_iter().collect();
+        let registries = Registries::load(&environment).unwrap();
+        let folders = Folders { program: &program, node: folder.path(), app: &app, home: &home, store: folder.path() };
+        let error = install(&folders, &registries, &environment, false, &crate::Silent).unwrap_err();
+        assert!(matches!(&error, ImageError::Step { output, .. } if output == "no such version"), "{error:?}");
+
+        assert_eq!(fs::read_to_string(app.join("given")).unwrap(), "registry=https://packages.example/\n");
+        let environment = fs::read_to_string(app.join("environment")).unwrap();
+        let names: BTreeSet<_> = environment.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+        // A shell adds variables of its own.
+        assert_eq!(names, ["CI", "HOME", "NO_PROXY", "PATH", "PWD"].into());
+        assert_eq!(fs::read_dir(&home).unwrap().count(), 0, "nothing secret stays behind");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! An image is a folder that never changes, named by the SHA-256 digest of its contents. What goes into it is written
 //! in a lock committed with the source ([`lock`]): packages with their SHA-512 digests. Whoever serves the packages is
-//! a third party that can refuse to answer and cannot do more: a wrong byte ends the build ([`download`]).
+//! a third party that can refuse to answer and cannot do more: a wrong byte ends the build.
 //!
 //! ```text
 //!  lock ──▶ download ──▶ unpack ──▶ install, compile, trim ──▶ seal ──▶ store

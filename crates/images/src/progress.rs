@@ -98,6 +98,9 @@ pub struct Receipt {
 impl Receipt {
     /// Adds what came from a host to what came from it before.
     pub(crate) fn fetched(&mut self, new: Fetched) {
+        if new.files == 0 && new.bytes == 0 {
+            return;
+        }
         match self.fetched.iter_mut().find(|known| known.host == new.host) {
             Some(known) => {
                 known.files += new.files;
