@@ -174,8 +174,7 @@ pub(crate) fn assess(stack: &Stack, gathered: &Gathered, now: u64) -> Assessment
         supervisor: supervisor.map(|status| Daemon {
             pid: status.pid,
             version: status.version.clone(),
-            memory_bytes: status.usage.rss_bytes
-                + status.keeper.as_ref().map_or(0, |keeper| keeper.usage.rss_bytes),
+            memory_bytes: status.usage.rss_bytes + status.keeper.as_ref().map_or(0, |keeper| keeper.usage.rss_bytes),
         }),
         datacenters,
         sites,
@@ -311,7 +310,11 @@ fn judge_copy(place: &DatacenterName, status: &SiteStatus, now: u64, problems: &
     let logs = format!("sovereign logs edge@{place}");
     if status.source.reachable == Some(false) {
         let why = status.source.last_error.as_deref().unwrap_or("it does not answer");
-        problems.push(problem(&subject, format_args!("readers get kept pages, the source is away: {why}"), Some(&logs)));
+        problems.push(problem(
+            &subject,
+            format_args!("readers get kept pages, the source is away: {why}"),
+            Some(&logs),
+        ));
     } else if !status.complete {
         let message = format!("{} of {} pages are kept", status.pages_kept, status.pages_known);
         problems.push(problem(&subject, message, Some("wait: it is being filled")));

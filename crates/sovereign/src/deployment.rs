@@ -67,7 +67,10 @@ pub(crate) enum Unfit {
 }
 
 fn owner_text(owner: Option<&PortOwner>) -> String {
-    owner.map_or_else(|| "another user's program".to_owned(), |owner| format!("{} (process {})", owner.program, owner.pid))
+    owner.map_or_else(
+        || "another user's program".to_owned(),
+        |owner| format!("{} (process {})", owner.program, owner.pid),
+    )
 }
 
 impl Reason for Unfit {
@@ -89,7 +92,14 @@ impl Deployment {
         let state = StateFolder::new(places.state(&stack.name));
         sovereign_engine::state::read(&state)?;
         let program = Program::of_this_process(&state.programs())?;
-        Ok(Self { images: Store::open(places.images())?, program, offline: false, now: SystemTime::now(), stack, state })
+        Ok(Self {
+            images: Store::open(places.images())?,
+            program,
+            offline: false,
+            now: SystemTime::now(),
+            stack,
+            state,
+        })
     }
 
     /// With the network used for nothing, or not.
@@ -177,9 +187,11 @@ impl Deployment {
     /// # Errors
     /// The first that is somebody else's, with who that is.
     pub(crate) fn check_ports(&self, plan: &Plan, wanted: &Wanted, seen: &Observed) -> Result<(), Failure> {
-        let ours: Vec<_> = seen.datacenters.values().flat_map(|dc| dc.units.values()).flat_map(|unit| &unit.sockets).collect();
+        let ours: Vec<_> =
+            seen.datacenters.values().flat_map(|dc| dc.units.values()).flat_map(|unit| &unit.sockets).collect();
         for planned in &plan.steps {
-            let (Step::RunUnit { datacenter, unit, .. } | Step::ReplaceUnit { datacenter, unit, .. }) = &planned.step else {
+            let (Step::RunUnit { datacenter, unit, .. } | Step::ReplaceUnit { datacenter, unit, .. }) = &planned.step
+            else {
                 continue;
             };
             let sockets = wanted.unit(datacenter, unit).into_iter().flat_map(|wanted| &wanted.spec.sockets);

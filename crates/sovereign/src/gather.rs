@@ -64,8 +64,8 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder) -> Result<Gathere
 /// # Errors
 /// A sentence that says why it did not answer.
 pub(crate) async fn ask_edge(socket: &Path) -> Result<EdgeStatus, String> {
-    let answer = request_async(socket, &Request::new("status"), EDGE_PATIENCE).await.map_err(|error| {
-        if error.nobody_listens() { "it does not run".to_owned() } else { error.to_string() }
-    })?;
+    let answer = request_async(socket, &Request::new("status"), EDGE_PATIENCE)
+        .await
+        .map_err(|error| if error.nobody_listens() { "it does not run".to_owned() } else { error.to_string() })?;
     serde_json::from_value(answer).map_err(|error| format!("its answer cannot be understood: {error}"))
 }

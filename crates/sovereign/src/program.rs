@@ -32,7 +32,8 @@ pub(crate) struct ProgramError {
 
 impl Reason for ProgramError {
     fn help(&self) -> Option<String> {
-        (self.source.kind() == io::ErrorKind::StorageFull).then(|| "free some space and run the command again".to_owned())
+        (self.source.kind() == io::ErrorKind::StorageFull)
+            .then(|| "free some space and run the command again".to_owned())
     }
 }
 
@@ -53,9 +54,7 @@ impl Program {
         if self.installed.is_file() {
             return Ok(());
         }
-        let failed = |action| {
-            move |source| ProgramError { action, path: self.installed.clone(), source }
-        };
+        let failed = |action| move |source| ProgramError { action, path: self.installed.clone(), source };
         let folder = self.installed.parent().expect("the copy lies in a folder named by its digest");
         fs::create_dir_all(folder).map_err(failed("make the folder of"))?;
         let beside = folder.join(format!("sovereign.{}", std::process::id()));

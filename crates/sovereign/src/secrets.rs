@@ -122,10 +122,7 @@ pub(crate) fn passphrase(context: &Context, named: Option<&Path>) -> Result<Pass
 }
 
 /// The passphrase for a new seed file; `None` when the operator wants none. Asked for only where a person sits.
-pub(crate) fn new_passphrase(
-    context: &Context,
-    named: Option<&Path>,
-) -> Result<Option<Passphrase>, PassphraseError> {
+pub(crate) fn new_passphrase(context: &Context, named: Option<&Path>) -> Result<Option<Passphrase>, PassphraseError> {
     if let Some(path) = passphrase_file(context, named) {
         return read_passphrase(&path).map(Some);
     }

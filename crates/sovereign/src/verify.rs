@@ -108,9 +108,9 @@ impl Prober {
         path: &str,
         deadline: Duration,
     ) -> Result<Answer, ProbeError> {
-        tokio::time::timeout(deadline, self.exchange(address, origin, path)).await.unwrap_or_else(|_| {
-            Err(ProbeError::Late { address, origin: origin.to_string(), deadline })
-        })
+        tokio::time::timeout(deadline, self.exchange(address, origin, path))
+            .await
+            .unwrap_or_else(|_| Err(ProbeError::Late { address, origin: origin.to_string(), deadline }))
     }
 
     async fn exchange(&self, address: SocketAddr, origin: &Origin, path: &str) -> Result<Answer, ProbeError> {

@@ -66,10 +66,7 @@ pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
             ca_certificate: &ca_certificate,
         };
         let spec = ghost::unit(&home)?;
-        units.insert(
-            spec.name.clone(),
-            AppUnit { site: site.name.clone(), spec, images: BTreeSet::from([image]) },
-        );
+        units.insert(spec.name.clone(), AppUnit { site: site.name.clone(), spec, images: BTreeSet::from([image]) });
     }
     Ok(World {
         state: state.clone(),

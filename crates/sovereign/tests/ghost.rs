@@ -187,11 +187,7 @@ fn a_site_is_written_at_home_read_at_the_office_and_survives() {
         operator.curl(CANONICAL, OFFICE, path, &[]).ok();
         operator.curl(CANONICAL, HOME, path, &[]).ok();
     }
-    eventually("Ghost again", Duration::from_secs(60), || {
-        let status = operator.json(&["status"]);
-        (status.to_string().contains("ghost-blog@home") && operator.run(&["status"]).code() == Some(0)).then_some(())
-    });
-    assert_ne!(operator.pid("ghost-blog@home"), ghost);
+    operator.replaced("ghost-blog@home", ghost);
 
     // A setting changes under readers' eyes: nobody notices but in the title.
     let file = operator.home().join(".config/sovereign/stack.toml");
@@ -227,7 +223,10 @@ fn a_site_is_written_at_home_read_at_the_office_and_survives() {
 
     operator.run(&["down", "--purge", "--yes"]).success();
     assert_eq!(operator.processes(), BTreeSet::new());
-    assert!(!operator.state().exists() || fs::read_dir(operator.state()).unwrap().next().is_none(), "state left behind");
+    assert!(
+        !operator.state().exists() || fs::read_dir(operator.state()).unwrap().next().is_none(),
+        "state left behind"
+    );
 }
 
 fn with_title(declared: &str, title: &str) -> String {

@@ -35,7 +35,9 @@ impl Report for Stopped {
         }
         match &self.removed {
             Some(folder) => page.line(format_args!("removed {} and everything in it", folder.display())),
-            None => page.line(format_args!("its data stays in {}; `sovereign up` starts it again", self.kept.display())),
+            None => {
+                page.line(format_args!("its data stays in {}; `sovereign up` starts it again", self.kept.display()))
+            }
         }
     }
 }
@@ -61,7 +63,8 @@ impl Reason for PurgeError {
 /// Stops everything; with `--purge` and a yes, removes the state folder.
 pub(crate) fn run(context: &Context, args: &DownArgs) -> Result<Stopped, Failure> {
     let Declared { stack, state, .. } = Declared::load(context)?;
-    let nothing = |removed| Stopped { stack: stack.name.to_string(), units: Vec::new(), removed, kept: state.path().to_owned() };
+    let nothing =
+        |removed| Stopped { stack: stack.name.to_string(), units: Vec::new(), removed, kept: state.path().to_owned() };
     if !state.path().exists() {
         return Ok(nothing(None));
     }

@@ -164,7 +164,11 @@ pub(crate) fn verify(context: &Context) -> Result<Verified, Failure> {
         match manifest {
             Ok(manifest) => {
                 let found = store.verify(manifest.digest)?;
-                faults.extend(found.iter().map(|fault| format!("{} {}: {}", manifest.image, manifest.digest.short(), sentence(fault))));
+                faults.extend(
+                    found
+                        .iter()
+                        .map(|fault| format!("{} {}: {}", manifest.image, manifest.digest.short(), sentence(fault))),
+                );
             }
             Err(error) => faults.push(error.to_string()),
         }

@@ -60,6 +60,7 @@ pub(crate) fn has_screen(context: &Context) -> bool {
 }
 
 fn start_browser(url: &str) -> bool {
-    let quiet = Command::new("xdg-open").arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let quiet =
+        Command::new("xdg-open").arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     quiet.is_ok_and(|status| status.success())
 }

@@ -84,7 +84,9 @@ enum PlanFileError {
 impl Reason for PlanFileError {
     fn help(&self) -> Option<String> {
         match self {
-            Self::NoSeed => Some("leave out `--out`, or bring a seed first: `sovereign up` or `sovereign seed restore`".to_owned()),
+            Self::NoSeed => {
+                Some("leave out `--out`, or bring a seed first: `sovereign up` or `sovereign seed restore`".to_owned())
+            }
             Self::Unwritable { .. } => None,
         }
     }

@@ -52,7 +52,11 @@ fn path(context: &Context, declared: &Declared) -> PathBuf {
         Scope::System => PathBuf::from("/etc/systemd/system"),
         Scope::User => {
             let home = context.environment.path(names::HOME).unwrap_or_default();
-            context.environment.path(names::XDG_CONFIG_HOME).unwrap_or_else(|| home.join(".config")).join("systemd/user")
+            context
+                .environment
+                .path(names::XDG_CONFIG_HOME)
+                .unwrap_or_else(|| home.join(".config"))
+                .join("systemd/user")
         }
     };
     folder.join(unit_name(&declared.stack.name))

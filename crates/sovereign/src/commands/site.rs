@@ -49,8 +49,12 @@ impl Reason for SiteError {
 
     fn help(&self) -> Option<String> {
         match self {
-            Self::Unknown { declared, .. } if !declared.is_empty() => Some(format!("it declares {}", declared.join(", "))),
-            Self::Unknown { .. } | Self::None => Some("add a [[site]] to the stack file; see docs/stack-file.md".to_owned()),
+            Self::Unknown { declared, .. } if !declared.is_empty() => {
+                Some(format!("it declares {}", declared.join(", ")))
+            }
+            Self::Unknown { .. } | Self::None => {
+                Some("add a [[site]] to the stack file; see docs/stack-file.md".to_owned())
+            }
             Self::NoStaff { .. } => None,
             Self::Several { .. } => Some("name one".to_owned()),
         }
@@ -198,8 +202,7 @@ pub(crate) fn list(context: &Context, args: &SiteArgs) -> Result<Staff, Failure>
         status: person.status,
         last_seen: person.last_seen,
     };
-    let invited =
-        |pending: sovereign_services::ghost::Pending| Invited { address: pending.email, role: pending.role };
+    let invited = |pending: sovereign_services::ghost::Pending| Invited { address: pending.email, role: pending.role };
     Ok(Staff {
         site,
         people: staff.people.into_iter().map(person).collect(),

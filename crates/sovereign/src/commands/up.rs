@@ -156,7 +156,9 @@ impl Reason for UpError {
 
     fn help(&self) -> Option<String> {
         match self {
-            Self::PlanUnreadable { .. } | Self::NotAPlan { .. } => Some("`sovereign plan --out FILE` writes one".to_owned()),
+            Self::PlanUnreadable { .. } | Self::NotAPlan { .. } => {
+                Some("`sovereign plan --out FILE` writes one".to_owned())
+            }
             Self::Stale => Some("`sovereign plan` shows what is to be done now".to_owned()),
             Self::Obstructed(_) => None,
             Self::NotServed { datacenter, status, .. } => {
@@ -365,4 +367,3 @@ fn show(stage: &Stage, progress: apply::Progress) {
         }
     }
 }
-

@@ -11,41 +11,39 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// An operator with an empty home.
-pub struct Operator {
+pub(crate) struct Operator {
     home: tempfile::TempDir,
     cache: Option<PathBuf>,
-    pub home_port: u16,
-    pub office_port: u16,
+    pub(crate) home_port: u16,
+    pub(crate) office_port: u16,
 }
 
 impl Operator {
     /// With a home of their own and two ports that nothing else uses.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let home = tempfile::Builder::new().prefix("sovereign-e2e-").tempdir().unwrap();
         let [home_port, office_port] = free_ports();
         Self { home, cache: None, home_port, office_port }
     }
 
     /// Shares built images with other runs: `$SOVEREIGN_E2E_CACHE`, else a folder beside the build's output.
-    pub fn with_shared_images(mut self) -> Self {
-        let cache = std::env::var_os("SOVEREIGN_E2E_CACHE").map_or_else(
-            || Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"),
-            PathBuf::from,
-        );
+    pub(crate) fn with_shared_images(mut self) -> Self {
+        let cache = std::env::var_os("SOVEREIGN_E2E_CACHE")
+            .map_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"), PathBuf::from);
         fs::create_dir_all(&cache).unwrap();
         self.cache = Some(cache);
         self
     }
 
-    pub fn home(&self) -> &Path {
+    pub(crate) fn home(&self) -> &Path {
         self.home.path()
     }
 
-    pub fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.home().join("state")
     }
 
-    pub fn write(&self, path: &str, content: &str) -> PathBuf {
+    pub(crate) fn write(&self, path: &str, content: &str) -> PathBuf {
         let path = self.home().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, content).unwrap();
@@ -53,7 +51,7 @@ impl Operator {
     }
 
     /// The command, ready to run: nothing of the surrounding environment but PATH and what finds the trust roots.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sovereign"));
         command
             .args(args)
@@ -74,21 +72,21 @@ impl Operator {
         command
     }
 
-    pub fn run(&self, args: &[&str]) -> Ran {
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
         Ran { args: args.join(" "), output: self.command(args).output().unwrap() }
     }
 
-    pub fn up(&self) -> Ran {
+    pub(crate) fn up(&self) -> Ran {
         self.run(&["up", "--yes"]).success()
     }
 
     /// `--json` of a command that may end with any exit code.
-    pub fn json(&self, args: &[&str]) -> Value {
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
         let ran = self.run(&[&["--json"], args].concat());
         serde_json::from_str(&ran.stdout()).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
     }
 
-    pub fn authority(&self) -> PathBuf {
+    pub(crate) fn authority(&self) -> PathBuf {
         let path = self.home().join("ca.pem");
         if !path.exists() {
             fs::write(&path, self.run(&["ca", "show"]).success().stdout()).unwrap();
@@ -97,7 +95,7 @@ impl Operator {
     }
 
     /// `curl` of a path, with `host:port` in the URL and the connection going to `connect` on this machine.
-    pub fn curl(&self, url_authority: &str, connect: u16, path: &str, more: &[&str]) -> Curled {
+    pub(crate) fn curl(&self, url_authority: &str, connect: u16, path: &str, more: &[&str]) -> Curled {
         let authority = self.authority();
         let body = self.home().join(format!("body-{}", unique()));
         let head = self.home().join(format!("head-{}", unique()));
@@ -124,7 +122,7 @@ impl Operator {
     }
 
     /// Ids of all processes of this operator's stack: those whose command line or working folder lies in its state.
-    pub fn processes(&self) -> BTreeSet<i32> {
+    pub(crate) fn processes(&self) -> BTreeSet<i32> {
         let state = self.state().to_string_lossy().into_owned();
         let mut found = BTreeSet::new();
         for entry in fs::read_dir("/proc").unwrap().flatten() {
@@ -138,11 +136,25 @@ impl Operator {
         found
     }
 
-    /// The process id of a unit as `status` reports it.
-    pub fn pid(&self, unit: &str) -> i32 {
+    /// The process id of a unit as `status` reports it; `None` while it does not run.
+    pub(crate) fn pid_now(&self, unit: &str) -> Option<i32> {
         let status = self.json(&["status"]);
-        find_unit(&status, unit).and_then(|unit| unit["pid"].as_i64()).unwrap_or_else(|| panic!("{unit} in {status:#}"))
-            as i32
+        find_unit(&status, unit).and_then(|unit| unit["pid"].as_i64()).and_then(|pid| i32::try_from(pid).ok())
+    }
+
+    /// The process id of a unit that runs.
+    #[track_caller]
+    pub(crate) fn pid(&self, unit: &str) -> i32 {
+        self.pid_now(unit).unwrap_or_else(|| panic!("{unit} does not run"))
+    }
+
+    /// The process id of a unit once it has another one than `before` and all is well.
+    #[track_caller]
+    pub(crate) fn replaced(&self, unit: &str, before: i32) -> i32 {
+        eventually(&format!("{unit} with another process"), Duration::from_secs(60), || {
+            let pid = self.pid_now(unit).filter(|pid| *pid != before)?;
+            (self.run(&["status"]).code() == Some(0)).then_some(pid)
+        })
     }
 }
 
@@ -174,31 +186,31 @@ fn find_unit<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
 
 /// A finished run of the binary.
 #[derive(Debug)]
-pub struct Ran {
+pub(crate) struct Ran {
     args: String,
     output: Output,
 }
 
 impl Ran {
-    pub fn stdout(&self) -> String {
+    pub(crate) fn stdout(&self) -> String {
         String::from_utf8_lossy(&self.output.stdout).into_owned()
     }
 
-    pub fn stderr(&self) -> String {
+    pub(crate) fn stderr(&self) -> String {
         String::from_utf8_lossy(&self.output.stderr).into_owned()
     }
 
-    pub fn code(&self) -> Option<i32> {
+    pub(crate) fn code(&self) -> Option<i32> {
         self.output.status.code()
     }
 
     #[track_caller]
-    pub fn success(self) -> Self {
+    pub(crate) fn success(self) -> Self {
         self.exits(0)
     }
 
     #[track_caller]
-    pub fn exits(self, code: i32) -> Self {
+    pub(crate) fn exits(self, code: i32) -> Self {
         assert_eq!(
             self.code(),
             Some(code),
@@ -213,35 +225,35 @@ impl Ran {
 
 /// What curl brought back.
 #[derive(Debug)]
-pub struct Curled {
-    pub exit: Option<i32>,
-    pub status: u16,
-    pub head: String,
-    pub body: Vec<u8>,
-    pub error: String,
+pub(crate) struct Curled {
+    pub(crate) exit: Option<i32>,
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+    pub(crate) error: String,
 }
 
 impl Curled {
     #[track_caller]
-    pub fn ok(self) -> Self {
+    pub(crate) fn ok(self) -> Self {
         self.is(200)
     }
 
     #[track_caller]
-    pub fn is(self, status: u16) -> Self {
+    pub(crate) fn is(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{}{}\n{}", self.error, self.head, self.text());
         self
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
-    pub fn header(&self, name: &str) -> Option<String> {
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
         self.head.lines().find_map(|line| {
             let (field, value) = line.split_once(':')?;
             field.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
@@ -250,14 +262,14 @@ impl Curled {
 }
 
 /// Readers who ask again and again until told to stop, and count what was not a 200.
-pub struct Readers {
+pub(crate) struct Readers {
     stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
-    thread: std::thread::JoinHandle<(u64, Vec<String>)>,
+    thread: std::thread::JoinHandle<(u64, Vec<Miss>)>,
 }
 
 impl Readers {
     /// One new TLS connection per request, about twenty a second, alternating between the given ports.
-    pub fn start(operator: &Operator, host: &str, ports: &[u16], path: &str) -> Self {
+    pub(crate) fn start(operator: &Operator, host: &str, ports: &[u16], path: &str) -> Self {
         let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
         let authority = operator.authority();
         let urls: Vec<_> = ports
@@ -281,11 +293,14 @@ impl Readers {
                         .unwrap();
                     asked += 1;
                     if output.stdout != b"200" {
-                        failed.push(format!(
-                            "{url}: {} {}",
-                            String::from_utf8_lossy(&output.stdout),
-                            String::from_utf8_lossy(&output.stderr)
-                        ));
+                        failed.push(Miss {
+                            refused: output.status.code() == Some(CURL_CANNOT_CONNECT),
+                            what: format!(
+                                "{url}: {} {}",
+                                String::from_utf8_lossy(&output.stdout),
+                                String::from_utf8_lossy(&output.stderr)
+                            ),
+                        });
                     }
                 }
                 (asked, failed)
@@ -294,18 +309,44 @@ impl Readers {
         Self { stop, thread }
     }
 
+    /// Every request was answered with a 200.
     #[track_caller]
-    pub fn stop_without_failure(self) {
-        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        let (asked, failed) = self.thread.join().unwrap();
-        assert!(asked > 0, "the readers never asked");
-        assert!(failed.is_empty(), "{} of {asked} requests failed: {failed:#?}", failed.len());
+    pub(crate) fn stop_without_failure(self) {
+        let (asked, missed) = self.stop();
+        assert!(missed.is_empty(), "{} of {asked} requests failed: {missed:#?}", missed.len());
     }
+
+    /// No connection was refused, and at most one request was cut off for each process that was killed in its midst.
+    #[track_caller]
+    pub(crate) fn stop_without_refusal(self, kills: usize) {
+        let (asked, missed) = self.stop();
+        assert!(missed.iter().all(|miss| !miss.refused), "of {asked} requests: {missed:#?}");
+        assert!(missed.len() <= kills, "{} of {asked} requests cut off by {kills} kills: {missed:#?}", missed.len());
+    }
+
+    #[track_caller]
+    fn stop(self) -> (u64, Vec<Miss>) {
+        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let (asked, missed) = self.thread.join().unwrap();
+        assert!(asked > 0, "the readers never asked");
+        (asked, missed)
+    }
+}
+
+/// curl(1), exit codes: failed to connect to host.
+const CURL_CANNOT_CONNECT: i32 = 7;
+
+/// A request without a 200.
+#[derive(Debug)]
+struct Miss {
+    refused: bool,
+    #[expect(dead_code, reason = "shown by Debug when a test fails")]
+    what: String,
 }
 
 /// Waits for a condition, with a deadline that only a failure reaches.
 #[track_caller]
-pub fn eventually<T>(what: &str, within: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, within: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + within;
     loop {
         if let Some(value) = condition() {
@@ -317,11 +358,11 @@ pub fn eventually<T>(what: &str, within: Duration, mut condition: impl FnMut() -
 }
 
 /// Sends a signal by number-free name, as an operator would.
-pub fn kill(pid: i32, signal: &str) {
+pub(crate) fn kill(pid: i32, signal: &str) {
     let _ = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status();
 }
 
-pub fn alive(pid: i32) -> bool {
+pub(crate) fn alive(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
