@@ -1,4 +1,6 @@
 //! The supervisor with real processes: what is killed comes back, and no connection is ever refused.
+#![expect(clippy::print_stderr, reason = "figures, and what this machine cannot do, for who reads the test's output")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -121,15 +123,23 @@ impl Program for UnitSpec {
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        // A failed test must not leave processes: those whose arguments name this test's folder are its own.
+        // A test must not leave processes: those whose arguments name its folder are its own. Stopped first, or they
+        // would bring each other back.
         let mark = self.folder.path().display().to_string();
-        for pid in processes_with(&mark) {
-            kill(pid);
+        loop {
+            let own = processes_with(&mark);
+            if own.is_empty() {
+                return;
+            }
+            for signal in [Signal::STOP, Signal::KILL] {
+                own.iter().for_each(|pid| send(*pid, signal));
+            }
         }
     }
 }
 
 fn processes_with(mark: &str) -> Vec<i32> {
+    // A zombie has no arguments.
     let mine = |pid: &i32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         *pid != std::process::id().cast_signed() && String::from_utf8_lossy(&line).contains(mark)
@@ -139,7 +149,12 @@ fn processes_with(mark: &str) -> Vec<i32> {
 }
 
 fn kill(pid: i32) {
-    let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+    send(pid, Signal::KILL);
+}
+
+fn send(pid: i32, signal: Signal) {
+    // It may have ended by itself.
+    let _ = kill_process(Pid::from_raw(pid).unwrap(), signal);
 }
 
 fn free_address() -> SocketAddr {
