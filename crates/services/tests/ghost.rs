@@ -10,6 +10,7 @@ use http::StatusCode;
 use running::{Ghost, eventually, signed_by};
 use serde_json::{Value, json};
 use sovereign_services::ghost::{self, OperatorError, Role};
+use sovereign_services::secret::Secret;
 
 macro_rules! ghost_or_skip {
     ($name:expr) => {
@@ -44,8 +45,14 @@ async fn is_set_up_once_and_calls_nobody() {
     ghost.site.settings.accent_color = Some("#123456".to_owned());
     ghost.site.settings.private = Some(true);
     let changed = ghost.setup().await.unwrap();
-    assert_eq!(changed.changed, ["setting accent_color", "setting is_private", "setting password"]);
-    assert!(changed.reader_password.is_some());
+    assert_eq!(changed.changed, ["setting accent_color", "setting is_private"]);
+    let made_by_ghost = changed.reader_password.unwrap();
+    assert!(made_by_ghost.expose().len() >= 8, "readers are let in by a password, not by none");
+    assert_eq!(ghost.get("/").await.0, StatusCode::FOUND);
+    ghost.reader_password = Some(Secret::new("let me read"));
+    let changed = ghost.setup().await.unwrap();
+    assert_eq!(changed.changed, ["setting password"]);
+    assert_eq!(changed.reader_password, ghost.reader_password);
     ghost.site.settings.private = Some(false);
     assert_eq!(ghost.setup().await.unwrap().reader_password, None);
     ghost.site.settings.timezone = Some("Mars/Olympus".to_owned());

@@ -96,6 +96,12 @@ fn differences(site: &Site, reader_password: Option<&Secret>, now: &Settings) ->
         .collect()
 }
 
+/// Whether the site becomes private, and nobody has said with which password.
+fn needs_access_code(site: &Site, reader_password: Option<&Secret>, now: &Settings) -> bool {
+    let none = now.get("password").and_then(Value::as_str).is_none_or(str::is_empty);
+    site.settings.private == Some(true) && reader_password.is_none() && none
+}
+
 /// All settings as they are now, and what was changed.
 pub(super) async fn apply_settings(
     operator: &Operator,
@@ -103,6 +109,10 @@ pub(super) async fn apply_settings(
     reader_password: Option<&Secret>,
 ) -> Result<(Settings, Vec<String>), OperatorError> {
     let before = read_settings(operator).await?;
+    if needs_access_code(site, reader_password, &before) {
+        // First, so that the site is never closed to everybody, or open to whoever enters nothing
+        operator.api::<Value>("settings/regenerateAccessCode", None, json!({})).await?;
+    }
     let wanted = differences(site, reader_password, &before);
     if wanted.is_empty() {
         return Ok((before, Vec::new()));

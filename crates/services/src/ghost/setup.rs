@@ -90,7 +90,7 @@ pub struct SetUp {
 }
 
 /// Sets Ghost up for `site`, or puts right what differs. `reader_password` is used when the stack file makes the site
-/// private, and Ghost's own is kept when it is `None`.
+/// private. When it is `None`, Ghost's own is kept, and Ghost makes one where there is none.
 ///
 /// # Errors
 /// The first thing that Ghost refused. What was done before it stays, and is not done again.

@@ -64,6 +64,7 @@ fn after(wait: Duration) -> String {
 pub(crate) struct Ghost {
     pub(crate) site: Site,
     pub(crate) hooks: Hooks,
+    pub(crate) reader_password: Option<Secret>,
     state: tempfile::TempDir,
     image: PathBuf,
     datacenter: DatacenterName,
@@ -91,7 +92,16 @@ impl Ghost {
         let webhooks = Webhooks { target, key: Secret::new("a key of the test") };
         let state = tempfile::tempdir().unwrap();
         std::fs::write(state.path().join("ca.pem"), "").unwrap();
-        Some(Self { site, hooks, state, image, datacenter: "home".parse().unwrap(), webhooks, child: None })
+        Some(Self {
+            site,
+            hooks,
+            reader_password: None,
+            state,
+            image,
+            datacenter: "home".parse().unwrap(),
+            webhooks,
+            child: None,
+        })
     }
 
     /// Deep enough that no socket in it could be bound by its whole path.
@@ -180,7 +190,7 @@ impl Ghost {
             email: owner_email(&self.site.canonical),
             password: Secret::new("nine-Wild-geese-0"),
         };
-        setup(&self.operator(), &self.site, &owner, &self.webhooks, Some(&Secret::new("let me read"))).await
+        setup(&self.operator(), &self.site, &owner, &self.webhooks, self.reader_password.as_ref()).await
     }
 
     /// The targets Ghost was refused.
