@@ -34,6 +34,8 @@ pub struct Lab {
     operator: SigningKey,
     issuer: Issuer<'static, KeyPair>,
     pub client: Client,
+    /// The authority's certificate, PEM.
+    pub authority: String,
 }
 
 /// What one edge of the lab is.
@@ -110,9 +112,12 @@ impl Lab {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        // Named, or OpenSSL takes what it has signed for self-signed.
+        params.distinguished_name.push(rcgen::DnType::CommonName, "laboratory");
         let authority = params.self_signed(&key).unwrap();
         let client = Client::trusting(authority.der().clone());
-        Self { folder, operator: SigningKey::from_bytes(&[7; 32]), issuer: Issuer::new(params, key), client }
+        let authority = authority.pem();
+        Self { folder, operator: SigningKey::from_bytes(&[7; 32]), issuer: Issuer::new(params, key), client, authority }
     }
 
     /// A data center: its port, certificate and link key.
