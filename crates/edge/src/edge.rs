@@ -8,10 +8,11 @@
 //!  peer ────▶ peers ───────────▶ the same read and live, for canonical bytes
 //! ```
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -33,7 +34,7 @@ use crate::limit::Attempts;
 use crate::route::{Asked, Class, Decision};
 use crate::store::Store;
 use crate::tls::PeerKey;
-use crate::{hooks, keeper, live, pages, peers, read};
+use crate::{hooks, keeper, lend, live, pages, peers, read};
 
 /// Notices of changes that a slow link may lag behind before it is told "look at everything".
 const NOTICES: usize = 64;
@@ -49,12 +50,14 @@ pub(crate) struct Edge {
     trust: VerifyingKey,
     tickets: Arc<dyn ProducesTickets>,
     generation: ArcSwap<Generation>,
-    keepers: std::sync::Mutex<CancellationToken>,
+    keepers: Mutex<CancellationToken>,
     pub(crate) store: Arc<Store>,
     pub(crate) flights: Flights,
     pub(crate) attempts: Attempts,
     owns_store: AtomicBool,
     notices: broadcast::Sender<SiteName>,
+    /// Connections that peers have dialled, by their key.
+    linked: Mutex<HashMap<PeerKey, usize>>,
     lifecycle: Lifecycle,
 }
 
@@ -72,12 +75,13 @@ impl Edge {
             trust,
             tickets,
             generation: ArcSwap::from_pointee(generation),
-            keepers: std::sync::Mutex::default(),
+            keepers: Mutex::default(),
             store,
             flights: Flights::default(),
             attempts: Attempts::default(),
             owns_store: AtomicBool::new(false),
             notices: broadcast::Sender::new(NOTICES),
+            linked: Mutex::default(),
             lifecycle,
         })
     }
@@ -124,11 +128,12 @@ impl Edge {
         }
         let token = self.lifecycle.stopping().child_token();
         let before = {
-            let mut keepers = self.keepers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *keepers, token.clone())
         };
         before.cancel();
         keeper::start(self, &self.generation(), &token);
+        lend::start(self, &self.generation(), &token);
     }
 
     /// The site changed: its texts are stale, are fetched again at once, and the mirrors are told.
@@ -155,6 +160,17 @@ impl Edge {
             site.standing.note_change();
         }
         let _ = self.notices.send(site.name().clone());
+    }
+
+    /// A peer has dialled us; until the returned value is dropped.
+    pub(crate) fn link_of(self: &Arc<Self>, peer: PeerKey) -> Linked {
+        *self.linked.lock().unwrap_or_else(PoisonError::into_inner).entry(peer).or_default() += 1;
+        Linked { edge: self.clone(), peer }
+    }
+
+    /// Whether a peer has dialled us.
+    pub(crate) fn peer_is_linked(&self, peer: PeerKey) -> bool {
+        self.linked.lock().unwrap_or_else(PoisonError::into_inner).get(&peer).is_some_and(|count| *count > 0)
     }
 
     pub(crate) fn notices(&self) -> broadcast::Receiver<SiteName> {
@@ -197,5 +213,19 @@ impl Edge {
     /// Answers the edge of another data center.
     pub(crate) async fn answer_peer(self: &Arc<Self>, request: Request<Incoming>, peer: PeerKey) -> Response<Body> {
         peers::answer(self, request, peer).await
+    }
+}
+
+/// An open connection that a peer has dialled.
+pub(crate) struct Linked {
+    edge: Arc<Edge>,
+    peer: PeerKey,
+}
+
+impl Drop for Linked {
+    fn drop(&mut self) {
+        if let Some(count) = self.edge.linked.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&self.peer) {
+            *count -= 1;
+        }
     }
 }

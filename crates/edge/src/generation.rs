@@ -17,7 +17,7 @@ use crate::rewrite::Rewriter;
 use crate::route::{Route, RouteError, Routes};
 use crate::signature::HookSecret;
 use crate::standing::Standing;
-use crate::tls::{CredentialError, PeerKey, Tls};
+use crate::tls::{CredentialError, LINK_ALPN, PeerKey, Tls};
 use crate::upstream::Upstream;
 use crate::upstream::folder::Folder;
 use crate::upstream::link::Link;
@@ -175,7 +175,7 @@ impl Generation {
         let mut links = BTreeMap::new();
         for peer in &config.peers {
             let key = PeerKey::of(peer).map_err(ConfigError::Credentials)?;
-            let dialer = tls.dialer(key).map_err(ConfigError::Credentials)?;
+            let dialer = tls.dialer(key, LINK_ALPN).map_err(ConfigError::Credentials)?;
             let link = Link::new(peer.datacenter.clone(), peer.addresses.clone(), dialer);
             links.insert(peer.datacenter.clone(), link);
         }

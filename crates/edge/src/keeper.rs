@@ -98,7 +98,8 @@ async fn listen(edge: &Arc<Edge>, link: &Arc<Link>, sites: &[Arc<Site>]) {
             Ok(response) => debug!(status = %response.status(), "a peer gives no notices"),
             Err(error) => debug!(error = %error.in_full(), "a peer cannot be listened to"),
         }
-        tokio::time::sleep(retry).await;
+        // A peer that we cannot dial lends us a connection.
+        let _ = tokio::time::timeout(retry, link.lent()).await;
         retry = LONGEST_RETRY.min(retry * 2);
     }
 }

@@ -10,6 +10,7 @@
 //! | [`rewrite`] | a site under another name | `live` | what belongs to one reader, passed through |
 //! | [`discover`] | what a page links to | `keeper`, `hooks` | the mirror is complete, and follows changes |
 //! | [`store`] | kept pages on disk | `peers`, `upstream` | links between data centers; where content comes from |
+//! | | | `lend` | links for data centers that can only dial out |
 //! | | | `generation`, `commands` | configuration and the control socket |
 //!
 //! **Two processes, one store.** While an edge is replaced, the new process runs beside the old one on the same
@@ -28,6 +29,7 @@ mod fetch;
 mod generation;
 mod hooks;
 mod keeper;
+mod lend;
 mod limit;
 mod live;
 mod pages;
@@ -46,4 +48,4 @@ mod upstream;
 
 pub use daemon::{EdgeError, Options, SOCKET, run, serve};
 pub use generation::ConfigError;
-pub use tls::{CredentialError, LINK_ALPN};
+pub use tls::{CredentialError, LINK_ALPN, LINK_BACK_ALPN};

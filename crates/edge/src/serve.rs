@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! accept ─▶ ClientHello ─┬─ ALPN sovereign-link/1 ─▶ mutual TLS, HTTP/2 ─▶ requests of a peer
+//!                        ├─ ALPN sovereign-link-back/1 ─▶ mutual TLS; here it is us who ask
 //!                        └─ everyone else ─▶ TLS ─┬─ h2 ───────────────┬─▶ requests of a reader
 //!                                                 └─ http/1.1 or none ─┘
 //! ```
@@ -25,6 +26,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use sovereign_runtime::lifecycle::accept_each;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -35,7 +37,7 @@ use tracing::{debug, warn};
 
 use crate::body::Body;
 use crate::edge::Edge;
-use crate::tls::{LINK_ALPN, PeerKey};
+use crate::tls::{LINK_ALPN, LINK_BACK_ALPN, PeerKey};
 
 /// Open connections at most: some 40 kB each when idle, so about 160 MB when somebody tries.
 const MOST_CONNECTIONS: usize = 4096;
@@ -131,11 +133,18 @@ async fn connection(socket: TcpStream, reader: SocketAddr, edge: Arc<Edge>, stop
     match session.alpn_protocol() {
         Some(LINK_ALPN) => {
             let Some(peer) = PeerKey::of_connection(session.peer_certificates()) else { return };
-            let service = service_fn(move |request| {
-                let edge = edge.clone();
-                async move { Ok::<_, Infallible>(edge.answer_peer(request, peer).await) }
-            });
-            serve_http2(stream, service, stopping).await;
+            let _linked = edge.link_of(peer);
+            serve_peer(stream, edge, peer, stopping).await;
+        }
+        Some(LINK_BACK_ALPN) => {
+            let Some(peer) = PeerKey::of_connection(session.peer_certificates()) else { return };
+            let generation = edge.generation();
+            let Some(link) = generation.peer(peer).and_then(|datacenter| generation.links.get(datacenter)) else {
+                return;
+            };
+            if let Some(Err(error)) = stopping.run_until_cancelled(link.borrow(stream)).await {
+                debug!(%error, "a lent connection broke off");
+            }
         }
         Some(b"h2") => serve_http2(stream, reader_service(edge, reader, stopping.clone()), stopping).await,
         _ => serve_http1(stream, reader_service(edge, reader, stopping.clone()), stopping).await,
@@ -146,8 +155,7 @@ async fn handshake(socket: TcpStream, reader: SocketAddr, edge: &Edge) -> Option
     let shaken = timeout(HANDSHAKE_WITHIN, async {
         let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket).await?;
         let generation = edge.generation();
-        let from_peer =
-            hello.client_hello().alpn().is_some_and(|mut offered| offered.any(|protocol| protocol == LINK_ALPN));
+        let from_peer = hello.client_hello().alpn().is_some_and(|mut offered| offered.any(is_link));
         let config = if from_peer { &generation.tls.link } else { &generation.tls.public };
         hello.into_stream(config.clone()).await
     });
@@ -162,6 +170,22 @@ async fn handshake(socket: TcpStream, reader: SocketAddr, edge: &Edge) -> Option
             None
         }
     }
+}
+
+fn is_link(protocol: &[u8]) -> bool {
+    protocol == LINK_ALPN || protocol == LINK_BACK_ALPN
+}
+
+/// Answers the questions of `peer` on a connection, whoever dialled it.
+pub(crate) async fn serve_peer<S>(stream: S, edge: Arc<Edge>, peer: PeerKey, stopping: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let edge = edge.clone();
+        async move { Ok::<_, Infallible>(edge.answer_peer(request, peer).await) }
+    });
+    serve_http2(stream, service, stopping).await;
 }
 
 fn reader_service(
@@ -219,8 +243,9 @@ async fn lingered(stopping: &CancellationToken) {
     tokio::time::sleep(LINGER).await;
 }
 
-async fn serve_http2<S>(stream: Tls, service: S, stopping: CancellationToken)
+async fn serve_http2<I, S>(stream: I, service: S, stopping: CancellationToken)
 where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: hyper::service::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send,
     S::Future: Send + 'static,
 {

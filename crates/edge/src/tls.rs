@@ -27,6 +27,9 @@ use sovereign_model::name::DatacenterName;
 /// The protocol two edges speak: HTTP/2 inside mutual TLS.
 pub const LINK_ALPN: &[u8] = b"sovereign-link/1";
 
+/// The same with the roles of asker and asked exchanged: who dials is asked. For a data center that can only dial out.
+pub const LINK_BACK_ALPN: &[u8] = b"sovereign-link-back/1";
+
 /// How an Ed25519 key begins as SubjectPublicKeyInfo (RFC 8410 section 4); the 32 bytes of the key follow.
 const ED25519_SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
@@ -135,8 +138,8 @@ impl Tls {
         Ok(Self { public: Arc::new(public), link: Arc::new(link), identity, provider })
     }
 
-    /// The client side of a link to the edge that owns `peer`.
-    pub(crate) fn dialer(&self, peer: PeerKey) -> Result<Arc<ClientConfig>, CredentialError> {
+    /// The dialling side of a link to the edge that owns `peer`; `protocol` says who asks.
+    pub(crate) fn dialer(&self, peer: PeerKey, protocol: &[u8]) -> Result<Arc<ClientConfig>, CredentialError> {
         let verifier = Pinned::new(&self.provider, [peer].into());
         let mut config = ClientConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -144,7 +147,7 @@ impl Tls {
             .dangerous()
             .with_custom_certificate_verifier(verifier)
             .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(self.identity.clone())));
-        config.alpn_protocols = vec![LINK_ALPN.to_vec()];
+        config.alpn_protocols = vec![protocol.to_vec()];
         config.enable_sni = false;
         Ok(Arc::new(config))
     }
@@ -202,7 +205,7 @@ fn link_server_config(
         .map_err(CredentialError::Setup)?
         .with_client_cert_verifier(Pinned::new(provider, peers))
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(identity)));
-    config.alpn_protocols = vec![LINK_ALPN.to_vec()];
+    config.alpn_protocols = vec![LINK_ALPN.to_vec(), LINK_BACK_ALPN.to_vec()];
     // A resumed session would skip the verifier: a key taken out of the configuration must be out at once.
     config.send_tls13_tickets = 0;
     Ok(config)

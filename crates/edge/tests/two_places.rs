@@ -12,6 +12,7 @@ use common::origin::Page;
 use common::{HOOK_SECRET, Lab, NAME, Origin, Place, eventually};
 use hmac::{Hmac, Mac as _};
 use http::StatusCode;
+use sovereign_model::edge_config::{EdgeSite, Peer, Source};
 
 fn sign(body: &str, at: SystemTime) -> String {
     let time = at.duration_since(UNIX_EPOCH).unwrap().as_millis().to_string();
@@ -205,4 +206,34 @@ async fn staff_sign_in_and_write_through_either_place() {
     let uploaded =
         lab.client.post(office.address(), &other, "/ghost/api/admin/images/upload/", &kind, picture.clone()).await;
     assert!(uploaded.text().starts_with(&format!("{} bytes", picture.len())), "{:.80}", uploaded.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_home_that_can_only_dial_out_is_mirrored_all_the_same() {
+    let lab = Lab::new();
+    let origin = Origin::start(lab.folder.path());
+    origin.fill();
+    let (home, office) = (lab.place("home"), lab.place("office"));
+    let site = lab.site(&home, Source::Unix(origin.socket.clone()));
+    let mirror = EdgeSite { source: Source::Link("home".parse().unwrap()), webhook_key: None, ..site.clone() };
+    origin.set_canonical(&site.canonical.to_string());
+    let undialable = Peer { addresses: Vec::new(), ..home.as_peer() };
+    lab.seal(&home, 1, &lab.config(&home, vec![office.as_peer()], site));
+    lab.seal(&office, 1, &lab.config(&office, vec![undialable], mirror));
+    let _at_home = lab.start(&home).await;
+    let at_office = lab.start(&office).await;
+    at_office.complete().await;
+    let host = format!("{NAME}:{}", home.port());
+    origin.put("/first/", Page::html("<p>edited</p>"));
+    site_changed(&lab, &home).await;
+    eventually("the mirror shows the edit", async || {
+        let page = lab.client.get(office.address(), &host, "/first/").await;
+        (page.text() == "<p>edited</p>").then_some(())
+    })
+    .await;
+    let own = format!("https://{host}");
+    let fields = [("origin", own.as_str())];
+    let session =
+        lab.client.post(office.address(), &host, "/ghost/api/admin/session/", &fields, Bytes::from_static(b"{}")).await;
+    assert_eq!(session.status, StatusCode::CREATED);
 }

@@ -1,5 +1,6 @@
-//! The client side of a link: one HTTP/2 connection to the edge of another data center.
+//! The asking side of a link: one HTTP/2 connection to the edge of another data center.
 //!
+//! A peer that can only dial out lends us a connection that it dialled, and answers on it; see [`crate::lend`].
 //! Dialled when first needed and again when it broke; all requests share it. A peer that did not answer is not dialled
 //! again for a moment, so that readers of a mirror whose primary is away are not kept waiting one by one. Pings find a
 //! peer that is gone without a word within seconds.
@@ -16,7 +17,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use sovereign_model::name::DatacenterName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 
 use super::{UpstreamError, within};
@@ -42,6 +45,7 @@ pub(crate) struct Link {
     tls: Arc<ClientConfig>,
     dial: tokio::sync::Mutex<()>,
     state: Mutex<State>,
+    lent: Notify,
 }
 
 #[derive(Default)]
@@ -52,7 +56,30 @@ struct State {
 
 impl Link {
     pub(crate) fn new(datacenter: DatacenterName, addresses: Vec<SocketAddr>, tls: Arc<ClientConfig>) -> Arc<Self> {
-        Arc::new(Self { datacenter, addresses, tls, dial: tokio::sync::Mutex::default(), state: Mutex::default() })
+        Arc::new(Self {
+            datacenter,
+            addresses,
+            tls,
+            dial: tokio::sync::Mutex::default(),
+            state: Mutex::default(),
+            lent: Notify::new(),
+        })
+    }
+
+    /// Asks over a connection that the peer has dialled, for as long as it lasts.
+    pub(crate) async fn borrow<S>(&self, stream: S) -> Result<(), hyper::Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = speak(stream).await?;
+        *self.state() = State { sender: Some(sender), failed: None };
+        self.lent.notify_waiters();
+        connection.await
+    }
+
+    /// Waits until the peer lends a connection.
+    pub(crate) async fn lent(&self) {
+        self.lent.notified().await;
     }
 
     pub(crate) async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, UpstreamError> {
@@ -132,16 +159,7 @@ impl Link {
         socket.set_nodelay(true).map_err(unreachable)?;
         let name = ServerName::IpAddress(address.ip().into());
         let stream = TlsConnector::from(self.tls.clone()).connect(name, socket).await.map_err(unreachable)?;
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(4 * WINDOW)
-            .keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PONG_WITHIN)
-            .keep_alive_while_idle(true)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(UpstreamError::Http)?;
+        let (sender, connection) = speak(stream).await.map_err(UpstreamError::Http)?;
         // Ends with the connection; what went wrong is told to whoever waits for a response.
         tokio::spawn(async move { connection.await.ok() });
         Ok(sender)
@@ -150,6 +168,23 @@ impl Link {
     fn unreachable(&self, source: io::Error) -> UpstreamError {
         UpstreamError::Unreachable { datacenter: self.datacenter.to_string(), source }
     }
+}
+
+type Connection<S> = http2::Connection<TokioIo<S>, Body, TokioExecutor>;
+
+async fn speak<S>(stream: S) -> Result<(SendRequest<Body>, Connection<S>), hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(4 * WINDOW)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PONG_WITHIN)
+        .keep_alive_while_idle(true)
+        .handshake(TokioIo::new(stream))
+        .await
 }
 
 /// Brings a request into the form HTTP/2 wants: scheme and authority in the target, no connection-level fields.
