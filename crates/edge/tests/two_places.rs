@@ -13,6 +13,8 @@ use common::{HOOK_SECRET, Lab, NAME, Origin, Place, eventually};
 use hmac::{Hmac, Mac as _};
 use http::StatusCode;
 use sovereign_model::edge_config::{EdgeSite, Peer, Source};
+use sovereign_model::stack::AdminReach;
+use sovereign_runtime::control::Request;
 
 fn sign(body: &str, at: SystemTime) -> String {
     let time = at.duration_since(UNIX_EPOCH).unwrap().as_millis().to_string();
@@ -236,4 +238,44 @@ async fn a_home_that_can_only_dial_out_is_mirrored_all_the_same() {
     let session =
         lab.client.post(office.address(), &host, "/ghost/api/admin/session/", &fields, Bytes::from_static(b"{}")).await;
     assert_eq!(session.status, StatusCode::CREATED);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_primary_that_learns_of_a_newer_one_takes_no_more_writes() {
+    let lab = Lab::new();
+    let origin = Origin::start(lab.folder.path());
+    origin.fill();
+    let (home, at_home, office, at_office) = lab.two(&origin).await;
+    let host = format!("{NAME}:{}", home.port());
+    let write = async || lab.client.post(home.address(), &host, "/ghost/api/admin/posts/", &[], Bytes::new()).await;
+    assert_eq!(write().await.status, StatusCode::OK);
+    let newer = EdgeSite {
+        source: Source::Link("home".parse().unwrap()),
+        webhook_key: None,
+        epoch: 2,
+        ..lab.site(&home, Source::Unix(origin.socket.clone()))
+    };
+    lab.seal(&office, 2, &lab.config(&office, vec![home.as_peer()], newer));
+    at_office.ask(Request::new("reload")).await.unwrap();
+    eventually("home knows", async || (at_home.site().await["superseded"] == true).then_some(())).await;
+    assert_eq!(write().await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(lab.client.get(home.address(), &host, "/first/").await.status, StatusCode::OK, "it can be read");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_admin_interface_is_reached_from_where_it_may_be() {
+    let lab = Lab::new();
+    let origin = Origin::start(lab.folder.path());
+    origin.fill();
+    let (home, at_home, office, _at_office) = lab.two(&origin).await;
+    // The mirror's own configuration is open: it is the primary that knows better, by the reader's address.
+    let mut site = lab.site(&home, Source::Unix(origin.socket.clone()));
+    site.admin = AdminReach::Local;
+    lab.seal(&home, 2, &lab.config(&home, vec![office.as_peer()], site));
+    at_home.ask(Request::new("reload")).await.unwrap();
+    let host = format!("{NAME}:{}", home.port());
+    for place in [&home, &office] {
+        let here = lab.client.get(place.address(), &host, "/ghost/").await;
+        assert_eq!(here.status, StatusCode::OK, "the reader is on this machine, also through {}", place.name);
+    }
 }
