@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use sovereign_engine::embedded::{Client, SupervisorStatus, UnitState, UnitStatus};
+use sovereign_engine::embedded::{Client, ClientError, SupervisorStatus, UnitState, UnitStatus};
 use sovereign_model::unit::{Confinement, Health, Replace, SocketSpec, UnitSpec};
 use sovereign_model::{StateFolder, UnitName};
 use sovereign_testkit::wait::until;
@@ -351,7 +351,7 @@ async fn after_shutdown_nothing_is_left() {
     bed.run(&stubborn).await;
     let status = bed.status().await;
     assert!(status.usage.rss_bytes > 0 && status.keeper.as_ref().unwrap().usage.rss_bytes > 0);
-    eprintln!("rss: supervisor {}, keeper {}", status.usage.rss_bytes, status.keeper.unwrap().usage.rss_bytes);
+    eprintln!("memory: supervisor {:?}, keeper {:?}", status.usage, status.keeper.unwrap().usage);
     bed.client.shutdown().await.unwrap();
     assert_eq!(processes_with(&bed.folder.path().display().to_string()), Vec::<i32>::new());
     assert!(ask(address).is_err());
@@ -394,8 +394,18 @@ async fn a_second_supervisor_of_the_same_stack_ends_at_once() {
     let bed = Bed::new().await;
     let first = bed.status().await;
     let second = Command::new(TESTBED).args(["supervise", "--state"]).arg(bed.state()).output().unwrap();
-    assert!(second.status.success(), "its keeper was told to leave");
+    assert!(second.status.success(), "it found the first and left");
     assert_eq!(bed.status().await.pid, first.pid);
+}
+
+#[tokio::test]
+async fn a_supervisor_that_cannot_run_says_so_at_once() {
+    let bed = Bed::idle();
+    fs::create_dir_all(bed.state().join("run")).unwrap();
+    fs::write(bed.state().join("run/units.json"), r#"{"format":2}"#).unwrap();
+    let args: Vec<OsString> = vec!["supervise".into(), "--state".into(), bed.state().into()];
+    let error = bed.client.start(Path::new(TESTBED), &args).await.unwrap_err();
+    assert!(matches!(&error, ClientError::NotUp { log } if log.contains("Newer")), "{error}");
 }
 
 #[tokio::test]

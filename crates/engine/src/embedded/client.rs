@@ -126,7 +126,8 @@ impl Client {
             if let Some(status) = self.status().await? {
                 return Ok(status);
             }
-            let died = keeper.try_wait().map_err(failed)?.is_some();
+            // One that ends well has found another, which is about to start a supervisor.
+            let died = keeper.try_wait().map_err(failed)?.is_some_and(|status| !status.success());
             if died || Instant::now() > deadline {
                 let lines = logs::LogReader::tail(&self.log_folder(), 10).and_then(|mut reader| reader.read_new());
                 let log = String::from_utf8_lossy(&lines.unwrap_or_default()).trim_end().to_owned();

@@ -13,13 +13,16 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::fs::FlockOperation;
 use rustix::process::WaitOptions;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +40,8 @@ enum Order {
     List,
     /// End: the supervisor ends on purpose, or has another keeper.
     Leave,
+    /// End, with a failure: the supervisor cannot run at all, and there is nothing to keep.
+    GiveUp,
 }
 
 /// What a keeper answers to [`Order::List`].
@@ -112,8 +117,36 @@ impl Program {
     }
 }
 
+/// The lock that says that a stack has a keeper: a second one would start a second supervisor.
+#[derive(Debug)]
+pub(crate) struct OnlyOne {
+    file: File,
+    held: bool,
+}
+
+impl OnlyOne {
+    /// Tries to be the only keeper of the stack whose run folder this is.
+    pub(crate) fn try_in(folder: &Path) -> io::Result<Self> {
+        let path = folder.join("keeper.lock");
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let mut one = Self { file, held: false };
+        one.retry();
+        Ok(one)
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// Tries again: the keeper before may be gone now.
+    fn retry(&mut self) {
+        let operation = FlockOperation::NonBlockingLockExclusive;
+        self.held = self.held || rustix::fs::flock(&self.file, operation).is_ok();
+    }
+}
+
 /// Runs as a keeper until told to leave. `link` leads to a running supervisor, or is `None` to start one.
-pub(crate) fn keep(program: &Program, link: Option<OwnedFd>) -> io::Result<()> {
+pub(crate) fn keep(program: &Program, link: Option<OwnedFd>, mut one: OnlyOne) -> io::Result<()> {
     // Orphans of a dead supervisor come here instead of to a container's first process, which may not collect them.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let mut kept: BTreeMap<String, OwnedFd> = BTreeMap::new();
@@ -132,8 +165,10 @@ pub(crate) fn keep(program: &Program, link: Option<OwnedFd>) -> io::Result<()> {
             }
         };
         let started = Instant::now();
-        if serve(&current, &mut kept) == Ended::Leave {
-            return Ok(());
+        match serve(&current, &mut kept, &mut one) {
+            Ended::Leave => return Ok(()),
+            Ended::GiveUp => return Err(io::Error::other("the supervisor cannot run; its log says why")),
+            Ended::Gone => {}
         }
         let pause = backoff.after(started.elapsed());
         tracing::warn!(?pause, "the supervisor is gone; another one is started");
@@ -142,15 +177,15 @@ pub(crate) fn keep(program: &Program, link: Option<OwnedFd>) -> io::Result<()> {
     }
 }
 
-#[derive(PartialEq, Eq)]
 enum Ended {
     Leave,
+    GiveUp,
     Gone,
 }
 
-fn serve(link: &OwnedFd, kept: &mut BTreeMap<String, OwnedFd>) -> Ended {
+fn serve(link: &OwnedFd, kept: &mut BTreeMap<String, OwnedFd>, one: &mut OnlyOne) -> Ended {
     loop {
-        wait_readable(link);
+        wait_readable(link, one);
         reap();
         let (order, descriptors) = match channel::receive::<Order>(link) {
             Ok(Some(message)) => message,
@@ -172,16 +207,23 @@ fn serve(link: &OwnedFd, kept: &mut BTreeMap<String, OwnedFd>) -> Ended {
                 drop(channel::send(link, &Answer::End { pid: std::process::id() }, &[]));
             }
             Order::Leave => return Ended::Leave,
+            Order::GiveUp => return Ended::GiveUp,
         }
     }
 }
 
 /// Waits for a message, collecting children that ended about once a minute.
-fn wait_readable(link: &OwnedFd) {
+fn wait_readable(link: &OwnedFd, one: &mut OnlyOne) {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let minute = Timespec { tv_sec: 60, tv_nsec: 0 };
-    while let Ok(0) | Err(rustix::io::Errno::INTR) = poll(&mut [PollFd::new(link, PollFlags::IN)], Some(&minute)) {
-        reap();
+    loop {
+        let pause = Timespec { tv_sec: if one.is_held() { 60 } else { 1 }, tv_nsec: 0 };
+        match poll(&mut [PollFd::new(link, PollFlags::IN)], Some(&pause)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => {
+                reap();
+                one.retry();
+            }
+            Ok(_) | Err(_) => return,
+        }
     }
 }
 
@@ -240,11 +282,19 @@ impl Keeper {
         channel::send(&self.link, &Order::Drop(name.to_owned()), &[])
     }
 
-    /// Sends it away and, as its parent, sees it gone.
+    /// Sends it away. As its parent, this ends it: it has nothing that would be lost, and might be stuck.
     pub(crate) fn dismiss(mut self) {
         // One that is dead already has left.
         drop(channel::send(&self.link, &Order::Leave, &[]));
+        if let Some(child) = &mut self.child {
+            drop(child.kill());
+        }
         self.collect();
+    }
+
+    /// Has it end and say that the supervisor cannot run.
+    pub(crate) fn give_up(self) {
+        drop(channel::send(&self.link, &Order::GiveUp, &[]));
     }
 
     /// Collects a dead keeper.

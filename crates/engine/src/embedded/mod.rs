@@ -70,19 +70,28 @@ pub fn supervise(options: Options) -> Result<(), SuperviseError> {
     descriptors::shed_inherited();
     let io_error = |action| move |source| SuperviseError::Io { action, source };
     let program = Program { path: this_program(), args };
+    let only_one = || {
+        crate::state::create(&state).map_err(io_error("make the state folder"))?;
+        keeper::OnlyOne::try_in(&state.run()).map_err(io_error("lock the state folder"))
+    };
     if part == Part::Rest {
         return supervisor::rest(state);
     }
     if part == Part::Keeper {
         // Refused to a process that leads a group already, in a shell's foreground for instance; that is as good.
         let _ = rustix::process::setsid();
-        return keeper::keep(&program, None).map_err(io_error("keep sockets"));
+        let one = only_one()?;
+        if !one.is_held() {
+            // There is a keeper, and with it a supervisor, now or in a moment.
+            return Ok(());
+        }
+        return keeper::keep(&program, None, one).map_err(io_error("keep sockets"));
     }
     let link = descriptors::take_stdin().map_err(io_error("find the other process on standard input"))?;
     match part {
         Part::Keeper | Part::Relief | Part::Rest => {
             let _ = rustix::process::setsid();
-            keeper::keep(&program, Some(link)).map_err(io_error("keep sockets"))
+            keeper::keep(&program, Some(link), only_one()?).map_err(io_error("keep sockets"))
         }
         Part::Supervisor => supervisor::supervise(state, program, timing, link),
     }

@@ -76,8 +76,12 @@ impl Stat {
 /// What a process uses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// Resident memory, in bytes.
+    /// Resident memory, in bytes; what processes share is counted in each.
     pub rss_bytes: u64,
+    /// Memory it uses alone, and its part of what it shares with others, in bytes: these can be added up. The same as
+    /// [`rss_bytes`](Self::rss_bytes) where it cannot be told.
+    #[serde(default)]
+    pub pss_bytes: u64,
     /// Processor time since its start, in milliseconds.
     pub cpu_ms: u64,
 }
@@ -90,6 +94,7 @@ impl Usage {
             .map(Self::of)
             .fold(Self::default(), |sum, one| Self {
                 rss_bytes: sum.rss_bytes + one.rss_bytes,
+                pss_bytes: sum.pss_bytes + one.pss_bytes,
                 cpu_ms: sum.cpu_ms + one.cpu_ms,
             })
     }
@@ -101,11 +106,20 @@ impl Usage {
             .ok()
             .and_then(|text| text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok())
             .unwrap_or(0);
+        let rss_bytes = pages * rustix::param::page_size() as u64;
         Self {
-            rss_bytes: pages * rustix::param::page_size() as u64,
+            rss_bytes,
+            pss_bytes: proportional(pid).unwrap_or(rss_bytes),
             cpu_ms: ticks * 1000 / rustix::param::clock_ticks_per_second().max(1),
         }
     }
+}
+
+/// `Pss` of `/proc/<pid>/smaps_rollup` (proc_pid_smaps(5)), in bytes.
+fn proportional(pid: i32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }
 
 /// How long ago a process started, as far as the clock of this machine tells.

@@ -154,7 +154,7 @@ impl Supervisor {
             Err(error) => {
                 // A keeper with nothing to keep has no reason to try again, and its end tells who waits.
                 if kept.is_empty() {
-                    keeper.dismiss();
+                    keeper.give_up();
                 }
                 return Err(error);
             }
@@ -297,6 +297,9 @@ impl Supervisor {
         }
         // A taken address is the most likely reason for a refusal, and it is known now.
         self.house.sockets(&spec).map_err(|error| Refusal::because(&error, error.help()))?;
+        if known.is_some() && !self.wishes.contains_key(&name) {
+            return Err(Refusal::new(format!("{name} is just being removed")).help("try again in a moment"));
+        }
         let round = known.as_ref().map_or(0, |entry| entry.round);
         let processes = known.map_or_else(Vec::new, |entry| entry.processes);
         let entry = Entry { spec, run: true, round, restarts: 0, processes };

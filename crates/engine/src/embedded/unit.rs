@@ -284,6 +284,7 @@ impl UnitTask {
         match wish.spec.replace {
             Replace::StopFirst => {
                 self.stop(old).await;
+                self.house.release_sockets();
                 None
             }
             Replace::Beside => Some(self.replace_beside(old, wish).await),
