@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sovereign_runtime::VerifyingKey;
 use sovereign_runtime::control::Server;
 use sovereign_runtime::lifecycle::{Drained, Lifecycle, Readiness};
@@ -85,7 +86,17 @@ impl EdgeError {
 /// Runs an edge on the socket it was passed, until it is told to stop and has drained.
 pub async fn run(options: Options) -> Result<Drained, EdgeError> {
     let listener = sockets::take_listener(SOCKET).map_err(EdgeError::Socket)?;
+    raise_descriptor_limit();
     serve(options, listener, Lifecycle::new(GRACE)).await
+}
+
+/// Every connection is a descriptor, and the usual soft limit of 1024 is meant for programs that use select(2).
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    if let Err(error) = raised {
+        warn!(%error, limit = limit.current, "the number of connections stays bounded by the limit on descriptors");
+    }
 }
 
 /// Runs an edge on `listener` for as long as `lifecycle` lasts. Signals end it too.

@@ -55,6 +55,8 @@ const MOST_FIELDS: usize = 100;
 const MOST_STREAMS: u32 = 128;
 /// Streams a client may open and reset before it is cut off ("rapid reset", CVE-2023-44487).
 const MOST_RESETS: usize = 20;
+/// The same for a link, which carries the requests, and the changes of mind, of all readers of a mirror.
+const MOST_LINK_STREAMS: u32 = 1024;
 /// An idle HTTP/2 connection is asked for a sign of life this often.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PONG_WITHIN: Duration = Duration::from_secs(10);
@@ -146,7 +148,9 @@ async fn connection(socket: TcpStream, reader: SocketAddr, edge: Arc<Edge>, stop
                 debug!(%error, "a lent connection broke off");
             }
         }
-        Some(b"h2") => serve_http2(stream, reader_service(edge, reader, stopping.clone()), stopping).await,
+        Some(b"h2") => {
+            serve_http2(stream, reader_service(edge, reader, stopping.clone()), Asker::Reader, stopping).await;
+        }
         _ => serve_http1(stream, reader_service(edge, reader, stopping.clone()), stopping).await,
     }
 }
@@ -185,7 +189,7 @@ where
         let edge = edge.clone();
         async move { Ok::<_, Infallible>(edge.answer_peer(request, peer).await) }
     });
-    serve_http2(stream, service, stopping).await;
+    serve_http2(stream, service, Asker::Peer, stopping).await;
 }
 
 fn reader_service(
@@ -243,17 +247,29 @@ async fn lingered(stopping: &CancellationToken) {
     tokio::time::sleep(LINGER).await;
 }
 
-async fn serve_http2<I, S>(stream: I, service: S, stopping: CancellationToken)
+/// Who opens streams: one reader, or a peer for many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asker {
+    Reader,
+    Peer,
+}
+
+async fn serve_http2<I, S>(stream: I, service: S, asker: Asker, stopping: CancellationToken)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: hyper::service::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send,
     S::Future: Send + 'static,
 {
+    let (streams, resets, head) = match asker {
+        Asker::Reader => (MOST_STREAMS, MOST_RESETS, MOST_HEAD),
+        // A reader's head, and our own fields beside it.
+        Asker::Peer => (MOST_LINK_STREAMS, MOST_LINK_STREAMS as usize, MOST_HEAD * 2),
+    };
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .max_concurrent_streams(MOST_STREAMS)
-        .max_pending_accept_reset_streams(MOST_RESETS)
-        .max_header_list_size(MOST_HEAD as u32)
+        .max_concurrent_streams(streams)
+        .max_pending_accept_reset_streams(resets)
+        .max_header_list_size(head as u32)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(2 * WINDOW)
         .keep_alive_interval(PING_EVERY)

@@ -67,6 +67,8 @@ pub(crate) enum UpstreamError {
     Http(#[source] hyper::Error),
     #[error("the source did not answer in time")]
     Timeout,
+    #[error("too many requests wait for the application")]
+    Busy,
     #[error("data center {datacenter} cannot be reached")]
     Unreachable { datacenter: String, source: std::io::Error },
     #[error("data center {datacenter} has no address to dial")]

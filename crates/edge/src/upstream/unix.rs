@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use sovereign_runtime::socket;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{UpstreamError, within};
 use crate::body::Body;
@@ -28,18 +29,26 @@ const MOST_KEPT: usize = 8;
 /// For an answer to a request without a body. What takes Ghost longer (imports, uploads) has one.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 
+/// Exchanges with the application at a time. More would only queue up inside it, and each costs a descriptor here.
+const MOST_EXCHANGES: usize = 512;
+/// How long a request waits for its turn.
+const TURN_WITHIN: Duration = Duration::from_secs(10);
+
 /// The socket and the idle connections to it.
 pub(crate) struct UnixSource {
     path: PathBuf,
+    turns: Arc<Semaphore>,
     idle: Mutex<Vec<(SendRequest<Body>, Instant)>>,
 }
 
 impl UnixSource {
     pub(crate) fn new(path: PathBuf) -> Arc<Self> {
-        Arc::new(Self { path, idle: Mutex::default() })
+        Arc::new(Self { path, turns: Arc::new(Semaphore::new(MOST_EXCHANGES)), idle: Mutex::default() })
     }
 
     pub(crate) async fn send(self: &Arc<Self>, mut request: Request<Body>) -> Result<Response<Body>, UpstreamError> {
+        let turn = tokio::time::timeout(TURN_WITHIN, self.turns.clone().acquire_owned()).await;
+        let turn = turn.map_err(|_| UpstreamError::Busy)?.expect("the semaphore is never closed");
         let complete = request.body().is_end_stream();
         let reusable = request.method().is_safe() && complete;
         // HTTP/2 requests and link requests arrive in absolute form; to an origin server one speaks in origin form.
@@ -49,7 +58,7 @@ impl UnixSource {
         *request.version_mut() = http::Version::HTTP_11;
         while reusable && let Some(mut sender) = self.idle_connection().await {
             match within(ANSWER_WITHIN, complete, sender.try_send_request(request)).await? {
-                Ok(response) => return Ok(self.keep(sender, response)),
+                Ok(response) => return Ok(self.keep(turn, sender, response)),
                 Err(mut error) => match error.take_message() {
                     // Closed under us before anything was sent: try the next one.
                     Some(unsent) => request = unsent,
@@ -60,7 +69,7 @@ impl UnixSource {
         let mut sender = self.connect().await?;
         let answered = within(ANSWER_WITHIN, complete, sender.send_request(request)).await?;
         let response = answered.map_err(UpstreamError::Http)?;
-        Ok(self.keep(sender, response))
+        Ok(self.keep(turn, sender, response))
     }
 
     async fn connect(&self) -> Result<SendRequest<Body>, UpstreamError> {
@@ -81,13 +90,18 @@ impl UnixSource {
     }
 
     /// The response, which gives its connection back when it has been read to the end.
-    fn keep(self: &Arc<Self>, sender: SendRequest<Body>, response: Response<Incoming>) -> Response<Body> {
+    fn keep(
+        self: &Arc<Self>,
+        turn: OwnedSemaphorePermit,
+        sender: SendRequest<Body>,
+        response: Response<Incoming>,
+    ) -> Response<Body> {
         let upgraded = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
         response.map(|body| {
             if upgraded {
                 return Body::empty();
             }
-            Body::stream(Borrowed { body, sender: Some(sender), source: self.clone() })
+            Body::stream(Borrowed { body, sender: Some(sender), source: self.clone(), _turn: turn })
         })
     }
 
@@ -105,6 +119,7 @@ struct Borrowed {
     body: Incoming,
     sender: Option<SendRequest<Body>>,
     source: Arc<UnixSource>,
+    _turn: OwnedSemaphorePermit,
 }
 
 impl HttpBody for Borrowed {
