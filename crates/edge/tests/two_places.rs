@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -277,5 +279,41 @@ async fn the_admin_interface_is_reached_from_where_it_may_be() {
     for place in [&home, &office] {
         let here = lab.client.get(place.address(), &host, "/ghost/").await;
         assert_eq!(here.status, StatusCode::OK, "the reader is on this machine, also through {}", place.name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_primarys_edge_is_replaced_and_the_mirror_loses_no_request() {
+    let lab = Lab::new();
+    let origin = Origin::start(lab.folder.path());
+    origin.fill();
+    let (home, old, office, _at_office) = lab.two(&origin).await;
+    let host = format!("{NAME}:{}", home.port());
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..4)
+        .map(|_| {
+            let (client, address, host, stop) = (lab.client.clone(), office.address(), host.clone(), stop.clone());
+            tokio::spawn(async move {
+                let mut answers = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let body = Bytes::from_static(b"{}");
+                    answers.push(client.post(address, &host, "/ghost/api/admin/posts/", &[], body).await.status);
+                }
+                answers
+            })
+        })
+        .collect();
+    eventually("writes flow", async || (origin.count("/ghost/api/admin/posts/") > 20).then_some(())).await;
+    let new = lab.start(&home).await;
+    old.stop().await;
+    new.complete().await;
+    let before = origin.count("/ghost/api/admin/posts/");
+    eventually("writes still flow", async || (origin.count("/ghost/api/admin/posts/") > before + 20).then_some(()))
+        .await;
+    stop.store(true, Ordering::Relaxed);
+    for writer in writers {
+        let answers = writer.await.unwrap();
+        let lost = answers.iter().filter(|status| **status != StatusCode::OK).count();
+        assert_eq!(lost, 0, "of {}", answers.len());
     }
 }

@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 
-use super::{UpstreamError, within};
+use super::{UpstreamError, spare_of, within};
 use crate::body::Body;
 
 /// TCP and TLS together, per address.
@@ -85,13 +85,16 @@ impl Link {
     pub(crate) async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, UpstreamError> {
         complete(&mut request);
         let whole = request.body().is_end_stream();
+        let spare = spare_of(&request);
         let mut sender = self.connection().await?;
         let sent = match within(ANSWER_WITHIN, whole, sender.try_send_request(request)).await? {
             Ok(response) => Ok(response),
-            Err(mut error) => match error.take_message() {
-                // The link had ended before anything was sent: once more on a new one.
+            Err(mut error) => match error.take_message().or(spare) {
+                // The link had ended, or ended meanwhile: once more on a new one.
                 Some(unsent) => {
-                    self.forget(&sender);
+                    if sender.is_closed() {
+                        self.state().sender = None;
+                    }
                     let mut sender = self.connection().await?;
                     within(ANSWER_WITHIN, whole, sender.send_request(unsent)).await?
                 }
@@ -116,12 +119,6 @@ impl Link {
         }
         let recently = state.failed.is_some_and(|at| at.elapsed() < BELIEVE_AWAY);
         recently.then(|| Err(self.unreachable(io::Error::from(io::ErrorKind::NotConnected))))
-    }
-
-    fn forget(&self, broken: &SendRequest<Body>) {
-        if broken.is_closed() {
-            self.state().sender = None;
-        }
     }
 
     async fn connection(&self) -> Result<SendRequest<Body>, UpstreamError> {

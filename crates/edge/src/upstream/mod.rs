@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
+use http_body::Body as _;
 use sovereign_runtime::socket::SocketError;
 
 use crate::body::Body;
@@ -56,6 +57,19 @@ async fn within<T>(most: Duration, complete: bool, answer: impl Future<Output = 
     } else {
         Ok(answer.await)
     }
+}
+
+/// A request to send again if the connection turns out to be gone; only one that is safe and has no body.
+fn spare_of(request: &Request<Body>) -> Option<Request<Body>> {
+    if !request.method().is_safe() || !request.body().is_end_stream() {
+        return None;
+    }
+    let mut spare = Request::new(Body::empty());
+    *spare.method_mut() = request.method().clone();
+    *spare.uri_mut() = request.uri().clone();
+    *spare.version_mut() = request.version();
+    *spare.headers_mut() = request.headers().clone();
+    Some(spare)
 }
 
 /// The source did not answer.

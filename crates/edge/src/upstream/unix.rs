@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use sovereign_runtime::socket;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{UpstreamError, within};
+use super::{UpstreamError, spare_of, within};
 use crate::body::Body;
 
 /// Shorter than Node's keep-alive timeout of 5 s.
@@ -57,11 +57,12 @@ impl UnixSource {
         }
         *request.version_mut() = http::Version::HTTP_11;
         while reusable && let Some(mut sender) = self.idle_connection().await {
+            let spare = spare_of(&request);
             match within(ANSWER_WITHIN, complete, sender.try_send_request(request)).await? {
                 Ok(response) => return Ok(self.keep(turn, sender, response)),
-                Err(mut error) => match error.take_message() {
-                    // Closed under us before anything was sent: try the next one.
-                    Some(unsent) => request = unsent,
+                // The application has closed it under us: once more, on another one.
+                Err(mut error) => match error.take_message().or(spare) {
+                    Some(again) => request = again,
                     None => return Err(UpstreamError::Http(error.into_error())),
                 },
             }
