@@ -541,3 +541,49 @@ async fn a_confined_unit_reaches_its_own_paths_and_nothing_else() {
         assert!(fs::read_dir(bed.state().join("run/root")).unwrap().next().is_none());
     }
 }
+
+#[tokio::test]
+async fn a_unit_that_is_not_well_for_long_is_started_again() {
+    let bed = Bed::new().await;
+    let spec = bed.daemon("web@home", free_address(), "hello", Replace::Beside);
+    let first = bed.run(&spec).await;
+    let sick = bed.folder.path().join("control/web@home.sick");
+    fs::write(&sick, "").unwrap();
+    until("a restart", || async {
+        let unit = bed.unit(&spec.name).await;
+        (unit.restarts > 0 && unit.pid != first.pid).then_some(())
+    })
+    .await;
+    assert_ne!(bed.unit(&spec.name).await.state, UnitState::Healthy);
+    fs::remove_file(&sick).unwrap();
+    let well = bed.well(&spec.name, |_| true).await;
+    assert_eq!(well.last_exit.as_deref(), Some("exit code 0"), "it was asked to end, not killed");
+}
+
+#[tokio::test]
+async fn a_replacement_cut_off_by_a_kill_is_begun_again_from_the_old_process() {
+    let bed = Bed::new().await;
+    let address = free_address();
+    let old = bed.daemon("web@home", address, "old", Replace::Beside);
+    let first = bed.run(&old).await;
+    let reader = Reader::of(address);
+    // One that runs and never says that it is well.
+    let mark = format!("exec sleep 1000 # {}", bed.folder.path().display());
+    let never = UnitSpec { args: vec!["-c".into(), mark], ..bed.daemon("web@home", address, "-", Replace::Beside) };
+    let never = never.program("/bin/sh");
+    bed.client.apply(&never).await.unwrap();
+    until("the new process", || async { (bed.unit(&never.name).await.state == UnitState::Replacing).then_some(()) })
+        .await;
+    kill(bed.status().await.pid.cast_signed());
+    let kept = until("the old one going on, and a refusal", || async {
+        let unit = bed.client.unit(&never.name).await.ok().flatten()?;
+        unit.refused.is_some().then_some(unit)
+    })
+    .await;
+    assert_eq!(kept.pid, first.pid);
+    bed.run(&bed.daemon("web@home", address, "new", Replace::Beside)).await;
+    until("the old one being gone", || async { ask(address).unwrap().starts_with("new ").then_some(()) }).await;
+    let sleeping = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n");
+    assert_eq!(processes_with(&bed.folder.path().display().to_string()).iter().filter(|pid| sleeping(pid)).count(), 0);
+    reader.was_never_refused();
+}

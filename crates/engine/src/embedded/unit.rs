@@ -380,7 +380,7 @@ impl UnitTask {
             role,
             confined: None,
         };
-        let user = self.house.user(&self.name);
+        let user = if spec.confinement.own_user { self.house.user(&self.name) } else { None };
         let write_down = self.house.record(&self.name, |entry| {
             entry.processes.retain(|process| process.role != role);
             entry.processes.push(recorded.clone());

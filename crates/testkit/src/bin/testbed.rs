@@ -65,23 +65,24 @@ fn impatient() -> Timing {
     }
 }
 
-struct Well;
+/// Says that it is well unless this file is there.
+struct Health(PathBuf);
 
-impl Commands for Well {
+impl Commands for Health {
     async fn answer(&self, _: Request) -> Result<Value, Refusal> {
-        Ok(json!({ "healthy": true, "process": std::process::id() }))
+        Ok(json!({ "healthy": !self.0.exists(), "process": std::process::id() }))
     }
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn daemon(control: &Path, word: &str) -> Result<(), Box<dyn Error>> {
-    let control = PathBuf::from(control);
+    let sick = control.with_extension("sick");
     let lifecycle = Lifecycle::new(Duration::from_secs(1));
     let listener = tokio::net::TcpListener::from_std(sockets::take_listener("https")?)?;
-    let server = Server::take_over(&control)?;
+    let server = Server::take_over(control)?;
     let answer = Arc::new(format!("{word} {}\n", std::process::id()));
     let controlled = lifecycle.clone();
-    tokio::spawn(async move { server.serve(Arc::new(Well), &controlled).await });
+    tokio::spawn(async move { server.serve(Arc::new(Health(sick)), &controlled).await });
     let stopping = lifecycle.clone();
     tokio::spawn(async move {
         accept_each(&listener, stopping.stopping(), |(mut connection, _)| {

@@ -60,7 +60,7 @@ impl Instruction {
             socket_names: spec.sockets.iter().map(|socket| socket.name.clone()).collect(),
             read: spec.confinement.read.clone(),
             write: spec.confinement.write.clone(),
-            user: user.filter(|_| spec.confinement.own_user),
+            user,
             root,
             temporary,
         }
