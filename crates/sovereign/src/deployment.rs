@@ -1,26 +1,25 @@
 //! One stack with everything a run needs at hand: its declaration, state folder, images, this program, the hour.
 
-use std::net::SocketAddr;
+use std::ffi::OsString;
+use std::path::Path;
 use std::time::SystemTime;
 
-use sovereign_engine::embedded::{EmbeddedEngine, Parts, PortOwner, port_owner};
+use serde_json::{Value, json};
+use sovereign_engine::embedded::{EmbeddedEngine, Parts, SupervisorStatus};
+use sovereign_engine::preflight;
 use sovereign_images::{Options, Store};
 use sovereign_keys::WorkingKeys;
+use sovereign_model::Stack;
 use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::App;
-use sovereign_model::{Observed, Stack, Step, UnitName};
-use sovereign_plan::{Plan, Wanted, desired};
+use sovereign_plan::{Wanted, desired};
 use sovereign_services::static_site;
 
-use crate::commands::supervise_arguments;
-use crate::context::Context;
+use crate::declared::Declared;
 use crate::failure::{Failure, Reason};
-use crate::places::Places;
+use crate::output::{Theme, render_failure};
 use crate::program::Program;
 use crate::world;
-
-/// Less free memory than this and a Ghost would be killed as it boots.
-const MEMORY_PER_GHOST: u64 = 400 << 20;
 
 /// A stack, ready to be planned and carried out.
 #[derive(Debug)]
@@ -35,51 +34,20 @@ pub(crate) struct Deployment {
     now: SystemTime,
 }
 
-/// What stands in the way of a run, found before anything is changed.
+/// What stands in the way of a run, all of it, found before anything is changed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unfit {
-    /// A static site's folder.
-    #[error("site {site} cannot be served")]
-    Folder {
-        /// The site.
-        site: String,
-        /// What is wrong with its folder.
-        source: static_site::Problem,
-    },
-    /// Somebody else listens where an edge should.
-    #[error("{unit} needs {address}, which {} has", owner_text(.owner.as_ref()))]
-    PortTaken {
-        /// The unit.
-        unit: UnitName,
-        /// Where it should listen.
-        address: SocketAddr,
-        /// Who does.
-        owner: Option<PortOwner>,
-    },
-    /// Too little memory is free.
-    #[error("{available_mb} MB of memory are free, {needed_mb} MB are needed")]
-    Memory {
-        /// What there is.
-        available_mb: u64,
-        /// What the stack's applications need.
-        needed_mb: u64,
-    },
-}
-
-fn owner_text(owner: Option<&PortOwner>) -> String {
-    owner.map_or_else(
-        || "another user's program".to_owned(),
-        |owner| format!("{} (process {})", owner.program, owner.pid),
-    )
-}
+#[error("this machine is not ready for the stack: {}", .0.iter().map(|problem| problem.chain().join(": ")).collect::<Vec<_>>().join("; "))]
+pub(crate) struct Unfit(Vec<Failure>);
 
 impl Reason for Unfit {
-    fn help(&self) -> Option<String> {
-        match self {
-            Self::Folder { source, .. } => source.help(),
-            Self::PortTaken { .. } => Some("stop it, or give the uplink another `port` in the stack file".to_owned()),
-            Self::Memory { .. } => Some("stop something else on this machine, or add memory".to_owned()),
-        }
+    fn page(&self, theme: Theme) -> Option<String> {
+        Some(self.0.iter().map(|problem| render_failure(problem, theme)).collect())
+    }
+
+    fn problems(&self) -> Option<Value> {
+        let list =
+            self.0.iter().map(|problem| json!({ "message": problem.chain().join(": "), "help": problem.help() }));
+        Some(list.collect())
     }
 }
 
@@ -88,18 +56,12 @@ impl Deployment {
     ///
     /// # Errors
     /// When this program or the image store cannot be read.
-    pub(crate) fn new(_context: &Context, stack: Stack, places: &Places) -> Result<Self, Failure> {
-        let state = StateFolder::new(places.state(&stack.name));
+    pub(crate) fn new(declared: Declared) -> Result<Self, Failure> {
+        let Declared { stack, places, state } = declared;
         sovereign_engine::state::read(&state)?;
         let program = Program::of_this_process(&state.programs())?;
-        Ok(Self {
-            images: Store::open(places.images())?,
-            program,
-            offline: false,
-            now: SystemTime::now(),
-            stack,
-            state,
-        })
+        let images = Store::open(places.images())?;
+        Ok(Self { stack, state, images, program, offline: false, now: SystemTime::now() })
     }
 
     /// With the network used for nothing, or not.
@@ -107,33 +69,25 @@ impl Deployment {
         Self { offline, ..self }
     }
 
-    /// Looks for what would make the run fail later.
+    /// Looks for everything that would make the run fail later. `running` is what runs already.
     ///
     /// # Errors
-    /// The first thing found.
-    pub(crate) fn check(&self) -> Result<(), Failure> {
+    /// All that was found, at once.
+    pub(crate) fn check(&self, wanted: &Wanted, running: Option<&SupervisorStatus>) -> Result<(), Failure> {
+        let mut problems: Vec<Failure> = Vec::new();
         for site in self.stack.sites.values() {
-            if let App::Static { folder } = &site.app
-                && let Some(source) = static_site::check(folder).into_iter().next()
-            {
-                return Err(Unfit::Folder { site: site.name.to_string(), source }.into());
+            if let App::Static { folder } = &site.app {
+                problems.extend(static_site::check(folder).into_iter().map(Failure::from));
             }
         }
-        let ghosts = self.stack.sites.values().filter(|site| site.app == App::Ghost).count() as u64;
-        let must_build = ghosts > 0 && sovereign_images::ghost::find(&self.images)?.is_none();
-        if must_build {
+        let ghosts = self.stack.sites.values().any(|site| site.app == App::Ghost);
+        if ghosts && sovereign_images::ghost::find(&self.images)?.is_none() {
             let environment = sovereign_images::Environment::of_this_process();
-            if let Some(problem) = sovereign_images::ghost::preflight(&self.images, &environment).into_iter().next() {
-                return Err(problem.into());
-            }
+            let found = sovereign_images::ghost::preflight(&self.images, &environment);
+            problems.extend(found.into_iter().map(Failure::from));
         }
-        let needed = ghosts * MEMORY_PER_GHOST;
-        // Once they run, what they use is no longer free; only the first start is at risk.
-        let first = !self.state.run().exists();
-        if let Some(available) = available_memory().filter(|available| first && *available < needed) {
-            return Err(Unfit::Memory { available_mb: available >> 20, needed_mb: needed >> 20 }.into());
-        }
-        Ok(())
+        problems.extend(preflight::check(wanted, &self.state, running).into_iter().map(Failure::from));
+        if problems.is_empty() { Ok(()) } else { Err(Unfit(problems).into()) }
     }
 
     /// Makes the state folder this stack's.
@@ -181,34 +135,9 @@ impl Deployment {
             now: self.now,
         })
     }
-
-    /// Whether the addresses that the plan's new units listen at are free, or ours already.
-    ///
-    /// # Errors
-    /// The first that is somebody else's, with who that is.
-    pub(crate) fn check_ports(&self, plan: &Plan, wanted: &Wanted, seen: &Observed) -> Result<(), Failure> {
-        let ours: Vec<_> =
-            seen.datacenters.values().flat_map(|dc| dc.units.values()).flat_map(|unit| &unit.sockets).collect();
-        for planned in &plan.steps {
-            let (Step::RunUnit { datacenter, unit, .. } | Step::ReplaceUnit { datacenter, unit, .. }) = &planned.step
-            else {
-                continue;
-            };
-            let sockets = wanted.unit(datacenter, unit).into_iter().flat_map(|wanted| &wanted.spec.sockets);
-            for socket in sockets.filter(|socket| !ours.contains(&&socket.address)) {
-                if std::net::TcpListener::bind(socket.address).is_err() {
-                    let (address, owner) = (socket.address, port_owner(socket.address));
-                    return Err(Unfit::PortTaken { unit: unit.clone(), address, owner }.into());
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
-/// `MemAvailable` of proc(5), in bytes.
-fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
+/// The arguments that make this program the supervisor of the stack in `state`.
+pub(crate) fn supervise_arguments(state: &Path) -> Vec<OsString> {
+    ["supervise".into(), "--state".into(), state.into()].into()
 }

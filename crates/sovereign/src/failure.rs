@@ -102,6 +102,7 @@ reasons! {
     sovereign_engine::embedded::ClientError,
     sovereign_engine::embedded::SuperviseError,
     sovereign_engine::embedded::shim::ShimError,
+    sovereign_engine::preflight::Problem,
     sovereign_engine::state::LockError,
     sovereign_engine::state::StateError,
     sovereign_images::ImageError,
@@ -110,6 +111,7 @@ reasons! {
     sovereign_keys::SeedError,
     sovereign_runtime::signed::SignedError,
     sovereign_services::ghost::OperatorError,
+    sovereign_services::static_site::Problem,
 }
 
 impl Reason for sovereign_engine::embedded::EmbeddedError {

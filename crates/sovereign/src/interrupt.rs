@@ -62,17 +62,6 @@ where
     outcome.map_err(|failure| if cancel.is_cancelled() { failure.interrupted() } else { failure })
 }
 
-/// What work returns when it stopped because it was asked to.
-#[derive(Debug, thiserror::Error)]
-#[error("interrupted")]
-pub(crate) struct Interrupted;
-
-impl Reason for Interrupted {
-    fn exit(&self) -> Exit {
-        Exit::Interrupted
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use rustix::process::{Signal, getpid, kill_process};
@@ -84,7 +73,7 @@ mod tests {
         let failure = run(&Output::silent(), |cancel| async move {
             kill_process(getpid(), Signal::INT).unwrap();
             cancel.cancelled().await;
-            Err::<(), _>(Interrupted.into())
+            Err::<(), _>(SystemRefused { what: "anything", source: io::Error::other("a test") }.into())
         })
         .unwrap_err();
         assert_eq!(failure.exit(), Exit::Interrupted);

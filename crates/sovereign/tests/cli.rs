@@ -1,5 +1,7 @@
 //! The command line as scripts see it: streams, exit codes, JSON. Nothing is started.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
 use std::io::pipe;
 use std::process::{Command, Output};
 

@@ -2,6 +2,8 @@
 //!
 //! One test, because the stack under test is the expensive part: each stage builds on the one before.
 
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a failed unwrap fails the test; figures are shown")]
+
 mod support;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,7 @@
 //! The smallest site, from declaration to purge: two data centers, a folder of files, the real binary.
 
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a failed unwrap fails the test; figures are shown")]
+
 mod support;
 
 use std::collections::BTreeSet;

@@ -1,9 +1,6 @@
 //! The long-running parts of a stack, as thin entries into the rooms they live in. Started by one another, never by
 //! hand.
 
-use std::ffi::OsString;
-use std::path::Path;
-
 use serde::Serialize;
 use sovereign_engine::embedded::{self, Timing};
 use sovereign_model::layout::StateFolder;
@@ -12,6 +9,7 @@ use sovereign_runtime::signed::parse_trust;
 
 use crate::cli::{EdgeArgs, SuperviseArgs};
 use crate::context::Context;
+use crate::deployment::supervise_arguments;
 use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
 use crate::output::{Page, Report};
@@ -79,11 +77,6 @@ pub(crate) fn supervise(context: &Context, args: &SuperviseArgs) -> Result<Ended
         timing: Timing::default(),
     })?;
     Ok(Ended { drained: true })
-}
-
-/// The arguments that start the supervisor of the stack in `state`.
-pub(crate) fn supervise_arguments(state: &Path) -> Vec<OsString> {
-    ["supervise".into(), "--state".into(), state.into()].into()
 }
 
 /// `shim`. Returns only when it could not become the unit.

@@ -17,7 +17,6 @@ mod site;
 mod status;
 mod up;
 
-pub(crate) use self::daemons::supervise_arguments;
 use crate::cli::{CaCommand, Command, ImagesCommand, SeedCommand, ServiceCommand, SiteCommand, StaffCommand};
 use crate::context::Context;
 use crate::failure::Failure;

@@ -11,13 +11,13 @@ use sovereign_plan::Plan;
 
 use crate::cli::PlanArgs;
 use crate::context::Context;
+use crate::declared::Declared;
 use crate::deployment::Deployment;
 use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
 use crate::interrupt;
 use crate::output::{Cell, Page, Report, Table, figures};
 use crate::secrets;
-use crate::stack_file::StackFile;
 
 /// A plan, to be looked at.
 #[derive(Debug, Serialize)]
@@ -94,9 +94,7 @@ impl Reason for PlanFileError {
 
 /// Observes and plans. Changes nothing: before the first `up` it plans with keys that it makes up and forgets.
 pub(crate) fn run(context: &Context, args: &PlanArgs) -> Result<Shown, Failure> {
-    let places = context.places()?;
-    let StackFile { stack, .. } = StackFile::load(&places)?;
-    let deployment = Deployment::new(context, stack, &places)?;
+    let deployment = Deployment::new(Declared::load(context)?)?;
     let keys = match secrets::seed_file(&deployment.stack, &deployment.state).open() {
         Ok(_) => secrets::open(context, &deployment.stack, &deployment.state)?,
         Err(SeedError::Missing { .. }) if args.out.is_some() => return Err(PlanFileError::NoSeed.into()),

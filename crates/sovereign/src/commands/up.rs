@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use sovereign_engine::apply::{self, Audience, Caller, Engine as _, Event, apply};
+use sovereign_engine::embedded::Client;
 use sovereign_engine::journal::Journal;
 use sovereign_keys::WorkingKeys;
 use sovereign_model::stack::{App, Site};
@@ -19,13 +20,13 @@ use tokio_util::sync::CancellationToken;
 use crate::assess::addresses;
 use crate::cli::UpArgs;
 use crate::context::Context;
+use crate::declared::Declared;
 use crate::deployment::Deployment;
 use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
 use crate::interrupt;
 use crate::output::{Cell, Page, Progress, Report, Stage, StageTime, Table, figures};
 use crate::secrets;
-use crate::stack_file::StackFile;
 use crate::verify::Prober;
 
 use super::open::{has_screen, tunnel};
@@ -171,14 +172,8 @@ impl Reason for UpError {
 /// Brings what runs in line with the stack file.
 pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
     let began = Instant::now();
-    let places = context.places()?;
-    let (StackFile { path, stack }, written) = StackFile::load_or_write(&places)?;
-    if written {
-        context.output.say(format!("There was no stack file, so {} was written: yours to change.", path.display()));
-    }
     let kept_plan = args.plan.as_deref().map(read_plan).transpose()?;
-    let deployment = Deployment::new(context, stack, &places)?.offline(args.offline);
-    deployment.check()?;
+    let deployment = Deployment::new(Declared::load_or_write(context)?)?.offline(args.offline);
     deployment.prepare()?;
     let _lock = secrets::lock(&deployment.state, "up")?;
     let (keys, seed_made) = secrets::open_or_create(context, &deployment.stack, &deployment.state)?;
@@ -242,8 +237,8 @@ async fn carry_out(
     if !plan.steps.is_empty() {
         context.output.show(&Shown { plan: plan.clone(), written: None });
     }
-    deployment.check_ports(&plan, &wanted, &seen)?;
     if !plan.steps.is_empty() {
+        deployment.check(&wanted, Client::of(deployment.state.clone()).status().await?.as_ref())?;
         deployment.install()?;
     }
 
@@ -273,7 +268,9 @@ async fn carry_out(
     }
     let stage = (steps > 0).then(|| progress.stage("ask every data center as a reader would"));
     let addresses = ask_as_readers(&deployment.stack, keys).await?;
-    drop(stage.map(Stage::finish));
+    if let Some(stage) = stage {
+        stage.finish();
+    }
     Ok(Carried { steps, kept: rest.kept.lines(), fetched, addresses })
 }
 

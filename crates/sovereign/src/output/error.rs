@@ -10,7 +10,7 @@ use super::theme::Theme;
 use crate::failure::Failure;
 
 /// `error:`, the causes below it, `help:`. A bad file's problems speak for themselves.
-pub(super) fn to_text(failure: &Failure, theme: Theme) -> String {
+pub(crate) fn to_text(failure: &Failure, theme: Theme) -> String {
     let Theme { error, hint, faint, .. } = theme;
     let mut text = String::new();
     let mut write = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("a String takes any text");

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use tracing_subscriber::fmt::MakeWriter;
 
+pub(crate) use self::error::to_text as render_failure;
 pub(crate) use self::page::Page;
 pub(crate) use self::progress::{Progress, Stage, StageTime};
 pub(crate) use self::report::{Answer, Report};
@@ -85,11 +86,6 @@ impl Output {
             bars: Arc::new(MultiProgress::with_draw_target(target)),
             moving,
         }
-    }
-
-    /// Whether the answer is for machines.
-    pub(crate) fn is_json(&self) -> bool {
-        self.json
     }
 
     /// Whether a person sits here who can be asked.
