@@ -34,7 +34,7 @@ mod users;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-pub use adapter::{EmbeddedEngine, EmbeddedError, Parts};
+pub use adapter::{EmbeddedEngine, EmbeddedError, Parts, reader_password};
 pub use client::{Client, ClientError};
 pub use house::Timing;
 pub use keeper::Part;

@@ -1,6 +1,7 @@
 //! `sovereign site`.
 
 use serde::Serialize;
+use sovereign_engine::embedded::reader_password;
 use sovereign_model::stack::{App, Site};
 use sovereign_model::{SiteName, Stack};
 use sovereign_services::ghost::{Operator, Role, owner_email};
@@ -85,6 +86,8 @@ pub(crate) struct Credentials {
     admin: String,
     email: String,
     password: String,
+    /// What readers of a private site have to know.
+    reader_password: Option<String>,
 }
 
 impl Report for Credentials {
@@ -92,6 +95,9 @@ impl Report for Credentials {
         page.line(format_args!("admin     {}", self.admin));
         page.line(format_args!("login     {}", self.email));
         page.line(format_args!("password  {}", self.password));
+        if let Some(password) = &self.reader_password {
+            page.line(format_args!("readers   {password}"));
+        }
         page.line("The password is the first one: it is no longer right once the owner has chosen another.");
     }
 }
@@ -101,11 +107,13 @@ pub(crate) fn credentials(context: &Context, args: &SiteArgs) -> Result<Credenti
     let declared = Declared::load(context)?;
     let site = with_staff(&declared.stack, &args.site)?;
     let password = secrets::open(context, &declared.stack, &declared.state)?.owner_password(&site.name)?;
+    let reader_password = reader_password(&declared.state, &site.primary, &site.name)?;
     Ok(Credentials {
         site: site.name.clone(),
         admin: format!("{}/ghost/", site.canonical),
         email: owner_email(&site.canonical),
         password: password.expose().to_owned(),
+        reader_password: reader_password.map(|password| password.expose().to_owned()),
     })
 }
 

@@ -105,5 +105,6 @@ impl EmbeddedEngine<'_> {
 }
 
 fn put(path: &std::path::Path, bytes: &[u8], mode: u32) -> Result<(), EmbeddedError> {
-    file::replace(path, bytes, mode).map_err(|error| EmbeddedError::File { path: path.to_owned(), source: error.source })
+    file::replace(path, bytes, mode)
+        .map_err(|error| EmbeddedError::File { path: path.to_owned(), source: error.source })
 }

@@ -24,6 +24,7 @@ use sovereign_services::ghost;
 use sovereign_services::secret::Secret;
 
 pub use error::EmbeddedError;
+pub use record::reader_password;
 
 use super::Client;
 use crate::apply::{Engine, Progress, Receipt};

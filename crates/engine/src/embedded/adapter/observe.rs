@@ -127,8 +127,7 @@ impl EmbeddedEngine<'_> {
                 let path = record::path(self.parts.state, place, &site.name);
                 let Some(record) = Record::read(&path)? else { continue };
                 let webhook = record.webhooks == record::digest_of(&self.webhooks(site)?);
-                let site_seen =
-                    SiteSeen { primary: place.clone(), set_up: true, settings: record.settings, webhook };
+                let site_seen = SiteSeen { primary: place.clone(), set_up: true, settings: record.settings, webhook };
                 seen.sites.insert(site.name.clone(), site_seen);
                 break;
             }

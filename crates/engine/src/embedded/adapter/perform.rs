@@ -160,7 +160,9 @@ impl EmbeddedEngine<'_> {
             })
             .await?;
         match status {
-            Some(status) if status.is_well() => Ok(Receipt::note(format!("well after {:.1} s", began.elapsed().as_secs_f64()))),
+            Some(status) if status.is_well() => {
+                Ok(Receipt::note(format!("well after {:.1} s", began.elapsed().as_secs_f64())))
+            }
             status => Err(self.not_well(name, status)),
         }
     }
@@ -194,10 +196,9 @@ impl EmbeddedEngine<'_> {
             .map_err(|source| EmbeddedError::Ghost { site: name.clone(), source })?;
         let path = record::path(self.parts.state, datacenter, name);
         let before = Record::read(&path)?.and_then(|record| record.settings);
-        let mut record = Record::new(&webhooks, done.keys);
-        record.settings = settings.or(before);
-        record.write(&path)?;
-        Ok(Receipt { note: (!done.changed.is_empty()).then(|| done.changed.join(", ")), fetched: BTreeMap::new() })
+        let note = (!done.changed.is_empty()).then(|| done.changed.join(", "));
+        Record::new(&webhooks, done, settings.or(before)).write(&path)?;
+        Ok(Receipt { note, fetched: BTreeMap::new() })
     }
 
     async fn fill(

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sovereign_model::layout::StateFolder;
 use sovereign_model::{DatacenterName, Digest, SiteName};
-use sovereign_services::ghost::{Keys, Webhooks};
+use sovereign_services::ghost::{Keys, SetUp, Webhooks};
+use sovereign_services::secret::Secret;
 
 use super::EmbeddedError;
 
@@ -26,11 +27,14 @@ pub(super) struct Record {
     pub(super) webhooks: Digest,
     /// The keys Ghost made for us.
     keys: Keys,
+    /// What readers of a private site have to know, as Ghost has it.
+    reader_password: Option<Secret>,
 }
 
 impl Record {
-    pub(super) fn new(webhooks: &Webhooks, keys: Keys) -> Self {
-        Self { version: VERSION, settings: None, webhooks: digest_of(webhooks), keys }
+    pub(super) fn new(webhooks: &Webhooks, done: SetUp, settings: Option<Digest>) -> Self {
+        let SetUp { keys, reader_password, .. } = done;
+        Self { version: VERSION, settings, webhooks: digest_of(webhooks), keys, reader_password }
     }
 
     pub(super) fn read(path: &Path) -> Result<Option<Self>, EmbeddedError> {
@@ -51,6 +55,18 @@ impl Record {
         sovereign_runtime::file::replace(path, &text, 0o600)
             .map_err(|error| EmbeddedError::File { path: path.to_owned(), source: error.source })
     }
+}
+
+/// The password that readers of a private site need; `None` when it is open to all or was never set up.
+///
+/// # Errors
+/// When the record of the site cannot be read.
+pub fn reader_password(
+    state: &StateFolder,
+    datacenter: &DatacenterName,
+    site: &SiteName,
+) -> Result<Option<Secret>, EmbeddedError> {
+    Ok(Record::read(&path(state, datacenter, site))?.and_then(|record| record.reader_password))
 }
 
 /// What changes when the address or the key of webhooks does. One way: the key cannot be told from it.
