@@ -56,9 +56,10 @@ fn terminate(process: &Child) {
     kill_process(Pid::from_child(process), Signal::TERM).unwrap();
 }
 
-fn resident_kib(process: &Child) -> u64 {
+/// A line of proc_pid_status(5), in KiB.
+fn memory_kib(process: &Child, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
@@ -76,8 +77,8 @@ async fn processes_relieve_each_other_and_end_when_told() {
 
     let mut old = spawn(&lab, &home);
     status_of(&home, &old).await;
-    let resident = resident_kib(&old);
-    println!("resident memory of an idle edge: {resident} KiB");
+    let (resident, own) = (memory_kib(&old, "VmRSS"), memory_kib(&old, "RssAnon"));
+    println!("memory of an idle edge: {resident} KiB resident, {own} KiB of it its own");
     assert!(resident < 40 * 1024, "{resident} KiB");
 
     let mut sender = lab.client.http1(home.address()).await;
