@@ -66,7 +66,8 @@ fn docs(deadline: Deadline) -> Result<Tally> {
     docs::check()?;
     let mut doc = cargo(["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"]);
     // Private items are documented too, so a link to one leads somewhere.
-    run(doc.env("RUSTDOCFLAGS", "--deny=warnings --allow=rustdoc::private_intra_doc_links"), deadline).map(|()| Tally::ONE)
+    run(doc.env("RUSTDOCFLAGS", "--deny=warnings --allow=rustdoc::private_intra_doc_links"), deadline)
+        .map(|()| Tally::ONE)
 }
 
 fn deny(deadline: Deadline) -> Result<Tally> {

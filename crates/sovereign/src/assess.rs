@@ -174,7 +174,7 @@ pub(crate) fn assess(stack: &Stack, gathered: &Gathered, now: u64) -> Assessment
         supervisor: supervisor.map(|status| Daemon {
             pid: status.pid,
             version: status.version.clone(),
-            memory_bytes: status.usage.rss_bytes + status.keeper.as_ref().map_or(0, |keeper| keeper.usage.rss_bytes),
+            memory_bytes: status.usage.pss_bytes + status.keeper.as_ref().map_or(0, |keeper| keeper.usage.pss_bytes),
         }),
         datacenters,
         sites,
@@ -246,7 +246,7 @@ fn unit(status: &UnitStatus, problems: &mut Vec<Problem>) -> UnitReport {
         pid: status.pid,
         running_seconds: status.running_seconds,
         restarts: status.restarts,
-        memory_bytes: status.usage.rss_bytes,
+        memory_bytes: status.usage.pss_bytes,
         confinement: status.confinement.clone(),
         problem: status.problem.clone().or_else(|| status.refused.clone()),
     }
@@ -339,4 +339,162 @@ pub(crate) fn addresses(stack: &Stack) -> BTreeMap<&DatacenterName, Vec<(&Site, 
         }
     }
     addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use sovereign_engine::embedded::Usage;
+    use sovereign_model::edge_config::EdgeApp;
+    use sovereign_model::edge_status::SourceReport;
+    use sovereign_model::{Digest, file};
+
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn stack() -> Stack {
+        file::parse("stack.toml", file::default_file(), Path::new("/")).unwrap()
+    }
+
+    fn unit(name: &str, state: UnitState) -> UnitStatus {
+        UnitStatus {
+            name: name.parse().unwrap(),
+            datacenter: name.split_once('@').unwrap().1.parse().unwrap(),
+            state,
+            problem: None,
+            wanted: Digest::of(name),
+            running: Some(Digest::of(name)),
+            pid: Some(7),
+            running_seconds: Some(90),
+            restarts: 0,
+            last_exit: None,
+            next_try_ms: None,
+            confinement: Some("landlock".to_owned()),
+            confined: None,
+            usage: Usage::default(),
+            sockets: Vec::new(),
+            refused: None,
+        }
+    }
+
+    fn edge(stack: &Stack, at: &str, role: Role) -> EdgeStatus {
+        let site = &stack.sites[&"blog".parse().unwrap()];
+        EdgeStatus {
+            healthy: true,
+            draining: false,
+            version: "0.1.0".to_owned(),
+            process: 7,
+            stack: stack.name.clone(),
+            datacenter: at.parse().unwrap(),
+            generation: 1,
+            config_digest: Digest::of(at),
+            certificate: None,
+            owns_store: true,
+            connections: 0,
+            sites: vec![SiteStatus {
+                site: site.name.clone(),
+                canonical: site.canonical.clone(),
+                app: EdgeApp::Ghost,
+                role,
+                primary: None,
+                epoch: 1,
+                superseded: false,
+                private: false,
+                complete: true,
+                pages_kept: 40,
+                pages_known: 40,
+                pages_stale: 0,
+                bytes: 1 << 20,
+                oldest_fetch_unix: Some(NOW - 60),
+                newest_fetch_unix: Some(NOW - 5),
+                source: SourceReport { reachable: Some(true), last_error: None },
+                pass: None,
+                last_pass: None,
+            }],
+        }
+    }
+
+    fn well(stack: &Stack) -> Gathered {
+        let units = ["edge@home", "edge@office", "ghost-blog@home"].map(|name| unit(name, UnitState::Healthy)).into();
+        Gathered {
+            supervisor: Some(SupervisorStatus {
+                pid: 5,
+                incarnation: 1,
+                version: "0.1.0".to_owned(),
+                usage: Usage::default(),
+                keeper: None,
+                units,
+            }),
+            edges: [("home", Role::Primary), ("office", Role::Mirror)]
+                .map(|(at, role)| (at.parse().unwrap(), Ok(edge(stack, at, role))))
+                .into(),
+            certificates: BTreeMap::new(),
+            outgoing: BTreeMap::new(),
+        }
+    }
+
+    fn told(stack: &Stack, gathered: &Gathered) -> Vec<String> {
+        let problems = assess(stack, gathered, NOW).problems;
+        problems.iter().map(|problem| format!("{}: {}", problem.subject, problem.message)).collect()
+    }
+
+    fn site_at<'g>(gathered: &'g mut Gathered, at: &str) -> &'g mut SiteStatus {
+        let edge = gathered.edges.get_mut(&at.parse().unwrap()).unwrap();
+        &mut edge.as_mut().unwrap().sites[0]
+    }
+
+    #[test]
+    fn nothing_is_said_when_all_is_well() {
+        let stack = stack();
+        let assessment = assess(&stack, &well(&stack), NOW);
+        assert!(assessment.well, "{:?}", assessment.problems);
+        assert_eq!(assessment.sites[0].copies[1].url.to_string(), "https://blog.localhost:8444");
+        assert_eq!(assessment.sites[0].copies[1].age_seconds, Some(5));
+    }
+
+    #[test]
+    fn a_stack_that_does_not_run_has_one_problem() {
+        let stack = stack();
+        let nobody = |name: &DatacenterName| (name.clone(), Err("it does not run".to_owned()));
+        let gathered = Gathered {
+            supervisor: None,
+            edges: stack.datacenters.keys().map(nobody).collect(),
+            certificates: BTreeMap::new(),
+            outgoing: BTreeMap::new(),
+        };
+        assert_eq!(told(&stack, &gathered), ["stack: nothing runs: there is no supervisor"]);
+    }
+
+    #[test]
+    fn each_thing_that_is_wrong_is_said_once() {
+        let stack = stack();
+        let mut gathered = well(&stack);
+        gathered.supervisor.as_mut().unwrap().units[2].state = UnitState::Pausing;
+        let home = site_at(&mut gathered, "home");
+        home.source = SourceReport { reachable: Some(false), last_error: Some("connection refused".to_owned()) };
+        let office = site_at(&mut gathered, "office");
+        (office.complete, office.pages_kept, office.newest_fetch_unix) = (false, 12, Some(NOW - 7200));
+        insta::assert_snapshot!(told(&stack, &gathered).join("\n"), @r"
+        ghost-blog@home: it is pausing
+        blog at home: readers get kept pages, the source is away: connection refused
+        blog at office: 12 of 40 pages are kept
+        blog at office: no page was confirmed for 120 minutes
+        ");
+    }
+
+    #[test]
+    fn an_edge_that_is_gone_or_serves_another_stack_file_is_named() {
+        let stack = stack();
+        let mut gathered = well(&stack);
+        gathered.supervisor.as_mut().unwrap().units.remove(0);
+        gathered.edges.insert("home".parse().unwrap(), Err("it does not run".to_owned()));
+        site_at(&mut gathered, "office").site = "other".parse().unwrap();
+        insta::assert_snapshot!(told(&stack, &gathered).join("\n"), @r"
+        home: no edge was started here
+        edge@home: it does not run
+        blog at office: it is not served here yet
+        ");
+    }
 }

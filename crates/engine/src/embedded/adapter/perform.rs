@@ -217,7 +217,8 @@ impl EmbeddedEngine<'_> {
             let status = ask_edge(&socket).await.and_then(|status| status.site(site).cloned());
             if let Some(status) = &status {
                 tell(Progress::Items { done: status.pages_kept as u64, total: Some(status.pages_known as u64) });
-                if status.complete {
+                // Nothing is kept of a site that its owner closed.
+                if status.complete || status.private {
                     let mark = record::filled(self.parts.state, datacenter, site);
                     let folder = mark.parent().expect("the mark lies in a folder").to_owned();
                     crate::file::private_folder(&folder).map_err(EmbeddedError::file(folder))?;
