@@ -2,7 +2,7 @@
 //!
 //! | command | fields | answer |
 //! |---|---|---|
-//! | `status` | | [`Status`] |
+//! | `status` | | [`EdgeStatus`] |
 //! | `reload` | | generation and digest now served; or why the file is refused, and the old one stays |
 //! | `fill` | `site`; `accept-removals` (default false) | [`SiteStatus`] of the site, whose keeper begins a pass now |
 //!
@@ -13,84 +13,27 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde_json::Value;
-use sovereign_model::edge_config::{EdgeApp, Source};
-use sovereign_model::{DatacenterName, Digest, Origin, SiteName, StackName};
+use sovereign_model::SiteName;
+use sovereign_model::edge_config::Source;
+use sovereign_model::edge_status::{EdgeStatus, Role, SiteStatus};
 use sovereign_runtime::control::{Commands, Refusal, Request};
 
 use crate::edge::Edge;
 use crate::generation::Site;
-use crate::standing::{LastPass, Progress, SourceReport};
-
-/// How the edge is.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Status {
-    /// It serves. (A drain is not unhealthy, but is said.)
-    healthy: bool,
-    draining: bool,
-    version: &'static str,
-    process: u32,
-    stack: StackName,
-    datacenter: DatacenterName,
-    generation: u64,
-    config_digest: Digest,
-    /// Whether this process writes to the store; a new one does once the old one has been told to stop.
-    owns_store: bool,
-    /// Connections of readers and peers.
-    connections: usize,
-    sites: Vec<SiteStatus>,
-}
-
-/// How a site stands here.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct SiteStatus {
-    site: SiteName,
-    canonical: Origin,
-    app: EdgeApp,
-    role: Role,
-    /// The data center of the primary, when it is another one.
-    primary: Option<DatacenterName>,
-    epoch: u64,
-    /// A newer primary exists: this one takes no writes.
-    superseded: bool,
-    /// Closed to the public by its owner: nothing is kept.
-    private: bool,
-    /// The last pass kept or confirmed every page that is known.
-    complete: bool,
-    pages_kept: usize,
-    pages_known: usize,
-    pages_stale: usize,
-    bytes: u64,
-    /// When the page confirmed longest ago was confirmed, in seconds since the Unix epoch.
-    oldest_fetch_unix: Option<u64>,
-    newest_fetch_unix: Option<u64>,
-    source: SourceReport,
-    /// The pass that runs now.
-    pass: Option<Progress>,
-    last_pass: Option<LastPass>,
-}
-
-/// Whether the site is written here.
-#[derive(Debug, Clone, Copy, Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum Role {
-    Primary,
-    Mirror,
-}
 
 impl Edge {
-    fn status(&self) -> Status {
+    fn status(&self) -> EdgeStatus {
         let generation = self.generation();
-        Status {
+        EdgeStatus {
             healthy: true,
             draining: self.lifecycle().is_stopping(),
-            version: env!("CARGO_PKG_VERSION"),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
             process: std::process::id(),
             stack: generation.config.stack.clone(),
             datacenter: generation.config.datacenter.clone(),
             generation: generation.number,
             config_digest: generation.digest,
+            certificate: Some(generation.tls.chain),
             owns_store: self.may_write(),
             connections: self.lifecycle().open(),
             sites: generation.sites.values().map(|site| self.site_status(site)).collect(),

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use http::{StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use sovereign_model::edge_config::Source;
+use sovereign_model::edge_status::{LastPass, PassReason, Progress};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -34,7 +35,7 @@ use crate::fetch::{Fetched, Flights};
 use crate::generation::{Generation, Site};
 use crate::policy::{self, Use};
 use crate::route::{Key, Target, is_mirrored};
-use crate::standing::{LastPass, Progress, Reason};
+
 use crate::store::{Content, Entry};
 use crate::upstream::Upstream;
 use crate::upstream::link::Link;
@@ -124,7 +125,7 @@ async fn notices(edge: &Arc<Edge>, mut body: Body, sites: &[Arc<Site>]) {
 }
 
 async fn keep(edge: &Arc<Edge>, site: &Arc<Site>) {
-    let mut reason = Reason::Fill;
+    let mut reason = PassReason::Fill;
     let mut retry = FIRST_RETRY;
     loop {
         let changes = site.standing.changes();
@@ -133,32 +134,32 @@ async fn keep(edge: &Arc<Edge>, site: &Arc<Site>) {
         let complete = last.as_ref().is_some_and(|last| last.complete);
         site.standing.finish_pass(last);
         if !finished {
-            reason = Reason::Change;
+            reason = PassReason::Change;
             continue;
         }
         let pause = if complete { SWEEP_EVERY } else { retry };
         retry = if complete { FIRST_RETRY } else { LONGEST_RETRY.min(retry * 2) };
         reason = match tokio::time::timeout(pause, woken(site, changes)).await {
             Ok(reason) => reason,
-            Err(_) if complete => Reason::Sweep,
-            Err(_) => Reason::Fill,
+            Err(_) if complete => PassReason::Sweep,
+            Err(_) => PassReason::Fill,
         };
     }
 }
 
 /// Waits for something to do. `changes`: as many were seen to by the last pass.
-async fn woken(site: &Site, changes: u64) -> Reason {
+async fn woken(site: &Site, changes: u64) -> PassReason {
     loop {
         if site.standing.changes() != changes {
-            return Reason::Change;
+            return PassReason::Change;
         }
         if site.standing.take_request() {
-            return Reason::Fill;
+            return PassReason::Fill;
         }
         let away = site.standing.source_is_away();
         site.standing.woken().await;
         if away && !site.standing.source_is_away() {
-            return Reason::Fill;
+            return PassReason::Fill;
         }
     }
 }
@@ -167,7 +168,7 @@ async fn woken(site: &Site, changes: u64) -> Reason {
 struct Pass<'a> {
     edge: &'a Arc<Edge>,
     site: &'a Arc<Site>,
-    reason: Reason,
+    reason: PassReason,
     begun: Instant,
     /// To be looked at, in this order.
     queue: VecDeque<Target>,
@@ -193,7 +194,7 @@ enum Seen {
 }
 
 impl<'a> Pass<'a> {
-    fn new(edge: &'a Arc<Edge>, site: &'a Arc<Site>, reason: Reason) -> Self {
+    fn new(edge: &'a Arc<Edge>, site: &'a Arc<Site>, reason: PassReason) -> Self {
         Self {
             edge,
             site,
@@ -305,7 +306,7 @@ impl<'a> Pass<'a> {
         let standing = &self.site.standing;
         let stopped = standing.source_is_away();
         let accepted = standing.take_accepted_removals();
-        let sure = self.reason == Reason::Change || accepted;
+        let sure = self.reason == PassReason::Change || accepted;
         self.gone.retain(|target| standing.strike(target) >= 2 || sure);
         let kept = self.edge.store.stats(self.site.name()).kept;
         let too_many = self.gone.len() > ALWAYS_REMOVED && self.gone.len() * 10 > kept;

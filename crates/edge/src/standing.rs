@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use sovereign_model::edge_status::{LastPass, Progress, SourceReport};
 use tokio::sync::Notify;
 
 use crate::route::Target;
@@ -43,58 +43,6 @@ struct SourceState {
     reachable: bool,
     checked: Instant,
     error: Option<String>,
-}
-
-/// A pass over the site that runs now.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) struct Progress {
-    /// Why it runs.
-    pub(crate) reason: Reason,
-    /// Pages looked at.
-    pub(crate) done: usize,
-    /// Pages known so far: looked at, or still to be.
-    pub(crate) known: usize,
-    /// Pages that could not be fetched.
-    pub(crate) failed: usize,
-}
-
-/// Why a pass runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Reason {
-    /// The mirror is not known to be complete.
-    Fill,
-    /// The site said that it changed.
-    Change,
-    /// Time has passed.
-    Sweep,
-}
-
-/// How the last pass ended.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) struct LastPass {
-    pub(crate) reason: Reason,
-    /// Seconds since the Unix epoch.
-    pub(crate) finished_unix: u64,
-    pub(crate) duration_ms: u64,
-    pub(crate) known: usize,
-    pub(crate) failed: usize,
-    pub(crate) removed: usize,
-    /// Pages that the source no longer has but that are still served, because they were too many at once.
-    pub(crate) held: usize,
-    /// Every known page was kept or confirmed.
-    pub(crate) complete: bool,
-}
-
-/// What `status` says about the source.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) struct SourceReport {
-    /// `null` until it was asked for the first time.
-    pub(crate) reachable: Option<bool>,
-    pub(crate) last_error: Option<String>,
 }
 
 impl Standing {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature_with_raw_key};
-use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{AlwaysResolvesServerRawPublicKeys, ProducesTickets};
@@ -21,6 +21,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error as TlsError, ServerConfig,
     SignatureScheme, client::AlwaysResolvesClientRawPublicKeys,
 };
+use sovereign_model::Digest;
 use sovereign_model::edge_config::{CertificateFiles, Peer};
 use sovereign_model::name::DatacenterName;
 
@@ -118,6 +119,8 @@ pub(crate) struct Tls {
     pub(crate) public: Arc<ServerConfig>,
     /// For edges that dial us.
     pub(crate) link: Arc<ServerConfig>,
+    /// The digest of the chain's file, so that others can tell which certificate is served.
+    pub(crate) chain: Digest,
     identity: Arc<CertifiedKey>,
     provider: Arc<CryptoProvider>,
 }
@@ -132,10 +135,10 @@ impl Tls {
         tickets: Arc<dyn ProducesTickets>,
     ) -> Result<Self, CredentialError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let public = public_config(&provider, certificate, tickets)?;
+        let (public, chain) = public_config(&provider, certificate, tickets)?;
         let identity = link_identity(&provider, link_key)?;
         let link = link_server_config(&provider, identity.clone(), peers.into())?;
-        Ok(Self { public: Arc::new(public), link: Arc::new(link), identity, provider })
+        Ok(Self { public: Arc::new(public), link: Arc::new(link), chain, identity, provider })
     }
 
     /// The dialling side of a link to the edge that owns `peer`; `protocol` says who asks.
@@ -162,15 +165,16 @@ fn public_config(
     provider: &Arc<CryptoProvider>,
     files: &CertificateFiles,
     tickets: Arc<dyn ProducesTickets>,
-) -> Result<ServerConfig, CredentialError> {
-    let pem = |path: &Path, source| CredentialError::Pem { path: path.to_owned(), source };
-    let chain = CertificateDer::pem_file_iter(&files.chain)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|source| pem(&files.chain, source))?;
+) -> Result<(ServerConfig, Digest), CredentialError> {
+    let bad = |path: &Path, source| CredentialError::Pem { path: path.to_owned(), source };
+    let text = std::fs::read(&files.chain).map_err(|source| bad(&files.chain, pem::Error::Io(source)))?;
+    let chain = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|source| bad(&files.chain, source))?;
     if chain.is_empty() {
         return Err(CredentialError::EmptyChain { path: files.chain.clone() });
     }
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|source| pem(&files.key, source))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|source| bad(&files.key, source))?;
     let mut config = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(CredentialError::Setup)?
@@ -179,7 +183,7 @@ fn public_config(
         .map_err(|source| CredentialError::Key { path: files.key.clone(), source })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.ticketer = tickets;
-    Ok(config)
+    Ok((config, Digest::of(text)))
 }
 
 fn link_identity(provider: &CryptoProvider, path: &Path) -> Result<Arc<CertifiedKey>, CredentialError> {
