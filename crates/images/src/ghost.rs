@@ -159,6 +159,7 @@ fn build(
     addon.compile_binding()?;
     get(Part::PackageInstaller, &installer, &everything)?;
     get(Part::Application, &app, &everything)?;
+    hide_dead_ends(&app)?;
     timed.finish(receipt);
 
     let timed = Timed::start(Stage::Install, progress);
@@ -191,6 +192,20 @@ fn build(
     let image = workshop.publish(&root, lock, source, options.now, progress)?;
     timed.finish(receipt);
     Ok(image)
+}
+
+/// The page Ghost's admin interface lives in.
+const ADMIN_PAGE: &str = "core/built/admin/index.html";
+
+/// What of the admin interface cannot work where no mail is sent: the link that asks for a new password by mail. Ghost
+/// has no setting for it, so a rule of style hides it; one-time links of the operator take its place.
+const DEAD_ENDS: &str = "<style>.forgotten-link{display:none!important}</style>";
+
+fn hide_dead_ends(app: &Path) -> Result<(), ImageError> {
+    let path = app.join(ADMIN_PAGE);
+    let page = fs::read_to_string(&path).at("read", &path)?;
+    let Some((head, rest)) = page.split_once("</head>") else { return Err(ImageError::Incomplete { path }) };
+    fs::write(&path, format!("{head}{DEAD_ENDS}</head>{rest}")).at("write", &path)
 }
 
 /// The folder of the addon's package, which must be of the version whose sources are being compiled.

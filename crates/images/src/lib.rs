@@ -29,7 +29,7 @@ mod registry;
 mod store;
 #[cfg(test)]
 mod test_registry;
-mod unpack;
+pub mod unpack;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

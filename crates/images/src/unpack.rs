@@ -16,11 +16,11 @@ use crate::ImageError;
 
 /// What an archive may hold at most: several times what any locked package holds, and little enough for a disk.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
+pub struct Bounds {
     /// Bytes of all files together.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
     /// Files and folders.
-    pub(crate) entries: u64,
+    pub entries: u64,
 }
 
 impl Default for Bounds {
@@ -32,7 +32,10 @@ impl Default for Bounds {
 /// Unpacks a gzipped tar archive without its outermost folder.
 ///
 /// `place` decides for each file, by its path without that folder, where it goes below `target`; `None` leaves it out.
-pub(crate) fn unpack(
+///
+/// # Errors
+/// When the archive is damaged, holds what has no place in a package, or cannot be written out.
+pub fn unpack(
     package: &str,
     archive: impl Read,
     target: &Path,
