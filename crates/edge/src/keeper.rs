@@ -6,8 +6,9 @@
 //!  pass: seeds ─▶ pages they link to ─▶ ... ─▶ all pages kept so far ─▶ ended ─▶ wait (sweep, or retry)
 //! ```
 //!
-//! A pass asks for a page only when its copy is not fresh, and conditionally. The front page and what it lists come
-//! first. The source is asked by at most a few questions at a time: an application with one thread has readers too.
+//! A pass asks for a page only when its copy is not fresh or the source was away, and conditionally. The front page and
+//! what it lists come first. The source is asked by at most a few questions at a time: an application with one thread
+//! has readers too.
 //!
 //! Promise: a page is removed only when the source said that it is gone, twice, or once after it said that the site
 //! changed; and a pass that would remove more than a tenth of a site removes nothing and says so, because a broken
@@ -347,7 +348,9 @@ impl<'a> Pass<'a> {
 
 async fn look(edge: &Arc<Edge>, site: &Arc<Site>, target: &Target) -> Seen {
     let key = Key { site: site.name().clone(), target: target.clone() };
-    if let Some(entry) = edge.store.get(&key)
+    // That a copy is fresh says nothing of a source that was away: only a question tells whether it is back.
+    if !site.standing.source_is_away()
+        && let Some(entry) = edge.store.get(&key)
         && policy::judge(&entry.terms(), entry.is_stale(), SystemTime::now(), true) == Use::Fresh
     {
         return Seen::Kept(links(edge, site, &entry).await);

@@ -175,6 +175,33 @@ async fn everything_is_still_served_when_the_application_and_then_its_edge_are_g
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mirror_with_fresh_pages_finds_out_at_once_that_its_source_is_back() {
+    let lab = Lab::new();
+    let origin = Origin::start(lab.folder.path());
+    for path in ["/rss/", "/sitemap.xml", "/robots.txt", "/llms.txt", "/llms-full.txt", "/favicon.ico"] {
+        origin.put(path, Page::of("text/plain", "public, max-age=3600", "fresh for long"));
+    }
+    let list: String = (0..40).map(|post| format!(r#"<a href="/post-{post}/">{post}</a>"#)).collect();
+    (0..40)
+        .for_each(|post| origin.put(&format!("/post-{post}/"), Page::of("text/html", "public, max-age=3600", "post")));
+    origin.put("/", Page::of("text/html", "public, max-age=3600", list));
+    let (home, _at_home, office, at_office) = lab.two(&origin).await;
+    let host = format!("{NAME}:{}", home.port());
+    // No page that is kept is asked for while the application is away.
+    origin.kill();
+    let missing = lab.client.get(office.address(), &host, "/nowhere/").await;
+    assert_eq!(missing.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(at_office.site().await["source"]["reachable"], false);
+    origin.run();
+    let back = Instant::now();
+    at_office.ask(Request::new("fill").with("site", "blog")).await.unwrap();
+    eventually("the office knows", async || (at_office.site().await["source"]["reachable"] == true).then_some(()))
+        .await;
+    at_office.complete().await;
+    assert!(back.elapsed() < Duration::from_secs(10), "{:?}", back.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn staff_sign_in_and_write_through_either_place() {
     let lab = Lab::new();
     let origin = Origin::start(lab.folder.path());
