@@ -70,7 +70,8 @@ fn configuration(home: &Home<'_>) -> Value {
             "installedAdaptersPath": home.folder.join("adapters"),
         },
         "adapters": { "scheduling": { "active": "sovereign", "sovereign": { "socket": "run/ghost.sock" } } },
-        "logging": { "level": "info", "transports": ["stdout"], "rotation": { "enabled": false } },
+        // Requests are logged at "info", and a health check is one every few seconds.
+        "logging": { "level": "warn", "transports": ["stdout"], "rotation": { "enabled": false } },
         "mail": { "transport": "stub", "options": { "error": NO_MAIL } },
         "sendWelcomeEmail": false,
         "security": {

@@ -38,7 +38,12 @@ pub fn outgoing(folder: &Path) -> io::Result<Vec<Refused>> {
     let file = File::open(path)?;
     let mut text = Vec::new();
     file.take(LARGEST_LOG).read_to_end(&mut text)?;
-    let mut refused = text
+    Ok(refused_in(&text))
+}
+
+/// What the guard's log says, judged line by line: whatever is not a line of the guard's is left out.
+pub fn refused_in(log: &[u8]) -> Vec<Refused> {
+    let mut refused = log
         .split(|byte| *byte == b'\n')
         .filter_map(|line| serde_json::from_slice::<Refused>(line).ok())
         .map(|Refused { at, kind, target }| Refused { at: plain(&at), kind: plain(&kind), target: plain(&target) })
@@ -46,7 +51,7 @@ pub fn outgoing(folder: &Path) -> io::Result<Vec<Refused>> {
     // Worker threads keep notes of their own.
     refused.sort_by(|a, b| (&a.kind, &a.target, &a.at).cmp(&(&b.kind, &b.target, &b.at)));
     refused.dedup_by(|later, first| (&later.kind, &later.target) == (&first.kind, &first.target));
-    Ok(refused)
+    refused
 }
 
 fn plain(text: &str) -> String {
