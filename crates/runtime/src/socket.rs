@@ -5,7 +5,8 @@
 //!
 //! Promise: a socket bound here has mode 0600 from the moment it exists, already listens when its name appears, and a
 //! name on which somebody answers is never taken away by [`bind`]. Who means to take it does so with [`take_over`],
-//! and without a moment in which nobody listens.
+//! and without a moment in which nobody listens. Connecting never follows a symbolic link in the socket's place: the
+//! folder may be an application's, and a link there must not lead a caller with more rights to another socket.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -124,6 +125,18 @@ impl Place {
         self.address_of(self.name.as_os_str())
     }
 
+    /// The socket that has the name, found once: whatever takes the name meanwhile is not connected to.
+    fn target(&self) -> Result<Target, SocketError> {
+        let failed = |errno: Errno| self.connect_failed(errno.into());
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let socket = rustix::fs::openat(&self.folder, &self.name, flags, Mode::empty()).map_err(failed)?;
+        let found = rustix::fs::fstat(&socket).map_err(failed)?;
+        if !FileType::from_raw_mode(found.st_mode).is_socket() {
+            return Err(SocketError::NotASocket { path: self.path.clone() });
+        }
+        Ok(Target(socket))
+    }
+
     fn connect_failed(&self, source: io::Error) -> SocketError {
         SocketError::Connect { path: self.path.clone(), source }
     }
@@ -173,6 +186,16 @@ impl Place {
     }
 }
 
+/// A socket in the file system, held by a descriptor.
+struct Target(OwnedFd);
+
+impl Target {
+    /// Where the kernel finds it. Valid only as long as `self` keeps it open.
+    fn address(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+    }
+}
+
 fn new_socket(flags: SocketFlags) -> Result<OwnedFd, Errno> {
     rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags | SocketFlags::CLOEXEC, None)
 }
@@ -203,13 +226,15 @@ pub fn take_over(path: &Path) -> Result<UnixListener, SocketError> {
 /// Connects to the socket at `path`, blocking.
 pub fn connect(path: &Path) -> Result<UnixStream, SocketError> {
     let place = Place::open(path)?;
-    UnixStream::connect(place.address()).map_err(|source| place.connect_failed(source))
+    let target = place.target()?;
+    UnixStream::connect(target.address()).map_err(|source| place.connect_failed(source))
 }
 
 /// Connects to the socket at `path` on the current tokio runtime.
 pub async fn connect_async(path: &Path) -> Result<tokio::net::UnixStream, SocketError> {
     let place = Place::open(path)?;
-    tokio::net::UnixStream::connect(place.address()).await.map_err(|source| place.connect_failed(source))
+    let target = place.target()?;
+    tokio::net::UnixStream::connect(target.address()).await.map_err(|source| place.connect_failed(source))
 }
 
 /// The name of a bound socket, removed when this value is dropped, unless somebody took the name over meanwhile.
@@ -316,6 +341,16 @@ mod tests {
         assert!(matches!(bind(&path), Err(SocketError::NotASocket { .. })));
         assert!(matches!(take_over(&path), Err(SocketError::NotASocket { .. })));
         assert_eq!(std::fs::read(&path).unwrap(), b"x");
+    }
+
+    #[test]
+    fn a_link_in_a_sockets_place_is_not_followed() {
+        let (_root, folder) = deep();
+        let (mighty, planted) = (folder.join("mighty.sock"), folder.join("planted.sock"));
+        let _listener = bind(&mighty).unwrap();
+        std::os::unix::fs::symlink("mighty.sock", &planted).unwrap();
+        assert!(matches!(connect(&planted), Err(SocketError::NotASocket { .. })));
+        connect(&mighty).unwrap();
     }
 
     #[test]
