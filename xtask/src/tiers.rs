@@ -50,7 +50,8 @@ impl Tally {
         }
     }
 
-    fn add(&mut self, other: Self) {
+    /// Adds what was counted elsewhere.
+    pub(crate) fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
         self.ignored += other.ignored;
