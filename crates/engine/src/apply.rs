@@ -58,22 +58,43 @@ impl Receipt {
 /// How a step gets on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
-    /// What it does now: `boot`, `health`, `download node`.
+    /// What it does now: `boot`, `health`.
     Doing(String),
-    /// Bytes so far, and in all where that is known.
-    Bytes {
-        /// So far.
-        done: u64,
-        /// In all.
-        total: Option<u64>,
-    },
-    /// Things so far, and in all where that is known.
-    Items {
-        /// So far.
-        done: u64,
-        /// In all.
-        total: Option<u64>,
-    },
+    /// How far it is.
+    Counted(Count),
+    /// A part of it, by name, that has a beginning and an end of its own. Parts may overlap.
+    Part(&'static str, Part),
+}
+
+/// How a part of a step gets on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// It began.
+    Begun,
+    /// How far it is.
+    Counted(Count),
+    /// It is done.
+    Done,
+}
+
+/// How much is done, and of how much where that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    /// So far.
+    pub done: u64,
+    /// In all.
+    pub total: Option<u64>,
+    /// What is counted.
+    pub of: Unit,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Bytes.
+    Bytes,
+    /// Things, called so: `pages`.
+    Things(&'static str),
 }
 
 /// What happens while a plan is carried out.

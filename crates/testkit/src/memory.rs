@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use sovereign_engine::apply::{Engine, Failure, Progress, Receipt};
+use sovereign_engine::apply::{Count, Engine, Failure, Progress, Receipt, Unit};
 use sovereign_model::{Observed, Step};
 use sovereign_plan::{Wanted, simulate};
 
@@ -95,14 +95,14 @@ impl Engine for MemoryEngine {
         if fails.is_some() {
             return Err(MemoryError::Asked);
         }
-        progress(Progress::Items { done: 0, total: Some(1) });
+        progress(Progress::Counted(Count { done: 0, total: Some(1), of: Unit::Things("steps") }));
         self.change(|seen| simulate(step, &self.want, seen));
         if let Some(path) = &self.file {
             let failed = |source| MemoryError::File { path: path.clone(), source };
             let text = serde_json::to_vec_pretty(&self.seen()).map_err(|error| failed(error.into()))?;
             sovereign_runtime::file::replace(path, &text, 0o600).map_err(|error| failed(error.source))?;
         }
-        progress(Progress::Items { done: 1, total: Some(1) });
+        progress(Progress::Counted(Count { done: 1, total: Some(1), of: Unit::Things("steps") }));
         Ok(Receipt::default())
     }
 }

@@ -1,6 +1,6 @@
 //! `sovereign status`.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use crate::assess::{Assessment, assess, word};
 use crate::context::Context;
@@ -50,7 +50,7 @@ impl Assessment {
     fn show_units(&self, page: &mut Page) {
         let theme = page.theme();
         page.title(format_args!("Stack {}", self.stack));
-        let mut table = Table::new(["DATA CENTER", "UNIT", "STATE", ">RUNNING", ">MEMORY", ">RESTARTS", "CONFINEMENT"]);
+        let mut table = Table::new(["AT", "UNIT", "STATE", ">RUNNING", ">MEMORY", ">RESTARTS", "CONFINED BY"]);
         for datacenter in &self.datacenters {
             for unit in &datacenter.units {
                 let style = if unit.problem.is_none() { theme.good } else { theme.warning };
@@ -58,7 +58,7 @@ impl Assessment {
                     Cell::from(&datacenter.name),
                     unit.name.as_str().into(),
                     Cell::styled(word(unit.state), style),
-                    unit.running_seconds.map(|s| figures::duration(Duration::from_secs(s))).unwrap_or_default().into(),
+                    unit.running_seconds.map(figures::seconds).unwrap_or_default().into(),
                     figures::bytes(unit.memory_bytes).into(),
                     unit.restarts.into(),
                     unit.confinement.clone().unwrap_or_default().into(),
@@ -88,7 +88,7 @@ impl Assessment {
             let mut table = Table::new(["AT", "ADDRESS", "ROLE", ">PAGES", ">SIZE", ">CONFIRMED"]);
             for copy in &site.copies {
                 let style = if copy.complete { theme.good } else { theme.warning };
-                let age = copy.age_seconds.map(|age| format!("{} ago", figures::duration(Duration::from_secs(age))));
+                let age = copy.age_seconds.map(|age| format!("{} ago", figures::seconds(age)));
                 table.row([
                     Cell::from(&copy.datacenter),
                     copy.url.to_string().into(),

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use sovereign_engine::apply::{self, Audience, Caller, Engine as _, Event, apply};
+use sovereign_engine::apply::{self, Audience, Caller, Count, Engine as _, Event, Part, Unit, apply};
 use sovereign_engine::embedded::Client;
 use sovereign_engine::journal::Journal;
 use sovereign_keys::WorkingKeys;
@@ -171,12 +171,13 @@ impl Reason for UpError {
 
 /// Brings what runs in line with the stack file.
 pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
-    let began = Instant::now();
     let kept_plan = args.plan.as_deref().map(read_plan).transpose()?;
     let deployment = Deployment::new(Declared::load_or_write(context)?)?.offline(args.offline);
     deployment.prepare()?;
     let _lock = secrets::lock(&deployment.state, "up")?;
     let (keys, seed_made) = secrets::open_or_create(context, &deployment.stack, &deployment.state)?;
+    // Not before: an operator may have been thinking about a passphrase.
+    let began = Instant::now();
     let progress = context.output.progress();
     let carried =
         interrupt::run(&context.output, |stop| carry_out(context, &deployment, &keys, kept_plan, &progress, stop))?;
@@ -321,46 +322,67 @@ fn is_served(site: &Site, status: u16) -> bool {
 /// Shows steps as stages.
 struct Told<'p> {
     progress: &'p Progress,
-    stage: Mutex<Option<Stage>>,
+    under_way: Mutex<UnderWay>,
+}
+
+/// The step under way, and its parts.
+#[derive(Default)]
+struct UnderWay {
+    step: Option<Stage>,
+    parts: BTreeMap<&'static str, Stage>,
 }
 
 impl<'p> Told<'p> {
     fn new(progress: &'p Progress) -> Self {
-        Self { progress, stage: Mutex::new(None) }
+        Self { progress, under_way: Mutex::default() }
     }
 }
 
 impl Audience for Told<'_> {
     fn hear(&self, event: Event<'_>) {
-        let mut stage = self.stage.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut under_way = self.under_way.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let UnderWay { step, parts } = &mut *under_way;
         match event {
-            Event::StepBegun(planned) => *stage = Some(self.progress.stage(planned.step.to_string())),
-            Event::StepProgress(_, progress) => {
-                if let Some(stage) = &*stage {
-                    show(stage, progress);
+            Event::StepBegun(planned) => *step = Some(self.progress.stage(planned.step.to_string())),
+            Event::StepProgress(_, apply::Progress::Doing(what)) => {
+                if let Some(stage) = step {
+                    stage.note(what);
                 }
             }
+            Event::StepProgress(_, apply::Progress::Counted(count)) => {
+                if let Some(stage) = step {
+                    show(stage, count);
+                }
+            }
+            Event::StepProgress(_, apply::Progress::Part(name, part)) => match part {
+                Part::Begun => drop(parts.insert(name, self.progress.stage(name))),
+                Part::Counted(count) => {
+                    if let Some(stage) = parts.get(name) {
+                        show(stage, count);
+                    }
+                }
+                Part::Done => {
+                    if let Some(stage) = parts.remove(name) {
+                        stage.finish();
+                    }
+                }
+            },
             Event::StepFinished(..) => {
-                if let Some(stage) = stage.take() {
+                parts.clear();
+                if let Some(stage) = step.take() {
                     stage.finish();
                 }
             }
-            Event::StepFailed(_) | Event::RunEnded(_) => *stage = None,
+            Event::StepFailed(_) | Event::RunEnded(_) => *under_way = UnderWay::default(),
             Event::RunBegun | Event::StepPerformed(_) => {}
         }
     }
 }
 
-fn show(stage: &Stage, progress: apply::Progress) {
-    match progress {
-        apply::Progress::Doing(what) => stage.note(what),
-        apply::Progress::Bytes { done, total } => {
-            stage.expect_bytes(total.unwrap_or(0));
-            stage.reach(done);
-        }
-        apply::Progress::Items { done, total } => {
-            stage.expect_things("items", total.unwrap_or(0));
-            stage.reach(done);
-        }
+fn show(stage: &Stage, Count { done, total, of }: Count) {
+    match of {
+        Unit::Bytes => stage.expect_bytes(total.unwrap_or(0)),
+        Unit::Things(things) => stage.expect_things(things, total.unwrap_or(0)),
     }
+    stage.reach(done);
 }

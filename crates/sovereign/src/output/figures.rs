@@ -30,6 +30,11 @@ pub(crate) fn duration(time: Duration) -> String {
     }
 }
 
+/// A time that is known to the second: `0 s`, `42 s`, `1 min 05 s`.
+pub(crate) fn seconds(seconds: u64) -> String {
+    if seconds < 60 { format!("{seconds} s") } else { duration(Duration::from_secs(seconds)) }
+}
+
 /// `1 page`, `2 pages`.
 pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {many}") }
@@ -51,6 +56,11 @@ mod tests {
             .map(|ms| duration(Duration::from_millis(ms)))
             .into();
         assert_eq!(shown, ["0 ms", "350 ms", "1.0 s", "59.9 s", "1 min 05 s", "3 h 20 min", "5 d 2 h"]);
+    }
+
+    #[test]
+    fn times_known_to_the_second_claim_no_more() {
+        assert_eq!([0, 59, 60].map(seconds), ["0 s", "59 s", "1 min 00 s"]);
     }
 
     #[test]

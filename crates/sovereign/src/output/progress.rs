@@ -16,6 +16,9 @@ use super::{Output, figures};
 /// Between two plain lines of one stage: often enough to see that it lives, rare enough to read the log afterwards.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How a bar begins: something is under way. What is being done right now comes last, cut where the terminal ends.
+const TEMPLATE: &str = "  {spinner} {prefix} {elapsed} {wide_msg}";
+
 /// Between two frames of a spinner.
 const SPIN: Duration = Duration::from_millis(120);
 
@@ -90,7 +93,7 @@ impl Stage {
     fn begin(account: Arc<Account>, name: String) -> Self {
         let bar = if account.output.moving {
             let bar = account.output.bars.add(ProgressBar::no_length());
-            bar.set_style(style("  {spinner} {prefix} {msg} {elapsed}"));
+            bar.set_style(style(TEMPLATE));
             bar.set_prefix(name.clone());
             bar.enable_steady_tick(SPIN);
             bar
@@ -112,27 +115,34 @@ impl Stage {
 
     /// From now on bytes are counted; `total` is 0 when unknown. May be called again with a better total.
     pub(crate) fn expect_bytes(&self, total: u64) {
-        self.expect(Measure::Bytes, total);
-        self.bar.set_style(style(if total == 0 {
-            "  {spinner} {prefix} {decimal_bytes} {decimal_bytes_per_sec} {msg}"
-        } else {
-            "  {spinner} {prefix} [{bar:24}] {decimal_bytes} of {decimal_total_bytes} {decimal_bytes_per_sec} {msg}"
-        }));
+        self.expect(Measure::Bytes, total, || {
+            if total == 0 {
+                "  {spinner} {prefix} {decimal_bytes}, {decimal_bytes_per_sec} {wide_msg}".to_owned()
+            } else {
+                "  {spinner} {prefix} [{bar:16}] {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec} {wide_msg}"
+                    .to_owned()
+            }
+        });
     }
 
     /// From now on things are counted, `pages` say; `total` is 0 when unknown. May be called again with a better total.
     pub(crate) fn expect_things(&self, things: &'static str, total: u64) {
-        self.expect(Measure::Things(things), total);
-        let template = if total == 0 {
-            format!("  {{spinner}} {{prefix}} {{pos}} {things} {{msg}}")
-        } else {
-            format!("  {{spinner}} {{prefix}} [{{bar:24}}] {{pos}} of {{len}} {things} {{msg}}")
-        };
-        self.bar.set_style(style(&template));
+        self.expect(Measure::Things(things), total, || {
+            if total == 0 {
+                format!("  {{spinner}} {{prefix}} {{pos}} {things} {{wide_msg}}")
+            } else {
+                format!("  {{spinner}} {{prefix}} [{{bar:16}}] {{pos}} of {{len}} {things} {{wide_msg}}")
+            }
+        });
     }
 
-    fn expect(&self, measure: Measure, total: u64) {
-        *self.measure.lock().unwrap_or_else(PoisonError::into_inner) = (measure, total);
+    fn expect(&self, measure: Measure, total: u64, template: impl FnOnce() -> String) {
+        let mut expected = self.measure.lock().unwrap_or_else(PoisonError::into_inner);
+        if *expected == (measure, total) {
+            return;
+        }
+        *expected = (measure, total);
+        self.bar.set_style(style(&template()));
         if total > 0 {
             self.bar.set_length(total);
         }
@@ -310,7 +320,7 @@ mod tests {
             stage.expect_bytes(total);
             stage.expect_things("pages", total);
         }
-        style("  {spinner} {prefix} {msg} {elapsed}");
+        style(TEMPLATE);
         stage.finish();
     }
 }

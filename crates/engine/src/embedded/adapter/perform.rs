@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use super::observe::ask_edge;
 use super::record::{self, Record};
 use super::{EmbeddedEngine, EmbeddedError};
-use crate::apply::{Progress, Receipt};
+use crate::apply::{Count, Part, Progress, Receipt, Unit};
 use crate::embedded::logs::LogReader;
 use crate::embedded::{UnitState, UnitStatus};
 
@@ -216,7 +216,8 @@ impl EmbeddedEngine<'_> {
         loop {
             let status = ask_edge(&socket).await.and_then(|status| status.site(site).cloned());
             if let Some(status) = &status {
-                tell(Progress::Items { done: status.pages_kept as u64, total: Some(status.pages_known as u64) });
+                let (done, total) = (status.pages_kept as u64, Some(status.pages_known as u64));
+                tell(Progress::Counted(Count { done, total, of: Unit::Things("pages") }));
                 // Nothing is kept of a site that its owner closed.
                 if status.complete || status.private {
                     let mark = record::filled(self.parts.state, datacenter, site);
@@ -274,10 +275,16 @@ struct Relay(mpsc::UnboundedSender<Progress>);
 impl images::Progress for Relay {
     fn report(&self, event: images::Event<'_>) {
         let progress = match event {
-            images::Event::Started { stage } => Progress::Doing(stage_text(stage).to_owned()),
-            images::Event::Advanced { done, total, unit: images::Unit::Bytes, .. } => Progress::Bytes { done, total },
-            images::Event::Advanced { done, total, .. } => Progress::Items { done, total },
-            images::Event::Finished { .. } => return,
+            images::Event::Started { stage } => Progress::Part(stage_text(stage), Part::Begun),
+            images::Event::Advanced { stage, done, total, unit, .. } => {
+                let of = match unit {
+                    images::Unit::Bytes => Unit::Bytes,
+                    images::Unit::Packages => Unit::Things("packages"),
+                    images::Unit::Files => Unit::Things("files"),
+                };
+                Progress::Part(stage_text(stage), Part::Counted(Count { done, total, of }))
+            }
+            images::Event::Finished { stage, .. } => Progress::Part(stage_text(stage), Part::Done),
             images::Event::Note { message } => Progress::Doing(message.to_owned()),
         };
         // Whoever stopped listening has gone on.
@@ -289,8 +296,8 @@ fn stage_text(stage: images::Stage) -> &'static str {
     match stage {
         images::Stage::Download => "download",
         images::Stage::Install => "install dependencies",
-        images::Stage::Compile => "compile the database addon",
-        images::Stage::Trim => "trim",
-        images::Stage::Seal => "seal",
+        images::Stage::Compile => "compile SQLite",
+        images::Stage::Trim => "trim to what runs",
+        images::Stage::Seal => "hash and seal",
     }
 }
