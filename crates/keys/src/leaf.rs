@@ -9,9 +9,11 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
 use rcgen::string::Ia5String;
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    PublicKeyData as _, SanType,
 };
 use serde::{Deserialize, Serialize};
 use sovereign_model::DnsName;
@@ -68,13 +70,39 @@ impl LeafFacts {
         instant(self.not_after)
     }
 
-    /// The facts of the leaf whose chain lies at `chain`; `None` when none was written there.
-    pub fn read(chain: &Path) -> Result<Option<Self>, FileError> {
-        let path = facts_path(chain);
-        let facts: Option<Self> = file::read(&path, VERSION)?;
-        // The facts are of no use without the certificate they are about.
-        Ok(facts.filter(|_| chain.exists()))
+    /// The facts of the leaf whose chain and key lie at `chain` and `key`; `None` when there is none, or none that can
+    /// be used: a damaged one is no loss, because another is issued in its place.
+    ///
+    /// # Errors
+    /// When the facts cannot be read, or a newer program wrote them.
+    pub fn read(chain: &Path, key: &Path) -> Result<Option<Self>, FileError> {
+        match file::read::<Self>(&facts_path(chain), VERSION) {
+            Ok(facts) => Ok(facts.filter(|_| belong_together(chain, key))),
+            Err(FileError::Malformed { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
+}
+
+/// Whether a certificate lies at `chain`, and at `key` the key it was made for.
+fn belong_together(chain: &Path, key: &Path) -> bool {
+    let (Ok(chain), Ok(key)) = (std::fs::read_to_string(chain), std::fs::read_to_string(key).map(SecretText::new)) else {
+        return false;
+    };
+    let (Some(certificate), Ok(key)) = (first_certificate(&chain), KeyPair::from_pem(key.expose())) else {
+        return false;
+    };
+    // A certificate holds its subject's public key exactly as the key tells it (RFC 5280 section 4.1).
+    let public = key.subject_public_key_info();
+    certificate.windows(public.len()).any(|part| part == public)
+}
+
+/// The first certificate of a chain in PEM (RFC 7468), decoded.
+fn first_certificate(chain: &str) -> Option<Vec<u8>> {
+    let (_, rest) = chain.split_once("-----BEGIN CERTIFICATE-----")?;
+    let (body, _) = rest.split_once("-----END CERTIFICATE-----")?;
+    let body: String = body.split_ascii_whitespace().collect();
+    base64::engine::general_purpose::STANDARD.decode(body).ok()
 }
 
 fn instant(seconds: u64) -> SystemTime {

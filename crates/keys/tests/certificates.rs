@@ -96,9 +96,9 @@ fn what_a_leaf_says_is_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
     let ca = ca();
-    assert_eq!(LeafFacts::read(&chain).unwrap(), None);
+    assert_eq!(LeafFacts::read(&chain, &key).unwrap(), None);
     leaf(&ca).write(&chain, &key).unwrap();
-    let facts = LeafFacts::read(&chain).unwrap().unwrap();
+    let facts = LeafFacts::read(&chain, &key).unwrap().unwrap();
     assert_eq!(facts.ends(), now() + 90 * DAY);
 
     let serves = |names: &[DnsName], at, margin| facts.serves(&ca, names, &addresses(), at, margin);
@@ -114,7 +114,25 @@ fn what_a_leaf_says_is_read_back() {
     assert!(!facts.serves(&other.unwrap(), &names(), &addresses(), now(), 30 * DAY), "it is another CA's");
 
     std::fs::remove_file(&chain).unwrap();
-    assert_eq!(LeafFacts::read(&chain).unwrap(), None);
+    assert_eq!(LeafFacts::read(&chain, &key).unwrap(), None);
+}
+
+#[test]
+fn a_damaged_leaf_counts_as_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
+    let ca = ca();
+    for file in ["chain.pem", "key.pem", "chain.json"] {
+        for damage in [&b""[..], b"\0\xff", b"-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----"] {
+            leaf(&ca).write(&chain, &key).unwrap();
+            assert!(LeafFacts::read(&chain, &key).unwrap().is_some());
+            std::fs::write(folder.path().join(file), damage).unwrap();
+            assert_eq!(LeafFacts::read(&chain, &key).unwrap(), None, "{file}: {damage:?}");
+        }
+    }
+    leaf(&ca).write(&chain, &key).unwrap();
+    std::fs::write(&key, leaf(&ca).key_pem.expose()).unwrap();
+    assert_eq!(LeafFacts::read(&chain, &key).unwrap(), None, "another leaf's key");
 }
 
 #[test]

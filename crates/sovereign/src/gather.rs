@@ -47,7 +47,8 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder) -> Result<Gathere
     let edges = asked.join_all().await.into_iter().collect();
     let mut certificates = BTreeMap::new();
     for name in stack.datacenters.keys() {
-        if let Some(facts) = LeafFacts::read(&state.edge(name).chain())? {
+        let folder = state.edge(name);
+        if let Some(facts) = LeafFacts::read(&folder.chain(), &folder.key())? {
             certificates.insert(name.clone(), facts);
         }
     }

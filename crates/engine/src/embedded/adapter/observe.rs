@@ -84,12 +84,14 @@ impl EmbeddedEngine<'_> {
         }))
     }
 
-    /// The certificate that lies ready; none when another CA issued it.
+    /// The certificate that lies ready; none when another CA issued it, or when that of the CA is not there as well.
     fn certificate(&self, name: &DatacenterName) -> Result<Option<CertificateSeen>, EmbeddedError> {
-        let path = self.parts.state.edge(name).chain();
-        let Some(facts) = LeafFacts::read(&path).map_err(EmbeddedError::KeyFile)? else { return Ok(None) };
+        let folder = self.parts.state.edge(name);
+        let (path, key) = (folder.chain(), folder.key());
+        let Some(facts) = LeafFacts::read(&path, &key).map_err(EmbeddedError::KeyFile)? else { return Ok(None) };
         let ca = self.parts.keys.ca().map_err(EmbeddedError::Keys)?;
-        if facts.issuer != Digest::of(ca.der()).hex() {
+        let told = fs::read(self.parts.state.ca_certificate()).unwrap_or_default();
+        if facts.issuer != Digest::of(ca.der()).hex() || told != ca.pem().as_bytes() {
             return Ok(None);
         }
         let chain = Digest::of(fs::read(&path).map_err(EmbeddedError::file(&path))?);
