@@ -16,7 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("plan", &["model"]),
     ("keys", &["model"]),
     ("images", &["model"]),
-    ("services", &["model"]),
+    ("services", &["model", "runtime"]),
     ("edge", &["model", "runtime"]),
     ("engine", &["model", "plan", "services", "images", "keys", "runtime"]),
     ("sovereign", &["model", "plan", "services", "images", "keys", "runtime", "edge", "engine"]),

@@ -4,9 +4,9 @@
 //! repeated, replaces a file in one step so that nobody sees half of it, and removes nothing. Whatever else lies in
 //! the folder is the application's.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use sovereign_model::Digest;
@@ -119,13 +119,7 @@ fn write_file(file: &FileSpec) -> io::Result<bool> {
     if same {
         return Ok(false);
     }
-    let beside = beside(&file.path);
-    remove_if_there(&beside)?;
-    let mut new = OpenOptions::new().write(true).create_new(true).mode(file.mode).open(&beside)?;
-    new.set_permissions(fs::Permissions::from_mode(file.mode))?;
-    new.write_all(&file.content)?;
-    new.sync_all()?;
-    fs::rename(&beside, &file.path)?;
+    sovereign_runtime::file::replace(&file.path, &file.content, file.mode).map_err(|error| error.source)?;
     Ok(true)
 }
 

@@ -2,17 +2,14 @@
 //!
 //! One connection for each request: these are a handful, and a connection kept open would have to be watched.
 
-use std::fs::File;
-use std::io;
-use std::os::fd::AsRawFd as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use sovereign_runtime::socket::{self, SocketError};
 use tokio::time::timeout;
 
 /// The largest answer read. A Ghost with every setting filled answers with some hundred kilobytes.
@@ -31,13 +28,8 @@ pub struct Connection {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
     /// Nobody listens.
-    #[error("nothing answers on {socket}", socket = .socket.display())]
-    Unreachable {
-        /// The socket.
-        socket: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error("Ghost does not answer")]
+    Unreachable(#[source] SocketError),
     /// The connection broke, or what came is not HTTP.
     #[error("the connection to {socket} broke", socket = .socket.display())]
     Broken {
@@ -68,7 +60,7 @@ impl ConnectionError {
     /// What the operator should do.
     pub fn help(&self) -> Option<String> {
         match self {
-            Self::Unreachable { .. } => Some("see whether Ghost runs: `sovereign status`, `sovereign logs`".to_owned()),
+            Self::Unreachable(_) => Some("see whether Ghost runs: `sovereign status`, `sovereign logs`".to_owned()),
             Self::Silent { .. } => Some("see what Ghost is busy with: `sovereign logs`".to_owned()),
             Self::Broken { .. } | Self::Answer { .. } => None,
         }
@@ -92,17 +84,16 @@ impl Connection {
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, ConnectionError> {
-        let socket = || self.socket.clone();
-        let stream =
-            connect(&self.socket).await.map_err(|source| ConnectionError::Unreachable { socket: socket(), source })?;
-        let broken = |source| ConnectionError::Broken { socket: socket(), source };
+        let path = || self.socket.clone();
+        let stream = socket::connect_async(&self.socket).await.map_err(ConnectionError::Unreachable)?;
+        let broken = |source| ConnectionError::Broken { socket: path(), source };
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         let driver = tokio::spawn(connection); // ends when the exchange does
         let answer = async {
             let (parts, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
             let body = Limited::new(body, LARGEST_ANSWER).collect().await;
-            let body = body.map_err(|source| ConnectionError::Answer { socket: socket(), source })?.to_bytes();
+            let body = body.map_err(|source| ConnectionError::Answer { socket: path(), source })?.to_bytes();
             Ok(Response::from_parts(parts, body))
         };
         let answer = answer.await;
@@ -126,13 +117,4 @@ impl Connection {
         let (parts, body) = self.send(request).await?.into_parts();
         Ok((parts.status, parts.headers, body))
     }
-}
-
-/// Connects through the opened parent folder: a socket's address holds 107 bytes, a state folder may lie deeper.
-async fn connect(socket: &Path) -> io::Result<UnixStream> {
-    let (Some(folder), Some(name)) = (socket.parent(), socket.file_name()) else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let folder = File::open(folder)?;
-    UnixStream::connect(Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name)).await
 }
