@@ -67,9 +67,13 @@ pub struct Confinement {
     pub read: Vec<PathBuf>,
     /// Folders it may change.
     pub write: Vec<PathBuf>,
-    /// Whether it gets a user id of its own where the machine allows (`write` folders are handed to it). Edges keep
-    /// the operator's.
+    /// Whether it gets a root folder and, from root, a user id of its own where the machine allows (`write` folders are
+    /// handed to it). Edges keep the operator's.
     pub own_user: bool,
+    /// The TCP ports it may connect to, on any address, and then it may listen on none but `sockets`; `None` when it may
+    /// connect and listen anywhere. Kept where the kernel can (Linux 6.7).
+    #[serde(default)]
+    pub connect: Option<Vec<u16>>,
 }
 
 /// How to tell that a unit is well.

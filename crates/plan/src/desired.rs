@@ -345,6 +345,7 @@ fn edge_unit(datacenter: &Datacenter, sites: &[EdgeSite], world: &World) -> Unit
             read: std::iter::once(folder.path().to_owned()).chain(keys).chain(content).collect(),
             write: vec![folder.store(), folder.run()],
             own_user: false,
+            connect: None,
         },
         health: Health::Control { socket: folder.control() },
         after: Vec::new(),

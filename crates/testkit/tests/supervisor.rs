@@ -23,10 +23,15 @@ use sovereign_testkit::wait::until;
 
 const TESTBED: &str = env!("CARGO_BIN_EXE_testbed");
 
+/// An id without an account.
+const ORDINARY_USER: u32 = 61_001;
+
 /// A supervisor of its own for one test.
 struct Bed {
     folder: tempfile::TempDir,
     client: Client,
+    /// Who runs it, when that is not who runs the test.
+    user: Option<u32>,
 }
 
 impl Bed {
@@ -39,7 +44,19 @@ impl Bed {
     fn idle() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let client = Client::of(StateFolder::new(folder.path().join("state")));
-        Self { folder, client }
+        Self { folder, client, user: None }
+    }
+
+    /// Hands everything over to an ordinary user, who then starts the supervisor. For tests that run as root.
+    async fn start_as(&mut self, user: u32) {
+        self.user = Some(user);
+        for folder in ["journal", "run", "logs/supervisor"] {
+            fs::create_dir_all(self.state().join(folder)).unwrap();
+        }
+        fs::copy(TESTBED, self.folder.path().join("testbed")).unwrap();
+        let owner = format!("{user}:{user}");
+        assert!(Command::new("chown").arg("-R").arg(owner).arg(self.folder.path()).status().unwrap().success());
+        self.start().await;
     }
 
     fn state(&self) -> PathBuf {
@@ -48,7 +65,11 @@ impl Bed {
 
     async fn start(&self) -> SupervisorStatus {
         let args: Vec<OsString> = vec!["supervise".into(), "--state".into(), self.state().into()];
-        self.client.start(Path::new(TESTBED), &args).await.unwrap()
+        let Some(user) = self.user else { return self.client.start(Path::new(TESTBED), &args).await.unwrap() };
+        let program = self.folder.path().join("testbed");
+        let become_user = [format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()];
+        let line = become_user.into_iter().map(OsString::from).chain([program.into()]).chain(args).collect::<Vec<_>>();
+        self.client.start(Path::new("/usr/bin/setpriv"), &line).await.unwrap()
     }
 
     async fn status(&self) -> SupervisorStatus {
@@ -82,7 +103,7 @@ impl Bed {
         UnitSpec {
             args: vec!["daemon".into(), socket.display().to_string(), word.into()],
             sockets: vec![SocketSpec { name: "https".into(), address }],
-            confinement: Confinement { read: vec![], write: vec![control], own_user: false },
+            confinement: Confinement { read: vec![], write: vec![control], own_user: false, connect: None },
             health: Health::Control { socket },
             replace,
             ..self.script(name, "")
@@ -463,9 +484,14 @@ async fn units_start_in_order_and_a_failing_one_is_shown() {
 /// A page of what a unit may not do, tried by a shell from inside. Runs as far confined as this machine allows.
 #[tokio::test]
 async fn a_confined_unit_reaches_its_own_paths_and_nothing_else() {
-    for own_user in [false, true] {
-        let bed = Bed::new().await;
-        let root = bed.folder.path();
+    let root_tests = rustix::process::geteuid().is_root();
+    // By an ordinary user, a unit may get a root folder of its own; by root, a user too.
+    for (own_user, by_other) in [(false, false), (true, false), (true, true)] {
+        if by_other && !root_tests {
+            continue;
+        }
+        let mut bed = Bed::idle();
+        let root = bed.folder.path().to_owned();
         let (own, app) = (root.join("own"), root.join("app"));
         fs::create_dir_all(&own).unwrap();
         fs::create_dir_all(&app).unwrap();
@@ -476,7 +502,10 @@ async fn a_confined_unit_reaches_its_own_paths_and_nothing_else() {
             fs::write(root.join(name), "SECRET\n").unwrap();
             fs::set_permissions(root.join(name), fs::Permissions::from_mode(mode)).unwrap();
         }
+        fs::create_dir_all(bed.state()).unwrap();
         let me = std::process::id();
+        let [allowed, other] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [allowed, other] = [&allowed, &other].map(|listener| listener.local_addr().unwrap().port());
         let script = format!(
             "cd {own} || exit 1
             echo x >> earlier && echo appended
@@ -493,6 +522,9 @@ async fn a_confined_unit_reaches_its_own_paths_and_nothing_else() {
             test -r /usr/bin/env && echo system readable
             echo t > ${{TMPDIR:-/tmp}}/mine && echo temporary written
             echo > /dev/null && echo null written
+            bash -c 'exec 3<>/dev/tcp/127.0.0.1/{allowed}' 2>/dev/null && echo allowed port reached
+            bash -c 'exec 3<>/dev/tcp/127.0.0.1/{other}' 2>/dev/null || echo other port refused
+            test -e {state}/run/supervisor.sock && echo sockets in sight
             touch done; exec sleep 1000",
             own = own.display(),
             app = app.display(),
@@ -500,14 +532,26 @@ async fn a_confined_unit_reaches_its_own_paths_and_nothing_else() {
             state = bed.state().display(),
         );
         let mut spec = bed.script("app@home", &script);
-        spec.confinement =
-            Confinement { read: vec![app.clone(), app.join("config")], write: vec![own.clone()], own_user };
+        let (read, write) = (vec![app.clone(), app.join("config")], vec![own.clone()]);
+        spec.confinement = Confinement { read, write, own_user, connect: Some(vec![allowed]) };
+        if by_other {
+            bed.start_as(ORDINARY_USER).await;
+        } else {
+            bed.start().await;
+        }
         let unit = bed.run(&spec).await;
         until("the script being done", || async { own.join("done").exists().then_some(()) }).await;
         let log = fs::read_to_string(bed.state().join("logs/app@home/current.log")).unwrap();
-        let said: Vec<&str> = log.lines().collect();
+        let mut said: Vec<&str> = log.lines().collect();
         let confined = unit.confined.unwrap();
-        eprintln!("own user {own_user}: {confined}");
+        eprintln!("own user {own_user}, by an ordinary user {by_other}: {confined}");
+        // What this machine cannot do is told, and need not be so.
+        let sockets_in_sight = said.last() == Some(&"sockets in sight");
+        said.truncate(said.len() - usize::from(sockets_in_sight));
+        assert!(!(confined.mounts && sockets_in_sight), "a unit may connect to what it sees");
+        if confined.missing.iter().any(|missing| missing.starts_with("ports")) {
+            said.push("other port refused");
+        }
         if !confined.landlock && !confined.mounts {
             eprintln!("SKIPPED: this machine confines nothing");
             return;
@@ -528,11 +572,13 @@ async fn a_confined_unit_reaches_its_own_paths_and_nothing_else() {
                 "shadow refused",
                 "system readable",
                 "temporary written",
-                "null written"
+                "null written",
+                "allowed port reached",
+                "other port refused"
             ],
             "own user: {own_user}, {confined}"
         );
-        if own_user && rustix::process::geteuid().is_root() && confined.mounts {
+        if own_user && root_tests && !by_other && confined.mounts {
             assert_eq!(confined.user, Some(fs::metadata(own.join("done")).unwrap().uid()));
             let readable_to = fs::read_to_string(format!("/proc/{}/status", unit.pid.unwrap())).unwrap();
             assert!(readable_to.contains(&format!("Uid:\t{}", confined.user.unwrap())), "{readable_to}");

@@ -52,6 +52,8 @@ pub fn unit(home: &Home<'_>) -> Result<UnitSpec, InvalidName> {
             read: vec![home.image.to_owned(), home.ca_certificate.to_owned(), home.folder.to_owned()],
             write: WRITABLE.iter().map(|path| inside(path)).collect(),
             own_user: true,
+            // Webhooks. The guard inside Ghost keeps the address too; this holds should the guard fail.
+            connect: Some(vec![home.site.canonical.port()]),
         },
         health: Health::HttpUnix {
             socket: home.socket(),

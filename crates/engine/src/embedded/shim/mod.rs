@@ -42,6 +42,10 @@ pub(crate) struct Instruction {
     pub(crate) socket_names: Vec<String>,
     pub(crate) read: Vec<PathBuf>,
     pub(crate) write: Vec<PathBuf>,
+    /// The TCP ports it may connect to, when not to all.
+    pub(crate) connect: Option<Vec<u16>>,
+    /// Whether the unit gets a root folder of its own.
+    pub(crate) own_root: bool,
     /// The user and group the unit gets when this runs as root.
     pub(crate) user: Option<u32>,
     /// An empty folder: where the unit's own root is put together, in its own mount namespace.
@@ -60,6 +64,8 @@ impl Instruction {
             socket_names: spec.sockets.iter().map(|socket| socket.name.clone()).collect(),
             read: spec.confinement.read.clone(),
             write: spec.confinement.write.clone(),
+            connect: spec.confinement.connect.clone(),
+            own_root: spec.confinement.own_user,
             user,
             root,
             temporary,
@@ -81,7 +87,7 @@ pub struct Confined {
     pub user: Option<u32>,
     /// Whether it sees a root folder of its own with nothing but its paths and the system's libraries.
     pub mounts: bool,
-    /// Whether Landlock keeps it to its paths.
+    /// Whether Landlock keeps it to its paths and ports.
     pub landlock: bool,
     /// What was asked for and is not possible here, and why.
     pub missing: Vec<String>,
@@ -201,6 +207,15 @@ fn confine(instruction: &mut Instruction) -> Result<Confined, ShimError> {
                 confined.missing.push(format!("user and mounts: {error}"));
             }
         }
+    } else if instruction.own_root && !rustix::process::geteuid().is_root() {
+        // Landlock lets a process connect to every unix socket that its user may: the supervisor's, a session's bus, an
+        // agent with keys. In a root folder of its own there are none.
+        let entered = root::own_user_namespace().map_err(|error| error.to_string());
+        match entered.and_then(|()| root::enter(instruction).map_err(|error| crate::causes::with_causes(&error))) {
+            Ok(()) => confined.mounts = true,
+            // What was mounted so far is seen by nobody else and goes away with the unit.
+            Err(why) => confined.missing.push(format!("mounts: {why}")),
+        }
     }
     if !confined.mounts {
         let temporary = instruction.temporary.display().to_string();
@@ -213,8 +228,11 @@ fn confine(instruction: &mut Instruction) -> Result<Confined, ShimError> {
     }
     rustix::process::umask(Mode::from_raw_mode(0o077));
     rustix::thread::set_no_new_privs(true).to("give up gaining privileges")?;
-    match fence::raise(instruction) {
-        Ok(()) => confined.landlock = true,
+    match fence::raise(instruction, confined.mounts) {
+        Ok(missing) => {
+            confined.landlock = true;
+            confined.missing.extend(missing);
+        }
         Err(why) => confined.missing.push(format!("landlock: {why}")),
     }
     Ok(confined)

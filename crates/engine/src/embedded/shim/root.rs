@@ -1,8 +1,9 @@
 //! A root folder of the unit's own: the system's programs and libraries, a few files of `/etc`, the unit's paths at
 //! their usual places, and nothing else.
 //!
-//! Needs the right to mount (root outside of most containers). It is built in a mount namespace of the unit's own
-//! and goes away with its last process.
+//! Needs the right to mount: root's (outside of most containers), or that of any user in a user namespace of its own
+//! (user_namespaces(7)), where the machine lets users have one. It is built in a mount namespace of the unit's own and
+//! goes away with its last process.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -46,6 +47,19 @@ pub(super) fn own_namespace() -> io::Result<()> {
     rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNS)?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     Ok(rustix::mount::mount_change("/", private)?)
+}
+
+/// The same for a user who is not root: in a user namespace that knows this user alone, under the same id, and in
+/// which it may mount. The rights end with `exec`.
+pub(super) fn own_user_namespace() -> io::Result<()> {
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    #[expect(deprecated, reason = "only sharing of the descriptor table is unsafe, and it stays shared")]
+    rustix::thread::unshare(rustix::thread::UnshareFlags::NEWUSER)?;
+    // Without this a group could not be mapped: one could be left that forbids something.
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))?;
+    fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
+    own_namespace()
 }
 
 /// Builds the unit's root and makes it this process's.
@@ -139,12 +153,16 @@ impl Root {
                 .and_then(|()| if target.exists() { Ok(()) } else { File::create(&target).map(drop) })
         };
         made.to(format!("make {}", path.display()))?;
-        rustix::mount::mount_bind(path, &target).to(format!("mount {}", path.display()))?;
+        rustix::mount::mount_bind(path, &target)
+            // What is mounted below it cannot be left behind in a user namespace.
+            .or_else(|_| rustix::mount::mount_bind_recursive(path, &target))
+            .to(format!("mount {}", path.display()))?;
         let flags = match access {
             Access::Read => MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV,
             Access::Write => MountFlags::NOSUID | MountFlags::NODEV,
             Access::Device => MountFlags::NOSUID | MountFlags::NOEXEC,
         };
+        let flags = flags | restrictions(&target).to(format!("look at {}", path.display()))?;
         rustix::mount::mount_remount(&target, MountFlags::BIND | flags, c"").to(format!("restrict {}", path.display()))
     }
 
@@ -157,6 +175,15 @@ impl Root {
         rustix::mount::unmount(".", UnmountFlags::DETACH).to("leave the machine's root folder")?;
         std::env::set_current_dir("/").to("enter the root folder")
     }
+}
+
+/// How the machine restricts what is mounted at `path`: not for us to lift.
+fn restrictions(path: &Path) -> io::Result<MountFlags> {
+    use rustix::fs::StatVfsMountFlags as Seen;
+    let seen = rustix::fs::statvfs(path)?.f_flag;
+    let known =
+        [(Seen::RDONLY, MountFlags::RDONLY), (Seen::NOEXEC, MountFlags::NOEXEC), (Seen::NODEV, MountFlags::NODEV)];
+    Ok(known.into_iter().filter(|(flag, _)| seen.contains(*flag)).map(|(_, flag)| flag).collect())
 }
 
 fn folders(path: &Path) -> io::Result<()> {
