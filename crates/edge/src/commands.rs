@@ -47,12 +47,12 @@ impl Edge {
         let known = pass.as_ref().map(|pass| pass.known).max(last_pass.as_ref().map(|last| last.known));
         let primary = match &site.config.source {
             Source::Link(datacenter) => Some(datacenter.clone()),
-            Source::Unix(_) | Source::Folder(_) => None,
+            Source::Unix(_) | Source::Tcp(_) | Source::Folder(_) => None,
         };
         SiteStatus {
             site: site.name().clone(),
             canonical: site.config.canonical.clone(),
-            app: site.config.app,
+            app: site.config.app.clone(),
             role: if primary.is_some() { Role::Mirror } else { Role::Primary },
             primary,
             epoch: site.config.epoch,

@@ -17,6 +17,7 @@ use http::{HeaderMap, header};
 use sovereign_model::Origin;
 use sovereign_model::edge_config::EdgeApp;
 
+pub(crate) use self::reference::resolve;
 use crate::route::{Target, is_mirrored};
 
 /// The most targets that one page gives; a sitemap of Ghost has at most 50 000 addresses in several files.
@@ -54,7 +55,7 @@ impl Kind {
 }
 
 /// The targets of the site that `body`, found at `base`, leads to. In order, without `base` itself, each once.
-pub fn links(kind: Kind, base: &Target, canonical: &Origin, app: EdgeApp, body: &[u8]) -> Vec<Target> {
+pub fn links(kind: Kind, base: &Target, canonical: &Origin, app: &EdgeApp, body: &[u8]) -> Vec<Target> {
     let text = String::from_utf8_lossy(body);
     let mut found = BTreeSet::new();
     let mut take = |address: &str| {
@@ -65,6 +66,8 @@ pub fn links(kind: Kind, base: &Target, canonical: &Origin, app: EdgeApp, body: 
             // Files do not know queries: both spellings are one page.
             let target = match app {
                 EdgeApp::Static => target.without_query().unwrap_or(target),
+                EdgeApp::Upstream(rules) if !rules.crawl => return,
+                EdgeApp::Upstream(_) => target,
                 EdgeApp::Ghost => target.shared(),
             };
             if is_mirrored(app, &target) && target != *base {
@@ -84,10 +87,15 @@ pub fn links(kind: Kind, base: &Target, canonical: &Origin, app: EdgeApp, body: 
 ///
 /// # Panics
 /// Never: the paths are constants in canonical form.
-pub fn seeds(app: EdgeApp) -> Vec<Target> {
+pub fn seeds(app: &EdgeApp) -> Vec<Target> {
     let paths = match app {
         EdgeApp::Ghost => GHOST_SEEDS,
         EdgeApp::Static => STATIC_SEEDS,
+        // Written by the operator: what is not in canonical form leads nowhere.
+        EdgeApp::Upstream(rules) if rules.crawl => {
+            return rules.start.iter().filter_map(|path| Target::parse(path).ok()).collect();
+        }
+        EdgeApp::Upstream(_) => &[],
     };
     paths.iter().map(|path| Target::parse(path).expect("a constant in canonical form")).collect()
 }

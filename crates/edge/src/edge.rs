@@ -21,6 +21,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use rustls::server::ProducesTickets;
 use sovereign_model::SiteName;
+use sovereign_model::edge_config::EdgeApp;
 use sovereign_runtime::VerifyingKey;
 use sovereign_runtime::lifecycle::Lifecycle;
 use tokio::sync::broadcast;
@@ -34,7 +35,7 @@ use crate::limit::Attempts;
 use crate::route::{Asked, Class, Decision};
 use crate::store::Store;
 use crate::tls::PeerKey;
-use crate::{hooks, keeper, lend, live, pages, peers, read};
+use crate::{hooks, keeper, lend, live, pages, peers, policy, read};
 
 /// Notices of changes that a slow link may lag behind before it is told "look at everything".
 const NOTICES: usize = 64;
@@ -198,6 +199,14 @@ impl Edge {
             let asked =
                 read::Asked { method: request.method(), fields: request.headers(), route: &route, reader, peer: false };
             return read::answer(self, site, key, fallback.as_ref(), &asked).await;
+        }
+        if let Class::Live { copy: Some(key) } = &route.class
+            && matches!(site.config.app, EdgeApp::Upstream(_))
+            && self.store.get(key).is_some_and(|entry| policy::is_for_everybody(&entry.fields()))
+        {
+            let asked =
+                read::Asked { method: request.method(), fields: request.headers(), route: &route, reader, peer: false };
+            return read::answer(self, site, key, None, &asked).await;
         }
         if pages::is_attempt(request.method(), &route.target)
             && let Err(wait) = self.attempts.take(reader, Instant::now())

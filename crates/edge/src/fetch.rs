@@ -14,9 +14,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response, StatusCode, header};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
+use sovereign_model::edge_config::EdgeApp;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
@@ -24,7 +25,7 @@ use crate::body::Body;
 use crate::coming::{Coming, Pace};
 use crate::edge::Edge;
 use crate::generation::Site;
-use crate::policy::{self, Exchange};
+use crate::policy::{self, Exchange, NotStorable, Selection, Terms};
 use crate::route::Key;
 use crate::store::{Entry, Head, StoreError, Ticket, Writer};
 use crate::upstream::UpstreamError;
@@ -68,6 +69,10 @@ impl Unkept {
     }
 }
 
+/// What a question carries of the reader it is asked for, as [`policy::forwarded_fields`] leaves it; `None` where pages do not depend
+/// on their readers.
+pub(crate) type Said = Option<Arc<HeaderMap>>;
+
 type Landing = watch::Receiver<Option<Fetched>>;
 type Listeners<'a> = Option<&'a watch::Sender<Option<Fetched>>>;
 
@@ -80,35 +85,44 @@ pub(crate) struct Flights {
 impl Flights {
     /// Asks the source of `site` for `key`, or waits for the question that is under way, to its end. The flag tells
     /// whether it was somebody else's.
-    pub(crate) async fn fetch(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key) -> (Fetched, bool) {
-        Self::wait(edge, site, key, |fetched| !matches!(fetched, None | Some(Fetched::Coming(_)))).await
+    pub(crate) async fn fetch(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key, said: Said) -> (Fetched, bool) {
+        Self::wait(edge, site, key, said, |fetched| !matches!(fetched, None | Some(Fetched::Coming(_)))).await
     }
 
     /// The same for a reader, who takes a long answer as it comes.
-    pub(crate) async fn fetch_now(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key) -> (Fetched, bool) {
-        Self::wait(edge, site, key, |fetched| fetched.is_some()).await
+    pub(crate) async fn fetch_now(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key, said: Said) -> (Fetched, bool) {
+        Self::wait(edge, site, key, said, |fetched| fetched.is_some()).await
     }
 
     async fn wait(
         edge: &Arc<Edge>,
         site: &Arc<Site>,
         key: &Key,
+        said: Said,
         enough: impl Fn(&Option<Fetched>) -> bool,
     ) -> (Fetched, bool) {
-        let (mut landing, collapsed) = Self::board(edge, site, key);
+        let (mut landing, collapsed) = Self::board(edge, site, key, said.clone());
         // An error means that the task was ended with the process.
         let landed = landing.wait_for(enough).await.ok().and_then(|landed| landed.clone());
-        (landed.unwrap_or_else(|| Fetched::Failed(Arc::new(UpstreamError::Timeout))), collapsed)
-    }
-
-    /// Starts a question that nobody waits for.
-    pub(crate) fn fetch_behind(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key) {
-        if edge.may_write() {
-            Self::board(edge, site, key);
+        match landed.unwrap_or_else(|| Fetched::Failed(Arc::new(UpstreamError::Timeout))) {
+            // Somebody else's question, and the answer depends on who asks.
+            Fetched::Kept { entry, .. }
+                if collapsed && !said.as_ref().is_none_or(|said| entry.selection().fits(said)) =>
+            {
+                (ask(edge, site, key, said).await, false)
+            }
+            landed => (landed, collapsed),
         }
     }
 
-    fn board(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key) -> (Landing, bool) {
+    /// Starts a question that nobody waits for.
+    pub(crate) fn fetch_behind(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key, said: Said) {
+        if edge.may_write() {
+            Self::board(edge, site, key, said);
+        }
+    }
+
+    fn board(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key, said: Said) -> (Landing, bool) {
         let mut open = edge.flights.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(landing) = open.get(key) {
             return (landing.clone(), true);
@@ -118,7 +132,7 @@ impl Flights {
         let (edge, site, key) = (edge.clone(), site.clone(), key.clone());
         tokio::spawn(async move {
             let guard = Boarded { edge: &edge, key: &key };
-            let fetched = ask_aloud(&edge, &site, &key, Some(&sender)).await;
+            let fetched = ask_aloud(&edge, &site, &key, said, Some(&sender)).await;
             drop(guard);
             sender.send_replace(Some(fetched));
         });
@@ -139,13 +153,13 @@ impl Drop for Boarded<'_> {
 }
 
 /// Asks the source once, for this caller alone.
-pub(crate) async fn ask(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key) -> Fetched {
-    ask_aloud(edge, site, key, None).await
+pub(crate) async fn ask(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key, said: Said) -> Fetched {
+    ask_aloud(edge, site, key, said, None).await
 }
 
 /// Asks the source; whoever listens is told of a long answer as soon as it begins to come.
-async fn ask_aloud(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key, listeners: Listeners<'_>) -> Fetched {
-    match try_ask(edge, site, key, listeners).await {
+async fn ask_aloud(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key, said: Said, listeners: Listeners<'_>) -> Fetched {
+    match try_ask(edge, site, key, said, listeners).await {
         Ok(fetched) => fetched,
         Err(error) => {
             debug!(site = %site.name(), target = %key.target, error = %error.in_full(), "a page could not be fetched");
@@ -158,15 +172,19 @@ async fn try_ask(
     edge: &Arc<Edge>,
     site: &Arc<Site>,
     key: &Key,
+    said: Said,
     listeners: Listeners<'_>,
 ) -> Result<Fetched, UpstreamError> {
     // Before the question: what changes while it is under way makes the answer stale.
     let ticket = edge.store.ticket(site.name());
-    let kept = edge.store.get(key);
+    let by_book = matches!(site.config.app, EdgeApp::Upstream(_));
+    let said = said.unwrap_or_default();
+    let kept = edge.store.select(key, &said);
     let mut request = Request::new(Body::empty());
     *request.uri_mut() = key.target.as_str().parse().expect("a target in canonical form is a URI");
-    *request.headers_mut() =
-        policy::request_fields(&site.config.canonical, kept.as_deref().map(Entry::fields).as_ref());
+    *request.headers_mut() = HeaderMap::clone(&said);
+    let own = policy::request_fields(&site.config.canonical, kept.as_deref().map(Entry::fields).as_ref());
+    request.headers_mut().extend(own);
     if !site.upstream.is_local() {
         peers::address(&mut request, site, peers::Purpose::Read, None);
     }
@@ -176,9 +194,14 @@ async fn try_ask(
     let response = answered.inspect_err(|error| away(site, error))?;
     let exchange = Exchange { asked_at, answered_at: SystemTime::now() };
     let status = response.status();
+    if status.is_server_error() && by_book && kept.is_none() && site.upstream.is_local() {
+        // The service's own words, for whoever asked.
+        return Ok(Unkept::of(response));
+    }
     if status.is_server_error() {
         let error = UpstreamError::Status(status);
-        if is_away(status) {
+        // Of a whole service, one address that fails says little.
+        if is_away(status) && !(by_book && site.upstream.is_local()) {
             away(site, &error);
         }
         return Err(error);
@@ -187,20 +210,38 @@ async fn try_ask(
         info!(site = %site.name(), "the source answers again");
     }
     if status == StatusCode::NOT_MODIFIED {
-        return confirmed(edge, ticket, key, kept, response, exchange).await;
+        return confirmed(edge, site, ticket, kept, response, exchange).await;
     }
-    if says_private(&response) {
+    if by_book {
+        // Nobody closes it but itself.
+    } else if says_private(&response) {
         edge.site_private(site, true);
     } else if status == StatusCode::OK && key.target.as_str() == "/" {
         edge.site_private(site, false);
     }
-    let terms = policy::decide(&key.target, status, response.headers(), exchange);
+    let terms = decide(site, key, status, response.headers(), exchange);
     let Ok(terms) = terms else { return Ok(Unkept::of(response)) };
     if site.standing.is_private() || !edge.may_write() {
         return Ok(Unkept::of(response));
     }
     let fields = policy::storable_fields(response.headers());
-    keep(edge, ticket, Head { key: key.clone(), status, fields, terms }, response, listeners).await
+    let selection = if by_book { Selection::of(&fields, &said) } else { Selection::default() };
+    let key = edge.store.place(key, &selection, &said);
+    keep(edge, ticket, Head { key, status, fields, terms, selection }, response, listeners).await
+}
+
+/// A site that tells when it changes is taken at its word; of any other only what its answers say is known.
+fn decide(
+    site: &Site,
+    key: &Key,
+    status: StatusCode,
+    headers: &HeaderMap,
+    exchange: Exchange,
+) -> Result<Terms, NotStorable> {
+    match site.config.app {
+        EdgeApp::Ghost | EdgeApp::Static => policy::decide(&key.target, status, headers, exchange),
+        EdgeApp::Upstream(_) => policy::decide_by_book(status, headers, exchange),
+    }
 }
 
 /// 502, 503 and 504 are said by, or instead of, an application that is not there; a 500 is its own.
@@ -223,8 +264,8 @@ fn says_private(response: &Response<Body>) -> bool {
 
 async fn confirmed(
     edge: &Arc<Edge>,
+    site: &Site,
     ticket: Ticket,
-    key: &Key,
     kept: Option<Arc<Entry>>,
     response: Response<Body>,
     exchange: Exchange,
@@ -232,7 +273,12 @@ async fn confirmed(
     let Some(entry) = kept else { return Err(UpstreamError::Status(StatusCode::NOT_MODIFIED)) };
     let mut fields = entry.fields().clone();
     policy::merge_not_modified(&mut fields, response.headers());
-    let Ok(terms) = policy::decide(&key.target, entry.status(), &fields, exchange) else {
+    let mut judged = fields.clone();
+    for moment in [header::DATE, header::AGE] {
+        // Never kept, but they say how old the confirmation itself is.
+        judged.extend(response.headers().get(&moment).map(|value| (moment, value.clone())));
+    }
+    let Ok(terms) = decide(site, entry.key(), entry.status(), &judged, exchange) else {
         // Confirmed, but no longer for everybody.
         return Ok(Unkept::of(response));
     };

@@ -21,7 +21,7 @@ use crate::tls::{CredentialError, LINK_ALPN, PeerKey, Tls};
 use crate::upstream::Upstream;
 use crate::upstream::folder::Folder;
 use crate::upstream::link::Link;
-use crate::upstream::unix::UnixSource;
+use crate::upstream::service::{Place, Service};
 
 /// Why a configuration is not served.
 #[derive(Debug, thiserror::Error)]
@@ -183,7 +183,8 @@ impl Generation {
         for site in routes.sites() {
             let standing = previous.and_then(|previous| previous.sites.get(&site.site)).map(|old| old.standing.clone());
             let upstream = match &site.source {
-                Source::Unix(path) => Upstream::Unix(UnixSource::new(path.clone())),
+                Source::Unix(path) => Upstream::Service(Service::new(Place::Unix(path.clone()))),
+                Source::Tcp(address) => Upstream::Service(Service::new(Place::Tcp(*address))),
                 Source::Folder(path) => Upstream::Folder(Folder::new(path.clone())),
                 Source::Link(datacenter) => Upstream::Link(links.get(datacenter).cloned().ok_or_else(|| {
                     ConfigError::NoSuchPeer { site: site.site.clone(), datacenter: datacenter.clone() }

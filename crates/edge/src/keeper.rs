@@ -213,7 +213,7 @@ impl<'a> Pass<'a> {
 
     /// Runs; `None` when the site changed meanwhile (more often than `changes`): the next pass begins at once.
     async fn run(mut self, changes: u64) -> Option<LastPass> {
-        self.enqueue(discover::seeds(self.site.config.app));
+        self.enqueue(discover::seeds(&self.site.config.app));
         let kept = self.edge.store.keys(self.site.name());
         self.last.extend(kept.into_iter().map(|key| key.target).filter(|target| !target.is_incidental()));
         let listed = self.listed().await;
@@ -269,7 +269,7 @@ impl<'a> Pass<'a> {
 
     fn enqueue(&mut self, targets: impl IntoIterator<Item = Target>) {
         for target in targets {
-            let wanted = is_mirrored(self.site.config.app, &target) && !target.is_incidental();
+            let wanted = is_mirrored(&self.site.config.app, &target) && !target.is_incidental();
             if wanted && self.seen.len() < MOST_PAGES && self.seen.insert(target.clone()) {
                 self.queue.push_back(target);
             }
@@ -289,7 +289,7 @@ impl<'a> Pass<'a> {
     /// What the source knows of its pages beyond what they link to.
     async fn listed(&self) -> Vec<Target> {
         match &self.site.upstream {
-            Upstream::Unix(_) => Vec::new(),
+            Upstream::Service(_) => Vec::new(),
             Upstream::Folder(folder) => {
                 let folder = folder.clone();
                 let files = tokio::task::spawn_blocking(move || folder.list()).await;
@@ -319,7 +319,10 @@ impl<'a> Pass<'a> {
         let (store, name) = (self.edge.store.clone(), self.site.name().clone());
         let cleaned = tokio::task::spawn_blocking(move || {
             for target in &remove {
-                store.remove(&Key { site: name.clone(), target: target.clone() })?;
+                let first = Key::new(name.clone(), target.clone());
+                for variant in 0..=Key::MOST_VARIANTS {
+                    store.remove(&first.variant(variant))?;
+                }
             }
             store.sync().map(|()| remove)
         });
@@ -347,7 +350,7 @@ impl<'a> Pass<'a> {
 }
 
 async fn look(edge: &Arc<Edge>, site: &Arc<Site>, target: &Target) -> Seen {
-    let key = Key { site: site.name().clone(), target: target.clone() };
+    let key = Key::new(site.name().clone(), target.clone());
     // That a copy is fresh says nothing of a source that was away: only a question tells whether it is back.
     if !site.standing.source_is_away()
         && let Some(entry) = edge.store.get(&key)
@@ -355,10 +358,10 @@ async fn look(edge: &Arc<Edge>, site: &Arc<Site>, target: &Target) -> Seen {
     {
         return Seen::Kept(links(edge, site, &entry).await);
     }
-    let (mut fetched, collapsed) = Flights::fetch(edge, site, &key).await;
+    let (mut fetched, collapsed) = Flights::fetch(edge, site, &key, None).await;
     if collapsed && matches!(&fetched, Fetched::Kept { entry, .. } if entry.is_stale()) {
         // That question was begun by somebody else before the site changed.
-        fetched = Flights::fetch(edge, site, &key).await.0;
+        fetched = Flights::fetch(edge, site, &key, None).await.0;
     }
     match fetched {
         Fetched::Kept { entry, .. } => Seen::Kept(links(edge, site, &entry).await),
@@ -391,7 +394,7 @@ async fn links(edge: &Arc<Edge>, site: &Arc<Site>, entry: &Arc<Entry>) -> Vec<Ta
             }
             Err(_) => return Vec::new(),
         };
-        discover::links(kind, &entry.key().target, &site.config.canonical, site.config.app, &bytes)
+        discover::links(kind, &entry.key().target, &site.config.canonical, &site.config.app, &bytes)
     };
     tokio::task::spawn_blocking(search).await.unwrap_or_default()
 }

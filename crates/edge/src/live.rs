@@ -15,6 +15,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use sovereign_model::edge_config::EdgeApp;
 use tracing::{debug, warn};
 
 use crate::body::Body;
@@ -24,7 +25,7 @@ use crate::policy::{self, CacheStatus, Why};
 use crate::rewrite::Rewriter;
 use crate::route::{Class, Route};
 use crate::upstream::UpstreamError;
-use crate::{pages, peers, read, rename};
+use crate::{discover, pages, peers, read, rename};
 
 /// Ghost names the pages that an edit changed; every edge between it and the reader has seen it by then.
 const X_CACHE_INVALIDATE: HeaderName = HeaderName::from_static("x-cache-invalidate");
@@ -92,8 +93,12 @@ async fn pass(
     if !site.upstream.is_local() {
         peers::address(&mut outgoing, site, peers::Purpose::Live, Some(reader));
     }
+    let safe = outgoing.method().is_safe();
     let mut response = site.upstream.send(outgoing).await?;
     site.standing.source_answered();
+    if !safe && matches!(site.config.app, EdgeApp::Upstream(_)) {
+        invalidate(edge, site, route, &response);
+    }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(match from_reader {
             Some(from_reader) => splice(edge, from_reader, response),
@@ -111,6 +116,19 @@ async fn pass(
         Some(rewriter) => rename::response(&rewriter, response),
         None => response,
     })
+}
+
+/// A write that succeeded may have changed what its address, and the addresses it names, lead to (RFC 9111 section 4.4).
+fn invalidate(edge: &Edge, site: &Site, route: &Route, response: &Response<Body>) {
+    if !(response.status().is_success() || response.status().is_redirection()) {
+        return;
+    }
+    let named = [header::LOCATION, header::CONTENT_LOCATION].map(|name| {
+        let place = response.headers().get(name).and_then(|place| place.to_str().ok())?;
+        discover::resolve(&route.target, &site.config.canonical, place)
+    });
+    let concerned: Vec<_> = named.into_iter().flatten().chain([route.target.clone()]).collect();
+    edge.store.invalidate(site.name(), |entry| concerned.contains(&entry.key().target));
 }
 
 /// The request as the source gets it: the reader's, with its claims replaced by what we know.

@@ -12,14 +12,20 @@
 //! (a read does not lose updates), and the reader's own `Cache-Control` (a reload must not reach the primary).
 
 mod answer;
+mod book;
 mod cache_control;
 mod cache_status;
 mod conditional;
 mod fields;
 mod range;
+mod selection;
 mod terms;
 
 pub use answer::{Reply, Span, Subject, respond};
+pub use book::{decide_by_book, is_for_everybody};
 pub use cache_status::{CacheStatus, Why};
-pub use fields::{forward_request, merge_not_modified, request_fields, storable_fields, strip_hop_by_hop};
+pub use fields::{
+    forward_request, forwarded_fields, merge_not_modified, request_fields, storable_fields, strip_hop_by_hop,
+};
+pub use selection::Selection;
 pub use terms::{Exchange, NotStorable, Terms, Use, WhenStale, decide, judge};

@@ -18,12 +18,13 @@ use std::time::{Duration, SystemTime};
 
 use http::header::{AGE, CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode};
+use sovereign_model::edge_config::EdgeApp;
 use tracing::debug;
 
 use crate::body::{Body, FileBody};
 use crate::coming::Coming;
 use crate::edge::Edge;
-use crate::fetch::{self, Fetched, Flights};
+use crate::fetch::{self, Fetched, Flights, Said};
 use crate::generation::Site;
 use crate::policy::{self, CacheStatus, Span, Subject, Use, Why};
 use crate::rename;
@@ -31,7 +32,7 @@ use crate::rewrite::{self, Rewriter};
 use crate::route::{Key, Route};
 use crate::store::{BodyFile, Content, Entry};
 use crate::upstream::UpstreamError;
-use crate::{live, pages};
+use crate::{live, pages, peers};
 
 /// How long a reader of a page that has just changed waits for the new one.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -64,7 +65,13 @@ pub(crate) async fn answer(
     // Twice: a page may be replaced between looking it up and opening its file.
     for _ in 0..2 {
         let Some(entry) = edge.store.get(key) else { break };
-        if let Some(response) = from_store(edge, site, entry, asked).await {
+        let entry = if entry.selection().is_empty() {
+            entry
+        } else {
+            let Some(entry) = edge.store.select(key, &said(site, asked).unwrap_or_default()) else { break };
+            entry
+        };
+        if let Some(response) = from_store(edge, site, key, entry, asked).await {
             return response;
         }
     }
@@ -75,21 +82,23 @@ pub(crate) async fn answer(
 async fn from_store(
     edge: &Arc<Edge>,
     site: &Arc<Site>,
+    key: &Key,
     entry: Arc<Entry>,
     asked: &Asked<'_>,
 ) -> Option<Response<Body>> {
     let now = SystemTime::now();
     let terms = entry.terms();
     let hit = CacheStatus::Hit { ttl: terms.ttl(now) };
-    let patience = if asked.peer { PEER_PATIENCE } else { PATIENCE };
+    // Where a site does not tell when it changes, an answer that asks to be confirmed is confirmed, however long it takes.
+    let patience = if asked.peer || by_book(site) { PEER_PATIENCE } else { PATIENCE };
     match policy::judge(&terms, entry.is_stale(), now, site.standing.source_reachable()) {
         Use::Fresh => present(edge, site, &entry, hit, asked).await,
         Use::ServeAndRefresh if !entry.is_stale() && !asked.peer => {
-            Flights::fetch_behind(edge, site, entry.key());
+            Flights::fetch_behind(edge, site, key, said(site, asked));
             present(edge, site, &entry, hit, asked).await
         }
         Use::ServeAndRefresh | Use::Confirm => {
-            let fetching = Flights::fetch(edge, site, entry.key());
+            let fetching = Flights::fetch(edge, site, key, said(site, asked));
             match tokio::time::timeout(patience, fetching).await {
                 Ok((Fetched::Kept { entry, status }, collapsed)) => {
                     let status =
@@ -116,6 +125,22 @@ async fn from_store(
     }
 }
 
+fn by_book(site: &Site) -> bool {
+    matches!(site.config.app, EdgeApp::Upstream(_))
+}
+
+/// What of the request the source may see, under the site's own name.
+fn said(site: &Site, asked: &Asked<'_>) -> Said {
+    by_book(site).then(|| {
+        let mut fields = policy::forwarded_fields(asked.fields);
+        peers::remove_claims(&mut fields);
+        if asked.route.rewritten() {
+            Rewriter::new(&asked.route.origin, &site.config.canonical).request_fields(&mut fields);
+        }
+        Arc::new(fields)
+    })
+}
+
 async fn miss(
     edge: &Arc<Edge>,
     site: &Arc<Site>,
@@ -123,7 +148,7 @@ async fn miss(
     fallback: Option<&Key>,
     asked: &Asked<'_>,
 ) -> Response<Body> {
-    let (fetched, collapsed) = Flights::fetch_now(edge, site, key).await;
+    let (fetched, collapsed) = Flights::fetch_now(edge, site, key, said(site, asked)).await;
     let error = match fetched {
         Fetched::Kept { entry, status } => {
             let status = CacheStatus::Forwarded { why: Why::UriMiss, status: Some(status), stored: true, collapsed };
@@ -140,7 +165,7 @@ async fn miss(
         Fetched::Unkept(answer) => match answer.take() {
             Some(response) => return deliver(site, response, Why::UriMiss, asked),
             // Somebody else's: this reader asks for itself.
-            None => match fetch::ask(edge, site, key).await {
+            None => match fetch::ask(edge, site, key, said(site, asked)).await {
                 Fetched::Unkept(answer) if let Some(response) = answer.take() => {
                     return deliver(site, response, Why::UriMiss, asked);
                 }

@@ -41,6 +41,23 @@ pub struct Key {
     pub site: SiteName,
     /// Which page.
     pub target: Target,
+    /// Which of its variants, where the page depends on what a request says (RFC 9111 section 4.1); 0 is the first.
+    pub variant: u8,
+}
+
+impl Key {
+    /// Variants of one page at most, beside the first. Beyond it they take each other's place.
+    pub const MOST_VARIANTS: u8 = 16;
+
+    /// The page itself, or its first variant.
+    pub fn new(site: SiteName, target: Target) -> Self {
+        Self { site, target, variant: 0 }
+    }
+
+    /// Another variant of the same page.
+    pub fn variant(&self, variant: u8) -> Self {
+        Self { variant, ..self.clone() }
+    }
 }
 
 /// The parts of a request that decide its route.

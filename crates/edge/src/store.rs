@@ -34,11 +34,11 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, StatusCode};
 use sovereign_model::SiteName;
 
-use crate::policy::Terms;
+use crate::policy::{Selection, Terms};
 use crate::route::Key;
 pub use entry::{BodyFile, Content, Entry};
 use memory::Memory;
-pub use record::RecordError;
+pub use record::{RecordError, decode as decode_head, encode as encode_head};
 pub use writer::Writer;
 
 /// An unfinished page that was not written to for so long will not be finished: fetches give up much earlier.
@@ -119,6 +119,8 @@ pub struct Head {
     pub fields: HeaderMap,
     /// On which terms it is kept.
     pub terms: Terms,
+    /// What requests it is the answer to.
+    pub selection: Selection,
 }
 
 /// What a store holds of one site.
@@ -247,6 +249,26 @@ impl Store {
         self.read_index().entries.get(key).cloned()
     }
 
+    /// The variant of the page kept under `key` that is the answer to `request`.
+    pub fn select(&self, key: &Key, request: &HeaderMap) -> Option<Arc<Entry>> {
+        let first = self.get(key)?;
+        if first.selection().fits(request) {
+            return Some(first);
+        }
+        self.get(&variant(key, first.selection(), request)).filter(|entry| entry.selection().fits(request))
+    }
+
+    /// Where the answer to `request` is to be kept that depends on `selection`. The first answer to a page is its first
+    /// variant, and what does not depend on the same fields takes its place.
+    pub fn place(&self, key: &Key, selection: &Selection, request: &HeaderMap) -> Key {
+        match self.get(key) {
+            Some(first) if first.selection().same_fields(selection) && !first.selection().fits(request) => {
+                variant(key, selection, request)
+            }
+            _ => key.clone(),
+        }
+    }
+
     /// The body of a page, from memory or from its file; a short one is held in memory from then on. The first use of a
     /// file checks it whole.
     ///
@@ -307,7 +329,8 @@ impl Store {
             entry.confirm(terms, index.generation(&entry.key().site) > ticket.0);
             return Ok(Arc::clone(entry));
         }
-        let head = Head { key: entry.key().clone(), status: entry.status(), fields, terms };
+        let (key, selection) = (entry.key().clone(), entry.selection().clone());
+        let head = Head { key, status: entry.status(), fields, terms, selection };
         let mut writer = self.begin(ticket, head);
         match self.glance(entry)? {
             Content::Memory(bytes) => writer.write(&bytes)?,
@@ -456,11 +479,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn variant(key: &Key, selection: &Selection, request: &HeaderMap) -> Key {
+    key.variant(1 + selection.place(request, Key::MOST_VARIANTS))
+}
+
 fn insert(index: &mut Index, entry: &Arc<Entry>) -> Option<Arc<Entry>> {
     let key = entry.key();
     let replaced = index.entries.insert(key.clone(), Arc::clone(entry));
     let site = index.sites.entry(key.site.clone()).or_default();
-    if replaced.is_none() && key.target.is_incidental() {
+    if replaced.is_none() && (key.target.is_incidental() || key.variant > 0) {
         site.incidental.push_back(key.clone());
     }
     replaced

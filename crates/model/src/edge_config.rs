@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::name::{DatacenterName, DnsName, Origin, SiteName, StackName};
-use crate::stack::AdminReach;
+use crate::stack::{AdminReach, MirrorRules};
 
 /// The version of this format.
 pub const PROTOCOL: u32 = 1;
@@ -80,13 +80,15 @@ pub struct EdgeSite {
 }
 
 /// What the edge must know about an application.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EdgeApp {
     /// Ghost: session cookies, `/ghost/`, `/members/`.
     Ghost,
     /// Files only.
     Static,
+    /// Any HTTP service: what HTTP itself says about caching, and these rules.
+    Upstream(MirrorRules),
 }
 
 /// Where a site's content comes from.
@@ -95,6 +97,8 @@ pub enum EdgeApp {
 pub enum Source {
     /// An application on this host that listens on a unix socket, plain HTTP/1.1.
     Unix(PathBuf),
+    /// A service that listens on a TCP port, plain HTTP/1.1.
+    Tcp(SocketAddr),
     /// A folder of files on this host.
     Folder(PathBuf),
     /// The edges of the primary data center, over a link.

@@ -197,6 +197,25 @@ pub enum App {
         /// The folder.
         folder: PathBuf,
     },
+    /// An HTTP service that the operator already runs.
+    Upstream {
+        /// Where it listens, as reached from the primary data center: plain HTTP.
+        address: SocketAddr,
+        /// What of it is mirrored.
+        mirror: MirrorRules,
+    },
+}
+
+/// What mirrors keep of a service whose pages nobody here knows beforehand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct MirrorRules {
+    /// Whether links are followed, so that pages are kept before anyone reads them.
+    pub crawl: bool,
+    /// The paths that following begins with.
+    pub start: Vec<String>,
+    /// Paths that are never kept, with everything below them. Each ends with a slash.
+    pub never: Vec<String>,
 }
 
 /// From where a site's admin interface may be reached.

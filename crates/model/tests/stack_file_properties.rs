@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use sovereign_model::file::{ProblemKind, Problems, Style, parse};
 use sovereign_model::stack::{
-    AdminReach, App, Archive, Datacenter, Domain, EngineKind, Host, Location, Reach, Site, SiteSettings, Stack, Uplink,
-    UplinkAddress,
+    AdminReach, App, Archive, Datacenter, Domain, EngineKind, Host, Location, MirrorRules, Reach, Site, SiteSettings,
+    Stack, Uplink, UplinkAddress,
 };
 use sovereign_model::{DatacenterName, DnsName, Origin};
 
@@ -78,16 +78,16 @@ fn settings() -> impl Strategy<Value = SiteSettings> {
     )
 }
 
-type SiteSeed = (bool, Index, Vec<Index>, u8, AdminReach, SiteSettings);
+type SiteSeed = (u8, Index, Vec<Index>, u8, AdminReach, SiteSettings);
 
 fn site_seed() -> impl Strategy<Value = SiteSeed> {
     let admins = select(vec![AdminReach::Public, AdminReach::Lan, AdminReach::Local]);
     let mirrors = proptest::collection::vec(any::<Index>(), 0..4);
-    (any::<bool>(), any::<Index>(), mirrors, 0..3u8, admins, settings())
+    (0..3u8, any::<Index>(), mirrors, 0..3u8, admins, settings())
 }
 
 fn site(index: usize, seed: SiteSeed, datacenters: &[Datacenter]) -> Site {
-    let (ghost, primary, mirrors, names, admin, settings) = seed;
+    let (app, primary, mirrors, names, admin, settings) = seed;
     let primary = primary.get(datacenters);
     let mut chosen: Vec<DatacenterName> = Vec::new();
     for mirror in mirrors {
@@ -99,13 +99,24 @@ fn site(index: usize, seed: SiteSeed, datacenters: &[Datacenter]) -> Site {
     let name = |number: u8| -> DnsName { format!("n{number}.site{index}.example.org").parse().unwrap() };
     Site {
         name: format!("site{index}").parse().unwrap(),
-        app: if ghost { App::Ghost } else { App::Static { folder: format!("/srv/files/{index}").into() } },
+        app: match app {
+            0 => App::Ghost,
+            1 => App::Static { folder: format!("/srv/files/{index}").into() },
+            _ => App::Upstream {
+                address: format!("[::1]:{}", 3000 + index).parse().unwrap(),
+                mirror: MirrorRules {
+                    crawl: index.is_multiple_of(2),
+                    start: vec!["/".to_owned(), "/sitemap.xml".to_owned()],
+                    never: vec!["/private/".to_owned()],
+                },
+            },
+        },
         canonical: Origin::https(format!("site{index}.localhost").parse().unwrap(), primary.port()),
         names: (0..names).map(name).collect(),
         primary: primary.name.clone(),
         mirrors: chosen,
         admin,
-        settings: if ghost { settings } else { SiteSettings::default() },
+        settings: if app == 0 { settings } else { SiteSettings::default() },
     }
 }
 
@@ -198,6 +209,11 @@ fn written(stack: &Stack) -> String {
                 let relative = folder.strip_prefix("/srv").unwrap().to_str().unwrap().to_owned();
                 writeln!(file, "app = \"static\"\nfolder = {}", quoted(format!("./{relative}"))).unwrap();
             }
+            App::Upstream { address, mirror: MirrorRules { crawl, start, never } } => {
+                let (start, never) = (list(start.iter().cloned()), list(never.iter().cloned()));
+                writeln!(file, "app = \"upstream\"\naddress = \"{address}\"").unwrap();
+                writeln!(file, "mirror = {{ crawl = {crawl}, start = {start}, never = {never} }}").unwrap();
+            }
         }
         writeln!(file, "canonical = \"{}\"\nprimary = \"{}\"", site.canonical.host(), site.primary).unwrap();
         writeln!(file, "names = {}", list(site.names.iter().map(ToString::to_string))).unwrap();
@@ -264,11 +280,12 @@ const MISTAKES: &[Mistake] = &[
     mistake("location = ", "location = \"Bern\"", ProblemKind::WrongType),
     mistake("jurisdiction = ", "jurisdiction = \"CHE\"", ProblemKind::BadValue),
     mistake("address = ", "address = \"localhost\"", ProblemKind::BadValue),
+    mistake("mirror = ", "mirror = { start = [\"here\"] }", ProblemKind::BadValue),
+    mistake("mirror = ", "mirror = { crawl = 1 }", ProblemKind::WrongType),
     mistake("port = ", "port = 65536", ProblemKind::BadValue),
     mistake("port = ", "port = 8.5", ProblemKind::WrongType),
     mistake("reach = ", "reach = \"none\"", ProblemKind::BadValue),
     mistake("registrar = ", "registrar = \" \"", ProblemKind::BadValue),
-    mistake("app = ", "app = \"upstream\"", ProblemKind::Unavailable),
     mistake("app = ", "app = \"word press\"", ProblemKind::BadValue),
     mistake("folder = ", "folder = \"\"", ProblemKind::BadValue),
     mistake("canonical = ", "canonical = \"a_b.example.org\"", ProblemKind::BadValue),

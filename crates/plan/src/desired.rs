@@ -251,6 +251,7 @@ fn edge_site(site: &Site, world: &World) -> Result<EdgeSite, IncompleteWorld> {
             (EdgeApp::Ghost, Source::Unix(socket), Some(key.clone()))
         }
         App::Static { folder } => (EdgeApp::Static, Source::Folder(folder.clone()), None),
+        App::Upstream { address, mirror } => (EdgeApp::Upstream(mirror.clone()), Source::Tcp(*address), None),
     };
     Ok(EdgeSite {
         site: site.name.clone(),
@@ -316,7 +317,7 @@ fn edge_unit(datacenter: &Datacenter, sites: &[EdgeSite], world: &World) -> Unit
     let content = sites.iter().filter_map(|site| match &site.source {
         Source::Folder(folder) => Some(folder.clone()),
         Source::Unix(socket) => socket.parent().map(PathBuf::from),
-        Source::Link(_) => None,
+        Source::Tcp(_) | Source::Link(_) => None,
     });
     let keys = sites.iter().filter_map(|site| site.webhook_key.clone());
     let keys = keys.filter(|key| !key.starts_with(folder.path()));

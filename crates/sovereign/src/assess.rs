@@ -298,6 +298,7 @@ fn site(stack: &Stack, declared: &Site, gathered: &Gathered, now: u64, problems:
         app: match declared.app {
             App::Ghost => "ghost",
             App::Static { .. } => "static",
+            App::Upstream { .. } => "upstream",
         },
         private,
         copies,

@@ -9,7 +9,7 @@ use crate::route::Target;
 const AS_BROWSERS_DO: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'`');
 
 /// The target `address` means on the page `base`; `None` if it is not of this site, or not one that can be asked for.
-pub(super) fn resolve(base: &Target, canonical: &Origin, address: &str) -> Option<Target> {
+pub(crate) fn resolve(base: &Target, canonical: &Origin, address: &str) -> Option<Target> {
     let address = address.trim();
     let address = address.split('#').next()?;
     if address.is_empty() {

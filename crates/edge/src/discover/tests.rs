@@ -7,7 +7,7 @@ use super::*;
 fn found(kind: Kind, base: &str, body: &str) -> String {
     let base = Target::parse(base).unwrap();
     let canonical = "https://blog.localhost:8443".parse().unwrap();
-    let links = links(kind, &base, &canonical, EdgeApp::Ghost, body.as_bytes());
+    let links = links(kind, &base, &canonical, &EdgeApp::Ghost, body.as_bytes());
     links.iter().map(Target::as_str).collect::<Vec<_>>().join("\n")
 }
 
@@ -64,7 +64,7 @@ fn feed() {
 #[test]
 fn seeds_are_mirrored() {
     for app in [EdgeApp::Ghost, EdgeApp::Static] {
-        assert!(seeds(app).iter().all(|seed| is_mirrored(app, seed)));
+        assert!(seeds(&app).iter().all(|seed| is_mirrored(&app, seed)));
     }
 }
 
@@ -77,8 +77,8 @@ proptest! {
         let base = Target::parse(&base).unwrap();
         let canonical = "https://blog.localhost:8443".parse().unwrap();
         for kind in [Kind::Html, Kind::Css, Kind::Xml] {
-            for target in links(kind, &base, &canonical, EdgeApp::Ghost, body.as_bytes()) {
-                prop_assert!(is_mirrored(EdgeApp::Ghost, &target));
+            for target in links(kind, &base, &canonical, &EdgeApp::Ghost, body.as_bytes()) {
+                prop_assert!(is_mirrored(&EdgeApp::Ghost, &target));
                 prop_assert_eq!(Target::parse(target.as_str()), Ok(target));
             }
         }
@@ -88,7 +88,7 @@ proptest! {
     fn any_bytes(body in proptest::collection::vec(any::<u8>(), 0..300)) {
         let canonical = "https://blog.localhost:8443".parse().unwrap();
         for kind in [Kind::Html, Kind::Css, Kind::Xml] {
-            links(kind, &Target::parse("/").unwrap(), &canonical, EdgeApp::Static, &body);
+            links(kind, &Target::parse("/").unwrap(), &canonical, &EdgeApp::Static, &body);
         }
     }
 }

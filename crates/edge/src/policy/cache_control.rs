@@ -3,6 +3,8 @@
 //! Strict where leniency could keep what must not be kept: directives compare without case, a doubled or broken
 //! number counts as 0, quoted strings are skipped whole (RFC 9111 section 4.2.1 and 5.2).
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderName};
 
 /// The directives that decide anything here.
@@ -12,6 +14,12 @@ pub(super) struct CacheControl {
     pub(super) no_cache: bool,
     pub(super) private: bool,
     pub(super) must_revalidate: bool,
+    pub(super) public: bool,
+    /// `s-maxage` was given, which is said to shared caches only.
+    pub(super) shared: bool,
+    pub(super) must_understand: bool,
+    /// RFC 5861 section 3.
+    pub(super) while_revalidating: Option<Duration>,
     /// Seconds; `s-maxage` if given, else `max-age`.
     pub(super) lifetime: Option<u64>,
 }
@@ -23,6 +31,7 @@ impl CacheControl {
             let mut found = Self::default();
             let mut max_age = None;
             let mut s_maxage = None;
+            let mut while_revalidating = None;
             for field in headers.get_all(name) {
                 for (directive, argument) in directives(field.as_bytes()) {
                     match directive.to_ascii_lowercase().as_slice() {
@@ -31,12 +40,17 @@ impl CacheControl {
                         b"no-cache" => found.no_cache = true,
                         b"private" => found.private = true,
                         b"must-revalidate" | b"proxy-revalidate" => found.must_revalidate = true,
+                        b"public" => found.public = true,
+                        b"must-understand" => found.must_understand = true,
+                        b"stale-while-revalidate" => set_seconds(&mut while_revalidating, argument),
                         b"max-age" => set_seconds(&mut max_age, argument),
                         b"s-maxage" => set_seconds(&mut s_maxage, argument),
                         _ => {}
                     }
                 }
             }
+            found.shared = s_maxage.is_some();
+            found.while_revalidating = while_revalidating.map(Duration::from_secs);
             found.lifetime = s_maxage.or(max_age);
             found
         })

@@ -91,6 +91,36 @@ pub fn request_fields(canonical: &Origin, validators: Option<&HeaderMap>) -> Hea
     headers
 }
 
+/// Fields of a reader's request that its page must not depend on: credentials, and what asks for a part, for another
+/// encoding or for an answer to a condition, all of which the edge itself sees to.
+const READERS_OWN: [HeaderName; 13] = [
+    header::COOKIE,
+    header::AUTHORIZATION,
+    header::RANGE,
+    header::IF_RANGE,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+    header::ACCEPT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::EXPECT,
+    header::UPGRADE_INSECURE_REQUESTS,
+];
+
+/// What of a reader's request a service may see that is asked for a page everybody gets: it may select by any of it, and
+/// says so with `Vary`.
+pub fn forwarded_fields(request: &HeaderMap) -> HeaderMap {
+    let mut headers = request.clone();
+    strip_hop_by_hop(&mut headers);
+    for name in CLAIMS.iter().chain(&READERS_OWN).chain([&FORWARDED_FOR, &FORWARDED_PROTO, &FORWARDED_HOST]) {
+        headers.remove(name);
+    }
+    headers.remove(header::HOST);
+    headers
+}
+
 /// The application must believe it is asked under its own name, over TLS: it answers with permanent redirects else.
 fn pin(headers: &mut HeaderMap, canonical: &Origin) {
     let authority = text(&canonical.authority());

@@ -47,6 +47,8 @@ pub enum WhenStale {
     Refresh,
     /// Ask first: the site said `no-cache` or `must-revalidate`.
     Confirm,
+    /// [`Refresh`](Self::Refresh) until then, [`Confirm`](Self::Confirm) after (RFC 5861 section 3).
+    RefreshUntil(SystemTime),
 }
 
 /// Why an answer is not kept.
@@ -121,15 +123,15 @@ pub fn decide(
 }
 
 /// What the answer says about its own life.
-struct Stated {
-    control: CacheControl,
+pub(super) struct Stated {
+    pub(super) control: CacheControl,
     /// `None` when it says nothing.
-    lifetime: Option<Duration>,
-    age: Duration,
+    pub(super) lifetime: Option<Duration>,
+    pub(super) age: Duration,
 }
 
 impl Stated {
-    fn read(headers: &HeaderMap, now: SystemTime) -> Self {
+    pub(super) fn read(headers: &HeaderMap, now: SystemTime) -> Self {
         // RFC 9213: the targeted field, when present, replaces the general one.
         const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
         let control = CacheControl::parse(headers, &CDN_CACHE_CONTROL)
@@ -165,7 +167,7 @@ fn varies(headers: &HeaderMap) -> bool {
     })
 }
 
-fn encoded(headers: &HeaderMap) -> bool {
+pub(super) fn encoded(headers: &HeaderMap) -> bool {
     headers.get_all(header::CONTENT_ENCODING).iter().any(|field| !field.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
@@ -190,7 +192,8 @@ pub fn judge(terms: &Terms, marked_stale: bool, now: SystemTime, source_reachabl
         (true, _, _) => Use::Fresh,
         (false, false, _) => Use::ServeStale,
         (false, true, WhenStale::Refresh) => Use::ServeAndRefresh,
-        (false, true, WhenStale::Confirm) => Use::Confirm,
+        (false, true, WhenStale::RefreshUntil(until)) if now < until => Use::ServeAndRefresh,
+        (false, true, WhenStale::Confirm | WhenStale::RefreshUntil(_)) => Use::Confirm,
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) fn classify(site: &EdgeSite, asked: &Asked<'_>, target: &Target) -> R
     match site.app {
         EdgeApp::Ghost => classify_ghost(site, asked, target),
         EdgeApp::Static => classify_static(site, asked, target),
+        EdgeApp::Upstream(_) => Ok(classify_upstream(site, asked, target)),
     }
 }
 
@@ -34,10 +35,10 @@ fn classify_ghost(site: &EdgeSite, asked: &Asked<'_>, target: &Target) -> Result
         };
     }
     let reads = asked.method == Method::GET || asked.method == Method::HEAD;
-    if !reads || !is_mirrored(site.app, target) {
+    if !reads || !is_mirrored(&site.app, target) {
         return Ok(Class::Live { copy: None });
     }
-    let key = Key { site: site.site.clone(), target: target.shared() };
+    let key = Key::new(site.site.clone(), target.shared());
     if asked.headers.contains_key(header::AUTHORIZATION) || has_ghost_cookie(asked.headers) {
         return Ok(Class::Live { copy: Some(key) });
     }
@@ -50,23 +51,44 @@ fn classify_static(site: &EdgeSite, asked: &Asked<'_>, target: &Target) -> Resul
         return Err(refuse(StatusCode::METHOD_NOT_ALLOWED, "This site can only be read."));
     }
     let target = target.without_query().unwrap_or_else(|| target.clone());
-    Ok(Class::Read { key: Key { site: site.site.clone(), target }, fallback: None })
+    Ok(Class::Read { key: Key::new(site.site.clone(), target), fallback: None })
+}
+
+/// Any service: what an answer depends on is what HTTP says, so the query is taken byte for byte, and a request that
+/// names its reader is passed through unless a kept answer says that it is for everybody all the same.
+fn classify_upstream(site: &EdgeSite, asked: &Asked<'_>, target: &Target) -> Class {
+    let reads = asked.method == Method::GET || asked.method == Method::HEAD;
+    if !reads || !is_mirrored(&site.app, target) || asks_to_upgrade(asked.headers) {
+        return Class::Live { copy: None };
+    }
+    let key = Key::new(site.site.clone(), target.clone());
+    if asked.headers.contains_key(header::AUTHORIZATION) || asked.headers.contains_key(header::COOKIE) {
+        return Class::Live { copy: Some(key) };
+    }
+    Class::Read { key, fallback: None }
+}
+
+/// A WebSocket begins as a `GET` (RFC 6455 section 4.1), and events are asked for by their type: neither ends.
+fn asks_to_upgrade(headers: &HeaderMap) -> bool {
+    let events = |accept: &http::HeaderValue| accept.as_bytes().starts_with(b"text/event-stream");
+    headers.contains_key(header::UPGRADE) || headers.get(header::ACCEPT).is_some_and(events)
 }
 
 fn fallback(key: &Key) -> Option<Key> {
     // An answer of the content API depends on its query: another one would be wrong, not old.
     let target = key.target.without_query().filter(|target| !target.is_under(GHOST_CONTENT_API))?;
-    Some(Key { site: key.site.clone(), target })
+    Some(Key::new(key.site.clone(), target))
 }
 
 /// Whether a page may be kept for everybody and belongs into a complete mirror.
-pub fn is_mirrored(app: EdgeApp, target: &Target) -> bool {
+pub fn is_mirrored(app: &EdgeApp, target: &Target) -> bool {
     match app {
         EdgeApp::Ghost => {
             target.is_under(GHOST_CONTENT_API)
                 || !(target.is_under(GHOST_ADMIN) || GHOST_LIVE.iter().any(|prefix| target.is_under(prefix)))
         }
         EdgeApp::Static => true,
+        EdgeApp::Upstream(rules) => !rules.never.iter().any(|path| target.is_under(path)),
     }
 }
 

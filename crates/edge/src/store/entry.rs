@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::record::Shape;
 use super::{Head, lock};
-use crate::policy::Terms;
+use crate::policy::{Selection, Terms};
 use crate::route::Key;
 
 /// A kept page: its head, and its body if that is in memory. Reading it does no I/O.
@@ -21,6 +21,7 @@ pub struct Entry {
     status: StatusCode,
     /// Slimmer than a map: most entries sleep.
     fields: Box<[(HeaderName, HeaderValue)]>,
+    selection: Selection,
     shape: Shape,
     standing: Mutex<Standing>,
     body: Mutex<Option<Bytes>>,
@@ -43,6 +44,7 @@ impl Entry {
             key: head.key,
             status: head.status,
             fields: head.fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            selection: head.selection,
             shape,
             standing: Mutex::new(Standing { terms: head.terms, stale: false }),
             body: Mutex::default(),
@@ -68,6 +70,11 @@ impl Entry {
             map.append(name.clone(), value.clone());
         }
         map
+    }
+
+    /// What requests it is the answer to.
+    pub fn selection(&self) -> &Selection {
+        &self.selection
     }
 
     /// On which terms it is kept.

@@ -22,7 +22,7 @@ use sha2::{Digest as _, Sha256};
 use sovereign_model::SiteName;
 
 use super::{BodyFile, Head, StoreError};
-use crate::policy::Terms;
+use crate::policy::{Selection, Terms};
 use crate::route::{Key, Target};
 
 const MAGIC: &[u8; 8] = b"SVPAGE01";
@@ -76,10 +76,18 @@ pub enum RecordError {
 struct HeadOnDisk {
     site: SiteName,
     target: Target,
+    #[serde(default, skip_serializing_if = "is_first")]
+    variant: u8,
+    #[serde(default, skip_serializing_if = "Selection::is_empty")]
+    selection: Selection,
     status: u16,
     /// Names and values; each character of a value is one byte (ISO 8859-1).
     fields: Vec<(String, String)>,
     terms: Terms,
+}
+
+fn is_first(variant: &u8) -> bool {
+    *variant == 0
 }
 
 /// Where the record of `key` lies.
@@ -88,15 +96,23 @@ pub(super) fn path(folder: &Path, key: &Key) -> PathBuf {
     hash.update(key.site.as_str());
     hash.update([0]);
     hash.update(key.target.as_str());
+    if key.variant > 0 {
+        hash.update([0, key.variant]);
+    }
     let name = hex::encode(hash.finalize());
     folder.join(&name[..2]).join(name)
 }
 
 /// The head's bytes.
-pub(super) fn encode(head: &Head) -> Vec<u8> {
+///
+/// # Panics
+/// When a time in its terms lies before 1970.
+pub fn encode(head: &Head) -> Vec<u8> {
     let on_disk = HeadOnDisk {
         site: head.key.site.clone(),
         target: head.key.target.clone(),
+        variant: head.key.variant,
+        selection: head.selection.clone(),
         status: head.status.as_u16(),
         fields: head
             .fields
@@ -158,8 +174,12 @@ pub(super) fn read_head(path: &Path) -> Result<(Head, Shape), StoreError> {
     Ok((head, shape))
 }
 
-fn decode(head: &[u8]) -> Result<Head, RecordError> {
-    let HeadOnDisk { site, target, status, fields, terms } = serde_json::from_slice(head)?;
+/// Reads a head's bytes.
+///
+/// # Errors
+/// When they are not what [`encode`] writes.
+pub fn decode(head: &[u8]) -> Result<Head, RecordError> {
+    let HeadOnDisk { site, target, variant, selection, status, fields, terms } = serde_json::from_slice(head)?;
     let mut map = HeaderMap::with_capacity(fields.len());
     for (name, value) in fields {
         let name = HeaderName::try_from(name).map_err(|_| RecordError::Field)?;
@@ -168,7 +188,7 @@ fn decode(head: &[u8]) -> Result<Head, RecordError> {
         map.append(name, value);
     }
     let status = StatusCode::from_u16(status).map_err(|_| RecordError::Field)?;
-    Ok(Head { key: Key { site, target }, status, fields: map, terms })
+    Ok(Head { key: Key { site, target, variant }, status, fields: map, terms, selection })
 }
 
 /// Opens the body of the record that has this shape.

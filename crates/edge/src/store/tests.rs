@@ -19,7 +19,7 @@ fn open(folder: &Path) -> Arc<Store> {
 }
 
 fn key(target: &str) -> Key {
-    Key { site: site(), target: Target::parse(target).unwrap() }
+    Key::new(site(), Target::parse(target).unwrap())
 }
 
 fn site() -> SiteName {
@@ -37,7 +37,7 @@ fn head(target: &str) -> Head {
     fields.insert(header::ETAG, HeaderValue::from_static("W/\"1\""));
     fields.append(header::LINK, HeaderValue::from_bytes(b"</\xe9>").unwrap());
     fields.append(header::LINK, HeaderValue::from_static("</b>"));
-    Head { key: key(target), status: StatusCode::OK, fields, terms: terms(1_000_000) }
+    Head { key: key(target), status: StatusCode::OK, fields, terms: terms(1_000_000), selection: Selection::default() }
 }
 
 fn put(store: &Arc<Store>, target: &str, body: &[u8]) -> Arc<Entry> {

@@ -2,7 +2,7 @@
 //!
 //! | source | what it is | what it promises |
 //! |---|---|---|
-//! | [`unix`] | an application on this host, HTTP/1.1 on a unix socket | kept connections for reads, a new one for every unsafe request |
+//! | [`service`] | an application on this host, or any service on a TCP port: HTTP/1.1 | kept connections for reads, a new one for every unsafe request |
 //! | [`folder`] | files on this host | nothing outside the folder is ever read |
 //! | [`link`] | the edge of the primary data center | one HTTP/2 connection per peer, pinned keys |
 //!
@@ -11,7 +11,7 @@
 pub(crate) mod folder;
 pub(crate) mod link;
 mod mime;
-pub(crate) mod unix;
+pub(crate) mod service;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,12 +23,12 @@ use sovereign_runtime::socket::SocketError;
 use crate::body::Body;
 use folder::Folder;
 use link::Link;
-use unix::UnixSource;
+use service::Service;
 
 /// Where a site's content comes from.
 #[derive(Clone)]
 pub(crate) enum Upstream {
-    Unix(Arc<UnixSource>),
+    Service(Arc<Service>),
     Folder(Arc<Folder>),
     Link(Arc<Link>),
 }
@@ -37,7 +37,7 @@ impl Upstream {
     /// Sends `request` and waits for the head of the response; its body streams.
     pub(crate) async fn send(&self, request: Request<Body>) -> Result<Response<Body>, UpstreamError> {
         match self {
-            Self::Unix(source) => source.send(request).await,
+            Self::Service(source) => source.send(request).await,
             Self::Folder(folder) => Ok(folder.answer(request).await),
             Self::Link(link) => link.send(request).await,
         }
@@ -77,6 +77,8 @@ fn spare_of(request: &Request<Body>) -> Option<Request<Body>> {
 pub(crate) enum UpstreamError {
     #[error("the application does not answer on its socket")]
     Socket(#[source] SocketError),
+    #[error("nothing answers at {address}")]
+    Service { address: std::net::SocketAddr, source: std::io::Error },
     #[error("the connection to the source failed")]
     Http(#[source] hyper::Error),
     #[error("the source did not answer in time")]
@@ -99,7 +101,7 @@ impl UpstreamError {
     /// Whether the source itself cannot be reached. An exchange that broke off says nothing about that: the reader may
     /// have left.
     pub(crate) fn is_absence(&self) -> bool {
-        matches!(self, Self::Socket(_) | Self::Unreachable { .. } | Self::NoAddress { .. })
+        matches!(self, Self::Socket(_) | Self::Service { .. } | Self::Unreachable { .. } | Self::NoAddress { .. })
     }
 
     /// The error and its causes on one line, for `status`.

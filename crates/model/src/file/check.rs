@@ -14,8 +14,8 @@ use super::problem::{Finding, ProblemKind};
 use super::reader::{Node, Reader, closest};
 use crate::name::{DatacenterName, DnsName, HostName, Origin, SiteName};
 use crate::stack::{
-    AdminReach, App, Archive, Datacenter, Domain, EngineKind, Host, Location, Reach, Site, SiteSettings, Stack, Uplink,
-    UplinkAddress,
+    AdminReach, App, Archive, Datacenter, Domain, EngineKind, Host, Location, MirrorRules, Reach, Site, SiteSettings,
+    Stack, Uplink, UplinkAddress,
 };
 
 /// The stack, or `None` when there are findings.
@@ -258,15 +258,20 @@ impl Check<'_> {
     }
 
     fn app(&mut self, node: &Node) -> Option<App> {
-        match node.text("app")? {
-            "ghost" => {
-                if node.text("folder").is_some() {
-                    let message = "a `ghost` site has no folder";
-                    let help = "remove `folder`, or write `app = \"static\"` to serve its files";
-                    self.find(Finding::new(ProblemKind::Conflict, node.span_of("folder"), message).help(help));
-                }
-                Some(App::Ghost)
+        let app = node.text("app")?;
+        for (key, owner, purpose) in [
+            ("folder", "static", "to serve its files"),
+            ("address", "upstream", "to put a service that runs already behind the edges"),
+            ("mirror", "upstream", "for a site whose pages are not known beforehand"),
+        ] {
+            if app != owner && node.has(key) {
+                let message = format!("{} `{app}` site has no `{key}`", if app == "upstream" { "an" } else { "a" });
+                let help = format!("remove `{key}`, or write `app = \"{owner}\"` {purpose}");
+                self.find(Finding::new(ProblemKind::Conflict, node.span_of(key), message).help(help));
             }
+        }
+        match app {
+            "ghost" => Some(App::Ghost),
             "static" => {
                 let folder = self.folder(node);
                 if folder.is_none() && !node.spoilt("folder") {
@@ -276,15 +281,29 @@ impl Check<'_> {
                 }
                 Some(App::Static { folder: folder? })
             }
+            "upstream" => {
+                let address = node.parse::<SocketAddr>("address");
+                if address.is_none() && !node.spoilt("address") {
+                    let message = "`address` is missing in [[site]]";
+                    let help = "an `upstream` site is a service that runs already: add `address = \"127.0.0.1:3000\"`";
+                    self.find(Finding::new(ProblemKind::Missing, node.span.clone(), message).help(help));
+                }
+                Some(App::Upstream { address: address?, mirror: mirror_rules(node.node("mirror")) })
+            }
             _ => None,
         }
     }
 
     fn settings(&mut self, node: &Node, app: Option<&App>) -> SiteSettings {
         let Some(settings) = node.node("settings") else { return SiteSettings::default() };
-        if matches!(app, Some(App::Static { .. })) {
-            let message = "a `static` site has no settings";
-            let help = "remove [site.settings]: its files say how it looks";
+        let kind = match app {
+            Some(App::Static { .. }) => Some(("a `static` site", "its files say")),
+            Some(App::Upstream { .. }) => Some(("an `upstream` site", "the service itself says")),
+            Some(App::Ghost) | None => None,
+        };
+        if let Some((kind, who)) = kind {
+            let message = format!("{kind} has no settings");
+            let help = format!("remove [site.settings]: {who} how it looks");
             self.find(Finding::new(ProblemKind::Conflict, settings.span.clone(), message).help(help));
         }
         SiteSettings {
@@ -408,6 +427,16 @@ struct Places<'d> {
     datacenters: &'d BTreeMap<DatacenterName, Declared>,
     /// Whether all names of data centers could be read: only then is another name unknown.
     names_known: bool,
+}
+
+/// What the format's defaults say where nothing is written.
+fn mirror_rules(node: Option<&Node>) -> MirrorRules {
+    let texts = |key| node.map_or(&[][..], |node| node.texts(key)).iter().map(|text| text.get_ref().clone());
+    MirrorRules {
+        crawl: node.and_then(|node| node.flag("crawl")).unwrap_or(true),
+        start: if node.is_some() { texts("start").collect() } else { vec!["/".to_owned()] },
+        never: texts("never").map(|path| format!("{}/", path.trim_end_matches('/'))).collect(),
+    }
 }
 
 fn location(node: &Node) -> Option<Location> {

@@ -22,6 +22,10 @@ pub enum Form {
     Address,
     /// `dynamic`, or an IPv4 or IPv6 address.
     UplinkAddress,
+    /// An IPv4 or IPv6 address with a TCP port.
+    Socket,
+    /// A path of a site.
+    Path,
     /// A folder; a relative one starts at the folder of the stack file.
     Folder,
     /// An ISO 3166-1 alpha-2 code.
@@ -57,6 +61,8 @@ impl Form {
             Self::HostName => "host name",
             Self::Address => "IP address",
             Self::UplinkAddress => "`\"dynamic\"` or IP address",
+            Self::Socket => "IP address and port",
+            Self::Path => "path: begins with `/`",
             Self::Folder => "folder",
             Self::Jurisdiction => "two-letter code (ISO 3166-1)",
             Self::Language => "language tag (BCP 47)",
@@ -69,7 +75,8 @@ impl Form {
     pub fn pattern(self) -> Option<String> {
         const LABEL: &str = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?";
         Some(match self {
-            Self::Prose | Self::Address | Self::UplinkAddress => return None,
+            Self::Prose | Self::Address | Self::UplinkAddress | Self::Socket => return None,
+            Self::Path => "^/[!-~]*$".to_owned(),
             Self::Line => "^[^\\n\\r]+$".to_owned(),
             Self::Label { most } => format!("^(?=.{{1,{most}}}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?$"),
             Self::HostName => format!("^(?=.{{1,253}}$){LABEL}(\\.{LABEL})*$"),
@@ -95,6 +102,8 @@ impl Form {
             Self::Address => address(text, "write an IPv4 or IPv6 address, \"192.0.2.1\" say"),
             Self::UplinkAddress if text == "dynamic" => Ok(()),
             Self::UplinkAddress => address(text, "write an address, or \"dynamic\" when the provider changes it"),
+            Self::Socket => socket(text),
+            Self::Path => path(text),
             Self::Folder if text.is_empty() => {
                 Err(Complaint::new("a folder cannot be empty", "write \".\" for the folder of this file"))
             }
@@ -174,6 +183,24 @@ fn address(text: &str, help: &str) -> Result<(), Complaint> {
     let with_port = text.parse::<SocketAddr>().is_ok();
     let help = if with_port { "write the port under a key of its own, `port`" } else { help };
     Err(Complaint::new(format!("{text:?} is not an address"), help))
+}
+
+fn socket(text: &str) -> Result<(), Complaint> {
+    match text.parse::<SocketAddr>() {
+        Ok(place) if place.port() != 0 && !place.ip().is_unspecified() => Ok(()),
+        _ => Err(Complaint::new(
+            format!("{text:?} is not where a service can be reached"),
+            "write its address and port, \"127.0.0.1:3000\" or \"[::1]:3000\" say",
+        )),
+    }
+}
+
+fn path(text: &str) -> Result<(), Complaint> {
+    if text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
+    let help = "begin with a slash and write it as it stands in an address, \"/private/\" say";
+    Err(Complaint::new(format!("{text:?} is not a path of a site"), help))
 }
 
 fn language(text: &str) -> Result<(), Complaint> {

@@ -412,6 +412,20 @@ static SITE: Section = Section {
             example: "\"./public\"",
         },
         Key {
+            name: "address",
+            kind: Kind::Text(Form::Socket),
+            presence: Presence::Optional,
+            about: "Where the service of an `upstream` site listens, and only there: as the primary data center reaches it, plain HTTP.",
+            example: "\"127.0.0.1:3000\"",
+        },
+        Key {
+            name: "mirror",
+            kind: Kind::Section(&MIRROR),
+            presence: Presence::Optional,
+            about: MIRROR.about,
+            example: "{ crawl = true, start = [\"/\"], never = [\"/private/\"] }",
+        },
+        Key {
             name: "canonical",
             kind: Kind::Text(Form::HostName),
             presence: Presence::Required,
@@ -459,12 +473,37 @@ static SITE: Section = Section {
 static APPS: &[Word] = &[
     Word::new("ghost", "Ghost, with a database of its own"),
     Word::new("static", "a folder of files"),
-    Word {
-        text: "upstream",
-        about: "an HTTP service that the operator already runs",
-        instead: Some("use \"ghost\" or \"static\"; a later version of sovereign adds \"upstream\""),
-    },
+    Word::new("upstream", "an HTTP service that the operator already runs"),
 ];
+
+static MIRROR: Section = Section {
+    path: "site.mirror",
+    shape: Shape::Inline,
+    about: "What mirrors keep of an `upstream` site. What readers ask for is kept as far as its answers allow.",
+    keys: &[
+        Key {
+            name: "crawl",
+            kind: Kind::Flag,
+            presence: Presence::Default("true"),
+            about: "Whether links are followed, so that pages are kept before anyone reads them.",
+            example: "false",
+        },
+        Key {
+            name: "start",
+            kind: Kind::Texts(Form::Path),
+            presence: Presence::Default("[\"/\"]"),
+            about: "The paths that following begins with.",
+            example: "[\"/\", \"/sitemap.xml\"]",
+        },
+        Key {
+            name: "never",
+            kind: Kind::Texts(Form::Path),
+            presence: Presence::Default("[]"),
+            about: "Paths that are passed through and never kept, with everything below them.",
+            example: "[\"/private/\"]",
+        },
+    ],
+};
 
 static ADMINS: &[Word] = &[
     Word::new("public", "from anywhere"),

@@ -44,6 +44,11 @@ impl Node {
         self.spoilt.contains(&key)
     }
 
+    /// Whether the key was written and could be used.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.values.contains_key(key)
+    }
+
     /// The place of a key's value; of the table when it was left out.
     pub(super) fn span_of(&self, key: &str) -> Range<usize> {
         self.values.get(key).map_or_else(|| self.span.clone(), Spanned::span)

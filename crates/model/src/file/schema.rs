@@ -50,6 +50,7 @@ fn property(key: &Key) -> Value {
 fn text(form: Form) -> Value {
     match form {
         Form::Address => json!({ "type": "string", "anyOf": [{ "format": "ipv4" }, { "format": "ipv6" }] }),
+        Form::Socket => json!({ "type": "string", "pattern": "^(\\[[0-9A-Fa-f:.]+\\]|[0-9.]+):[0-9]{1,5}$" }),
         Form::UplinkAddress => {
             json!({ "type": "string", "anyOf": [{ "const": "dynamic" }, { "format": "ipv4" }, { "format": "ipv6" }] })
         }

@@ -1,9 +1,11 @@
-//! An application on this host: HTTP/1.1 over its unix socket.
+//! A service that speaks HTTP/1.1: an application on a unix socket of this host, or anything on a TCP port.
 //!
 //! Safe requests reuse idle connections; an unsafe one always gets a connection of its own, so that it can never be
 //! sent into a connection that the application is just closing and there is no doubt whether it arrived. (A unix
 //! connect costs some 50 µs.) Idle connections are given up before the application does (Node closes after 5 s).
 
+use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +19,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use sovereign_runtime::socket;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{UpstreamError, spare_of, within};
@@ -28,22 +32,30 @@ const MOST_IDLE: Duration = Duration::from_secs(3);
 const MOST_KEPT: usize = 8;
 /// For an answer to a request without a body. What takes Ghost longer (imports, uploads) has one.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
-
+/// A service on another host may be gone without a word.
+const DIAL_WITHIN: Duration = Duration::from_secs(5);
 /// Exchanges with the application at a time. More would only queue up inside it, and each costs a descriptor here.
 const MOST_EXCHANGES: usize = 512;
 /// How long a request waits for its turn.
 const TURN_WITHIN: Duration = Duration::from_secs(10);
 
-/// The socket and the idle connections to it.
-pub(crate) struct UnixSource {
-    path: PathBuf,
+/// Where a service listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    Unix(PathBuf),
+    Tcp(SocketAddr),
+}
+
+/// A service and the idle connections to it.
+pub(crate) struct Service {
+    place: Place,
     turns: Arc<Semaphore>,
     idle: Mutex<Vec<(SendRequest<Body>, Instant)>>,
 }
 
-impl UnixSource {
-    pub(crate) fn new(path: PathBuf) -> Arc<Self> {
-        Arc::new(Self { path, turns: Arc::new(Semaphore::new(MOST_EXCHANGES)), idle: Mutex::default() })
+impl Service {
+    pub(crate) fn new(place: Place) -> Arc<Self> {
+        Arc::new(Self { place, turns: Arc::new(Semaphore::new(MOST_EXCHANGES)), idle: Mutex::default() })
     }
 
     pub(crate) async fn send(self: &Arc<Self>, mut request: Request<Body>) -> Result<Response<Body>, UpstreamError> {
@@ -74,11 +86,16 @@ impl UnixSource {
     }
 
     async fn connect(&self) -> Result<SendRequest<Body>, UpstreamError> {
-        let stream = socket::connect_async(&self.path).await.map_err(UpstreamError::Socket)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(UpstreamError::Http)?;
-        // Ends with the connection; what went wrong is told to whoever waits for the response.
-        tokio::spawn(async move { connection.with_upgrades().await.ok() });
-        Ok(sender)
+        match &self.place {
+            Place::Unix(path) => shake_hands(socket::connect_async(path).await.map_err(UpstreamError::Socket)?).await,
+            Place::Tcp(address) => {
+                let dialled = tokio::time::timeout(DIAL_WITHIN, TcpStream::connect(address)).await;
+                let refused = |source| UpstreamError::Service { address: *address, source };
+                let stream = dialled.map_err(|_| refused(io::ErrorKind::TimedOut.into()))?.map_err(refused)?;
+                stream.set_nodelay(true).map_err(refused)?;
+                shake_hands(stream).await
+            }
+        }
     }
 
     async fn idle_connection(&self) -> Option<SendRequest<Body>> {
@@ -115,11 +132,21 @@ impl UnixSource {
     }
 }
 
+async fn shake_hands<S>(stream: S) -> Result<SendRequest<Body>, UpstreamError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(UpstreamError::Http)?;
+    // Ends with the connection; what went wrong is told to whoever waits for the response.
+    tokio::spawn(async move { connection.with_upgrades().await.ok() });
+    Ok(sender)
+}
+
 /// A response body and the connection it comes from.
 struct Borrowed {
     body: Incoming,
     sender: Option<SendRequest<Body>>,
-    source: Arc<UnixSource>,
+    source: Arc<Service>,
     _turn: OwnedSemaphorePermit,
 }
 
