@@ -9,64 +9,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use support::{Operator, Readers, alive, kill};
-
-fn stack(operator: &Operator) -> String {
-    format!(
-        r#"version = 1
-
-[stack]
-name = "leaf"
-
-[[datacenter]]
-name = "home"
-engine = "embedded"
-
-[[datacenter.uplink]]
-name = "loopback"
-address = "127.0.0.1"
-port = {}
-reach = "direct"
-
-[[datacenter]]
-name = "office"
-engine = "embedded"
-
-[[datacenter.uplink]]
-name = "loopback"
-address = "127.0.0.1"
-port = {}
-reach = "direct"
-
-[[site]]
-name = "leaf"
-app = "static"
-folder = "public"
-canonical = "leaf.localhost"
-names = ["other.localhost"]
-primary = "home"
-mirrors = ["office"]
-"#,
-        operator.home_port, operator.office_port
-    )
-}
-
-fn operator_with_site() -> Operator {
-    let operator = Operator::new();
-    operator.write("stack.toml", &stack(&operator));
-    let origin = format!("https://leaf.localhost:{}", operator.home_port);
-    operator.write(
-        "public/index.html",
-        &format!(
-            "<!doctype html><title>Leaf</title><link rel=stylesheet href=/style.css>\
-             <a href=\"{origin}/about.html\">about</a><img src=\"/leaf.svg\">"
-        ),
-    );
-    operator.write("public/about.html", &format!("<!doctype html><p>About</p><a href='{origin}/'>home</a>"));
-    operator.write("public/style.css", "body { color: green }");
-    operator.write("public/leaf.svg", "<svg xmlns=\"http://www.w3.org/2000/svg\"/>");
-    operator
-}
+use support::leaf::operator_with_site;
+use support::{Readers, alive, kill};
 
 #[test]
 fn declared_read_mirrored_and_removed() {

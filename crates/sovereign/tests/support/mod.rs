@@ -1,6 +1,8 @@
 //! An operator in a sandbox: a home of their own, a cleared environment, the real binary, and outside tools to judge it.
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
+pub(crate) mod leaf;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
@@ -50,9 +52,14 @@ impl Operator {
         path
     }
 
+    /// The program under test: `$SOVEREIGN_E2E_PROGRAM`, for figures of a release build, else what was just built.
+    pub(crate) fn program() -> PathBuf {
+        std::env::var_os("SOVEREIGN_E2E_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_sovereign").into()).into()
+    }
+
     /// The command, ready to run: nothing of the surrounding environment but PATH and what finds the trust roots.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sovereign"));
+        let mut command = Command::new(Self::program());
         command
             .args(args)
             .current_dir(self.home())
