@@ -95,6 +95,19 @@ impl Bed {
         .await
     }
 
+    async fn kill_supervisor_and_keeper(&self) {
+        let status = self.status().await;
+        // The keeper first would be replaced, the supervisor first would be started again: stop both, then kill.
+        let both = [status.keeper.unwrap().pid, status.pid].map(|pid| Pid::from_raw(pid.cast_signed()).unwrap());
+        for signal in [Signal::STOP, Signal::KILL] {
+            for pid in both {
+                kill_process(pid, signal).unwrap();
+            }
+        }
+        let gone = || async { self.client.status().await.is_ok_and(|status| status.is_none()).then_some(()) };
+        until("both being gone", gone).await;
+    }
+
     /// A unit with a socket, which answers with `word`.
     fn daemon(&self, name: &str, address: SocketAddr, word: &str, replace: Replace) -> UnitSpec {
         let control = self.folder.path().join("control");
@@ -291,23 +304,56 @@ async fn units_outlive_supervisor_and_keeper_and_the_next_ones_adopt_them() {
     let address = free_address();
     let spec = bed.daemon("web@home", address, "hello", Replace::Beside);
     let unit = bed.run(&spec).await;
-    let before = bed.status().await;
     let reader = Reader::of(address);
-    // The keeper first would be replaced, the supervisor first would be started again: stop both, then kill.
-    let both = [before.keeper.unwrap().pid, before.pid].map(|pid| Pid::from_raw(pid.cast_signed()).unwrap());
-    for signal in [Signal::STOP, Signal::KILL] {
-        for pid in both {
-            kill_process(pid, signal).unwrap();
-        }
-    }
-    until("both being gone", || async { bed.client.status().await.is_ok_and(|status| status.is_none()).then_some(()) })
-        .await;
+    bed.kill_supervisor_and_keeper().await;
     bed.start().await;
     let adopted = bed.well(&spec.name, |_| true).await;
     assert_eq!(adopted.pid, unit.pid);
     kill(unit.pid.unwrap());
     bed.well(&spec.name, |now| now.pid != unit.pid).await;
     reader.was_never_refused();
+}
+
+#[tokio::test]
+async fn shutdown_ends_units_whose_supervisor_and_keeper_were_killed() {
+    let bed = Bed::new().await;
+    let address = free_address();
+    let spec = bed.daemon("web@home", address, "hello", Replace::Beside);
+    bed.run(&spec).await;
+    bed.kill_supervisor_and_keeper().await;
+    assert_eq!(bed.client.shutdown().await.unwrap(), std::slice::from_ref(&spec.name));
+    assert_eq!(processes_with(&bed.folder.path().display().to_string()), Vec::<i32>::new());
+    assert_eq!(bed.start().await.units, vec![], "shut down means not wanted again");
+}
+
+#[tokio::test]
+async fn shutdown_right_after_the_supervisors_death_waits_for_the_next_one() {
+    let bed = Bed::new().await;
+    let spec = bed.daemon("web@home", free_address(), "hello", Replace::Beside);
+    bed.run(&spec).await;
+    kill(bed.status().await.pid.cast_signed());
+    assert_eq!(bed.client.shutdown().await.unwrap(), std::slice::from_ref(&spec.name));
+    assert_eq!(processes_with(&bed.folder.path().display().to_string()), Vec::<i32>::new());
+}
+
+#[tokio::test]
+async fn shutdown_while_a_unit_is_being_removed_ends_both() {
+    let bed = Bed::new().await;
+    let mark = bed.folder.path().join("mark").display().to_string();
+    let slow = bed.script("slow@home", &format!("trap '' TERM; : {mark}; while :; do sleep 1; done"));
+    bed.run(&UnitSpec { stop_grace_seconds: 1, ..slow.clone() }).await;
+    let removal = tokio::spawn({
+        let (client, name) = (bed.client.clone(), slow.name.clone());
+        async move { client.remove(&name).await }
+    });
+    until("the removal", || async { (bed.unit(&slow.name).await.state == UnitState::Stopping).then_some(()) }).await;
+    let before = bed.status().await.pid;
+    bed.client.shutdown().await.unwrap();
+    // Whoever answers last, it is done.
+    drop(removal.await);
+    assert_eq!(processes_with(&bed.folder.path().display().to_string()), Vec::<i32>::new());
+    let log = fs::read_to_string(bed.state().join("logs/supervisor/current.log")).unwrap_or_default();
+    assert!(!log.contains("panicked"), "supervisor {before}: {log}");
 }
 
 #[tokio::test]

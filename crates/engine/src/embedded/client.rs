@@ -1,10 +1,12 @@
 //! The command line's side of the supervisor.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -14,15 +16,20 @@ use sovereign_model::UnitName;
 use sovereign_model::unit::UnitSpec;
 use sovereign_runtime::control::{ControlError, Request, request_async};
 
+use super::keeper::OnlyOne;
+use super::ledger::{Ledger, LedgerError};
 use super::logs;
 use super::proc::Identity;
 use super::status::{SupervisorStatus, UnitStatus};
+use super::unit::Running;
 use sovereign_model::layout::StateFolder;
 
 /// How long the supervisor may take for an answer it has at once.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a supervisor may take to come up, or to go when all units have stopped.
 const START_PATIENCE: Duration = Duration::from_secs(20);
+/// How long a keeper may take to start another supervisor in place of one that was killed: its longest pause, and some.
+const RESTART_PATIENCE: Duration = Duration::from_secs(45);
 /// How long stopping may take: the longest grace and some more.
 const STOP_PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// Between two looks at something that is about to happen.
@@ -62,6 +69,9 @@ pub enum ClientError {
         /// The last lines of its log.
         log: String,
     },
+    /// What it left running when it was killed cannot be ended.
+    #[error("cannot end what a killed supervisor left running")]
+    LeftBehind(#[source] LedgerError),
     /// It has stopped its units and does not end.
     #[error("process {pid} of the supervisor does not end")]
     NotGone {
@@ -77,6 +87,7 @@ impl ClientError {
             Self::Control { source, .. } => source.help(),
             Self::Answer(_) => Some("`sovereign up` replaces a supervisor of another version".to_owned()),
             Self::NotUp { .. } | Self::NotGone { .. } => Some("`sovereign logs supervisor` shows more".to_owned()),
+            Self::LeftBehind(error) => error.help(),
             Self::Start { .. } => None,
         }
     }
@@ -129,9 +140,7 @@ impl Client {
             // One that ends well has found another, which is about to start a supervisor.
             let died = keeper.try_wait().map_err(failed)?.is_some_and(|status| !status.success());
             if died || Instant::now() > deadline {
-                let lines = logs::LogReader::tail(&self.log_folder(), 10).and_then(|mut reader| reader.read_new());
-                let log = String::from_utf8_lossy(&lines.unwrap_or_default()).trim_end().to_owned();
-                return Err(ClientError::NotUp { log });
+                return Err(self.not_up());
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -218,19 +227,19 @@ impl Client {
             match self.status().await {
                 Ok(Some(status)) if status.incarnation != before.incarnation => return Ok(status),
                 Ok(_) | Err(ClientError::Control { .. }) if Instant::now() < deadline => {}
-                Ok(_) => return Err(ClientError::NotUp { log: String::new() }),
+                Ok(_) => return Err(self.not_up()),
                 Err(error) => return Err(error),
             }
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    /// Stops all units, the supervisor and its keeper, and forgets the units; returns when nothing of them is left.
-    /// Does nothing when no supervisor runs.
+    /// Stops all units, the supervisor and its keeper, and forgets the units; returns when nothing of them is left, and
+    /// which units there were. Units whose supervisor and keeper were killed are ended too.
     ///
     /// # Errors
     /// When it does not answer or does not end.
-    pub async fn shutdown(&self) -> Result<(), ClientError> {
+    pub async fn shutdown(&self) -> Result<Vec<UnitName>, ClientError> {
         self.end("shutdown").await
     }
 
@@ -239,11 +248,34 @@ impl Client {
     /// # Errors
     /// When it does not answer or does not end.
     pub async fn rest(&self) -> Result<(), ClientError> {
-        self.end("rest").await
+        self.end("rest").await.map(drop)
     }
 
-    async fn end(&self, command: &str) -> Result<(), ClientError> {
-        let Some(status) = self.status().await? else { return Ok(()) };
+    fn not_up(&self) -> ClientError {
+        let lines = logs::LogReader::tail(&self.log_folder(), 10).and_then(|mut reader| reader.read_new());
+        ClientError::NotUp { log: String::from_utf8_lossy(&lines.unwrap_or_default()).trim_end().to_owned() }
+    }
+
+    async fn end(&self, command: &str) -> Result<Vec<UnitName>, ClientError> {
+        let restarted = Instant::now() + RESTART_PATIENCE;
+        let status = loop {
+            match self.status().await {
+                Ok(Some(status)) => break status,
+                // Killed while it was being asked.
+                Ok(None) | Err(ClientError::Control { source: ControlError::Broken { .. }, .. }) => {}
+                Err(error) => return Err(error),
+            }
+            match OnlyOne::try_in(&self.state.run()) {
+                // No keeper either. Holding its lock keeps another from starting meanwhile.
+                Ok(one) if one.is_held() => return self.end_left_behind(one).await,
+                // The supervisor was killed; its keeper is about to start another.
+                Ok(_) if Instant::now() < restarted => tokio::time::sleep(LOOK).await,
+                Ok(_) => return Err(self.not_up()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                Err(source) => return Err(ClientError::LeftBehind(LedgerError::Io { path: self.state.run(), source })),
+            }
+        };
+        let units = status.units.into_iter().map(|unit| unit.name).collect();
         let pids = [Some(status.pid), status.keeper.map(|keeper| keeper.pid)];
         let processes: Vec<Identity> =
             pids.into_iter().flatten().filter_map(|pid| Identity::of(i32::try_from(pid).ok()?)).collect();
@@ -259,7 +291,24 @@ impl Client {
             }
             tokio::time::sleep(LOOK).await;
         }
-        Ok(())
+        Ok(units)
+    }
+
+    /// Ends what a supervisor left running when it and its keeper were killed, and forgets it.
+    async fn end_left_behind(&self, _only: OnlyOne) -> Result<Vec<UnitName>, ClientError> {
+        let mut ledger = Ledger::open(&self.state.run()).map_err(ClientError::LeftBehind)?;
+        let left = ledger.units().iter().flat_map(|(name, entry)| {
+            let spec = Rc::new(entry.spec.clone());
+            entry.processes.iter().filter_map(move |process| Some((name.clone(), Running::adopt(process, &spec)?)))
+        });
+        let mut ended = Vec::new();
+        for (name, process) in left.collect::<Vec<_>>() {
+            process.stop().await;
+            ended.push(name);
+        }
+        let path = self.state.run();
+        ledger.write(BTreeMap::clear).map_err(|source| ClientError::LeftBehind(LedgerError::Io { path, source }))?;
+        Ok(ended)
     }
 
     /// Where the supervisor's own log lies, like a unit's.

@@ -424,7 +424,8 @@ impl Supervisor {
                 }
             }
             let stopped = |board: &BTreeMap<UnitName, UnitStatus>| {
-                wave.iter().all(|unit| board[*unit].state == UnitState::Stopped)
+                // One that was just being removed is gone altogether.
+                wave.iter().all(|unit| board.get(*unit).is_none_or(|status| status.state == UnitState::Stopped))
             };
             self.house.until(stopped).await;
         }

@@ -385,22 +385,23 @@ impl UnitTask {
             entry.processes.retain(|process| process.role != role);
             entry.processes.push(recorded.clone());
         });
-        write_down.to("write the process down")?;
         let temporary = self.house.temporary_folder(&self.name);
         let instruction = Instruction::of(spec, user, self.house.root_folder(), temporary);
-        let descriptors: Vec<_> = std::iter::once(log.as_fd()).chain(sockets.iter().map(OwnedFd::as_fd)).collect();
-        channel::send(&here, &instruction, &descriptors).to("instruct the shim")?;
-        let confined = match timeout(SHIM_PATIENCE, report(here)).await {
-            Ok(Ok(confined)) => confined,
-            Ok(Err(problem)) => {
+        let instructed = async {
+            write_down.to("write the process down")?;
+            let descriptors: Vec<_> = std::iter::once(log.as_fd()).chain(sockets.iter().map(OwnedFd::as_fd)).collect();
+            channel::send(&here, &instruction, &descriptors).to("instruct the shim")?;
+            timeout(SHIM_PATIENCE, report(here))
+                .await
+                .unwrap_or_else(|_| Err(StartError::Shim(format!("the shim took longer than {SHIM_PATIENCE:?}"))))
+        };
+        let confined = match instructed.await {
+            Ok(confined) => confined,
+            Err(problem) => {
+                // It has become nothing: without an instruction it ends by itself, and must be collected.
                 child.stop(Duration::ZERO).await;
                 self.forget_processes(role);
                 return Err(problem);
-            }
-            Err(_) => {
-                child.stop(Duration::ZERO).await;
-                self.forget_processes(role);
-                return Err(StartError::Shim(format!("the shim took longer than {SHIM_PATIENCE:?}")));
             }
         };
         recorded.confined = Some(confined.clone());

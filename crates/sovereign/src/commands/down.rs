@@ -93,10 +93,8 @@ pub(crate) fn run(context: &Context, args: &DownArgs) -> Result<Stopped, Failure
 }
 
 async fn stop(state: &StateFolder) -> Result<Vec<String>, Failure> {
-    let client = Client::of(state.clone());
-    let Some(status) = client.status().await? else { return Ok(Vec::new()) };
-    client.shutdown().await?;
-    Ok(status.units.into_iter().map(|unit| unit.name.to_string()).collect())
+    let units = Client::of(state.clone()).shutdown().await?;
+    Ok(units.iter().map(ToString::to_string).collect())
 }
 
 /// Removes the folder, its description last: a purge that is killed half-way is recognised and finished by the next.
