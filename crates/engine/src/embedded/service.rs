@@ -22,7 +22,8 @@ pub fn unit_name(stack: &StackName) -> String {
 /// The unit's text.
 ///
 /// The stop command lets units end in order and returns when all have; what it left, systemd kills
-/// (`KillMode=mixed`). `Restart=always` brings back a keeper and a supervisor that died together.
+/// (`KillMode=mixed`). `Restart=on-failure` brings back a keeper and a supervisor that died together, and not those that
+/// `down` has sent away.
 pub fn unit_text(scope: Scope, stack: &StackName, program: &Path, state: &Path) -> String {
     let mut text = String::new();
     let (program, state) = (quoted(program), quoted(state));
@@ -39,7 +40,7 @@ pub fn unit_text(scope: Scope, stack: &StackName, program: &Path, state: &Path) 
         "[Service]",
         &format!("ExecStart={program} supervise --state {state}"),
         &format!("ExecStop={program} supervise --state {state} --part rest"),
-        "Restart=always",
+        "Restart=on-failure",
         "RestartSec=1",
         "KillMode=mixed",
         "TimeoutStopSec=120",
@@ -82,7 +83,7 @@ mod tests {
         [Service]
         ExecStart="/home/a b/sovereign" supervise --state "/home/a b/100%%/mine"
         ExecStop="/home/a b/sovereign" supervise --state "/home/a b/100%%/mine" --part rest
-        Restart=always
+        Restart=on-failure
         RestartSec=1
         KillMode=mixed
         TimeoutStopSec=120

@@ -16,6 +16,8 @@ use crate::interrupt;
 use crate::output::{Page, Report};
 use crate::secrets;
 
+use super::service::{self, Service};
+
 /// What stopped, and what was removed.
 #[derive(Debug, Serialize)]
 pub(crate) struct Stopped {
@@ -23,6 +25,8 @@ pub(crate) struct Stopped {
     units: Vec<String>,
     /// The folder that was removed with everything in it.
     removed: Option<PathBuf>,
+    /// The systemd unit that was removed with it.
+    service: Option<Service>,
     #[serde(skip)]
     kept: PathBuf,
 }
@@ -34,7 +38,12 @@ impl Report for Stopped {
             units => page.line(format_args!("stopped {}", units.join(", "))),
         }
         match &self.removed {
-            Some(folder) => page.line(format_args!("removed {} and everything in it", folder.display())),
+            Some(folder) => {
+                page.line(format_args!("removed {} and everything in it", folder.display()));
+                if let Some(service) = &self.service {
+                    service.show(page);
+                }
+            }
             None => {
                 page.line(format_args!("its data stays in {}; `sovereign up` starts it again", self.kept.display()))
             }
@@ -63,8 +72,13 @@ impl Reason for PurgeError {
 /// Stops everything; with `--purge` and a yes, removes the state folder.
 pub(crate) fn run(context: &Context, args: &DownArgs) -> Result<Stopped, Failure> {
     let Declared { stack, state, .. } = Declared::load(context)?;
-    let nothing =
-        |removed| Stopped { stack: stack.name.to_string(), units: Vec::new(), removed, kept: state.path().to_owned() };
+    let nothing = |removed| Stopped {
+        stack: stack.name.to_string(),
+        units: Vec::new(),
+        removed,
+        service: None,
+        kept: state.path().to_owned(),
+    };
     if !state.path().exists() {
         return Ok(nothing(None));
     }
@@ -81,6 +95,12 @@ pub(crate) fn run(context: &Context, args: &DownArgs) -> Result<Stopped, Failure
         context.output.confirm(&question, args.yes)?;
     }
     let lock = secrets::lock(&state, "down")?;
+    // Before the stop: systemd must not start at the next boot what is gone.
+    let service = if args.purge && service::is_installed(context, &stack.name) {
+        Some(service::remove(context, &stack.name)?)
+    } else {
+        None
+    };
     let units = interrupt::run(&context.output, |_| stop(&state))?;
     let removed = if args.purge {
         remove(state.path())?;
@@ -89,7 +109,7 @@ pub(crate) fn run(context: &Context, args: &DownArgs) -> Result<Stopped, Failure
         None
     };
     drop(lock);
-    Ok(Stopped { units, ..nothing(removed) })
+    Ok(Stopped { units, service, ..nothing(removed) })
 }
 
 async fn stop(state: &StateFolder) -> Result<Vec<String>, Failure> {

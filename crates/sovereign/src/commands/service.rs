@@ -6,6 +6,8 @@ use std::{fs, io};
 
 use serde::Serialize;
 use sovereign_engine::embedded::service::{Scope, unit_name, unit_text};
+use sovereign_model::StackName;
+use sovereign_runtime::file;
 
 use crate::context::Context;
 use crate::declared::Declared;
@@ -47,7 +49,7 @@ fn scope() -> Scope {
     if rustix::process::geteuid().is_root() { Scope::System } else { Scope::User }
 }
 
-fn path(context: &Context, declared: &Declared) -> PathBuf {
+fn path(context: &Context, stack: &StackName) -> PathBuf {
     let folder = match scope() {
         Scope::System => PathBuf::from("/etc/systemd/system"),
         Scope::User => {
@@ -59,7 +61,7 @@ fn path(context: &Context, declared: &Declared) -> PathBuf {
                 .join("systemd/user")
         }
     };
-    folder.join(unit_name(&declared.stack.name))
+    folder.join(unit_name(stack))
 }
 
 /// Runs `systemctl` (and, for a user's unit, `loginctl`); what fails is left to the operator.
@@ -76,13 +78,13 @@ pub(crate) fn install(context: &Context) -> Result<Service, Failure> {
     let declared = Declared::load(context)?;
     let program = Program::of_this_process(&declared.state.programs())?;
     program.install()?;
-    let unit = path(context, &declared);
+    let unit = path(context, &declared.stack.name);
     let text = unit_text(scope(), &declared.stack.name, &program.installed, declared.state.path());
     let failed = |source| UnitFile { path: unit.clone(), source };
     if let Some(folder) = unit.parent() {
         fs::create_dir_all(folder).map_err(failed)?;
     }
-    fs::write(&unit, text).map_err(failed)?;
+    file::replace(&unit, text.as_bytes(), 0o644).map_err(|error| failed(error.source))?;
     let name = unit_name(&declared.stack.name);
     let remaining = match scope() {
         Scope::System => systemctl(&[&["systemctl", "daemon-reload"], &["systemctl", "enable", &name]]),
@@ -97,9 +99,18 @@ pub(crate) fn install(context: &Context) -> Result<Service, Failure> {
 
 /// `service uninstall`.
 pub(crate) fn uninstall(context: &Context) -> Result<Service, Failure> {
-    let declared = Declared::load(context)?;
-    let unit = path(context, &declared);
-    let name = unit_name(&declared.stack.name);
+    remove(context, &Declared::load(context)?.stack.name)
+}
+
+/// Whether a unit of the stack was written.
+pub(crate) fn is_installed(context: &Context, stack: &StackName) -> bool {
+    path(context, stack).exists()
+}
+
+/// Removes the unit of a stack; it may be missing.
+pub(crate) fn remove(context: &Context, stack: &StackName) -> Result<Service, Failure> {
+    let unit = path(context, stack);
+    let name = unit_name(stack);
     let remaining = match scope() {
         Scope::System => systemctl(&[&["systemctl", "disable", &name]]),
         Scope::User => systemctl(&[&["systemctl", "--user", "disable", &name]]),
