@@ -1,13 +1,15 @@
-//! Replacing a file whole: written beside, made durable, renamed.
+//! Replacing a file whole: written beside, made durable, renamed. And reading one that is not to be trusted.
 //!
 //! Promise: after a crash at any point the path holds the old content or the new one. A reader that opens the path
 //! never sees a half-written file. Left behind by a crash, at worst: a hidden `.<name>.<pid>.<n>.new` beside it.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{Mode, OFlags};
 
 /// A file could not be replaced; the old one is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +65,22 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Reads at most `most` bytes of a file that somebody with fewer rights may have put there: a symbolic link is not
+/// followed, and whatever is no plain file (a pipe that nobody writes to, say) is an error instead of a long wait.
+///
+/// # Errors
+/// What the file system says; `NotFound` when nothing is there.
+pub fn read_foreign(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a plain file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// A name of its own for every call in every process, so that two writers never share a file.
 pub(crate) fn beside_name(name: &str) -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -96,6 +114,21 @@ mod tests {
         fs::create_dir(&path).unwrap();
         assert!(replace(&path, b"x", 0o600).is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_somebody_else_put_there_is_read_only_when_it_is_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("plain"), "12345").unwrap();
+        assert_eq!(read_foreign(&path("plain"), 3).unwrap(), b"123");
+        std::os::unix::fs::symlink("plain", path("link")).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, path("pipe"), rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+            .unwrap();
+        for planted in ["link", "pipe", "."] {
+            assert_ne!(read_foreign(&path(planted), 3).unwrap_err().kind(), io::ErrorKind::NotFound, "{planted}");
+        }
+        assert_eq!(read_foreign(&path("gone"), 3).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

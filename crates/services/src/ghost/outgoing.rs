@@ -1,7 +1,6 @@
 //! What a Ghost tried to reach and was refused: the guard's log, read and told.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -29,15 +28,10 @@ pub struct Refused {
 /// When the log is there and cannot be read.
 pub fn outgoing(folder: &Path) -> io::Result<Vec<Refused>> {
     let path = folder.join("run/outgoing.log");
-    match fs::symlink_metadata(&path) {
+    let text = match sovereign_runtime::file::read_foreign(&path, LARGEST_LOG) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-        Ok(meta) if !meta.is_file() => return Err(io::Error::new(io::ErrorKind::InvalidData, "not a plain file")),
-        Ok(_) => {}
-    }
-    let file = File::open(path)?;
-    let mut text = Vec::new();
-    file.take(LARGEST_LOG).read_to_end(&mut text)?;
+        read => read?,
+    };
     Ok(refused_in(&text))
 }
 
