@@ -17,11 +17,11 @@ use crate::run::{Deadline, cargo, read, root, run, say, target};
 /// Thin LTO over the whole program on two cores, from nothing.
 const BUDGET: Duration = Duration::from_secs(30 * 60);
 
-/// Builds, checks that the file is static and runs, and writes it with its checksum.
+/// Builds, checks that the file is static and runs, and writes it with its checksum. Returns where it lies.
 ///
 /// # Errors
 /// When any of that fails.
-pub(crate) fn dist() -> Result<()> {
+pub(crate) fn dist() -> Result<PathBuf> {
     let host = host()?;
     let mut build = cargo(["build", "--release", "--locked", "--package=sovereign", "--target", &host]);
     run(build.env("RUSTFLAGS", "-C target-feature=+crt-static"), Deadline::after(BUDGET))?;
@@ -40,7 +40,7 @@ pub(crate) fn dist() -> Result<()> {
     // The format of sha256sum, so that `sha256sum --check` takes it.
     fs::write(folder.join(format!("{name}.sha256")), format!("{digest}  {name}\n"))?;
     say(format!("dist/{name}\n  {:.1} MB, static\n  sha256 {digest}", bytes.len() as f64 / 1e6));
-    Ok(())
+    Ok(file)
 }
 
 /// A static file names no interpreter: there is no `PT_INTERP` among its program headers (ELF-64, little endian).

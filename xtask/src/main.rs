@@ -6,6 +6,7 @@
 mod deny;
 mod dist;
 mod docs;
+mod figures;
 mod needs;
 mod prove;
 mod rooms;
@@ -22,7 +23,8 @@ Usage: cargo xtask COMMAND
 
   test [TIER...]   every gate a change must pass, or only the tiers named
                      --list      name the tiers with what they check and their time budgets
-  prove            what takes long: release build, figures, advisories; run before a release
+  prove [NAME...]  what takes long: release build, figures, advisories; run before a release
+                     --list      name the proofs with what they check and their time budgets
   dist             the static release binary with its checksum, in dist/
   docs [--check]   write the generated pages of docs/, or only say whether they are up to date
 
@@ -44,8 +46,8 @@ fn main() -> ExitCode {
 fn dispatch(args: &[&str]) -> Result<ExitCode> {
     match args {
         ["test", rest @ ..] => test::test(rest),
-        ["prove"] => prove::prove(),
-        ["dist"] => dist::dist().map(|()| ExitCode::SUCCESS),
+        ["prove", rest @ ..] => prove::prove(rest),
+        ["dist"] => dist::dist().map(|_| ExitCode::SUCCESS),
         ["docs"] => docs::write().map(|()| ExitCode::SUCCESS),
         ["docs", "--check"] => docs::check().map(|()| ExitCode::SUCCESS),
         [] | ["help" | "--help" | "-h"] => {

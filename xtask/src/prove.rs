@@ -3,28 +3,42 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::run::{Deadline, say};
 use crate::tiers::{Tally, Tier, run_all};
-use crate::{deny, dist};
+use crate::{deny, dist, figures};
 
 const PROOFS: &[Tier] = &[
     Tier { name: "advisories", checks: "no dependency has a known vulnerability", budget: minutes(6), run: advisories },
     Tier { name: "dist", checks: "the release binary builds, is static and runs", budget: minutes(30), run: release },
+    Tier { name: "up", checks: "a first, a later and a second `up`, by stage", budget: minutes(45), run: figures::up },
+    Tier { name: "plan", checks: "how planning grows with the stack", budget: minutes(15), run: figures::plan },
+    Tier { name: "memory", checks: "our own processes together, idle", budget: minutes(35), run: figures::memory },
+    Tier { name: "load", checks: "no request fails during a deploy", budget: minutes(35), run: figures::load },
+    Tier { name: "speed", checks: "a cached page, beside nginx", budget: minutes(35), run: figures::speed },
 ];
 
 const fn minutes(count: u64) -> Duration {
     Duration::from_secs(count * 60)
 }
 
-/// Runs every proof.
+/// Runs the proofs named, or all.
 ///
 /// # Errors
-/// Never by itself; failed proofs are in the exit code.
-pub(crate) fn prove() -> Result<ExitCode> {
-    let all: Vec<&Tier> = PROOFS.iter().collect();
-    Ok(if run_all(&all) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+/// When a name is unknown; failed proofs are in the exit code.
+pub(crate) fn prove(names: &[&str]) -> Result<ExitCode> {
+    if names == ["--list"] {
+        for Tier { name, checks, budget, .. } in PROOFS {
+            say(format!("{name:<10} {checks} ({} min)", budget.as_secs() / 60));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(unknown) = names.iter().find(|name| PROOFS.iter().all(|proof| proof.name != **name)) {
+        bail!("there is no such proof: {unknown}; `cargo xtask prove --list` names them");
+    }
+    let chosen: Vec<&Tier> = PROOFS.iter().filter(|proof| names.is_empty() || names.contains(&proof.name)).collect();
+    Ok(if run_all(&chosen) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn advisories(deadline: Deadline) -> Result<Tally> {
@@ -36,5 +50,5 @@ fn advisories(deadline: Deadline) -> Result<Tally> {
 }
 
 fn release(_: Deadline) -> Result<Tally> {
-    dist::dist().map(|()| Tally::ONE)
+    dist::dist().map(|_| Tally::ONE)
 }

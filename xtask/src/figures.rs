@@ -1,0 +1,61 @@
+//! The figures of docs/benchmarks.md: tests that print tables, run on the release binary.
+
+use std::cell::Cell;
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::dist;
+use crate::run::{Deadline, cargo, watch};
+use crate::tiers::Tally;
+
+/// Cold and warm `up` by stage, and how fast nothing is found to change.
+pub(crate) fn up(deadline: Deadline) -> Result<Tally> {
+    measured("figures", "how_long_up_takes", deadline)
+}
+
+/// What all of our own processes hold while idle.
+pub(crate) fn memory(deadline: Deadline) -> Result<Tally> {
+    measured("figures", "how_much_memory_our_processes_hold", deadline)
+}
+
+/// Requests that fail during a deploy: none may.
+pub(crate) fn load(deadline: Deadline) -> Result<Tally> {
+    measured("load", "no_reader_of_ghost_notices_a_deploy", deadline)
+}
+
+/// A cached page over TLS, beside nginx.
+pub(crate) fn speed(deadline: Deadline) -> Result<Tally> {
+    measured("figures", "how_the_edge_stands_beside_nginx", deadline)
+}
+
+/// Planning for large stacks.
+pub(crate) fn plan(deadline: Deadline) -> Result<Tally> {
+    let mut example = cargo(["run", "--release", "--locked", "--package=sovereign-plan", "--example=scale"]);
+    watch(&mut example, deadline, |_| {})?;
+    Ok(Tally::ONE)
+}
+
+fn measured(binary: &str, test: &str, deadline: Deadline) -> Result<Tally> {
+    let program = program()?;
+    let mut command = cargo(["test", "--locked", "--package=sovereign"]);
+    command.args(["--test", binary, "--", "--ignored", "--exact", "--nocapture", test]);
+    let tally = Cell::new(Tally::default());
+    let ended = watch(command.env(PROGRAM, program), deadline, |line| {
+        let mut sum = tally.get();
+        sum.add_line(line);
+        tally.set(sum);
+    });
+    match (ended, tally.get()) {
+        (Err(error), Tally { failed: 0, .. }) => Err(error),
+        (_, tally) => Ok(tally),
+    }
+}
+
+/// Names the program whose figures are taken; the tests read it too.
+const PROGRAM: &str = "SOVEREIGN_E2E_PROGRAM";
+
+/// The one named by the environment, else the release binary of this checkout.
+fn program() -> Result<PathBuf> {
+    std::env::var_os(PROGRAM).map_or_else(dist::dist, |path| Ok(path.into()))
+}
