@@ -86,7 +86,8 @@ impl LeafFacts {
 
 /// Whether a certificate lies at `chain`, and at `key` the key it was made for.
 fn belong_together(chain: &Path, key: &Path) -> bool {
-    let (Ok(chain), Ok(key)) = (std::fs::read_to_string(chain), std::fs::read_to_string(key).map(SecretText::new)) else {
+    let (Ok(chain), Ok(key)) = (std::fs::read_to_string(chain), std::fs::read_to_string(key).map(SecretText::new))
+    else {
         return false;
     };
     let (Some(certificate), Ok(key)) = (first_certificate(&chain), KeyPair::from_pem(key.expose())) else {

@@ -15,6 +15,7 @@ fn lines(run: &Path) -> usize {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "how finely the kills told steps apart is worth knowing")]
 fn killed_at_every_line_of_its_journal_a_run_is_finished_by_the_next() {
     let mut hit = BTreeSet::new();
     for line in 1.. {
