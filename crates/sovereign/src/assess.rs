@@ -317,8 +317,14 @@ fn judge_copy(place: &DatacenterName, status: &SiteStatus, now: u64, problems: &
             Some(&logs),
         ));
     } else if !status.complete {
-        let message = format!("{} of {} pages are kept", status.pages_kept, status.pages_known);
-        problems.push(problem(&subject, message, Some("wait: it is being filled")));
+        // An edge that has just started keeps its pages, and has to hear from the source whether these are all.
+        let (message, help) = if status.pages_kept < status.pages_known {
+            let message = format!("{} of {} pages are kept", status.pages_kept, status.pages_known);
+            (message, "wait: it is being filled")
+        } else {
+            ("it is not known yet whether all pages are kept".to_owned(), "wait: the source is being asked")
+        };
+        problems.push(problem(&subject, message, Some(help)));
     }
     if let Some(held) = status.last_pass.as_ref().map(|pass| pass.held).filter(|held| *held > 0) {
         let message = format!("{held} pages are gone at the source; they are too many at once and are still served");

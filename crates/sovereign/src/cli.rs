@@ -326,7 +326,7 @@ const ROTATE_HELP: &str = "\
 The next `up` puts the new secret to use.
 
 Example:
-  sovereign rotate internal-ca && sovereign up";
+  sovereign rotate link/home && sovereign up";
 
 /// `ca`.
 #[derive(Debug, Subcommand)]

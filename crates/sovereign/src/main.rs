@@ -9,6 +9,8 @@ mod commands;
 mod context;
 mod declared;
 mod deployment;
+#[cfg(test)]
+mod documented;
 mod environment;
 mod exit;
 mod failure;

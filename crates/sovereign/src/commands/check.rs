@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::{Page, Report};
+use crate::output::{Page, Report, figures};
 use crate::stack_file::StackFile;
 
 /// A good stack file, counted.
@@ -24,7 +24,12 @@ impl Report for Checked {
         let Self { file, stack, datacenters, domains, sites } = self;
         let good = page.theme().good;
         page.line(format_args!("{good}good{good:#}  {}", file.display()));
-        page.line(format_args!("stack {stack}: {datacenters} data centers, {domains} domains, {sites} sites"));
+        page.line(format_args!(
+            "stack {stack}: {}, {}, {}",
+            figures::count(*datacenters as u64, "data center", "data centers"),
+            figures::count(*domains as u64, "domain", "domains"),
+            figures::count(*sites as u64, "site", "sites"),
+        ));
     }
 }
 

@@ -95,7 +95,8 @@ impl Report for Removed {
         for digest in &self.removed {
             page.line(format_args!("removed {}", digest.short()));
         }
-        page.line(format_args!("{} freed, {} images kept", figures::bytes(self.bytes), self.kept));
+        let kept = figures::count(self.kept as u64, "image", "images");
+        page.line(format_args!("{} freed, {kept} kept", figures::bytes(self.bytes)));
     }
 }
 
@@ -144,7 +145,8 @@ impl Report for Verified {
             page.line(fault);
         }
         if self.faults.is_empty() {
-            page.line(format_args!("{} images are as they were built", self.images));
+            let checked = figures::count(self.images as u64, "image", "images");
+            page.line(format_args!("{checked} checked: every byte is as it was built"));
         } else {
             page.help("remove the damaged image's folder; `sovereign up` builds it again");
         }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde::Serialize;
 
 use super::{Output, figures};
@@ -17,7 +17,7 @@ use super::{Output, figures};
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How a bar begins: something is under way. What is being done right now comes last, cut where the terminal ends.
-const TEMPLATE: &str = "  {spinner} {prefix} {elapsed} {wide_msg}";
+const TEMPLATE: &str = "  {spinner} {prefix} {time} {wide_msg}";
 
 /// Between two frames of a spinner.
 const SPIN: Duration = Duration::from_millis(120);
@@ -223,7 +223,10 @@ struct Reading {
 impl Reading {
     fn under_way(&self, name: &str) -> String {
         match self.amount() {
-            Some(amount) if self.total > 0 => format!("{name}: {amount} of {}", self.counted(self.total)),
+            Some(amount) if self.total > 0 => match self.measure {
+                Measure::Things(things) => format!("{name}: {} of {} {things}", self.position, self.total),
+                Measure::Nothing | Measure::Bytes => format!("{name}: {amount} of {}", self.counted(self.total)),
+            },
             Some(amount) => format!("{name}: {amount}"),
             None => format!("{name}: {} so far", figures::duration(self.elapsed)),
         }
@@ -264,6 +267,10 @@ impl Reading {
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .expect("templates are constants, checked by a test")
+        .with_key("time", |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+            // A bar that cannot be written is not seen.
+            let _ = text.write_str(&figures::seconds(state.elapsed().as_secs()));
+        })
         .progress_chars("=> ")
         .tick_chars("|/-\\ ")
 }
@@ -280,9 +287,10 @@ mod tests {
     fn plain_lines() {
         let bytes = reading(Measure::Bytes, 109_000_000, 218_000_000);
         let pages = reading(Measure::Things("pages"), 42, 0);
+        let files = reading(Measure::Things("files"), 42, 50);
         let boot = reading(Measure::Nothing, 0, 0);
         insta::assert_snapshot!(
-            [bytes, pages, boot]
+            [bytes, pages, files, boot]
                 .iter()
                 .flat_map(|reading| [reading.under_way("work"), reading.done("work")])
                 .collect::<Vec<_>>()
@@ -292,6 +300,8 @@ mod tests {
         work (109 MB in 12.3 s, 8.9 MB/s)
         work: 42 pages
         work (42 pages in 12.3 s)
+        work: 42 of 50 files
+        work (42 files in 12.3 s)
         work: 12.3 s so far
         work (12.3 s)
         "
