@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
@@ -51,6 +51,41 @@ impl Body {
         B::Error: Into<BodyError>,
     {
         Self::Stream(body.map_err(Into::into).boxed_unsync())
+    }
+
+    /// `bytes`, made for one reader: memory that is held until they are taken, and to be counted as a stream.
+    pub(crate) fn own(bytes: Bytes) -> Self {
+        Self::stream(Full::new(bytes))
+    }
+
+    /// Keeps `held` for as long as there is something to send.
+    pub(crate) fn holding(self, held: impl Send + 'static) -> Self {
+        match self {
+            Self::Whole(bytes) => Self::Whole(bytes),
+            Self::Stream(body) => Self::stream(Holding { body, _held: Box::new(held) }),
+        }
+    }
+}
+
+struct Holding {
+    body: UnsyncBoxBody<Bytes, BodyError>,
+    _held: Box<dyn Send>,
+}
+
+impl HttpBody for Holding {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -33,12 +33,20 @@ use crate::fetch::Flights;
 use crate::generation::{ConfigError, Generation, Site};
 use crate::limit::Attempts;
 use crate::route::{Asked, Class, Decision};
+use crate::share::{Share, Shares};
 use crate::store::Store;
+use crate::taken::taken;
 use crate::tls::PeerKey;
 use crate::{hooks, keeper, lend, live, pages, peers, policy, read};
 
 /// Notices of changes that a slow link may lag behind before it is told "look at everything".
 const NOTICES: usize = 64;
+/// Answers that are being taken by one subscriber at a time: files and pages made for it. Beyond any browser, and beyond
+/// an office behind one address.
+const MOST_ANSWERS: usize = 1024;
+/// Exchanges with applications that one subscriber has at a time. An application works on one or two; whoever keeps many
+/// open, by sending or taking slowly, must not keep others from theirs.
+const MOST_EXCHANGES: usize = 64;
 
 /// A request's body. None at all stays none: the source sees no body where the reader sent none.
 pub(crate) fn received(body: Incoming) -> Body {
@@ -55,6 +63,8 @@ pub(crate) struct Edge {
     pub(crate) store: Arc<Store>,
     pub(crate) flights: Flights,
     pub(crate) attempts: Attempts,
+    answers: Shares,
+    exchanges: Shares,
     owns_store: AtomicBool,
     notices: broadcast::Sender<SiteName>,
     /// Connections that peers have dialled, by their key.
@@ -80,6 +90,8 @@ impl Edge {
             store,
             flights: Flights::default(),
             attempts: Attempts::default(),
+            answers: Shares::new(MOST_ANSWERS),
+            exchanges: Shares::new(MOST_EXCHANGES),
             owns_store: AtomicBool::new(false),
             notices: broadcast::Sender::new(NOTICES),
             linked: Mutex::default(),
@@ -178,8 +190,25 @@ impl Edge {
         self.notices.subscribe()
     }
 
-    /// Answers a reader.
+    /// A place for an exchange of `reader` with an application; `None` when it has too many. A peer's own questions
+    /// have no reader and are bounded by the peer.
+    pub(crate) fn exchange(&self, reader: IpAddr) -> Option<Option<Share>> {
+        if reader.is_unspecified() { Some(None) } else { self.exchanges.take(reader).map(Some) }
+    }
+
+    /// Answers a reader, who must take the answer.
     pub(crate) async fn answer_reader(self: &Arc<Self>, request: Request<Incoming>, reader: IpAddr) -> Response<Body> {
+        let response = self.find_answer(request, reader).await;
+        if matches!(response.body(), Body::Whole(_)) {
+            return response;
+        }
+        match self.answers.take(reader) {
+            Some(share) => response.map(|body| taken(body, share)),
+            None => pages::too_many_at_once(),
+        }
+    }
+
+    async fn find_answer(self: &Arc<Self>, request: Request<Incoming>, reader: IpAddr) -> Response<Body> {
         let generation = self.generation();
         let asked = Asked { method: request.method(), uri: request.uri(), headers: request.headers(), reader };
         let route = match generation.routes.resolve(&asked) {

@@ -37,6 +37,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const CHUNK_WITHIN: Duration = Duration::from_secs(30);
 /// What is collected in memory before it is written.
 const BATCH: usize = 256 << 10;
+/// Questions under way at most. One goes on when its reader has left, so a reader could begin more than an application
+/// ever answers.
+const MOST_FLIGHTS: usize = 4096;
 
 /// What came of a question.
 #[derive(Clone)]
@@ -128,6 +131,10 @@ impl Flights {
             return (landing.clone(), true);
         }
         let (sender, landing) = watch::channel(None);
+        if open.len() >= MOST_FLIGHTS {
+            sender.send_replace(Some(Fetched::Failed(Arc::new(UpstreamError::Busy))));
+            return (landing, false);
+        }
         open.insert(key.clone(), landing.clone());
         let (edge, site, key) = (edge.clone(), site.clone(), key.clone());
         tokio::spawn(async move {
@@ -250,6 +257,10 @@ fn is_away(status: StatusCode) -> bool {
 }
 
 fn away(site: &Site, error: &UpstreamError) {
+    // That there is no room for one more question says nothing about the source.
+    if matches!(error, UpstreamError::Busy) {
+        return;
+    }
     let error = error.in_full();
     if site.standing.source_failed(error.clone()) {
         warn!(site = %site.name(), %error, "the source is away: kept pages are served");

@@ -2,7 +2,7 @@
 //!
 //! Answered as soon as the signature is checked and the pages are marked; fetching them again is the keeper's. Which
 //! event it was does not matter: Ghost's `site.changed` comes with every change that readers can see, and does not
-//! name pages.
+//! name pages. So the body is only checked, piece by piece: before the signature holds, it is a stranger's.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,7 +12,7 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use tracing::warn;
 
-use crate::body::Body;
+use crate::body::{Body, BodyError};
 use crate::edge::Edge;
 use crate::generation::Site;
 use crate::pages;
@@ -32,18 +32,32 @@ pub(crate) async fn receive(
     let Some(secret) = &site.hook_secret else {
         return pages::text(StatusCode::NOT_FOUND, "No webhooks are taken for this site.");
     };
-    let signature = request.headers().get("x-ghost-signature").and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let Some(signature) = signature else {
+    let refused = |error| {
+        warn!(site = %site.name(), %error, "a webhook is refused");
+        pages::text(StatusCode::FORBIDDEN, "The webhook's signature does not hold.")
+    };
+    let Some(signature) = request.headers().get("x-ghost-signature").and_then(|value| value.to_str().ok()) else {
         return pages::text(StatusCode::UNAUTHORIZED, "The webhook is not signed.");
     };
-    let body = tokio::time::timeout(WITHIN, Limited::new(request.into_body(), MOST_BYTES).collect()).await;
-    let Ok(Ok(body)) = body else {
+    let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut check = match secret.check(signature, since_epoch) {
+        Ok(check) => check,
+        Err(error) => return refused(error),
+    };
+    let mut body = Limited::new(request.into_body(), MOST_BYTES);
+    let read = async {
+        while let Some(frame) = body.frame().await {
+            if let Ok(data) = frame?.into_data() {
+                check.update(&data);
+            }
+        }
+        Ok::<_, BodyError>(())
+    };
+    let Ok(Ok(())) = tokio::time::timeout(WITHIN, read).await else {
         return pages::text(StatusCode::PAYLOAD_TOO_LARGE, "The webhook's body is too large or too slow.");
     };
-    let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    if let Err(error) = secret.check(&body.to_bytes(), &signature, since_epoch) {
-        warn!(site = %site.name(), %error, "a webhook is refused");
-        return pages::text(StatusCode::FORBIDDEN, "The webhook's signature does not hold.");
+    if let Err(error) = check.finish() {
+        return refused(error);
     }
     edge.site_changed(site);
     let mut response = Response::new(Body::empty());

@@ -40,9 +40,11 @@ mod rename;
 pub mod rewrite;
 pub mod route;
 mod serve;
+mod share;
 mod signature;
 mod standing;
 pub mod store;
+mod taken;
 mod tls;
 mod upstream;
 

@@ -5,9 +5,11 @@
 //! at it at once the fullest half is.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use crate::share::subscriber;
 
 /// Attempts in a row: people mistype, password managers retry.
 const BURST: f64 = 10.0;
@@ -59,13 +61,6 @@ fn forget(buckets: &mut HashMap<IpAddr, Bucket>, now: Instant) {
         let (_, median, _) = levels.select_nth_unstable_by(middle, f64::total_cmp);
         let median = *median;
         buckets.retain(|_, bucket| bucket.tokens_at(now) < median);
-    }
-}
-
-fn subscriber(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 

@@ -44,8 +44,9 @@ pub(crate) async fn answer(
         warn!(site = %site.name(), "a write is refused: there is a newer primary");
         return pages::source_away(&fields);
     }
+    let Some(exchange) = edge.exchange(reader) else { return pages::too_many_at_once() };
     match pass(edge, site, route, request, reader).await {
-        Ok(response) => response,
+        Ok(response) => response.map(|body| body.holding(exchange)),
         Err(error) => {
             let absent = error.is_absence();
             let error = error.in_full();
@@ -154,12 +155,15 @@ fn join_cookies(fields: &mut HeaderMap) {
     }
 }
 
+/// The WebSocket that a request asks for (RFC 6455 section 4.1).
 fn wanted_upgrade(request: &Request<Body>) -> Option<HeaderValue> {
     let listed = request.headers().get_all(header::CONNECTION).iter().any(|field| {
         field.as_bytes().split(|byte| *byte == b',').any(|name| name.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
     });
     let asks = listed && request.version() == Version::HTTP_11 && *request.method() == Method::GET;
-    asks.then(|| request.headers().get(header::UPGRADE).cloned()).flatten()
+    // Nothing else: over `h2c` a reader could ask the application for what is refused here.
+    let protocol = request.headers().get(header::UPGRADE).filter(|_| asks)?;
+    protocol.as_bytes().eq_ignore_ascii_case(b"websocket").then(|| protocol.clone())
 }
 
 /// Joins both connections once each side has switched.

@@ -1,5 +1,6 @@
 //! The few answers the edge gives by itself: short texts for people, JSON where a program asked.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -40,6 +41,13 @@ pub(crate) fn slow_down(asked: &HeaderMap, wait: Duration) -> Response<Body> {
     response
 }
 
+/// One address has too much under way.
+pub(crate) fn too_many_at_once() -> Response<Body> {
+    let mut response = text(StatusCode::TOO_MANY_REQUESTS, "There are too many requests of this address under way.");
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
 /// The stack sends no mail: what would need it says so at once, instead of a success that never arrives.
 pub(crate) fn needs_mail(asked: &HeaderMap, method: &Method, target: &Target) -> Option<Response<Body>> {
     /// Ghost's endpoints whose only effect is a mail. Sign-up and sign-in of members; a forgotten password of staff.
@@ -51,14 +59,25 @@ pub(crate) fn needs_mail(asked: &HeaderMap, method: &Method, target: &Target) ->
     const TITLE: &str = "This site sends no e-mail";
     const SAYS: &str = "This site sends no e-mail, so this cannot work. Follow the site by its RSS feed; staff get \
                         one-time links from the operator (`sovereign site staff`).";
+    let target = &*without_version(target);
     let hit = *method == Method::POST && MAIL.iter().any(|path| is_exactly(target, path));
     hit.then(|| failure(asked, StatusCode::UNPROCESSABLE_ENTITY, TITLE, SAYS))
 }
 
-/// Whether a request is an attempt at a password, or at becoming the owner.
+/// Whether a request is an attempt at a password (staff's, or a private site's), or at becoming the owner.
 pub(crate) fn is_attempt(method: &Method, target: &Target) -> bool {
-    const ATTEMPTS: [&str; 2] = ["/ghost/api/admin/session/", "/ghost/api/admin/authentication/"];
+    const ATTEMPTS: [&str; 3] = ["/ghost/api/admin/session/", "/ghost/api/admin/authentication/", "/private/"];
+    let target = without_version(target);
     matches!(*method, Method::POST | Method::PUT) && ATTEMPTS.iter().any(|prefix| target.is_under(prefix))
+}
+
+/// The target as Ghost reads it: it drops the version that its API once had in the path.
+fn without_version(target: &Target) -> Cow<'_, Target> {
+    const API: &str = "/ghost/api/";
+    const VERSIONS: [&str; 4] = ["v2", "v3", "v4", "canary"];
+    let versioned = target.is_under(API).then(|| target.as_str().get(API.len()..)?.split_once('/')).flatten();
+    let rest = versioned.filter(|(first, _)| VERSIONS.iter().any(|version| version.eq_ignore_ascii_case(first)));
+    rest.and_then(|(_, rest)| Target::parse(&format!("{API}{rest}")).ok()).map_or(Cow::Borrowed(target), Cow::Owned)
 }
 
 fn is_exactly(target: &Target, path: &str) -> bool {
@@ -86,4 +105,28 @@ fn build(status: StatusCode, kind: &'static str, body: String) -> Response<Body>
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_are_counted_in_every_spelling() {
+        let attempt = |method, path: &str| is_attempt(&method, &Target::parse(path).unwrap());
+        for path in [
+            "/ghost/api/admin/session",
+            "/GHOST/API/Admin/Session/?x",
+            "/ghost/api/v4/admin/session/",
+            "/ghost/api/Canary/admin/session/verify/",
+            "/ghost/api/admin/authentication/setup/",
+            "/private/?r=%2F",
+        ] {
+            assert!(attempt(Method::POST, path), "{path}");
+        }
+        assert!(!attempt(Method::GET, "/ghost/api/admin/session/"));
+        assert!(!attempt(Method::POST, "/ghost/api/admin/posts/"));
+        let mail = |path: &str| needs_mail(&HeaderMap::new(), &Method::POST, &Target::parse(path).unwrap()).is_some();
+        assert!(mail("/ghost/api/v3/admin/authentication/password_reset") && mail("/members/api/send-magic-link/"));
+    }
 }

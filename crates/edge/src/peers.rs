@@ -14,6 +14,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -113,7 +114,7 @@ pub(crate) async fn answer(edge: &Arc<Edge>, mut request: Request<Incoming>, pee
     if purpose == Purpose::List {
         return list(edge, site).await;
     }
-    let reader = request.headers().get(READER).and_then(|reader| reader.to_str().ok()?.parse().ok());
+    let reader: Option<IpAddr> = request.headers().get(READER).and_then(|reader| reader.to_str().ok()?.parse().ok());
     // A mirror's own question has no reader; it asks only for what everybody may read.
     let reader = reader.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
     remove_claims(request.headers_mut());
@@ -121,6 +122,16 @@ pub(crate) async fn answer(edge: &Arc<Edge>, mut request: Request<Incoming>, pee
         Ok(route) => route,
         Err(refusal) => return pages::refused(refusal),
     };
+    // The host decides rules and keys, the field decides the source: both must mean one site.
+    if route.site.site != *site.name() {
+        return pages::text(StatusCode::MISDIRECTED_REQUEST, "The request names two sites.");
+    }
+    if purpose == Purpose::Live
+        && pages::is_attempt(request.method(), &route.target)
+        && let Err(wait) = edge.attempts.take(reader, Instant::now())
+    {
+        return pages::slow_down(request.headers(), wait);
+    }
     match (&route.class, purpose) {
         (Class::Read { key, fallback }, Purpose::Read) => {
             let asked =

@@ -113,7 +113,7 @@ async fn from_store(
                 Ok((Fetched::Unkept(answer), _)) => {
                     // Not for everybody any more: what is kept must not be shown for longer.
                     debug!(site = %site.name(), status = %answer.status, "a kept page is no longer for everybody");
-                    answer.take().map(|response| deliver(site, response, Why::Stale, asked))
+                    answer.take().map(|response| deliver(edge, site, response, Why::Stale, asked))
                 }
                 Err(_) => present(edge, site, &entry, hit, asked).await,
             }
@@ -163,11 +163,11 @@ async fn miss(
             return stream(site, &coming, status, asked);
         }
         Fetched::Unkept(answer) => match answer.take() {
-            Some(response) => return deliver(site, response, Why::UriMiss, asked),
+            Some(response) => return deliver(edge, site, response, Why::UriMiss, asked),
             // Somebody else's: this reader asks for itself.
             None => match fetch::ask(edge, site, key, said(site, asked)).await {
                 Fetched::Unkept(answer) if let Some(response) = answer.take() => {
-                    return deliver(site, response, Why::UriMiss, asked);
+                    return deliver(edge, site, response, Why::UriMiss, asked);
                 }
                 Fetched::Kept { entry, status } => {
                     let status =
@@ -228,8 +228,10 @@ fn stream(site: &Site, coming: &Coming, status: CacheStatus, asked: &Asked<'_>) 
 }
 
 /// Hands on an answer that is not kept.
-fn deliver(site: &Site, response: Response<Body>, why: Why, asked: &Asked<'_>) -> Response<Body> {
-    let (mut parts, body) = response.into_parts();
+fn deliver(edge: &Edge, site: &Site, response: Response<Body>, why: Why, asked: &Asked<'_>) -> Response<Body> {
+    // It comes straight from the source, at the reader's pace.
+    let Some(exchange) = edge.exchange(asked.reader) else { return pages::too_many_at_once() };
+    let (mut parts, body) = response.map(|body| body.holding(exchange)).into_parts();
     policy::strip_hop_by_hop(&mut parts.headers);
     let status = CacheStatus::Forwarded { why, status: Some(parts.status), stored: false, collapsed: false };
     parts.headers.insert(CACHE_STATUS, status.value());
@@ -271,10 +273,10 @@ async fn present(
     let rewriter = site.rewriter(asked.route);
     let applies = rewriter.is_some() && rewrite::applies_to(&fields);
     let page = match load(edge, entry).await? {
-        Content::Memory(bytes) => Page::Whole(match &rewriter {
-            Some(rewriter) if applies => rewriter.whole(&bytes),
-            _ => bytes,
-        }),
+        Content::Memory(bytes) => match &rewriter {
+            Some(rewriter) if applies => Page::Own(rewriter.whole(&bytes)),
+            _ => Page::Whole(bytes),
+        },
         Content::File(file) => match &rewriter {
             Some(rewriter) if applies => Page::Rewritten(file, rewriter.clone()),
             _ => Page::File(file),
@@ -284,7 +286,7 @@ async fn present(
         rewriter.response_fields(&mut fields, applies);
     }
     let length = match &page {
-        Page::Whole(bytes) => Some(bytes.len() as u64),
+        Page::Whole(bytes) | Page::Own(bytes) => Some(bytes.len() as u64),
         Page::File(file) => Some(file.length()),
         Page::Rewritten(..) => None,
     };
@@ -293,11 +295,9 @@ async fn present(
     let body = match (reply.span, page) {
         (Span::Nothing, _) => Body::empty(),
         (Span::Whole, Page::Whole(bytes)) => Body::whole(bytes),
-        (Span::Part(part), Page::Whole(bytes)) => {
-            let end = usize::try_from(part.end).unwrap_or(usize::MAX).min(bytes.len());
-            let start = usize::try_from(part.start).unwrap_or(usize::MAX).min(end);
-            Body::whole(bytes.slice(start..end))
-        }
+        (Span::Part(part), Page::Whole(bytes)) => Body::whole(cut(&bytes, part)),
+        (Span::Whole, Page::Own(bytes)) => Body::own(bytes),
+        (Span::Part(part), Page::Own(bytes)) => Body::own(cut(&bytes, part)),
         (Span::Whole, Page::File(file)) => stored(file, None),
         (Span::Part(part), Page::File(file)) => stored(file, Some(part)),
         (_, Page::Rewritten(file, rewriter)) => rename::body(&rewriter, stored(file, None)),
@@ -311,8 +311,17 @@ async fn present(
     Some(response)
 }
 
+fn cut(bytes: &bytes::Bytes, part: Range<u64>) -> bytes::Bytes {
+    let end = usize::try_from(part.end).unwrap_or(usize::MAX).min(bytes.len());
+    let start = usize::try_from(part.start).unwrap_or(usize::MAX).min(end);
+    bytes.slice(start..end)
+}
+
 enum Page {
+    /// As it is kept, and shared by all.
     Whole(bytes::Bytes),
+    /// Made for this reader.
+    Own(bytes::Bytes),
     File(BodyFile),
     Rewritten(BodyFile, Rewriter),
 }

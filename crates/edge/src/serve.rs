@@ -11,15 +11,13 @@
 //! `Connection: close` with its next answer; a connection that lies idle is closed only after [`LINGER`], because
 //! closing it at once would cross with a request that is already on its way, and that request would be lost.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, HeaderValue};
+use http::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -37,6 +35,7 @@ use tracing::{debug, warn};
 
 use crate::body::Body;
 use crate::edge::Edge;
+use crate::share::Shares;
 use crate::tls::{LINK_ALPN, LINK_BACK_ALPN, PeerKey};
 
 /// Open connections at most: some 40 kB each when idle, so about 160 MB when somebody tries.
@@ -72,14 +71,14 @@ type Tls = TlsStream<TcpStream>;
 /// Serves readers and peers on `listener` until the edge is told to stop.
 pub(crate) async fn accept(listener: TcpListener, edge: Arc<Edge>) {
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    let seats = Seats::default();
+    let seats = Shares::new(MOST_PER_ADDRESS);
     let stopping = edge.lifecycle().stopping();
     accept_each(&listener, stopping.clone(), |(socket, reader)| {
         let Ok(place) = places.clone().try_acquire_owned() else {
             warn!(%reader, "too many connections, one is refused");
             return;
         };
-        let Some(seat) = Seat::take(&seats, reader.ip()) else {
+        let Some(seat) = seats.take(reader.ip()) else {
             debug!(%reader, "too many connections from one address, one is refused");
             return;
         };
@@ -90,39 +89,6 @@ pub(crate) async fn accept(listener: TcpListener, edge: Arc<Edge>) {
         });
     })
     .await;
-}
-
-/// Open connections by address.
-type Seats = Arc<Mutex<HashMap<IpAddr, usize>>>;
-
-/// One connection of an address, counted until dropped.
-struct Seat {
-    seats: Seats,
-    address: IpAddr,
-}
-
-impl Seat {
-    fn take(seats: &Seats, address: IpAddr) -> Option<Self> {
-        let mut taken = seats.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.entry(address).or_default();
-        if *count >= MOST_PER_ADDRESS {
-            return None;
-        }
-        *count += 1;
-        Some(Self { seats: seats.clone(), address })
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut taken = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut count) = taken.entry(self.address) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
-    }
 }
 
 async fn connection(socket: TcpStream, reader: SocketAddr, edge: Arc<Edge>, stopping: CancellationToken) {
@@ -206,9 +172,12 @@ fn reader_service(
         let (edge, stopping) = (edge.clone(), stopping.clone());
         async move {
             let version = request.version();
+            // Where a chunked body ends, others on the way may have seen differently: RFC 9112 section 6.1 asks to close
+            // if it came with a length too, and the HTTP implementation does not tell whether it did.
+            let chunked = request.headers().contains_key(TRANSFER_ENCODING);
             let mut response = edge.answer_reader(request, reader.ip()).await;
             let upgrades = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
-            if version < Version::HTTP_2 && stopping.is_cancelled() && !upgrades {
+            if version < Version::HTTP_2 && (chunked || stopping.is_cancelled()) && !upgrades {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok(response)

@@ -21,19 +21,36 @@ impl HookSecret {
         Some(text.trim()).filter(|secret| !secret.is_empty()).map(|secret| Self(secret.as_bytes().to_vec()))
     }
 
-    /// Whether `signature`, the value of `X-Ghost-Signature`, was made for `body` with this secret, around
-    /// `now` (time since the Unix epoch).
-    pub(crate) fn check(&self, body: &[u8], signature: &str, now: Duration) -> Result<(), SignatureError> {
+    /// Begins to check `signature`, the value of `X-Ghost-Signature`, around `now` (time since the Unix epoch). What is
+    /// no signature or too old is refused before any body is read.
+    pub(crate) fn check(&self, signature: &str, now: Duration) -> Result<Check, SignatureError> {
         let (digest, time) = parse(signature).ok_or(SignatureError::Malformed)?;
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
-        mac.update(body);
-        mac.update(time.as_bytes());
-        mac.verify_slice(&digest).map_err(|_| SignatureError::Wrong)?;
         let signed = Duration::from_millis(time.parse().map_err(|_| SignatureError::Malformed)?);
         if now.abs_diff(signed) > MOST_AGE {
             return Err(SignatureError::Old);
         }
-        Ok(())
+        let mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
+        Ok(Check { mac, digest, time: time.to_owned() })
+    }
+}
+
+/// A signature whose body is still to come. Takes the same memory however long that is.
+pub(crate) struct Check {
+    mac: Hmac<Sha256>,
+    digest: [u8; 32],
+    time: String,
+}
+
+impl Check {
+    /// The next piece of the body.
+    pub(crate) fn update(&mut self, piece: &[u8]) {
+        self.mac.update(piece);
+    }
+
+    /// Whether that body was signed with the secret.
+    pub(crate) fn finish(mut self) -> Result<(), SignatureError> {
+        self.mac.update(self.time.as_bytes());
+        self.mac.verify_slice(&self.digest).map_err(|_| SignatureError::Wrong)
     }
 }
 
@@ -72,16 +89,23 @@ mod tests {
         format!("sha256={}, t={time}", hex::encode(mac.finalize().into_bytes()))
     }
 
+    fn check(secret: &HookSecret, body: &[u8], signature: &str, now: Duration) -> Result<(), SignatureError> {
+        let mut check = secret.check(signature, now)?;
+        body.chunks(7).for_each(|piece| check.update(piece));
+        check.finish()
+    }
+
     #[test]
     fn believes_ghost_and_nobody_else() {
         let now = Duration::from_millis(1_700_000_000_500);
         let good = signed(BODY, "1700000000000");
-        assert_eq!(secret().check(BODY, &good, now), Ok(()));
-        assert_eq!(secret().check(b"{}", &good, now), Err(SignatureError::Wrong));
-        assert_eq!(HookSecret::from_text("other").unwrap().check(BODY, &good, now), Err(SignatureError::Wrong));
-        assert_eq!(secret().check(BODY, &good, now + Duration::from_secs(301)), Err(SignatureError::Old));
-        for bad in ["", "sha256=", "sha256=00, t=1", "t=1", &good[7..]] {
-            assert_eq!(secret().check(BODY, bad, now), Err(SignatureError::Malformed), "{bad:?}");
+        assert_eq!(check(&secret(), BODY, &good, now), Ok(()));
+        assert_eq!(check(&secret(), b"{}", &good, now), Err(SignatureError::Wrong));
+        let other = HookSecret::from_text("other").unwrap();
+        assert_eq!(check(&other, BODY, &good, now), Err(SignatureError::Wrong));
+        assert_eq!(check(&secret(), BODY, &good, now + Duration::from_secs(301)), Err(SignatureError::Old));
+        for bad in ["", "sha256=", "sha256=00, t=1", "t=1", &good[7..], &good.replace("t=", "t=-")] {
+            assert_eq!(check(&secret(), BODY, bad, now), Err(SignatureError::Malformed), "{bad:?}");
         }
     }
 
@@ -89,6 +113,6 @@ mod tests {
     fn agrees_with_ghost() {
         // crypto.createHmac("sha256", "s3cret").update(`${body}${t}`).digest("hex") in Node
         let vector = "sha256=f2921f27dbfdd4367ab91ddd1c62836583e879c0a1740b497436bfef6d863f6a, t=1700000000000";
-        assert_eq!(secret().check(BODY, vector, Duration::from_millis(1_700_000_000_000)), Ok(()));
+        assert_eq!(check(&secret(), BODY, vector, Duration::from_millis(1_700_000_000_000)), Ok(()));
     }
 }

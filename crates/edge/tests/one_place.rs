@@ -245,7 +245,7 @@ async fn http2_and_upgrades_work() {
     assert!(answer.text().contains("first, at"), "{answer:?}");
 
     let mut sender = lab.client.http1(home.address()).await;
-    let fields = [("connection", "upgrade"), ("upgrade", "echo")];
+    let fields = [("connection", "upgrade"), ("upgrade", "websocket")];
     let asked = request(Method::GET, &host, "/ghost/socket", &fields, Bytes::new());
     let response = sender.send_request(asked).await.unwrap();
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);

@@ -1,5 +1,8 @@
 //! Addresses in style sheets: `url(…)` and `@import "…"`.
 
+/// Longer ones are data, not addresses. Without a bound, a sheet of openings without an end takes the square of its length.
+const LONGEST: usize = 4096;
+
 /// Gives every address in `text`.
 pub(super) fn addresses(text: &str, take: &mut impl FnMut(&str)) {
     for (at, _) in text.match_indices('(') {
@@ -21,7 +24,9 @@ fn ends_with_url(before: &[u8]) -> bool {
 
 /// One address, quoted or up to the closing parenthesis, on one line.
 fn argument(text: &str, take: &mut impl FnMut(&str)) {
-    let line = text.trim_start().lines().next().unwrap_or_default();
+    let text = text.trim_start();
+    let text = text.char_indices().nth(LONGEST).map_or(text, |(end, _)| &text[..end]);
+    let line = text.lines().next().unwrap_or_default();
     let (line, end) = match line.chars().next() {
         Some(quote @ ('"' | '\'')) => (&line[1..], quote),
         _ => (line, ')'),

@@ -3,6 +3,7 @@
 //! A reader's claims about who they are (`X-Forwarded-For` and its many kin) never pass: the application behind trusts
 //! them. What belongs to one connection ends with it (RFC 9110 section 7.6.1).
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -26,18 +27,34 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 /// Fields by which a request claims to be somebody else's, to be for another page, or to use another method.
-const CLAIMS: [HeaderName; 10] = [
-    header::FORWARDED,
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-server"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("x-client-ip"),
-    HeaderName::from_static("x-original-url"),
-    HeaderName::from_static("x-rewrite-url"),
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-original-host"),
+/// Some application somewhere believes each of them. Beside these, all that begin with [`FORWARDED_BY`].
+const CLAIMS: [&str; 24] = [
+    "forwarded",
+    "forwarded-for",
+    "x-real-ip",
+    "x-client-ip",
+    "client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "x-cluster-client-ip",
+    "x-remote-ip",
+    "x-remote-addr",
+    "x-originating-ip",
+    "x-host",
+    "x-original-host",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-override-url",
+    "x-url-scheme",
+    "x-scheme",
+    "front-end-https",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "proxy",
 ];
+const FORWARDED_BY: &str = "x-forwarded";
 
 /// Fields of an answer that are not kept: they are made anew for every answer, or say nothing to readers.
 const NOT_KEPT: [HeaderName; 8] = [
@@ -67,11 +84,22 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 /// Turns a reader's request fields into those sent to the site's source.
 pub fn forward_request(headers: &mut HeaderMap, reader: IpAddr, canonical: &Origin) {
     strip_hop_by_hop(headers);
-    for name in &CLAIMS {
-        headers.remove(name);
-    }
+    remove(headers, |name| is_claim(name.as_str()));
     headers.insert(FORWARDED_FOR, text(&reader.to_canonical().to_string()));
     pin(headers, canonical);
+}
+
+fn remove(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+    let unwanted: Vec<_> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
+    for name in &unwanted {
+        headers.remove(name);
+    }
+}
+
+/// Gateways that hand fields over as variables (CGI, WSGI) make `_` and `-` one: so do we.
+fn is_claim(name: &str) -> bool {
+    let name = if name.contains('_') { Cow::Owned(name.replace('_', "-")) } else { Cow::Borrowed(name) };
+    name.starts_with(FORWARDED_BY) || CLAIMS.contains(&&*name)
 }
 
 /// The fields of the edge's own question for a page everybody gets: no credentials, no encoding, and, with the fields
@@ -114,9 +142,7 @@ const READERS_OWN: [HeaderName; 13] = [
 pub fn forwarded_fields(request: &HeaderMap) -> HeaderMap {
     let mut headers = request.clone();
     strip_hop_by_hop(&mut headers);
-    for name in CLAIMS.iter().chain(&READERS_OWN).chain([&FORWARDED_FOR, &FORWARDED_PROTO, &FORWARDED_HOST]) {
-        headers.remove(name);
-    }
+    remove(&mut headers, |name| is_claim(name.as_str()) || READERS_OWN.contains(name));
     headers.remove(header::HOST);
     headers
 }
@@ -190,6 +216,9 @@ mod tests {
             ("x-forwarded-proto", "http"),
             ("x-real-ip", "10.0.0.1"),
             ("x-original-url", "/ghost/"),
+            ("x_forwarded_for", "10.0.0.1"),
+            ("x-forwarded-scheme", "http"),
+            ("x-method-override", "DELETE"),
             ("cookie", "a=b"),
         ]);
         forward_request(

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -52,6 +53,7 @@ pub struct Shared {
     canonical: Mutex<String>,
     pages: Mutex<BTreeMap<String, Page>>,
     asked: Mutex<Vec<Asked>>,
+    any_query: AtomicBool,
     /// Answers wait for a permit.
     pub gate: Semaphore,
 }
@@ -71,6 +73,7 @@ impl Origin {
             canonical: Mutex::default(),
             pages: Mutex::default(),
             asked: Mutex::default(),
+            any_query: AtomicBool::new(false),
             gate: Semaphore::new(OPEN),
         });
         let origin = Self { socket: folder.join("app.sock"), shared, running: Mutex::default() };
@@ -119,6 +122,11 @@ impl Origin {
     /// `{origin}` in a body stands for the canonical origin.
     pub fn put(&self, path: &str, page: Page) {
         self.shared.pages.lock().unwrap().insert(path.to_owned(), page);
+    }
+
+    /// From now on a page is found under any query too, as Ghost's are.
+    pub fn answer_any_query(&self) {
+        self.shared.any_query.store(true, Ordering::Relaxed);
     }
 
     pub fn remove(&self, path: &str) {
@@ -188,7 +196,13 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         let said = format!("{} bytes, own url {canonical}/, got {}", length, String::from_utf8_lossy(&text));
         return Ok(respond(200, &[private[0], ("content-type", "application/json")], &said));
     }
-    let Some(page) = shared.pages.lock().unwrap().get(&target).cloned() else {
+    let path = target.split('?').next().unwrap_or_default();
+    let spelled = shared.pages.lock().unwrap().get(&target).cloned();
+    let found = spelled.or_else(|| {
+        let any = shared.any_query.load(Ordering::Relaxed);
+        any.then(|| shared.pages.lock().unwrap().get(path).cloned()).flatten()
+    });
+    let Some(page) = found else {
         return Ok(respond(404, &[("cache-control", "no-cache, no-store")], "not found"));
     };
     let body = match std::str::from_utf8(&page.body) {
@@ -214,7 +228,7 @@ fn echo(mut request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (mut read, mut write) = tokio::io::split(stream);
         let _ = tokio::io::copy(&mut read, &mut write).await;
     });
-    respond(101, &[("connection", "upgrade"), ("upgrade", "echo")], "")
+    respond(101, &[("connection", "upgrade"), ("upgrade", "websocket")], "")
 }
 
 fn respond(status: u16, fields: &[(&str, &str)], body: &str) -> Response<Full<Bytes>> {
