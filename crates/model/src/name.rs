@@ -47,9 +47,19 @@ pub enum InvalidName {
     },
 }
 
+/// RFC 1035, section 2.3.4.
+const LONGEST_LABEL: usize = 63;
+
+/// What runs is called after its site, and after what it is: `ghost-<site>`. Files are named so, not hosts.
+const LONGEST_UNIT: usize = LONGEST_LABEL + 32;
+
 fn check_label(text: &str, whole: &str) -> Result<(), InvalidName> {
-    if text.len() > 63 {
-        return Err(InvalidName::TooLong { text: whole.to_owned(), length: text.len(), most: 63 });
+    check_label_within(LONGEST_LABEL, text, whole)
+}
+
+fn check_label_within(most: usize, text: &str, whole: &str) -> Result<(), InvalidName> {
+    if text.len() > most {
+        return Err(InvalidName::TooLong { text: whole.to_owned(), length: text.len(), most });
     }
     if let Some(character) = text.chars().find(|c| !(c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-')) {
         return Err(InvalidName::Character { text: whole.to_owned(), character });
@@ -143,7 +153,7 @@ fn unit_name(text: &str) -> Result<String, InvalidName> {
     let Some((unit, datacenter)) = text.split_once('@') else {
         return label(text);
     };
-    check_label(unit, text)?;
+    check_label_within(LONGEST_UNIT, unit, text)?;
     check_label(datacenter, text)?;
     Ok(text.to_owned())
 }
@@ -182,8 +192,8 @@ pub type DomainName = DnsName;
 impl UnitName {
     /// `unit` at `datacenter`.
     ///
-    /// # Panics
-    /// Never: a label and a data center name always form a unit name.
+    /// # Errors
+    /// When `unit` is no label; what is called after a site may be longer than one.
     pub fn at(unit: &str, datacenter: &DatacenterName) -> Result<Self, InvalidName> {
         format!("{unit}@{datacenter}").parse()
     }

@@ -74,3 +74,9 @@ proptest! {
         prop_assert!(text.parse::<Digest>().is_err());
     }
 }
+
+#[test]
+fn the_longest_site_name_still_makes_a_units_name() {
+    let site: SiteName = "s".repeat(63).parse().unwrap();
+    UnitName::at(&format!("ghost-{site}"), &"d".repeat(63).parse().unwrap()).unwrap();
+}

@@ -19,7 +19,7 @@ const STOP_GRACE_SECONDS: u32 = 20;
 /// The unit `ghost-<site>@<data center>`.
 ///
 /// # Errors
-/// When the site's name is too long for a unit's name (more than 57 characters).
+/// When the site's name makes no unit's name; every site's name makes one.
 pub fn unit(home: &Home<'_>) -> Result<UnitSpec, InvalidName> {
     let text = |path: &Path| path.display().to_string();
     let inside = |path: &str| home.folder.join(path);
