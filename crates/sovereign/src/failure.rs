@@ -98,6 +98,7 @@ macro_rules! reasons {
 
 reasons! {
     crate::places::NoHome,
+    crate::verify::ProbeError,
     sovereign_edge::EdgeError,
     sovereign_engine::embedded::ClientError,
     sovereign_engine::embedded::SuperviseError,
@@ -134,6 +135,5 @@ impl<E: sovereign_engine::apply::Failure> Reason for sovereign_engine::apply::Ap
     }
 }
 
-impl Reason for crate::verify::ProbeError {}
 impl Reason for sovereign_model::InvalidName {}
 impl Reason for sovereign_plan::IncompleteWorld {}

@@ -77,6 +77,21 @@ pub(crate) enum ProbeError {
     },
 }
 
+impl ProbeError {
+    /// What the operator can do.
+    pub(crate) fn help(&self) -> Option<String> {
+        Some(match self {
+            Self::Authority(_) => "`sovereign seed verify` checks the words that the CA comes from".to_owned(),
+            Self::Connect { .. } | Self::Late { .. } | Self::Exchange { .. } => {
+                "`sovereign status` says what is wrong, `sovereign logs` why".to_owned()
+            }
+            Self::Handshake { address, .. } => {
+                format!("see that nothing else answers at {address}: `sovereign status`, `ss -ltnp`")
+            }
+        })
+    }
+}
+
 /// Asks questions, trusting one CA.
 #[derive(Clone)]
 pub(crate) struct Prober {
