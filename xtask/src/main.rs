@@ -7,6 +7,7 @@ mod deny;
 mod dist;
 mod docs;
 mod figures;
+mod fuzz;
 mod needs;
 mod prove;
 mod rooms;
@@ -23,6 +24,8 @@ Usage: cargo xtask COMMAND
 
   test [TIER...]   every gate a change must pass, or only the tiers named
                      --list      name the tiers with what they check and their time budgets
+  fuzz [--seconds N] [TARGET...]
+                   feed the parsers of strangers' bytes with what breaks parsers; 10 seconds per target
   prove [NAME...]  what takes long: release build, figures, advisories; run before a release
                      --list      name the proofs with what they check and their time budgets
   dist             the static release binary with its checksum, in dist/
@@ -33,6 +36,9 @@ Environment:
                       whose package lists have expired";
 
 fn main() -> ExitCode {
+    if let Some(code) = fuzz::as_compiler() {
+        return code;
+    }
     let args: Vec<String> = std::env::args().skip(1).collect();
     match dispatch(&args.iter().map(String::as_str).collect::<Vec<_>>()) {
         Ok(code) => code,
@@ -46,6 +52,7 @@ fn main() -> ExitCode {
 fn dispatch(args: &[&str]) -> Result<ExitCode> {
     match args {
         ["test", rest @ ..] => test::test(rest),
+        ["fuzz", rest @ ..] => fuzz::fuzz(rest),
         ["prove", rest @ ..] => prove::prove(rest),
         ["dist"] => dist::dist().map(|_| ExitCode::SUCCESS),
         ["docs"] => docs::write().map(|()| ExitCode::SUCCESS),

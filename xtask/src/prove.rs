@@ -7,10 +7,11 @@ use anyhow::{Result, bail};
 
 use crate::run::{Deadline, say};
 use crate::tiers::{Tally, Tier, run_all};
-use crate::{deny, dist, figures};
+use crate::{deny, dist, figures, fuzz};
 
 const PROOFS: &[Tier] = &[
     Tier { name: "advisories", checks: "no dependency has a known vulnerability", budget: minutes(6), run: advisories },
+    Tier { name: "fuzz", checks: "parsers of strangers' bytes hold, 5 minutes each", budget: minutes(60), run: fuzzed },
     Tier { name: "dist", checks: "the release binary builds, is static and runs", budget: minutes(30), run: release },
     Tier { name: "up", checks: "a first, a later and a second `up`, by stage", budget: minutes(45), run: figures::up },
     Tier { name: "plan", checks: "how planning grows with the stack", budget: minutes(15), run: figures::plan },
@@ -47,6 +48,10 @@ fn advisories(deadline: Deadline) -> Result<Tally> {
     }
     say("skipped: run it again where the database can be reached");
     Ok(Tally { ignored: 1, ..Tally::default() })
+}
+
+fn fuzzed(_: Deadline) -> Result<Tally> {
+    fuzz::drive(fuzz::LONG, &[])
 }
 
 fn release(_: Deadline) -> Result<Tally> {

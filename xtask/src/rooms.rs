@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("edge", &["model", "runtime"]),
     ("engine", &["model", "plan", "services", "images", "keys", "runtime"]),
     ("sovereign", &["model", "plan", "services", "images", "keys", "runtime", "edge", "engine"]),
+    ("fuzz", &["model", "keys", "images", "services", "runtime", "edge"]),
     ("testkit", &["model", "plan", "services", "images", "keys", "runtime", "edge", "engine"]),
 ];
 

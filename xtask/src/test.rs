@@ -8,7 +8,7 @@ use anyhow::{Result, bail, ensure};
 
 use crate::run::{Deadline, cargo, run, say, target, watch};
 use crate::tiers::{Tally, Tier, run_all};
-use crate::{deny, docs, needs, rooms};
+use crate::{deny, docs, fuzz, needs, rooms};
 
 const fn minutes(count: u64) -> Duration {
     Duration::from_secs(count * 60)
@@ -27,6 +27,7 @@ const TIERS: &[Tier] = &[
     Tier { name: "docs", checks: "documentation builds, generated pages are current", budget: minutes(4), run: docs },
     Tier { name: "deny", checks: "licences, bans and sources of dependencies", budget: minutes(5), run: deny },
     Tier { name: "unit", checks: "unit, property and snapshot tests", budget: minutes(10), run: unit },
+    Tier { name: "fuzz", checks: "parsers of strangers' bytes hold, 10 s each", budget: minutes(6), run: fuzzed },
     Tier { name: "e2e", checks: "the real binary with real parts, judged from outside", budget: minutes(16), run: e2e },
 ];
 
@@ -86,6 +87,10 @@ fn unit(deadline: Deadline) -> Result<Tally> {
 
 /// The test that begins with nothing and builds the Ghost image that the others use.
 const COLD_RUN: &str = "a_site_is_written_at_home_read_at_the_office_and_survives";
+
+fn fuzzed(_: Deadline) -> Result<Tally> {
+    fuzz::drive(fuzz::BRIEFLY, &[])
+}
 
 /// Integration tests, one binary after the other and one test after the other: they measure time and load machines.
 fn e2e(deadline: Deadline) -> Result<Tally> {

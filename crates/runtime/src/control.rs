@@ -24,7 +24,7 @@ mod server;
 use std::time::Duration;
 
 pub use client::{ControlError, request, request_async};
-pub use message::{Refusal, Request};
+pub use message::{Refusal, Request, parse_response};
 pub use server::{Commands, Server};
 
 /// The protocol this program speaks.

@@ -111,7 +111,10 @@ impl SocketsError {
 }
 
 /// What the environment says is passed: the names of descriptors 3, 4, 5 ... in order.
-fn announced(variable: impl Fn(&str) -> Option<String>, this: u32) -> Result<Vec<String>, SocketsError> {
+///
+/// # Errors
+/// When the variables contradict each other, cannot be understood, or are meant for another process.
+pub fn announced(variable: impl Fn(&str) -> Option<String>, this: u32) -> Result<Vec<String>, SocketsError> {
     let Some(count) = variable(LISTEN_FDS) else { return Ok(Vec::new()) };
     if let Some(value) = variable(LISTEN_PID) {
         match value.parse() {

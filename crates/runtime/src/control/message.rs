@@ -49,7 +49,10 @@ impl Request {
     }
 
     /// Reads a request's line.
-    pub(super) fn parse(line: &[u8]) -> Result<Self, Refusal> {
+    ///
+    /// # Errors
+    /// What the daemon answers instead: the line is not a request, or one of a protocol that is not spoken.
+    pub fn parse(line: &[u8]) -> Result<Self, Refusal> {
         let Ok(Value::Object(mut fields)) = serde_json::from_slice(line) else {
             return Err(Refusal::new("a request is one JSON object on one line"));
         };
@@ -116,7 +119,7 @@ pub(super) fn response_line(answer: Result<Value, Refusal>) -> Vec<u8> {
 
 /// Reads a response's line; `None` when it is none. Of any protocol: `ok` and `error` stay what they are, so that a
 /// newer daemon can still tell an older command line why it is refused.
-pub(super) fn parse_response(line: &[u8]) -> Option<Result<Value, Refusal>> {
+pub fn parse_response(line: &[u8]) -> Option<Result<Value, Refusal>> {
     let Ok(Value::Object(mut fields)) = serde_json::from_slice(line) else { return None };
     fields.get("protocol").filter(|protocol| protocol.is_u64())?;
     match (fields.remove("ok"), fields.remove("error")) {

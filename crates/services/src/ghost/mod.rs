@@ -25,7 +25,7 @@ mod unit;
 pub use connection::{Connection, ConnectionError};
 pub use files::layout;
 pub use operator::{Operator, OperatorError};
-pub use outgoing::{Refused, outgoing, outgoing_text};
+pub use outgoing::{Refused, outgoing, outgoing_text, refused_in};
 pub use setup::{Keys, Owner, SetUp, Webhooks, owner_email, setup, webhook_url};
 pub use staff::{InvalidRole, OneTimeLink, Pending, Person, Role, Staff};
 pub use unit::unit;

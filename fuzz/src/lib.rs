@@ -1,0 +1,90 @@
+//! What parses bytes of strangers, fed with any bytes at all.
+//!
+//! A target is a plain function that panics when a promise is broken: that nothing panics is the least of them; the
+//! rest are properties, like "a page rewritten in pieces is the page rewritten whole". `cargo xtask fuzz` drives them
+//! with coverage guidance; this crate's own tests run every seed and every input that ever broke something
+//! (`corpus/<target>/`) through them without any driver.
+//!
+//! Left out: parsers of other people (TLS, HTTP/1.1 and HTTP/2 framing, TOML, JSON, gzip), which are fuzzed where they
+//! are made. What reaches us through them is fuzzed here.
+
+mod applications;
+mod local;
+mod pages;
+mod requests;
+
+/// Something to feed bytes to.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Its name on the command line, and of its folder of seeds.
+    pub name: &'static str,
+    /// Who writes these bytes.
+    pub from: &'static str,
+    /// Panics when a promise is broken.
+    pub run: fn(&[u8]),
+}
+
+/// Every target.
+pub const TARGETS: &[Target] = &[
+    Target { name: "stack-file", from: "the operator, or whoever sends them a file", run: local::stack_file },
+    Target { name: "target", from: "readers", run: requests::target },
+    Target { name: "route", from: "readers", run: requests::route },
+    Target { name: "respond", from: "readers", run: requests::respond },
+    Target { name: "terms", from: "applications and peers", run: applications::terms },
+    Target { name: "rewrite", from: "applications and peers", run: pages::rewrite },
+    Target { name: "discover", from: "applications and peers", run: pages::discover },
+    Target { name: "store-head", from: "a disk", run: local::store_head },
+    Target { name: "store-record", from: "a disk", run: local::store_record },
+    Target { name: "signed", from: "whoever can write a daemon's folder", run: local::signed },
+    Target { name: "control", from: "whoever can reach a control socket", run: local::control },
+    Target { name: "sockets", from: "the environment", run: local::sockets },
+    Target { name: "outgoing-log", from: "Ghost", run: applications::outgoing_log },
+    Target { name: "unpack", from: "package registries", run: applications::unpack },
+    Target { name: "image-files", from: "a disk", run: local::image_files },
+    Target { name: "words", from: "the operator", run: local::words },
+];
+
+/// The bytes as text, where a text is what arrives.
+fn text(data: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(data)
+}
+
+/// Fields from lines of `name: value`; what HTTP does not allow is left out, as an HTTP implementation would.
+fn fields(text: &[u8]) -> http::HeaderMap {
+    let lines = text.split(|byte| *byte == b'\n').take(100);
+    let named = lines.filter_map(|line| {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        let name = http::HeaderName::from_bytes(&line[..colon]).ok()?;
+        let value = http::HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?;
+        Some((name, value))
+    });
+    let mut fields = http::HeaderMap::new();
+    for (name, value) in named {
+        fields.append(name, value);
+    }
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Every seed, and every input that once broke something.
+    #[test]
+    fn the_corpus_breaks_nothing() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+        for target in TARGETS {
+            let folder = corpus.join(target.name);
+            let inputs = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+            let mut count = 0;
+            for input in inputs {
+                (target.run)(&std::fs::read(input.unwrap().path()).unwrap());
+                count += 1;
+            }
+            assert!(count > 0, "{} has no seed", target.name);
+            (target.run)(b"");
+        }
+    }
+}
