@@ -198,7 +198,12 @@ async fn try_ask(
     let asked_at = SystemTime::now();
     let answered = tokio::time::timeout(ANSWER_WITHIN, site.upstream.send(request)).await;
     let answered = answered.unwrap_or(Err(UpstreamError::Timeout));
-    let response = answered.inspect_err(|error| away(site, error))?;
+    let response = answered.inspect_err(|error| {
+        // One exchange that broke off says little of a whole service.
+        if error.is_absence() || !by_book {
+            away(site, error);
+        }
+    })?;
     let exchange = Exchange { asked_at, answered_at: SystemTime::now() };
     let status = response.status();
     if status.is_server_error() && by_book && kept.is_none() && site.upstream.is_local() {

@@ -129,7 +129,7 @@ fn invalidate(edge: &Edge, site: &Site, route: &Route, response: &Response<Body>
         discover::resolve(&route.target, &site.config.canonical, place)
     });
     let concerned: Vec<_> = named.into_iter().flatten().chain([route.target.clone()]).collect();
-    edge.store.invalidate(site.name(), |entry| concerned.contains(&entry.key().target));
+    edge.store.invalidate_named(site.name(), &concerned);
 }
 
 /// The request as the source gets it: the reader's, with its claims replaced by what we know.

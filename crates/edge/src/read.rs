@@ -16,7 +16,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::header::{AGE, CONTENT_LENGTH, HeaderName, HeaderValue};
+use http::header::{AGE, CONTENT_LENGTH, DATE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode};
 use sovereign_model::edge_config::EdgeApp;
 use tracing::debug;
@@ -305,7 +305,11 @@ async fn present(
     let mut response = Response::new(body);
     *response.status_mut() = reply.status;
     *response.headers_mut() = reply.fields;
-    let age = entry.terms().age(SystemTime::now()).as_secs();
+    let terms = entry.terms();
+    if let Some(dated) = terms.dated.and_then(|dated| HeaderValue::try_from(httpdate::fmt_http_date(dated)).ok()) {
+        response.headers_mut().insert(DATE, dated);
+    }
+    let age = terms.age(SystemTime::now()).as_secs();
     response.headers_mut().insert(AGE, HeaderValue::from(age));
     response.headers_mut().insert(CACHE_STATUS, status.value());
     Some(response)

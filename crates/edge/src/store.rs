@@ -35,7 +35,7 @@ use http::{HeaderMap, StatusCode};
 use sovereign_model::SiteName;
 
 use crate::policy::{Selection, Terms};
-use crate::route::Key;
+use crate::route::{Key, Target};
 pub use entry::{BodyFile, Content, Entry};
 use memory::Memory;
 pub use record::{RecordError, decode as decode_head, encode as encode_head};
@@ -147,6 +147,9 @@ pub struct Opened {
     pub dropped: usize,
 }
 
+/// Names of invalidated pages that are remembered for fetches under way; beyond it, all of them count as overtaken.
+const MOST_NAMED: usize = 1024;
+
 /// The kept pages of all sites of an edge.
 #[derive(Debug)]
 pub struct Store {
@@ -175,6 +178,10 @@ struct Index {
 struct SiteIndex {
     /// How often pages were invalidated: a page whose fetch began before the last time is stale when it arrives.
     generation: u64,
+    /// The generation in which pages were last invalidated by what they are, not by name.
+    changed: u64,
+    /// Pages that were invalidated by name, and in which generation.
+    named: BTreeMap<Target, u64>,
     /// The generation in which all pages were removed: a page whose fetch began before is not kept at all.
     removed: u64,
     /// Pages under made-up queries, oldest first. May name pages that are gone.
@@ -188,6 +195,13 @@ pub struct Ticket(u64);
 impl Index {
     fn generation(&self, site: &SiteName) -> u64 {
         self.sites.get(site).map_or(0, |site| site.generation)
+    }
+
+    /// Whether the page was invalidated after its source was asked.
+    fn is_overtaken(&self, key: &Key, ticket: Ticket) -> bool {
+        self.sites.get(&key.site).is_some_and(|site| {
+            site.changed > ticket.0 || site.named.get(&key.target).is_some_and(|generation| *generation > ticket.0)
+        })
     }
 }
 
@@ -326,7 +340,7 @@ impl Store {
     ) -> Result<Arc<Entry>, StoreError> {
         if entry.same_fields(&fields) {
             let index = self.read_index();
-            entry.confirm(terms, index.generation(&entry.key().site) > ticket.0);
+            entry.confirm(terms, index.is_overtaken(entry.key(), ticket));
             return Ok(Arc::clone(entry));
         }
         let (key, selection) = (entry.key().clone(), entry.selection().clone());
@@ -371,9 +385,29 @@ impl Store {
     /// fetch is under way will be stale when they arrive. How many were marked.
     pub fn invalidate(&self, site: &SiteName, mut concerns: impl FnMut(&Entry) -> bool) -> usize {
         let mut index = self.write_index();
-        index.sites.entry(site.clone()).or_default().generation += 1;
+        let state = index.sites.entry(site.clone()).or_default();
+        state.generation += 1;
+        state.changed = state.generation;
+        // All that they said is said now.
+        state.named.clear();
         let concerned = index.entries.values().filter(|entry| &entry.key().site == site && concerns(entry));
         concerned.filter(|entry| entry.mark_stale()).count()
+    }
+
+    /// The same for pages whose addresses are known: fetches of other pages that are under way are not touched.
+    pub fn invalidate_named(&self, site: &SiteName, targets: &[Target]) -> usize {
+        let mut index = self.write_index();
+        let state = index.sites.entry(site.clone()).or_default();
+        state.generation += 1;
+        if state.named.len() + targets.len() > MOST_NAMED {
+            state.changed = state.generation;
+            state.named.clear();
+        }
+        state.named.extend(targets.iter().map(|target| (target.clone(), state.generation)));
+        let first = targets.iter().map(|target| Key::new(site.clone(), target.clone()));
+        let variants = first.flat_map(|first| (0..=Key::MOST_VARIANTS).map(move |variant| first.variant(variant)));
+        let kept = variants.filter_map(|key| index.entries.get(&key));
+        kept.filter(|entry| entry.mark_stale()).count()
     }
 
     /// What is held of a site.
@@ -427,7 +461,7 @@ impl Store {
         }
         fs::rename(written, &path).map_err(StoreError::io("move a page to", &path))?;
         let mut index = self.write_index();
-        if index.generation(&entry.key().site) > ticket.0 {
+        if index.is_overtaken(entry.key(), ticket) {
             entry.mark_stale();
         }
         let replaced = insert(&mut index, &entry);

@@ -7,11 +7,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use super::cache_control::CacheControl;
+use super::cache_control::{CacheControl, seconds};
+use super::fields::SURROGATE;
 use super::selection::depends_on_anything;
-use super::terms::{Exchange, NotStorable, Stated, Terms, WhenStale, encoded, http_date};
+use super::terms::{Exchange, NotStorable, Stated, Terms, WhenStale, http_date};
 
 /// A guess at freshness is this part of the time since the last modification (RFC 9111 section 4.2.2)...
 const GUESSED_PART: u32 = 10;
@@ -25,7 +26,11 @@ const LONGEST_GUESS: Duration = Duration::from_secs(24 * 3600);
 /// # Errors
 /// Why it may not.
 pub fn decide_by_book(status: StatusCode, headers: &HeaderMap, exchange: Exchange) -> Result<Terms, NotStorable> {
-    let stated = Stated::read(headers, exchange.answered_at);
+    let mut stated = Stated::read(headers, exchange.answered_at);
+    if let Some(surrogate) = surrogate_control(headers) {
+        stated.lifetime = surrogate.lifetime.map(Duration::from_secs).or(stated.lifetime);
+        stated.control = surrogate;
+    }
     let control = &stated.control;
     if control.private || (control.no_store && !(control.must_understand && is_understood(status))) {
         return Err(NotStorable::Private);
@@ -36,7 +41,7 @@ pub fn decide_by_book(status: StatusCode, headers: &HeaderMap, exchange: Exchang
     if depends_on_anything(headers) {
         return Err(NotStorable::Varies);
     }
-    if encoded(headers) || headers.contains_key(header::CONTENT_RANGE) || status == StatusCode::PARTIAL_CONTENT {
+    if status == StatusCode::PARTIAL_CONTENT {
         return Err(NotStorable::NotWhole);
     }
     let no_final_answer = status.is_informational() || status == StatusCode::NOT_MODIFIED;
@@ -49,7 +54,10 @@ pub fn decide_by_book(status: StatusCode, headers: &HeaderMap, exchange: Exchang
         None if is_content(status) || (control.public && status.is_redirection()) => Duration::ZERO,
         None => return Err(NotStorable::NoFreshness),
     };
-    let lifetime = if control.no_cache { Duration::ZERO } else { lifetime };
+    // An age that is not one number says only that the answer is not from just now: it is confirmed before it is used.
+    // (RFC 9111 section 5.1 would have it ignored, which can only make an old answer look new.)
+    let doubtful = !says_at_most_one_age(headers);
+    let lifetime = if control.no_cache || doubtful { Duration::ZERO } else { lifetime };
     let age = stated.age.max(apparent_age(headers, exchange.answered_at));
     let fresh_until = exchange.asked_at.checked_add(lifetime).and_then(|time| time.checked_sub(age));
     let fresh_until = fresh_until.unwrap_or(SystemTime::UNIX_EPOCH);
@@ -57,7 +65,8 @@ pub fn decide_by_book(status: StatusCode, headers: &HeaderMap, exchange: Exchang
         Some(window) if !control.no_cache && !control.must_revalidate => WhenStale::RefreshUntil(fresh_until + window),
         _ => WhenStale::Confirm,
     };
-    Ok(Terms { fetched: exchange.asked_at, fresh_until, age, when_stale })
+    let dated = headers.get(header::DATE).and_then(|date| http_date(date.as_bytes()));
+    Ok(Terms { fetched: exchange.asked_at, fresh_until, age, dated, when_stale })
 }
 
 /// Whether an answer says that a reader with cookies or a password may have it too (RFC 9111 section 3.5). Unlike there,
@@ -65,6 +74,29 @@ pub fn decide_by_book(status: StatusCode, headers: &HeaderMap, exchange: Exchang
 pub fn is_for_everybody(headers: &HeaderMap) -> bool {
     CacheControl::parse(headers, &header::CACHE_CONTROL)
         .is_some_and(|control| (control.public || control.shared) && !control.no_cache)
+}
+
+/// `Surrogate-Control` (W3C Edge Architecture Specification 1.0): like `Cache-Control`, for gateways alone; before it when it
+/// says anything to this one.
+fn surrogate_control(headers: &HeaderMap) -> Option<CacheControl> {
+    const NAME: HeaderName = HeaderName::from_static("surrogate-control");
+    let members =
+        headers.get_all(&NAME).iter().filter_map(|field| field.to_str().ok()).flat_map(|text| text.split(','));
+    let ours = members.filter_map(|member| {
+        let (directive, target) = member.split_once(';').unwrap_or((member, SURROGATE));
+        // `max-age=10+60`: sixty more seconds stale, if the gateway likes.
+        let directive = directive.split_once('+').map_or(directive, |(fresh, _)| fresh);
+        (target.trim() == SURROGATE).then(|| directive.trim())
+    });
+    let ours = ours.collect::<Vec<_>>().join(",");
+    let only = HeaderMap::from_iter([(NAME, HeaderValue::try_from(ours).ok().filter(|ours| !ours.is_empty())?)]);
+    CacheControl::parse(&only, &NAME)
+}
+
+fn says_at_most_one_age(headers: &HeaderMap) -> bool {
+    let mut ages = headers.get_all(header::AGE).iter();
+    let first = ages.next().is_none_or(|age| seconds(age.as_bytes()).is_some());
+    first && ages.next().is_none()
 }
 
 /// RFC 9111 section 4.2.3.
@@ -99,7 +131,6 @@ fn is_understood(status: StatusCode) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
     use proptest::prelude::*;
 
     use super::*;
@@ -138,6 +169,23 @@ mod tests {
         assert_eq!(ttl(200, &[]), Ok(0));
         assert_eq!(ttl(404, &[]), Err(NotStorable::NoFreshness));
         assert_eq!(ttl(200, &[("cache-control", "max-age=9, no-cache")]), Ok(0));
+    }
+
+    #[test]
+    fn what_is_said_to_gateways() {
+        let both = |surrogate| ttl(200, &[("cache-control", "max-age=100"), ("surrogate-control", surrogate)]);
+        assert_eq!(both("max-age=5+60"), Ok(5));
+        assert_eq!(both("max-age=5;sovereign, max-age=6;other"), Ok(5));
+        assert_eq!(both("max-age=5;other"), Ok(100));
+        assert_eq!(both("no-store"), Err(NotStorable::Private));
+        assert_eq!(ttl(200, &[("cache-control", "no-store"), ("surrogate-control", "max-age=5")]), Ok(5));
+    }
+
+    #[test]
+    fn an_age_in_doubt() {
+        for age in ["abc", "-1", "1.0", "0, 0", "7;a=b", ""] {
+            assert_eq!(ttl(200, &[("cache-control", "max-age=100"), ("age", age)]), Ok(0), "{age}");
+        }
     }
 
     #[test]

@@ -13,6 +13,9 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
+/// What this gateway is called in `Surrogate-Control`.
+pub(super) const SURROGATE: &str = "sovereign";
+
 /// Fields of one connection, whether `Connection` lists them or not.
 const HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
@@ -144,6 +147,10 @@ pub fn forwarded_fields(request: &HeaderMap) -> HeaderMap {
     strip_hop_by_hop(&mut headers);
     remove(&mut headers, |name| is_claim(name.as_str()) || READERS_OWN.contains(name));
     headers.remove(header::HOST);
+    headers.insert(
+        HeaderName::from_static("surrogate-capability"),
+        HeaderValue::from_static("sovereign=\"Surrogate/1.0\""),
+    );
     headers
 }
 
@@ -176,6 +183,13 @@ pub fn merge_not_modified(kept: &mut HeaderMap, confirmation: &HeaderMap) {
     for name in [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_RANGE] {
         newer.remove(name);
     }
+    // A strong tag of another body (RFC 9111 section 4.3.4), and a digest of one.
+    let strong = |tag: &&HeaderValue| tag.as_bytes().starts_with(b"\"");
+    if newer.get(header::ETAG).filter(strong).is_some_and(|tag| kept.get(header::ETAG).is_some_and(|held| held != tag))
+    {
+        newer.remove(header::ETAG);
+    }
+    newer.remove("content-md5");
     for name in newer.keys() {
         kept.remove(name);
     }

@@ -35,6 +35,9 @@ pub struct Terms {
     pub fresh_until: SystemTime,
     /// How old it was when it arrived.
     pub age: Duration,
+    /// When the source says that it made it; passed on as `Date`. `None`: every answer is dated anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dated: Option<SystemTime>,
     /// What to do after that.
     pub when_stale: WhenStale,
 }
@@ -118,6 +121,7 @@ pub fn decide(
         fetched: exchange.asked_at,
         fresh_until: exchange.answered_at + lifetime,
         age: stated.age,
+        dated: None,
         when_stale: if strict { WhenStale::Confirm } else { WhenStale::Refresh },
     })
 }
@@ -167,7 +171,7 @@ fn varies(headers: &HeaderMap) -> bool {
     })
 }
 
-pub(super) fn encoded(headers: &HeaderMap) -> bool {
+fn encoded(headers: &HeaderMap) -> bool {
     headers.get_all(header::CONTENT_ENCODING).iter().any(|field| !field.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 

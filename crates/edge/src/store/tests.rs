@@ -29,7 +29,7 @@ fn site() -> SiteName {
 fn terms(seconds: u64) -> Terms {
     let fetched = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
     let fresh_until = fetched + Duration::from_secs(60);
-    Terms { fetched, fresh_until, age: Duration::ZERO, when_stale: WhenStale::Refresh }
+    Terms { fetched, fresh_until, age: Duration::ZERO, dated: None, when_stale: WhenStale::Refresh }
 }
 
 fn head(target: &str) -> Head {

@@ -1,0 +1,115 @@
+//! A service that the operator already runs, behind the edges: mirrored, and served on when it is gone.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+mod support;
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use support::{Operator, eventually};
+
+/// Python's own file server: it says when files were modified, and nothing about caching.
+struct Service {
+    child: Child,
+    port: u16,
+}
+
+impl Service {
+    fn start(operator: &Operator) -> Self {
+        let mut child = Command::new("python3")
+            .args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory"])
+            .arg(operator.home().join("public"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let mut words = line.split_whitespace().skip_while(|word| *word != "port");
+        let port = words.nth(1).and_then(|port| port.parse().ok()).unwrap_or_else(|| panic!("no port in {line:?}"));
+        Self { child, port }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn stack(operator: &Operator, service: &Service) -> String {
+    format!(
+        r#"version = 1
+
+[stack]
+name = "shop"
+
+[[datacenter]]
+name = "home"
+
+[[datacenter.uplink]]
+name = "loopback"
+address = "127.0.0.1"
+port = {}
+
+[[datacenter]]
+name = "office"
+
+[[datacenter.uplink]]
+name = "loopback"
+address = "127.0.0.1"
+port = {}
+
+[[site]]
+name = "shop"
+app = "upstream"
+address = "127.0.0.1:{}"
+mirror = {{ never = ["/private/"] }}
+canonical = "shop.localhost"
+primary = "home"
+mirrors = ["office"]
+"#,
+        operator.home_port, operator.office_port, service.port
+    )
+}
+
+#[test]
+fn a_service_is_mirrored_and_outlived() {
+    let operator = Operator::new();
+    operator.write("public/index.html", "<a href=\"/about.html\">about</a> <a href=\"/private/me.html\">me</a>");
+    operator.write("public/about.html", "<img src=\"/leaf.svg\">");
+    operator.write("public/leaf.svg", "<svg xmlns=\"http://www.w3.org/2000/svg\"/>");
+    operator.write("public/private/me.html", "only me");
+    let service = Service::start(&operator);
+    operator.write("stack.toml", &stack(&operator, &service));
+    operator.up();
+    let (home, office) = (operator.home_port, operator.office_port);
+    let name = format!("shop.localhost:{home}");
+
+    eventually("the mirror has every page that links lead to", Duration::from_secs(20), || {
+        let status = operator.json(&["status"]);
+        let copies = status.pointer("/sites/0/copies")?.as_array()?.clone();
+        let whole = copies.iter().all(|copy| copy["complete"] == true && copy["pages_kept"].as_u64() >= Some(3));
+        whole.then_some(())
+    });
+    assert_eq!(operator.curl(&name, office, "/private/me.html", &[]).ok().text(), "only me");
+    assert_eq!(operator.curl(&name, office, "/missing.html", &[]).is(404).header("age"), None);
+    // A reader with a cookie is passed through: nothing says that everybody gets the same.
+    let own = operator.curl(&name, office, "/about.html", &["--header", "Cookie: session=1"]).ok();
+    assert!(own.header("cache-status").unwrap().contains("fwd=bypass"), "{}", own.head);
+
+    drop(service);
+    for path in ["/", "/about.html", "/leaf.svg"] {
+        for port in [office, home] {
+            let kept = operator.curl(&name, port, path, &[]).ok();
+            assert!(kept.header("age").is_some(), "{path}: {}", kept.head);
+        }
+    }
+    let near = operator.curl(&name, home, "/", &[]).ok();
+    assert!(near.header("cache-status").unwrap().contains("; hit"), "{}", near.head);
+    // What is never kept cannot be served, and says so.
+    operator.curl(&name, office, "/private/me.html", &[]).is(503);
+}
