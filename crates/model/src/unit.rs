@@ -72,7 +72,7 @@ pub struct Confinement {
     pub own_user: bool,
     /// The TCP ports it may connect to, on any address, and then it may listen on none but `sockets`; `None` when it may
     /// connect and listen anywhere. Kept where the kernel can (Linux 6.7).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect: Option<Vec<u16>>,
 }
 
