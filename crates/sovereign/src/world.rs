@@ -8,7 +8,7 @@ use sovereign_images::Store;
 use sovereign_keys::{Purpose, WorkingKeys};
 use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::App;
-use sovereign_model::{ImageName, Stack};
+use sovereign_model::{Digest, ImageName, Stack};
 use sovereign_plan::{AppUnit, World};
 use sovereign_services::ghost;
 
@@ -65,7 +65,9 @@ pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
             image_digest: digest,
             ca_certificate: &ca_certificate,
         };
-        let spec = ghost::unit(&home)?;
+        let mut spec = ghost::unit(&home)?;
+        // Ghost reads it once, as it starts: with another one it must start anew, or its notices of changes get lost.
+        spec.inputs.insert("ca".to_owned(), Digest::of(keys.ca()?.pem()));
         units.insert(spec.name.clone(), AppUnit { site: site.name.clone(), spec, images: BTreeSet::from([image]) });
     }
     Ok(World {

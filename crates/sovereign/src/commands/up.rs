@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 use sovereign_engine::apply::{self, Audience, Caller, Count, Engine as _, Event, Part, Unit, apply};
@@ -17,23 +17,29 @@ use sovereign_model::{DatacenterName, Stack, Step};
 use sovereign_plan::{Plan, Planned};
 use tokio_util::sync::CancellationToken;
 
-use crate::assess::addresses;
+use crate::assess::{addresses, assess};
 use crate::cli::UpArgs;
 use crate::context::Context;
 use crate::declared::Declared;
 use crate::deployment::Deployment;
 use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
+use crate::gather::gather;
 use crate::interrupt;
 use crate::output::{Cell, Page, Progress, Report, Stage, StageTime, Table, figures};
 use crate::secrets;
 use crate::verify::Prober;
+use crate::world::unix_seconds;
 
 use super::open::{has_screen, tunnel};
 use super::plan::Shown;
 
 /// A reader would not wait longer.
 const VERIFY_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long edges may take to come to rest after a change.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(20);
+const SETTLE_LOOK: Duration = Duration::from_millis(50);
 
 /// How a run ended.
 #[derive(Debug, Serialize)]
@@ -271,8 +277,25 @@ async fn carry_out(
     let addresses = ask_as_readers(&deployment.stack, keys).await?;
     if let Some(stage) = stage {
         stage.finish();
+        settle(deployment, progress, &stop).await?;
     }
     Ok(Carried { steps, kept: rest.kept.lines(), fetched, addresses })
+}
+
+/// Waits until `status` would find all well: after a change, edges look at every page once more. What takes longer is
+/// no failure of the run, and `status` says what it is.
+async fn settle(deployment: &Deployment, progress: &Progress, stop: &CancellationToken) -> Result<(), Failure> {
+    let stage = progress.stage("see that all is well");
+    let deadline = Instant::now() + SETTLE_PATIENCE;
+    while !stop.is_cancelled() && Instant::now() < deadline {
+        let gathered = gather(&deployment.stack, &deployment.state).await?;
+        let found = assess(&deployment.stack, &gathered, unix_seconds(SystemTime::now()));
+        let Some(problem) = found.problems.first() else { break };
+        stage.note(format!("{}: {}", problem.subject, problem.message));
+        tokio::time::sleep(SETTLE_LOOK).await;
+    }
+    stage.finish();
+    Ok(())
 }
 
 /// The steps that prepare images as a plan of their own, and the whole plan.
