@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `status` | | [`EdgeStatus`] |
 //! | `reload` | | generation and digest now served; or why the file is refused, and the old one stays |
+//! | `metrics` | | the same figures as one text in Prometheus' format |
 //! | `fill` | `site`; `accept-removals` (default false) | [`SiteStatus`] of the site, whose keeper begins a pass now |
 //!
 //! `fill` with `accept-removals` also lets the next pass remove what was held back as too much at once.
@@ -20,9 +21,11 @@ use sovereign_runtime::control::{Commands, Refusal, Request};
 
 use crate::edge::Edge;
 use crate::generation::Site;
+use crate::metrics;
 
 impl Edge {
-    fn status(&self) -> EdgeStatus {
+    /// How this edge is, with its figures.
+    pub(crate) fn status(&self) -> EdgeStatus {
         let generation = self.generation();
         EdgeStatus {
             healthy: true,
@@ -36,6 +39,7 @@ impl Edge {
             certificate: Some(generation.tls.chain),
             owns_store: self.may_write(),
             connections: self.lifecycle().open(),
+            traffic: Some(self.counters.now()),
             sites: generation.sites.values().map(|site| self.site_status(site)).collect(),
         }
     }
@@ -95,6 +99,7 @@ impl Commands for Control {
         let edge = self.0.clone();
         match request.command.as_str() {
             "status" => Ok(json(&edge.status())),
+            "metrics" => Ok(Value::String(metrics::render(&edge.status()))),
             "reload" => {
                 // Reads and checks files.
                 let reloaded = tokio::task::spawn_blocking(move || edge.reload()).await;

@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::body::{Body, Moving};
+use crate::counters::Counters;
 use crate::fetch::Flights;
 use crate::generation::{ConfigError, Generation, Site};
 use crate::limit::Attempts;
@@ -63,6 +64,7 @@ pub(crate) struct Edge {
     pub(crate) store: Arc<Store>,
     pub(crate) flights: Flights,
     pub(crate) attempts: Attempts,
+    pub(crate) counters: Arc<Counters>,
     answers: Shares,
     exchanges: Shares,
     owns_store: AtomicBool,
@@ -90,6 +92,7 @@ impl Edge {
             store,
             flights: Flights::default(),
             attempts: Attempts::default(),
+            counters: Arc::default(),
             answers: Shares::new(MOST_ANSWERS),
             exchanges: Shares::new(MOST_EXCHANGES),
             owns_store: AtomicBool::new(false),
@@ -196,8 +199,15 @@ impl Edge {
         if reader.is_unspecified() { Some(None) } else { self.exchanges.take(reader).map(Some) }
     }
 
-    /// Answers a reader, who must take the answer.
+    /// Answers a reader, and counts it.
     pub(crate) async fn answer_reader(self: &Arc<Self>, request: Request<Incoming>, reader: IpAddr) -> Response<Body> {
+        let response = self.answer(request, reader).await;
+        self.counters.answered(response.headers());
+        response
+    }
+
+    /// The answer, which its reader must take.
+    async fn answer(self: &Arc<Self>, request: Request<Incoming>, reader: IpAddr) -> Response<Body> {
         let response = self.find_answer(request, reader).await;
         if matches!(response.body(), Body::Whole(_)) {
             return response;

@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, Response, StatusCode, header};
@@ -166,13 +166,15 @@ pub(crate) async fn ask(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key, said: Sai
 
 /// Asks the source; whoever listens is told of a long answer as soon as it begins to come.
 async fn ask_aloud(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key, said: Said, listeners: Listeners<'_>) -> Fetched {
-    match try_ask(edge, site, key, said, listeners).await {
+    let fetched = match try_ask(edge, site, key, said, listeners).await {
         Ok(fetched) => fetched,
         Err(error) => {
             debug!(site = %site.name(), target = %key.target, error = %error.in_full(), "a page could not be fetched");
             Fetched::Failed(Arc::new(error))
         }
-    }
+    };
+    edge.counters.fetched(&fetched);
+    fetched
 }
 
 async fn try_ask(
@@ -196,8 +198,10 @@ async fn try_ask(
         peers::address(&mut request, site, peers::Purpose::Read, None);
     }
     let asked_at = SystemTime::now();
+    let began = Instant::now();
     let answered = tokio::time::timeout(ANSWER_WITHIN, site.upstream.send(request)).await;
     let answered = answered.unwrap_or(Err(UpstreamError::Timeout));
+    edge.counters.source_took(began.elapsed());
     let response = answered.inspect_err(|error| {
         // One exchange that broke off says little of a whole service.
         if error.is_absence() || !by_book {

@@ -12,6 +12,7 @@
 //! | [`store`] | kept pages on disk | `peers`, `upstream` | links between data centers; where content comes from |
 //! | | | `lend` | links for data centers that can only dial out |
 //! | | | `generation`, `commands` | configuration and the control socket |
+//! | | | `counters`, `metrics` | what was done, counted, and told |
 //!
 //! **Two processes, one store.** While an edge is replaced, the new process runs beside the old one on the same
 //! listening socket. The store belongs to one of them: whoever holds the lock on the store's folder writes to it, runs
@@ -22,6 +23,7 @@
 mod body;
 mod coming;
 mod commands;
+mod counters;
 mod daemon;
 pub mod discover;
 mod edge;
@@ -32,6 +34,7 @@ mod keeper;
 mod lend;
 mod limit;
 mod live;
+mod metrics;
 mod pages;
 mod peers;
 pub mod policy;

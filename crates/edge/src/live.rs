@@ -10,6 +10,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
@@ -95,7 +96,12 @@ async fn pass(
         peers::address(&mut outgoing, site, peers::Purpose::Live, Some(reader));
     }
     let safe = outgoing.method().is_safe();
+    let began = Instant::now();
     let mut response = site.upstream.send(outgoing).await?;
+    if why == Why::Bypass {
+        // The time of a write is that of its upload.
+        edge.counters.source_took(began.elapsed());
+    }
     site.standing.source_answered();
     if !safe && matches!(site.config.app, EdgeApp::Upstream(_)) {
         invalidate(edge, site, route, &response);

@@ -23,7 +23,7 @@ mod terms;
 
 pub use answer::{Reply, Span, Subject, respond};
 pub use book::{decide_by_book, is_for_everybody};
-pub use cache_status::{CacheStatus, Why};
+pub use cache_status::{CacheStatus, Outcome, Why};
 pub use fields::{
     forward_request, forwarded_fields, merge_not_modified, request_fields, storable_fields, strip_hop_by_hop,
 };

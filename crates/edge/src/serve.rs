@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::body::Body;
+use crate::counters::Counted;
 use crate::edge::Edge;
 use crate::share::Shares;
 use crate::tls::{LINK_ALPN, LINK_BACK_ALPN, PeerKey};
@@ -66,7 +67,7 @@ const WINDOW: u32 = 1 << 20;
 /// How long idle HTTP/1.1 connections stay open in a drain.
 const LINGER: Duration = Duration::from_secs(5);
 
-type Tls = TlsStream<TcpStream>;
+type Tls = TlsStream<Counted<TcpStream>>;
 
 /// Serves readers and peers on `listener` until the edge is told to stop.
 pub(crate) async fn accept(listener: TcpListener, edge: Arc<Edge>) {
@@ -75,13 +76,16 @@ pub(crate) async fn accept(listener: TcpListener, edge: Arc<Edge>) {
     let stopping = edge.lifecycle().stopping();
     accept_each(&listener, stopping.clone(), |(socket, reader)| {
         let Ok(place) = places.clone().try_acquire_owned() else {
+            edge.counters.connections_refused.one();
             warn!(%reader, "too many connections, one is refused");
             return;
         };
         let Some(seat) = seats.take(reader.ip()) else {
+            edge.counters.connections_refused.one();
             debug!(%reader, "too many connections from one address, one is refused");
             return;
         };
+        edge.counters.connections.one();
         let (edge, stopping) = (edge.clone(), stopping.clone());
         edge.clone().lifecycle().spawn(async move {
             connection(socket, reader, edge, stopping).await;
@@ -96,6 +100,7 @@ async fn connection(socket: TcpStream, reader: SocketAddr, edge: Arc<Edge>, stop
     let _ = socket.set_nodelay(true);
     // A reader that takes nothing for this long is gone or means harm.
     let _ = rustix::net::sockopt::set_tcp_user_timeout(&socket, TAKEN_WITHIN.as_millis() as u32);
+    let socket = Counted::new(socket, edge.counters.clone());
     let Some(stream) = handshake(socket, reader, &edge).await else { return };
     let session = stream.get_ref().1;
     match session.alpn_protocol() {
@@ -121,7 +126,7 @@ async fn connection(socket: TcpStream, reader: SocketAddr, edge: Arc<Edge>, stop
     }
 }
 
-async fn handshake(socket: TcpStream, reader: SocketAddr, edge: &Edge) -> Option<Tls> {
+async fn handshake(socket: Counted<TcpStream>, reader: SocketAddr, edge: &Edge) -> Option<Tls> {
     let shaken = timeout(HANDSHAKE_WITHIN, async {
         let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket).await?;
         let generation = edge.generation();
@@ -130,12 +135,17 @@ async fn handshake(socket: TcpStream, reader: SocketAddr, edge: &Edge) -> Option
         hello.into_stream(config.clone()).await
     });
     match shaken.await {
-        Ok(Ok(stream)) => Some(stream),
+        Ok(Ok(stream)) => {
+            edge.counters.handshakes.one();
+            Some(stream)
+        }
         Ok(Err(error)) => {
+            edge.counters.handshakes_failed.one();
             debug!(%reader, %error, "the TLS handshake failed");
             None
         }
         Err(_) => {
+            edge.counters.handshakes_failed.one();
             debug!(%reader, "the TLS handshake took too long");
             None
         }

@@ -36,6 +36,9 @@ pub struct EdgeStatus {
     pub owns_store: bool,
     /// Connections of readers and peers.
     pub connections: usize,
+    /// What it has done since it was started; an older edge does not say.
+    #[serde(default)]
+    pub traffic: Option<Traffic>,
     /// The sites served here.
     pub sites: Vec<SiteStatus>,
 }
@@ -44,6 +47,78 @@ impl EdgeStatus {
     /// A site by its name.
     pub fn site(&self, name: &SiteName) -> Option<&SiteStatus> {
         self.sites.iter().find(|site| site.site == *name)
+    }
+}
+
+/// What an edge has done since its process was started. Numbers that only grow.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Traffic {
+    /// Answers from the store, fresh.
+    pub hits: u64,
+    /// Answers from the store, stale and fetched again behind.
+    pub stale: u64,
+    /// Answers from the store because the source was away.
+    pub away: u64,
+    /// Answers that the source was asked for.
+    pub misses: u64,
+    /// What belongs to one reader, passed through.
+    pub passed: u64,
+    /// Answers of the edge itself: refusals, webhooks, "the source is away".
+    pub own: u64,
+    /// Questions to sources whose answer was kept.
+    pub kept: u64,
+    /// Questions that confirmed what was kept.
+    pub confirmed: u64,
+    /// Questions whose answer was not for the store.
+    pub unkept: u64,
+    /// Questions without a usable answer.
+    pub unanswered: u64,
+    /// TLS handshakes that ended well.
+    pub handshakes: u64,
+    /// TLS handshakes that did not.
+    pub handshakes_failed: u64,
+    /// Connections taken.
+    pub connections: u64,
+    /// Connections refused because there were too many.
+    pub connections_refused: u64,
+    /// Bytes from readers and peers that dialled, TLS included.
+    pub received_bytes: u64,
+    /// Bytes to them.
+    pub sent_bytes: u64,
+    /// How long sources took to begin an answer.
+    pub source_latency: Latency,
+}
+
+impl Traffic {
+    /// All answers to readers.
+    pub fn requests(&self) -> u64 {
+        self.from_store() + self.misses + self.passed + self.own
+    }
+
+    /// Answers for which nobody was waited for.
+    pub fn from_store(&self) -> u64 {
+        self.hits + self.stale + self.away
+    }
+}
+
+/// Upper bounds of the buckets of [`Latency`], in milliseconds; one more bucket holds what is beyond the last.
+pub const LATENCY_BOUNDS_MS: [u64; 9] = [1, 5, 10, 25, 50, 100, 250, 1000, 5000];
+
+/// Times, counted in buckets.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Latency {
+    /// How many fell into each bucket.
+    pub buckets: Vec<u64>,
+    /// Their sum.
+    pub microseconds: u64,
+}
+
+impl Latency {
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
     }
 }
 

@@ -400,6 +400,7 @@ mod tests {
             certificate: None,
             owns_store: true,
             connections: 0,
+            traffic: None,
             sites: vec![SiteStatus {
                 site: site.name.clone(),
                 canonical: site.canonical.clone(),

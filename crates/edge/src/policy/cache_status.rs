@@ -84,6 +84,38 @@ impl CacheStatus {
     }
 }
 
+/// What was done with a request, as the answer says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Answered from the store, fresh.
+    Hit,
+    /// Answered from the store, stale.
+    Stale,
+    /// Answered from the store because the source is away.
+    SourceAway,
+    /// The source was asked for a page of the store.
+    Miss,
+    /// Passed through.
+    Passed,
+}
+
+impl Outcome {
+    /// Reads what [`CacheStatus::value`] has written; `None` when it is somebody else's.
+    pub fn said(value: &HeaderValue) -> Option<Self> {
+        let said = value.as_bytes().strip_prefix(b"sovereign; ")?;
+        if let Some(ttl) = said.strip_prefix(b"hit; ttl=") {
+            return Some(match ttl {
+                ttl if ttl.windows(11).any(|part| part == b"source-away") => Self::SourceAway,
+                [b'-', ..] => Self::Stale,
+                _ => Self::Hit,
+            });
+        }
+        let why = said.strip_prefix(b"fwd=")?;
+        let passed = why.starts_with(b"bypass") || why.starts_with(b"method");
+        Some(if passed { Self::Passed } else { Self::Miss })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
