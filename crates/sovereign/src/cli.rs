@@ -99,6 +99,9 @@ pub(crate) enum Command {
     /// Show data centers, sites, mirrors, and what is wrong
     #[command(after_help = STATUS_HELP)]
     Status,
+    /// Watch requests, mirrors and units as they are right now
+    #[command(after_help = TOP_COMMAND_HELP)]
+    Top,
     /// Show what a unit wrote
     #[command(after_help = LOGS_HELP)]
     Logs(LogsArgs),
@@ -148,6 +151,7 @@ impl Command {
             Self::Up(_) => "up",
             Self::Down(_) => "down",
             Self::Status => "status",
+            Self::Top => "top",
             Self::Logs(_) => "logs",
             Self::Open(_) => "open",
             Self::Seed(SeedCommand::Show(_)) => "seed show",
@@ -249,6 +253,13 @@ Exit code 0 only when all is well; 3 when something needs attention, which is sa
 Examples:
   sovereign status
   sovereign status --json | jq .sites";
+
+const TOP_COMMAND_HELP: &str = "\
+Figures are of the last second; q leaves. Into a pipe, or with --json, they are printed once.
+
+Examples:
+  sovereign top
+  sovereign top --json | jq '.edges[].requests'";
 
 /// `logs`.
 #[derive(Debug, Args)]

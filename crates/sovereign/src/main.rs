@@ -22,6 +22,7 @@ mod places;
 mod program;
 mod secrets;
 mod stack_file;
+mod top;
 mod verify;
 mod world;
 

@@ -15,6 +15,7 @@ mod seed;
 mod service;
 mod site;
 mod status;
+mod top;
 mod up;
 
 use crate::cli::{CaCommand, Command, ImagesCommand, SeedCommand, ServiceCommand, SiteCommand, StaffCommand};
@@ -34,6 +35,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Up(args) => up::run(context, &args)?.into(),
         Command::Down(args) => down::run(context, &args)?.into(),
         Command::Status => status::run(context)?.into(),
+        Command::Top => top::run(context)?.into(),
         Command::Logs(args) if args.follow => logs::follow(context, &args)?.into(),
         Command::Logs(args) => logs::run(context, &args)?.into(),
         Command::Open(args) => open::run(context, &args)?.into(),

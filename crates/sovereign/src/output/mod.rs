@@ -93,6 +93,11 @@ impl Output {
         self.can_ask
     }
 
+    /// Whether the answer is for a program.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// How much is said on stderr.
     pub(crate) fn verbosity(&self) -> Verbosity {
         self.verbosity

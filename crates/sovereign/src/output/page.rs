@@ -59,7 +59,8 @@ impl Page {
         write!(self.text, "{text}").expect("a String takes any text");
     }
 
-    pub(super) fn into_text(self) -> String {
+    /// What was written.
+    pub(crate) fn into_text(self) -> String {
         self.text
     }
 }
