@@ -176,6 +176,8 @@ struct Pass<'a> {
     /// Kept pages, after all others: perhaps nothing links to them any more.
     last: VecDeque<Target>,
     seen: HashSet<Target>,
+    /// Of these, the ones with a query that pages link to.
+    linked: HashSet<Target>,
     gone: Vec<Target>,
     done: usize,
     /// Looked for, but there is no such page: seeds that the site does not have, dead links.
@@ -204,6 +206,7 @@ impl<'a> Pass<'a> {
             queue: VecDeque::new(),
             last: VecDeque::new(),
             seen: HashSet::new(),
+            linked: HashSet::new(),
             gone: Vec::new(),
             done: 0,
             absent: 0,
@@ -215,7 +218,7 @@ impl<'a> Pass<'a> {
     async fn run(mut self, changes: u64) -> Option<LastPass> {
         self.enqueue(discover::seeds(&self.site.config.app));
         let kept = self.edge.store.keys(self.site.name());
-        self.last.extend(kept.into_iter().map(|key| key.target).filter(|target| !target.is_incidental()));
+        self.last.extend(kept.into_iter().map(|key| key.target).filter(|target| target.query().is_none()));
         let listed = self.listed().await;
         self.last.extend(listed);
         let at_once = if self.site.upstream.is_local() { TO_APPLICATION } else { OVER_LINK };
@@ -271,6 +274,11 @@ impl<'a> Pass<'a> {
         for target in targets {
             let wanted = is_mirrored(&self.site.config.app, &target) && !target.is_incidental();
             if wanted && self.seen.len() < MOST_PAGES && self.seen.insert(target.clone()) {
+                if target.query().is_some() {
+                    // It is one of the site's own from before it is fetched.
+                    self.edge.store.note_linked(self.site.name(), &target);
+                    self.linked.insert(target.clone());
+                }
                 self.queue.push_back(target);
             }
         }
@@ -316,6 +324,8 @@ impl<'a> Pass<'a> {
             warn!(site = %self.site.name(), held, kept, "too many pages are gone at once: they are still served");
         }
         let removed = remove.len();
+        let complete = self.failed == 0 && !stopped;
+        let linked = complete.then_some(self.linked);
         let (store, name) = (self.edge.store.clone(), self.site.name().clone());
         let cleaned = tokio::task::spawn_blocking(move || {
             for target in &remove {
@@ -324,6 +334,7 @@ impl<'a> Pass<'a> {
                     store.remove(&first.variant(variant))?;
                 }
             }
+            linked.map_or(Ok(()), |linked| store.settle_linked(&name, linked))?;
             store.sync().map(|()| remove)
         });
         match cleaned.await {
@@ -339,7 +350,7 @@ impl<'a> Pass<'a> {
             failed: self.failed,
             removed,
             held,
-            complete: self.failed == 0 && !stopped,
+            complete,
         };
         info!(
             site = %self.site.name(), reason = ?last.reason, known = last.known, failed = last.failed, removed,

@@ -168,7 +168,7 @@ async fn list(edge: &Arc<Edge>, site: &Arc<Site>) -> Response<Body> {
         let files = tokio::task::spawn_blocking(move || folder.list()).await;
         targets.extend(files.ok().and_then(Result::ok).unwrap_or_default());
     }
-    targets.retain(|target| !target.is_incidental());
+    targets.retain(|target| target.query().is_none() || edge.store.is_linked(site.name(), target));
     targets.sort_unstable();
     targets.dedup();
     let mut response = Response::new(Body::from(serde_json::to_string(&targets).unwrap_or_else(|_| "[]".to_owned())));

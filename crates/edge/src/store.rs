@@ -22,7 +22,7 @@ mod memory;
 mod record;
 mod writer;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -51,7 +51,8 @@ pub struct Limits {
     pub memory: u64,
     /// The longest body that is held in memory; longer ones are read from their file.
     pub memory_body: u64,
-    /// Pages under made-up queries ([`crate::route::Target::is_incidental`]), per site. The oldest go first.
+    /// Pages under made-up queries, per site: those that no page of the site is known to link to, whatever they are
+    /// called. The oldest go first.
     pub incidental: usize,
 }
 
@@ -186,6 +187,8 @@ struct SiteIndex {
     removed: u64,
     /// Pages under made-up queries, oldest first. May name pages that are gone.
     incidental: VecDeque<Key>,
+    /// Addresses with a query that the site's own pages link to.
+    linked: HashSet<Target>,
 }
 
 /// When the source was asked, counted in invalidations of the site.
@@ -432,6 +435,41 @@ impl Store {
         keys
     }
 
+    /// A page of the site links to `target`: a page under it is no made-up one.
+    pub fn note_linked(&self, site: &SiteName, target: &Target) {
+        if target.query().is_none() || self.is_linked(site, target) {
+            return;
+        }
+        let mut index = self.write_index();
+        let state = index.sites.entry(site.clone()).or_default();
+        state.incidental.retain(|key| key.target != *target || key.variant > 0);
+        state.linked.insert(target.clone());
+    }
+
+    /// Whether a page of the site is known to link to `target`.
+    pub fn is_linked(&self, site: &SiteName, target: &Target) -> bool {
+        self.read_index().sites.get(site).is_some_and(|state| state.linked.contains(target))
+    }
+
+    /// All pages of the site were looked at: `linked` are the addresses with a query that they link to, and no others.
+    pub fn settle_linked(&self, site: &SiteName, linked: HashSet<Target>) -> Result<(), StoreError> {
+        let mut guard = self.write_index();
+        let index = &mut *guard;
+        let state = index.sites.entry(site.clone()).or_default();
+        let unlinked = |key: &&Key| state.linked.contains(&key.target) && !linked.contains(&key.target);
+        let first = index.entries.keys().filter(|key| key.site == *site && key.variant == 0);
+        let mut fallen: Vec<_> = first.filter(unlinked).cloned().collect();
+        fallen.sort();
+        state.linked = linked;
+        state.incidental.extend(fallen);
+        let surplus = self.surplus(index, site);
+        drop(guard);
+        for key in surplus {
+            self.remove(&key)?;
+        }
+        Ok(())
+    }
+
     /// Makes the names of all pages written so far safe against power loss.
     pub fn sync(&self) -> Result<(), StoreError> {
         let mut folders = std::mem::take(&mut *lock(&self.unsynced));
@@ -465,7 +503,7 @@ impl Store {
             entry.mark_stale();
         }
         let replaced = insert(&mut index, &entry);
-        let surplus = self.surplus(&mut index, entry.key());
+        let surplus = self.surplus(&mut index, &entry.key().site);
         drop(index);
         drop(placing);
         if let Some(replaced) = replaced {
@@ -479,12 +517,16 @@ impl Store {
     }
 
     fn admit(&self, entry: Arc<Entry>) {
+        // Until the first pass has looked: a mirror that starts without its source must not lose a style sheet.
+        if entry.key().target.is_versioned() {
+            self.note_linked(&entry.key().site, &entry.key().target);
+        }
         insert(&mut self.write_index(), &entry);
     }
 
     /// Pages under made-up queries beyond the limit, taken off the list.
-    fn surplus(&self, index: &mut Index, newest: &Key) -> Vec<Key> {
-        let Some(site) = index.sites.get_mut(&newest.site) else { return Vec::new() };
+    fn surplus(&self, index: &mut Index, site: &SiteName) -> Vec<Key> {
+        let Some(site) = index.sites.get_mut(site) else { return Vec::new() };
         let over = site.incidental.len().saturating_sub(self.limits.incidental);
         site.incidental.drain(..over).collect()
     }
@@ -521,7 +563,8 @@ fn insert(index: &mut Index, entry: &Arc<Entry>) -> Option<Arc<Entry>> {
     let key = entry.key();
     let replaced = index.entries.insert(key.clone(), Arc::clone(entry));
     let site = index.sites.entry(key.site.clone()).or_default();
-    if replaced.is_none() && (key.target.is_incidental() || key.variant > 0) {
+    let made_up = key.target.query().is_some() && !site.linked.contains(&key.target);
+    if replaced.is_none() && (made_up || key.variant > 0) {
         site.incidental.push_back(key.clone());
     }
     replaced

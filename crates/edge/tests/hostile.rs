@@ -11,7 +11,7 @@ mod common;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use common::client::request;
+use common::client::{collected, request};
 use common::origin::Page;
 use common::{HOOK_SECRET, Lab, NAME, Origin, Place, Running, eventually};
 use hmac::{Hmac, Mac as _};
@@ -484,6 +484,36 @@ async fn conditions_and_ranges_never_give_a_wrong_byte() {
     ] {
         assert_eq!(edge.get(path, &fields).await.status, status, "{fields:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn made_up_addresses_fill_neither_disk_nor_memory() {
+    let edge = Target::new(|_| ()).await;
+    edge.origin.answer_any_query();
+    let mut sender = edge.lab.client.http2(edge.place.address()).await;
+    // More than the store allows of each kind: queries, versions, ports.
+    for number in 0..1300 {
+        for target in [format!("/?v={number}"), format!("/?page={number}")] {
+            let uri = format!("https://{}{target}", edge.host);
+            let question = Request::get(uri).body(http_body_util::Full::default()).unwrap();
+            let answer = collected(sender.send_request(question).await.unwrap()).await;
+            assert_eq!(answer.status, StatusCode::OK);
+        }
+    }
+    for port in 1..200 {
+        let page = edge.lab.client.get(edge.place.address(), &format!("{NAME}:{port}"), "/first/").await;
+        assert_eq!(page.status, StatusCode::OK);
+    }
+    let kept = edge.running.site().await["pages-kept"].as_u64().unwrap();
+    assert!(kept <= edge.kept + 1024, "{kept} pages are kept of a site of {}", edge.kept);
+    // What the site itself links to was not pushed out.
+    let sheet = edge.get("/assets/screen.css?v=1", &[]).await;
+    assert!(sheet.field("cache-status").starts_with("sovereign; hit"), "{sheet:?}");
+    // And the keeper does not run after them.
+    let before = edge.origin.asked().len();
+    edge.running.ask(sovereign_runtime::control::Request::new("fill").with("site", "blog")).await.unwrap();
+    edge.running.complete().await;
+    assert!(edge.origin.asked().len() < before + 50, "{} questions", edge.origin.asked().len() - before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
