@@ -213,6 +213,24 @@ fn a_site_is_written_at_home_read_at_the_office_and_survives() {
         operator.curl(CANONICAL, OFFICE, "/later/", &[]).text().contains("On time").then_some(())
     });
 
+    // Keys that Ghost's notices depend on are rotated: the next edit still reaches the mirror at once.
+    for secret in ["webhook/blog", "ca"] {
+        operator.run(&["rotate", secret]).success();
+        operator.up();
+        operator.run(&["status"]).success();
+        fs::remove_file(operator.authority()).unwrap();
+        let staff = Staff::log_in(&operator, CANONICAL, HOME);
+        let post = staff.publish("Rotated", &secret.replace('/', "-"), "<p>Before.</p>");
+        let path = format!("/{}/", post["slug"].as_str().unwrap());
+        eventually("a post after a rotation at the office", Duration::from_secs(10), || {
+            (operator.curl(CANONICAL, OFFICE, &path, &[]).status == 200).then_some(())
+        });
+        staff.edit(&post, json!({ "html": "<p>After.</p>" }));
+        eventually("an edit after a rotation at the office", Duration::from_secs(5), || {
+            operator.curl(CANONICAL, OFFICE, &path, &[]).text().contains("After.").then_some(())
+        });
+    }
+
     // Down and up: nothing is lost.
     operator.run(&["down"]).success();
     assert_eq!(operator.processes(), BTreeSet::new());
