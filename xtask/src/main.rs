@@ -3,6 +3,7 @@
 //! Promises: whatever is needed is looked for first and named with its reason; every step says how long it took; the
 //! exit code is 0 only when everything passed. Nothing of the product depends on this crate.
 
+mod conformance;
 mod deny;
 mod dist;
 mod docs;
@@ -28,6 +29,8 @@ Usage: cargo xtask COMMAND
                    feed the parsers of strangers' bytes with what breaks parsers; 10 seconds per target
   prove [NAME...]  what takes long: release build, figures, advisories; run before a release
                      --list      name the proofs with what they check and their time budgets
+  conformance [--accept]
+                   the public HTTP cache test suite against an edge, compared with what passed before
   dist             the static release binary with its checksum, in dist/
   docs [--check]   write the generated pages of docs/, or only say whether they are up to date
 
@@ -54,6 +57,7 @@ fn dispatch(args: &[&str]) -> Result<ExitCode> {
         ["test", rest @ ..] => test::test(rest),
         ["fuzz", rest @ ..] => fuzz::fuzz(rest),
         ["prove", rest @ ..] => prove::prove(rest),
+        ["conformance", rest @ ..] => conformance::command(rest).map(|()| ExitCode::SUCCESS),
         ["dist"] => dist::dist().map(|_| ExitCode::SUCCESS),
         ["docs"] => docs::write().map(|()| ExitCode::SUCCESS),
         ["docs", "--check"] => docs::check().map(|()| ExitCode::SUCCESS),

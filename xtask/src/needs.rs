@@ -24,6 +24,8 @@ const NEEDS: &[Need] = &[
     Need { program: "openssl", package: "openssl", why: "judges certificates and TLS from outside" },
     Need { program: "strace", package: "strace", why: "logs every outgoing connection of an application" },
     Need { program: "wrk", package: "wrk", why: "keeps a constant load up while things are replaced" },
+    Need { program: "node", package: "nodejs", why: "runs the HTTP cache test suite" },
+    Need { program: "npm", package: "npm", why: "fetches the HTTP cache test suite" },
     Need { program: "python3", package: "python3", why: "runs small applications to supervise" },
 ];
 

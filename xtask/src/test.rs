@@ -8,7 +8,7 @@ use anyhow::{Result, bail, ensure};
 
 use crate::run::{Deadline, cargo, run, say, target, watch};
 use crate::tiers::{Tally, Tier, run_all};
-use crate::{deny, docs, fuzz, needs, rooms};
+use crate::{conformance, deny, docs, fuzz, needs, rooms};
 
 const fn minutes(count: u64) -> Duration {
     Duration::from_secs(count * 60)
@@ -28,6 +28,12 @@ const TIERS: &[Tier] = &[
     Tier { name: "deny", checks: "licences, bans and sources of dependencies", budget: minutes(5), run: deny },
     Tier { name: "unit", checks: "unit, property and snapshot tests", budget: minutes(10), run: unit },
     Tier { name: "fuzz", checks: "parsers of strangers' bytes hold, 10 s each", budget: minutes(6), run: fuzzed },
+    Tier {
+        name: "conformance",
+        checks: "HTTP caching as the public test suite has it",
+        budget: minutes(5),
+        run: conformance,
+    },
     Tier { name: "e2e", checks: "the real binary with real parts, judged from outside", budget: minutes(16), run: e2e },
 ];
 
@@ -38,7 +44,7 @@ const TIERS: &[Tier] = &[
 pub(crate) fn test(args: &[&str]) -> Result<ExitCode> {
     if args == ["--list"] {
         for Tier { name, checks, budget, .. } in TIERS {
-            say(format!("{name:<8} {:>2} min  {checks}", budget.as_secs() / 60));
+            say(format!("{name:<11} {:>2} min  {checks}", budget.as_secs() / 60));
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -90,6 +96,10 @@ const COLD_RUN: &str = "a_site_is_written_at_home_read_at_the_office_and_survive
 
 fn fuzzed(_: Deadline) -> Result<Tally> {
     fuzz::drive(fuzz::BRIEFLY, &[])
+}
+
+fn conformance(deadline: Deadline) -> Result<Tally> {
+    conformance::check(deadline, false)
 }
 
 /// Integration tests, one binary after the other and one test after the other: they measure time and load machines.
