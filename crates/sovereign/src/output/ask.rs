@@ -78,7 +78,10 @@ impl Output {
             io::stdin().lock().read_line(&mut line)
         };
         self.write_stderr("");
-        read.map_err(Unreadable)?;
+        // An end of input is no answer: an empty line is one.
+        if read.map_err(Unreadable)? == 0 {
+            return Err(Declined.into());
+        }
         let kept = line.trim_end_matches(['\r', '\n']).len();
         line.truncate(kept);
         Ok(line)
