@@ -176,7 +176,10 @@ impl Generation {
         for peer in &config.peers {
             let key = PeerKey::of(peer).map_err(ConfigError::Credentials)?;
             let dialer = tls.dialer(key, LINK_ALPN).map_err(ConfigError::Credentials)?;
-            let link = Link::new(peer.datacenter.clone(), peer.addresses.clone(), dialer);
+            // One that stays the same is kept: a peer that can only dial out has lent it its connection.
+            let same = previous.filter(|old| old.tls.has_identity_of(&tls) && old.config.peers.contains(peer));
+            let link = same.and_then(|old| old.links.get(&peer.datacenter).cloned());
+            let link = link.unwrap_or_else(|| Link::new(peer.datacenter.clone(), peer.addresses.clone(), dialer));
             links.insert(peer.datacenter.clone(), link);
         }
         let mut sites = BTreeMap::new();

@@ -141,6 +141,11 @@ impl Tls {
         Ok(Self { public: Arc::new(public), link: Arc::new(link), chain, identity, provider })
     }
 
+    /// Whether both are the same edge on links.
+    pub(crate) fn has_identity_of(&self, other: &Self) -> bool {
+        self.identity.cert == other.identity.cert
+    }
+
     /// The dialling side of a link to the edge that owns `peer`; `protocol` says who asks.
     pub(crate) fn dialer(&self, peer: PeerKey, protocol: &[u8]) -> Result<Arc<ClientConfig>, CredentialError> {
         let verifier = Pinned::new(&self.provider, [peer].into());

@@ -8,6 +8,7 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -19,6 +20,12 @@ use http::{Method, Request, StatusCode};
 use http_body_util::Empty;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::DigitallySignedStruct;
+use rustls::client::AlwaysResolvesClientRawPublicKeys;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
 use sha2::Sha256;
 use sovereign_model::edge_config::{EdgeSite, Source};
 use sovereign_model::stack::AdminReach;
@@ -726,4 +733,119 @@ async fn a_stranger_gets_no_link() {
     }
     assert_eq!(edge.running.site().await["superseded"], false);
     edge.is_unharmed("strangers on links").await;
+}
+
+/// Takes any key: here it is the edge that has to look closely.
+#[derive(Debug)]
+struct AnyKey;
+
+impl ServerCertVerifier for AnyKey {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        vec![rustls::SignatureScheme::ED25519]
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        true
+    }
+}
+
+/// Dials `to` as the edge of `from` would.
+async fn link(from: &Place, to: &Place) -> http2::SendRequest<Empty<Bytes>> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let key = PrivateKeyDer::from_pem_file(from.folder.join("link.pem")).unwrap();
+    let key = provider.key_provider.load_private_key(key).unwrap();
+    let shown = CertificateDer::from(key.public_key().unwrap().to_vec());
+    let identity = Arc::new(CertifiedKey::new(vec![shown], key));
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyKey))
+        .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(identity)));
+    config.alpn_protocols = vec![sovereign_edge::LINK_ALPN.to_vec()];
+    let socket = tokio::net::TcpStream::connect(to.address()).await.unwrap();
+    let name = ServerName::IpAddress(to.address().ip().into());
+    let stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap();
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_cannot_mix_sites() {
+    let lab = Lab::new();
+    let origin = Origin::start(lab.folder.path());
+    origin.fill();
+    let (home, office) = (lab.place("home"), lab.place("office"));
+    let files = lab.folder.path().join("files");
+    std::fs::create_dir(&files).unwrap();
+    std::fs::write(files.join("index.html"), "files").unwrap();
+    let mut blog = lab.site(&home, Source::Unix(origin.socket.clone()));
+    blog.names = vec![NAME.parse().unwrap()];
+    blog.admin = AdminReach::Local;
+    let mut other = lab.site(&home, Source::Folder(files));
+    other.site = "files".parse().unwrap();
+    other.canonical = format!("https://www.{NAME}:{}", home.port()).parse().unwrap();
+    other.names = vec![format!("www.{NAME}").parse().unwrap()];
+    origin.set_canonical(&blog.canonical.to_string());
+    let mut config = lab.config(&home, vec![office.as_peer()], blog);
+    config.sites.push(other);
+    lab.seal(&home, 1, &config);
+    let running = lab.start(&home).await;
+    running.complete().await;
+    let mut sender = link(&office, &home).await;
+    let asked = origin.asked().len();
+    for (site, host, path, purpose, expected) in [
+        ("blog", NAME.to_owned(), "/", "read", 200),
+        ("blog", format!("www.{NAME}"), "/", "read", 421),
+        ("blog", format!("www.{NAME}"), "/new/", "read", 421),
+        ("blog", format!("www.{NAME}"), "/ghost/api/admin/", "live", 421),
+        ("files", NAME.to_owned(), "/", "read", 421),
+        ("files", NAME.to_owned(), "/members/", "live", 421),
+        ("nothing", NAME.to_owned(), "/", "read", 421),
+        ("blog", NAME.to_owned(), "/ghost/", "live", 403),
+        ("blog", NAME.to_owned(), "/members/", "read", 400),
+        ("blog", NAME.to_owned(), "/.sovereign/hooks/blog", "live", 405),
+        ("blog", NAME.to_owned(), "/", "write", 400),
+        ("blog", NAME.to_owned(), "/", "", 400),
+    ] {
+        let question = Request::get(format!("https://{host}:{}{path}", home.port()))
+            .header("sovereign-site", site)
+            .header("sovereign-purpose", purpose)
+            .header("sovereign-reader", "192.0.2.1")
+            .body(Empty::new())
+            .unwrap();
+        let answer = sender.send_request(question).await.unwrap();
+        assert_eq!(answer.status().as_u16(), expected, "{purpose} {site} {host} {path}");
+    }
+    assert_eq!(origin.asked().len(), asked, "nothing of it reached the application");
 }

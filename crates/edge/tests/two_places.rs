@@ -250,7 +250,8 @@ async fn a_home_that_can_only_dial_out_is_mirrored_all_the_same() {
     origin.set_canonical(&site.canonical.to_string());
     let undialable = Peer { addresses: Vec::new(), ..home.as_peer() };
     lab.seal(&home, 1, &lab.config(&home, vec![office.as_peer()], site));
-    lab.seal(&office, 1, &lab.config(&office, vec![undialable], mirror));
+    let config = lab.config(&office, vec![undialable], mirror);
+    lab.seal(&office, 1, &config);
     let _at_home = lab.start(&home).await;
     let at_office = lab.start(&office).await;
     at_office.complete().await;
@@ -267,6 +268,16 @@ async fn a_home_that_can_only_dial_out_is_mirrored_all_the_same() {
     let session =
         lab.client.post(office.address(), &host, "/ghost/api/admin/session/", &fields, Bytes::from_static(b"{}")).await;
     assert_eq!(session.status, StatusCode::CREATED);
+    // A new generation at the mirror keeps the connection that home has lent it.
+    lab.seal(&office, 2, &config);
+    at_office.ask(Request::new("reload")).await.unwrap();
+    origin.put("/first/", Page::html("<p>edited again</p>"));
+    site_changed(&lab, &home).await;
+    eventually("the mirror shows the next edit", async || {
+        let page = lab.client.get(office.address(), &host, "/first/").await;
+        (page.text() == "<p>edited again</p>").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
