@@ -194,3 +194,20 @@ async fn a_successor_takes_the_socket_over_and_keeps_it() {
     old.serving.await.unwrap();
     assert_eq!(request_async(&old.path, &Request::new("status"), LONG).await.unwrap(), json!({"healthy": true}));
 }
+
+#[tokio::test]
+async fn a_name_that_was_removed_comes_back() {
+    let daemon = Daemon::start();
+    std::fs::remove_file(&daemon.path).unwrap();
+    let answer = loop {
+        match daemon.ask(Request::new("status")).await {
+            Err(error) if error.nobody_listens() => tokio::task::yield_now().await,
+            answer => break answer.unwrap(),
+        }
+    };
+    assert_eq!(answer, json!({"healthy": true}));
+    daemon.lifecycle.stop();
+    daemon.lifecycle.run().await.unwrap();
+    daemon.serving.await.unwrap();
+    assert!(!daemon.path.exists(), "the new name is removed at the end too");
+}

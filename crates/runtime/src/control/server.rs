@@ -4,18 +4,22 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::message::{Refusal, Request, response_line};
 use super::{IDLE, MOST_CONNECTIONS, MOST_LINE};
 use crate::lifecycle::{Lifecycle, accept_each};
 use crate::socket::{self, BoundName, SocketError};
+
+/// Between two looks at whether the socket's name is still there.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// What a daemon can be asked.
 pub trait Commands: Send + Sync + 'static {
@@ -28,8 +32,9 @@ pub trait Commands: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Server {
     listener: UnixListener,
-    name: BoundName,
     path: PathBuf,
+    /// Removes the name when the server ends.
+    _name: BoundName,
 }
 
 impl Server {
@@ -49,21 +54,37 @@ impl Server {
         let name = BoundName::of(path);
         listener.set_nonblocking(true).map_err(failed)?;
         let listener = UnixListener::from_std(listener).map_err(failed)?;
-        Ok(Self { listener, name, path: path.to_owned() })
+        Ok(Self { listener, path: path.to_owned(), _name: name })
     }
 
-    /// Answers until the daemon has drained: `status` must work while the last readers are served. The socket's name is
-    /// removed at the end, unless another process has taken it over. Connections are not waited for.
-    pub async fn serve(self, commands: Arc<impl Commands>, lifecycle: &Lifecycle) {
-        let Self { listener, name, path } = self;
+    /// Answers until the daemon has drained: `status` must work while the last readers are served. A name that somebody
+    /// removed is bound again, so that a daemon cannot become unreachable; one that a successor took over is left to it.
+    /// The name is removed at the end, if it still is ours. Connections are not waited for.
+    pub async fn serve(mut self, commands: Arc<impl Commands>, lifecycle: &Lifecycle) {
         let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-        accept_each(&listener, lifecycle.drained(), |connection| {
+        loop {
+            tokio::select! {
+                () = self.accept(&commands, &places, lifecycle) => return,
+                () = removed(&self.path) => match Self::bind(&self.path) {
+                    Ok(again) => {
+                        warn!(socket = %self.path.display(), "somebody removed the control socket; it is there again");
+                        self = again;
+                    }
+                    Err(error) => debug!(%error, "the control socket was removed and cannot be made again yet"),
+                }
+            }
+        }
+    }
+
+    async fn accept(&self, commands: &Arc<impl Commands>, places: &Arc<Semaphore>, lifecycle: &Lifecycle) {
+        accept_each(&self.listener, lifecycle.drained(), |connection| {
             // Over the bound, the connection is dropped: the client sees it end.
-            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                warn!(socket = %path.display(), "too many control connections at the same time, one is refused");
+            let Ok(place) = Arc::clone(places).try_acquire_owned() else {
+                let socket = self.path.display();
+                warn!(%socket, "too many control connections at the same time, one is refused");
                 return;
             };
-            let (commands, drained) = (Arc::clone(&commands), lifecycle.drained());
+            let (commands, drained) = (Arc::clone(commands), lifecycle.drained());
             tokio::spawn(async move {
                 let conversation = drained.run_until_cancelled(converse(connection, &*commands)).await;
                 if let Some(Err(error)) = conversation {
@@ -73,7 +94,16 @@ impl Server {
             });
         })
         .await;
-        drop(name);
+    }
+}
+
+/// Waits until nothing is at `path` any longer.
+async fn removed(path: &Path) {
+    loop {
+        sleep(LOOK).await;
+        if matches!(std::fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound) {
+            return;
+        }
     }
 }
 
