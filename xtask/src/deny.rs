@@ -16,6 +16,8 @@ const VERSION: &str = "0.20.2";
 /// # Errors
 /// When a rule of deny.toml is broken, or the tool cannot be had.
 pub(crate) fn check(deadline: Deadline) -> Result<()> {
+    // Builds load only what this platform needs; licences are judged for all.
+    run(&mut cargo(["fetch", "--locked", "--quiet"]), deadline)?;
     run(deny(deadline)?.args(["--offline", "--log-level=error", "check", "bans", "licenses", "sources"]), deadline)
 }
 
