@@ -23,18 +23,18 @@ const TIERS: &[Tier] = &[
         budget: minutes(1),
         run: rooms,
     },
-    Tier { name: "clippy", checks: "no lint is broken", budget: minutes(7), run: clippy },
-    Tier { name: "docs", checks: "documentation builds, generated pages are current", budget: minutes(4), run: docs },
-    Tier { name: "deny", checks: "licences, bans and sources of dependencies", budget: minutes(5), run: deny },
-    Tier { name: "unit", checks: "unit, property and snapshot tests", budget: minutes(10), run: unit },
+    Tier { name: "clippy", checks: "no lint is broken", budget: minutes(6), run: clippy },
+    Tier { name: "docs", checks: "documentation builds, generated pages are current", budget: minutes(3), run: docs },
+    Tier { name: "deny", checks: "licences, bans and sources of dependencies", budget: minutes(4), run: deny },
+    Tier { name: "unit", checks: "unit, property and snapshot tests", budget: minutes(8), run: unit },
     Tier { name: "fuzz", checks: "parsers of strangers' bytes hold, 10 s each", budget: minutes(4), run: fuzzed },
     Tier {
         name: "conformance",
         checks: "HTTP caching as the public test suite has it",
-        budget: minutes(5),
+        budget: minutes(4),
         run: conformance,
     },
-    Tier { name: "e2e", checks: "the real binary with real parts, judged from outside", budget: minutes(16), run: e2e },
+    Tier { name: "e2e", checks: "the real binary with real parts, judged from outside", budget: minutes(13), run: e2e },
 ];
 
 /// Runs all tiers, or those named.

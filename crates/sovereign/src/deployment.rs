@@ -107,6 +107,14 @@ impl Deployment {
         Ok(self.program.install()?)
     }
 
+    /// Removes copies of programs that nothing needs any longer. To be called when everything runs this one.
+    ///
+    /// # Errors
+    /// When the state folder cannot be changed.
+    pub(crate) fn tidy_up(&self) -> Result<(), Failure> {
+        Ok(self.program.remove_older()?)
+    }
+
     /// Everything that must be true, with the images there are now.
     ///
     /// # Errors

@@ -2,6 +2,8 @@
 //!
 //! Ghost's own unit is given another program for a while, with nothing else changed: same paths, same user, same fence.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
 mod support;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! `up` is killed at every step it begins and at every step it ends, and the next `up` finishes each time.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
 mod support;
 
 use std::collections::BTreeSet;

@@ -8,6 +8,8 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -79,6 +81,47 @@ impl<'a> Staff<'a> {
     }
 }
 
+/// What a process connects to, as the kernel sees it.
+struct Wire {
+    strace: Child,
+    log: PathBuf,
+}
+
+impl Wire {
+    fn tap(operator: &Operator, pid: i32) -> Self {
+        let log = operator.home().join("wire");
+        let strace = Command::new("strace")
+            .args(["--follow-forks", "--quiet=all", "--trace=connect,sendto,sendmsg", "--attach", &pid.to_string()])
+            .arg("--output")
+            .arg(&log)
+            .spawn()
+            .unwrap();
+        eventually("strace attached", Duration::from_secs(10), || {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+            status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0")).then_some(())
+        });
+        Self { strace, log }
+    }
+
+    /// Internet addresses and ports that were connected or sent to.
+    fn targets(mut self) -> BTreeSet<String> {
+        kill(self.strace.id().try_into().unwrap(), "INT");
+        self.strace.wait().unwrap();
+        let between = |line: &str, before: &str, after: &str| {
+            Some(line.split_once(before)?.1.split_once(after)?.0.trim_matches('"').to_owned())
+        };
+        let log = fs::read_to_string(&self.log).unwrap();
+        let lines = log.lines().filter(|line| line.contains("sa_family=AF_INET"));
+        lines
+            .map(|line| {
+                let port = between(line, "_port=htons(", ")");
+                let address = between(line, "inet_addr(", ")").or_else(|| between(line, "inet_pton(AF_INET6, ", ","));
+                format!("{}:{}", address.unwrap_or_default(), port.unwrap_or_default())
+            })
+            .collect()
+    }
+}
+
 /// Every page of the site, as its sitemaps list them, as paths.
 fn pages(operator: &Operator) -> BTreeSet<String> {
     let mut found = BTreeSet::from(["/".to_owned(), "/rss/".to_owned()]);
@@ -119,7 +162,8 @@ fn a_site_is_written_at_home_read_at_the_office_and_survives() {
     // Without network: everything needed is kept.
     operator.run(&["up", "--yes", "--offline"]).success();
 
-    // Write at home.
+    // Write at home, with an ear on everything Ghost says to the outside.
+    let wire = Wire::tap(&operator, operator.pid("ghost-blog@home"));
     let staff = Staff::log_in(&operator, CANONICAL, HOME);
     let image = staff.upload("pixel.png", PIXEL);
     assert!(image.starts_with(&format!("https://{CANONICAL}/content/images/")), "{image}");
@@ -171,6 +215,12 @@ fn a_site_is_written_at_home_read_at_the_office_and_survives() {
     staff.call("POST", "/ghost/api/admin/posts/?source=html", Some(&body)).is(201);
     operator.curl(CANONICAL, OFFICE, "/later/", &[]).is(404);
     let scheduled = Instant::now();
+
+    assert_eq!(
+        wire.targets(),
+        BTreeSet::from([format!("127.0.0.1:{HOME}")]),
+        "Ghost speaks to its edge and nobody else"
+    );
 
     // Ghost is killed: every page is still served, near and far.
     let pages = pages(&operator);
@@ -260,7 +310,7 @@ fn with_title(declared: &str, title: &str) -> String {
 
 /// RFC 3339 in UTC with milliseconds, as Ghost wants it.
 fn iso(at: std::time::SystemTime) -> String {
-    let output = std::process::Command::new("date")
+    let output = Command::new("date")
         .args(["--utc", "+%Y-%m-%dT%H:%M:%S.000Z", "--date"])
         .arg(format!("@{}", at.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()))
         .output()

@@ -1,5 +1,7 @@
 //! Every secret is rotated under readers' eyes.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
 mod support;
 
 use std::fs;

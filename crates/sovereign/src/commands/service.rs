@@ -79,7 +79,7 @@ pub(crate) fn install(context: &Context) -> Result<Service, Failure> {
     let program = Program::of_this_process(&declared.state.programs())?;
     program.install()?;
     let unit = path(context, &declared.stack.name);
-    let text = unit_text(scope(), &declared.stack.name, &program.installed, declared.state.path());
+    let text = unit_text(scope(), &declared.stack.name, &program.current(), declared.state.path());
     let failed = |source| UnitFile { path: unit.clone(), source };
     if let Some(folder) = unit.parent() {
         fs::create_dir_all(folder).map_err(failed)?;

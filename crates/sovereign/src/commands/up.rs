@@ -278,6 +278,7 @@ async fn carry_out(
     if let Some(stage) = stage {
         stage.finish();
         settle(deployment, progress, &stop).await?;
+        deployment.tidy_up()?;
     }
     Ok(Carried { steps, kept: rest.kept.lines(), fetched, addresses })
 }

@@ -166,6 +166,7 @@ impl Operator {
 }
 
 impl Drop for Operator {
+    #[expect(clippy::print_stderr, reason = "whoever asked for a failed test's state is told where it is")]
     fn drop(&mut self) {
         if std::env::var_os("SOVEREIGN_E2E_KEEP").is_some() {
             eprintln!("kept: {}", self.home().display());
