@@ -39,7 +39,7 @@ async fn one_question_serves_all_who_wait() {
     let lab = Lab::new();
     let origin = Origin::start(lab.folder.path());
     origin.fill();
-    let (home, _running, host) = home(&lab, &origin, |_| ()).await;
+    let (home, running, host) = home(&lab, &origin, |_| ()).await;
     origin.put("/unlinked/", Page::html("<p>unlinked</p>"));
     origin.hold();
     let readers: Vec<_> = (0..40)
@@ -49,6 +49,11 @@ async fn one_question_serves_all_who_wait() {
         })
         .collect();
     eventually("the question is asked", async || (origin.count("/unlinked/") == 1).then_some(())).await;
+    eventually("all readers are at the edge", async || {
+        let status = running.ask(Request::new("status")).await.unwrap();
+        (status["connections"].as_u64() >= Some(40)).then_some(())
+    })
+    .await;
     origin.release();
     let mut collapsed = 0;
     for reader in readers {

@@ -124,7 +124,7 @@ pub fn request_fields(canonical: &Origin, validators: Option<&HeaderMap>) -> Hea
 
 /// Fields of a reader's request that its page must not depend on: credentials, and what asks for a part, for another
 /// encoding or for an answer to a condition, all of which the edge itself sees to.
-const READERS_OWN: [HeaderName; 13] = [
+const READERS_OWN: [HeaderName; 17] = [
     header::COOKIE,
     header::AUTHORIZATION,
     header::RANGE,
@@ -138,14 +138,22 @@ const READERS_OWN: [HeaderName; 13] = [
     header::CONTENT_TYPE,
     header::EXPECT,
     header::UPGRADE_INSECURE_REQUESTS,
+    // Who asks and where from: services are known to write these into pages without saying so with `Vary`.
+    header::USER_AGENT,
+    header::REFERER,
+    header::ORIGIN,
+    header::FROM,
 ];
 
 /// What of a reader's request a service may see that is asked for a page everybody gets: it may select by any of it, and
-/// says so with `Vary`.
+/// says so with `Vary`. Nothing that says who asks, and no field of private making (`X-…`): a service that reflects one
+/// of those without a word would hand one reader's page to all.
 pub fn forwarded_fields(request: &HeaderMap) -> HeaderMap {
     let mut headers = request.clone();
     strip_hop_by_hop(&mut headers);
-    remove(&mut headers, |name| is_claim(name.as_str()) || READERS_OWN.contains(name));
+    remove(&mut headers, |name| {
+        is_claim(name.as_str()) || name.as_str().starts_with("x-") || READERS_OWN.contains(name)
+    });
     headers.remove(header::HOST);
     headers.insert(
         HeaderName::from_static("surrogate-capability"),
@@ -272,5 +280,18 @@ mod tests {
         ]);
         merge_not_modified(&mut kept, &newer);
         assert_eq!(lines(&kept), ["content-type: text/html", "etag: W/\"2\"", "x-a: 2", "x-a: 3", "x-b: 1"]);
+    }
+
+    #[test]
+    fn a_shared_question_does_not_say_who_asks() {
+        let mut request = HeaderMap::new();
+        for name in
+            ["user-agent", "referer", "origin", "from", "x-theme", "x-forwarded-for", "cookie", "accept-language"]
+        {
+            request.insert(name, HeaderValue::from_static("mine"));
+        }
+        let asked = forwarded_fields(&request);
+        let names: Vec<_> = asked.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["accept-language", "surrogate-capability"]);
     }
 }

@@ -88,7 +88,7 @@ pub fn is_mirrored(app: &EdgeApp, target: &Target) -> bool {
                 || !(target.is_under(GHOST_ADMIN) || GHOST_LIVE.iter().any(|prefix| target.is_under(prefix)))
         }
         EdgeApp::Static => true,
-        EdgeApp::Upstream(rules) => !rules.never.iter().any(|path| target.is_under(path)),
+        EdgeApp::Upstream(rules) => !rules.never.iter().any(|path| target.may_be_under(path)),
     }
 }
 

@@ -9,6 +9,7 @@
 //! The query is kept byte for byte. [`Target::shared`] is what a page is kept under and asked for on everybody's behalf:
 //! without the parameters that no page depends on.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -114,8 +115,8 @@ impl Target {
         self.query().is_some_and(|query| query.split('&').any(|pair| pair.len() > 2 && pair.starts_with("v=")))
     }
 
-    /// Whether the target has a query that the site's own pages do not link to as a version: anyone can make up such
-    /// addresses, so the store bounds their number.
+    /// Whether the target has a query other than a version: such addresses are kept when readers ask for them, and not
+    /// looked for.
     pub fn is_incidental(&self) -> bool {
         self.query().is_some() && !self.is_versioned()
     }
@@ -123,12 +124,28 @@ impl Target {
     /// Whether the path is `prefix` or lies below it. `prefix` ends with a slash; letters compare without case, as
     /// Ghost's router does.
     pub fn is_under(&self, prefix: &str) -> bool {
-        let path = self.path().as_bytes();
-        let prefix = prefix.as_bytes();
-        let bare = prefix.strip_suffix(b"/").unwrap_or(prefix);
-        path.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-            || path.eq_ignore_ascii_case(bare)
+        is_under(self.path(), prefix)
     }
+
+    /// Whether some service may take the path for one under `prefix`: routers of Java services look at segments without
+    /// their parameters (`/admin;a=b/`, RFC 3986 section 3.3).
+    pub fn may_be_under(&self, prefix: &str) -> bool {
+        self.is_under(prefix) || is_under(&without_parameters(self.path()), prefix)
+    }
+}
+
+fn is_under(path: &str, prefix: &str) -> bool {
+    let (path, prefix) = (path.as_bytes(), prefix.as_bytes());
+    let bare = prefix.strip_suffix(b"/").unwrap_or(prefix);
+    path.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)) || path.eq_ignore_ascii_case(bare)
+}
+
+fn without_parameters(path: &str) -> Cow<'_, str> {
+    if !path.contains(';') {
+        return Cow::Borrowed(path);
+    }
+    let segments = path.split('/').map(|segment| segment.split(';').next().unwrap_or_default());
+    Cow::Owned(segments.collect::<Vec<_>>().join("/"))
 }
 
 fn canonical_path(path: &str) -> Result<String, BadTarget> {
@@ -258,6 +275,13 @@ mod tests {
         assert!(under("/ghost", "/ghost/"));
         assert!(under("/%67host/?x", "/ghost/"));
         assert!(!under("/ghosts/", "/ghost/"));
+    }
+
+    #[test]
+    fn parameters_of_segments_hide_nothing() {
+        let target = Target::parse("/admin;jsessionid=1/users;x").unwrap();
+        assert!(target.may_be_under("/admin/") && target.may_be_under("/admin/users/"));
+        assert!(!target.is_under("/admin/"));
     }
 
     proptest! {
