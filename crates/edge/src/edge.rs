@@ -74,6 +74,13 @@ pub(crate) struct Edge {
     lifecycle: Lifecycle,
 }
 
+/// A site that was closed to the public stays so until its source says otherwise.
+fn recall_closed(store: &Store, generation: &Generation) {
+    for site in generation.sites.values().filter(|site| store.is_closed(site.name())) {
+        site.standing.set_private(true);
+    }
+}
+
 impl Edge {
     pub(crate) fn new(
         config: PathBuf,
@@ -83,6 +90,7 @@ impl Edge {
         store: Arc<Store>,
         lifecycle: Lifecycle,
     ) -> Arc<Self> {
+        recall_closed(&store, &generation);
         Arc::new(Self {
             config,
             trust,
@@ -115,6 +123,7 @@ impl Edge {
     pub(crate) fn reload(self: &Arc<Self>) -> Result<Arc<Generation>, ConfigError> {
         let served = self.generation();
         let next = Generation::load(&self.config, &self.trust, Some(&served), self.tickets.clone())?;
+        recall_closed(&self.store, &next);
         let next = Arc::new(next);
         self.generation.store(next.clone());
         info!(generation = next.number, "a new generation is served");
@@ -168,14 +177,22 @@ impl Edge {
         }
         if private {
             warn!(site = %site.name(), "the site is private now: its kept pages are removed");
+            self.remember_closed(site, true);
             if let Err(error) = self.store.remove_site(site.name()) {
                 warn!(site = %site.name(), %error, "kept pages of a private site cannot be removed; they are not served");
             }
         } else {
             info!(site = %site.name(), "the site is public again");
+            self.remember_closed(site, false);
             site.standing.note_change();
         }
         let _ = self.notices.send(site.name().clone());
+    }
+
+    fn remember_closed(&self, site: &Site, closed: bool) {
+        if let Err(error) = self.store.set_closed(site.name(), closed) {
+            warn!(site = %site.name(), %error, "a restart would not know whether the site is private");
+        }
     }
 
     /// A peer has dialled us; until the returned value is dropped.

@@ -384,6 +384,27 @@ impl Store {
         Ok(removed)
     }
 
+    /// Remembers across restarts whether a site is closed to the public. To be said before its pages are removed: a
+    /// process that is killed in the midst of that must not serve what is left when it starts again.
+    pub fn set_closed(&self, site: &SiteName, closed: bool) -> Result<(), StoreError> {
+        let mark = self.closed_mark(site);
+        if closed {
+            let made = File::create(&mark).and_then(|file| file.sync_all());
+            made.and_then(|()| File::open(&self.folder)?.sync_all()).map_err(StoreError::io("mark", &mark))
+        } else {
+            remove_file(&mark)
+        }
+    }
+
+    /// Whether a site was closed to the public when that was last known.
+    pub fn is_closed(&self, site: &SiteName) -> bool {
+        self.closed_mark(site).exists()
+    }
+
+    fn closed_mark(&self, site: &SiteName) -> PathBuf {
+        self.folder.join(format!("closed-{site}"))
+    }
+
     /// Marks those pages of a site stale that `concerns` picks; they are kept and served until refreshed. Pages whose
     /// fetch is under way will be stale when they arrive. How many were marked.
     pub fn invalidate(&self, site: &SiteName, mut concerns: impl FnMut(&Entry) -> bool) -> usize {

@@ -135,6 +135,9 @@ async fn a_site_that_turns_private_is_served_from_the_store_no_more() {
     let page = lab.client.get(home.address(), &host, "/first/").await;
     assert_eq!((page.status, page.field("location")), (StatusCode::FOUND, "/private/?r=%2F"));
     eventually("nothing is kept", async || (running.site().await["pages-kept"] == 0).then_some(())).await;
+    running.stop().await;
+    let running = lab.start(&home).await;
+    assert_eq!(running.site().await["private"], true, "a new process knows it before it has asked");
     origin.fill();
     eventually("it is public again", async || {
         running.ask(Request::new("fill").with("site", "blog")).await.unwrap();

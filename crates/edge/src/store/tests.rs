@@ -224,6 +224,20 @@ fn removal() {
 }
 
 #[test]
+fn a_closed_site_is_known_to_be_closed_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    assert!(!store.is_closed(&site()));
+    store.set_closed(&site(), true).unwrap();
+    drop(store);
+    let store = open(folder.path());
+    assert!(store.is_closed(&site()));
+    store.set_closed(&site(), false).unwrap();
+    store.set_closed(&site(), false).unwrap();
+    assert!(!store.is_closed(&site()));
+}
+
+#[test]
 fn made_up_queries_are_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
