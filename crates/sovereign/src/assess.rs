@@ -94,6 +94,8 @@ pub(crate) struct UnitReport {
     pub(crate) restarts: u32,
     /// Memory, in bytes.
     pub(crate) memory_bytes: u64,
+    /// Processor time since its start, in milliseconds.
+    pub(crate) cpu_ms: u64,
     /// How it is kept apart.
     pub(crate) confinement: Option<String>,
     /// What is wrong.
@@ -247,6 +249,7 @@ fn unit(status: &UnitStatus, problems: &mut Vec<Problem>) -> UnitReport {
         running_seconds: status.running_seconds,
         restarts: status.restarts,
         memory_bytes: status.usage.pss_bytes,
+        cpu_ms: status.usage.cpu_ms,
         confinement: status.confinement.clone(),
         problem: status.problem.clone().or_else(|| status.refused.clone()),
     }
