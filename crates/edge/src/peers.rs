@@ -20,7 +20,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use sovereign_model::SiteName;
+use sovereign_model::{DatacenterName, SiteName};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
@@ -97,18 +97,21 @@ pub(crate) fn remove_claims(fields: &mut HeaderMap) {
 /// Answers a request of the edge that has shown `peer`.
 pub(crate) async fn answer(edge: &Arc<Edge>, mut request: Request<Incoming>, peer: PeerKey) -> Response<Body> {
     let generation = edge.generation();
-    if generation.peer(peer).is_none() {
+    let Some(datacenter) = generation.peer(peer) else {
         return pages::text(StatusCode::FORBIDDEN, "This key is no longer a peer's.");
-    }
+    };
     let Some(purpose) = Purpose::of(request.headers()) else {
         return pages::text(StatusCode::BAD_REQUEST, "The request does not say what it is for.");
     };
     if purpose == Purpose::Changes {
-        return changes(edge);
+        return changes(edge, datacenter.clone());
     }
     let Some(site) = named_site(&generation, request.headers()).filter(|site| site.upstream.is_local()) else {
         return pages::text(StatusCode::MISDIRECTED_REQUEST, "The site is not written here.");
     };
+    if !keeps(&generation, datacenter, site.name()) {
+        return pages::text(StatusCode::FORBIDDEN, "This data center keeps no copy of the site.");
+    }
     let epoch = request.headers().get(EPOCH).and_then(|epoch| epoch.to_str().ok()?.parse().ok());
     site.standing.hear_epoch(epoch.unwrap_or(0));
     if purpose == Purpose::List {
@@ -176,29 +179,37 @@ async fn list(edge: &Arc<Edge>, site: &Arc<Site>) -> Response<Body> {
     response
 }
 
-/// A stream of notices. Ends when this edge drains, so that the mirror turns to the next process.
-fn changes(edge: &Arc<Edge>) -> Response<Body> {
+/// Whether a data center keeps a copy of a site that is written here.
+fn keeps(generation: &Generation, datacenter: &DatacenterName, site: &SiteName) -> bool {
+    generation.sites.get(site).is_some_and(|site| site.config.mirrors.contains(datacenter))
+}
+
+/// A stream of notices for `datacenter`, about the sites it keeps. Ends when this edge drains, so that the mirror turns
+/// to the next process.
+fn changes(edge: &Arc<Edge>, datacenter: DatacenterName) -> Response<Body> {
     let (sender, receiver) = mpsc::channel(1);
     let edge = edge.clone();
     let mut notices = edge.notices();
     tokio::spawn(async move {
-        // An empty line: the link stands, and from here on no notice is missed.
-        let mut line = Bytes::from_static(b"\n");
         let stopping = edge.lifecycle().stopping();
-        while sender.send(Ok(line)).await.is_ok() {
+        // An empty line: the link stands, and from here on no notice is missed.
+        let mut said = sender.send(Ok(Bytes::from_static(b"\n"))).await;
+        while said.is_ok() {
             let notice = tokio::select! {
                 () = stopping.cancelled() => break,
                 () = sender.closed() => break,
                 notice = notices.recv() => notice,
             };
-            line = match notice {
-                Ok(site) => format!("{site}\n").into(),
+            let generation = edge.generation();
+            let changed: Vec<&SiteName> = match &notice {
+                Ok(site) => vec![site],
                 // Which ones were missed is not known: all of them may have changed.
-                Err(RecvError::Lagged(_)) => {
-                    edge.generation().sites.keys().map(|site| format!("{site}\n")).collect::<String>().into()
-                }
+                Err(RecvError::Lagged(_)) => generation.sites.keys().collect(),
                 Err(RecvError::Closed) => break,
             };
+            for site in changed.into_iter().filter(|site| keeps(&generation, &datacenter, site)) {
+                said = sender.send(Ok(format!("{site}\n").into())).await;
+            }
         }
     });
     Response::new(Body::stream(ChannelBody(receiver)))

@@ -71,6 +71,8 @@ pub struct EdgeSite {
     pub app: EdgeApp,
     /// Where the site's content comes from.
     pub source: Source,
+    /// The data centers that keep a copy: only their edges are answered over a link. Empty where the site is a copy itself.
+    pub mirrors: Vec<DatacenterName>,
     /// From where the admin interface may be reached.
     pub admin: AdminReach,
     /// File that holds the key of the webhook signature, hex; only at the primary.

@@ -174,7 +174,12 @@ pub fn desired(stack: &Stack, world: &World) -> Result<Wanted, IncompleteWorld> 
         let at_primary = edge_site(site, world)?;
         for mirror in &site.mirrors {
             let source = Source::Link(site.primary.clone());
-            served.entry(mirror).or_default().push(EdgeSite { source, webhook_key: None, ..at_primary.clone() });
+            served.entry(mirror).or_default().push(EdgeSite {
+                source,
+                webhook_key: None,
+                mirrors: Vec::new(),
+                ..at_primary.clone()
+            });
             links.entry(mirror).or_default().insert(&site.primary);
             links.entry(&site.primary).or_default().insert(mirror);
             mirrors.entry(mirror).or_default().insert(site.name.clone());
@@ -259,6 +264,7 @@ fn edge_site(site: &Site, world: &World) -> Result<EdgeSite, IncompleteWorld> {
         names: std::iter::once(site.canonical.host()).chain(&site.names).cloned().collect(),
         app,
         source,
+        mirrors: site.mirrors.clone(),
         admin: site.admin,
         webhook_key,
         epoch: world.epochs.get(&site.name).copied().unwrap_or(1),

@@ -18,6 +18,7 @@ fn site(name: &str, app: EdgeApp, names: &[&str]) -> EdgeSite {
         source: Source::Unix(PathBuf::from("/run/ghost.sock")),
         admin: AdminReach::Local,
         webhook_key: None,
+        mirrors: Vec::new(),
         epoch: 1,
     }
 }

@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 
+use super::unsent::{Unsent, was_not_acted_on};
 use super::{UpstreamError, spare_of, within};
 use crate::body::Body;
 
@@ -35,6 +36,8 @@ const PING_EVERY: Duration = Duration::from_secs(5);
 const PONG_WITHIN: Duration = Duration::from_secs(5);
 /// As the application behind the peer may take that long.
 const ANSWER_WITHIN: Duration = Duration::from_secs(125);
+/// While the peer's edge is replaced, a new connection may still reach the process that is about to end.
+const MOST_TRIES: u32 = 4;
 /// Enough for a link of 1 Gbit/s and 30 ms, and small enough to be paid per peer.
 const WINDOW: u32 = 1 << 20;
 
@@ -50,8 +53,25 @@ pub(crate) struct Link {
 
 #[derive(Default)]
 struct State {
-    sender: Option<SendRequest<Body>>,
+    sender: Option<Sender>,
+    /// Counts connections, to tell them apart.
+    made: u64,
     failed: Option<Instant>,
+}
+
+impl State {
+    fn connected(&mut self, requests: SendRequest<Body>) -> Sender {
+        self.made += 1;
+        self.failed = None;
+        self.sender.insert(Sender { requests, number: self.made }).clone()
+    }
+}
+
+/// A live connection.
+#[derive(Clone)]
+struct Sender {
+    requests: SendRequest<Body>,
+    number: u64,
 }
 
 impl Link {
@@ -72,7 +92,7 @@ impl Link {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (sender, connection) = speak(stream).await?;
-        *self.state() = State { sender: Some(sender), failed: None };
+        self.state().connected(sender);
         self.lent.notify_waiters();
         connection.await
     }
@@ -85,23 +105,36 @@ impl Link {
     pub(crate) async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, UpstreamError> {
         complete(&mut request);
         let whole = request.body().is_end_stream();
-        let spare = spare_of(&request);
-        let mut sender = self.connection().await?;
-        let sent = match within(ANSWER_WITHIN, whole, sender.try_send_request(request)).await? {
-            Ok(response) => Ok(response),
-            Err(mut error) => match error.take_message().or(spare) {
-                // The link had ended, or ended meanwhile: once more on a new one.
-                Some(unsent) => {
-                    if sender.is_closed() {
-                        self.state().sender = None;
-                    }
-                    let mut sender = self.connection().await?;
-                    within(ANSWER_WITHIN, whole, sender.send_request(unsent)).await?
+        let mut spare = spare_of(&request);
+        let mut tries = MOST_TRIES;
+        loop {
+            let mut sender = self.connection().await?;
+            let (out, unsent) = Unsent::hand_out(request);
+            let sent = within(ANSWER_WITHIN, whole, sender.requests.try_send_request(out)).await?;
+            let mut error = match sent {
+                Ok(response) => return Ok(response.map(Body::stream)),
+                Err(error) => error,
+            };
+            tries -= 1;
+            let not_acted_on = error.take_message().is_some() || was_not_acted_on(error.error());
+            // The link had ended, or is ending, and the peer has not acted on the request; or it may see it twice.
+            let again = if not_acted_on { unsent.take_back() } else { spare.take() };
+            match again.filter(|_| tries > 0) {
+                Some(again) => {
+                    self.forget(&sender);
+                    request = again;
                 }
-                None => Err(error.into_error()),
-            },
-        };
-        Ok(sent.map_err(UpstreamError::Http)?.map(Body::stream))
+                None => return Err(UpstreamError::Http(error.into_error())),
+            }
+        }
+    }
+
+    /// Nothing more is asked over this connection.
+    fn forget(&self, ended: &Sender) {
+        let mut state = self.state();
+        if state.sender.as_ref().is_some_and(|sender| sender.number == ended.number) {
+            state.sender = None;
+        }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -109,10 +142,10 @@ impl Link {
     }
 
     /// The live connection, if there is one; or that the peer is believed to be away.
-    fn known(&self) -> Option<Result<SendRequest<Body>, UpstreamError>> {
+    fn known(&self) -> Option<Result<Sender, UpstreamError>> {
         let mut state = self.state();
         if let Some(sender) = &state.sender {
-            if !sender.is_closed() {
+            if !sender.requests.is_closed() {
                 return Some(Ok(sender.clone()));
             }
             state.sender = None;
@@ -121,7 +154,7 @@ impl Link {
         recently.then(|| Err(self.unreachable(io::Error::from(io::ErrorKind::NotConnected))))
     }
 
-    async fn connection(&self) -> Result<SendRequest<Body>, UpstreamError> {
+    async fn connection(&self) -> Result<Sender, UpstreamError> {
         if let Some(known) = self.known() {
             return known;
         }
@@ -131,11 +164,13 @@ impl Link {
         }
         let dialled = self.dial_any().await;
         let mut state = self.state();
-        match &dialled {
-            Ok(sender) => *state = State { sender: Some(sender.clone()), failed: None },
-            Err(_) => state.failed = Some(Instant::now()),
+        match dialled {
+            Ok(requests) => Ok(state.connected(requests)),
+            Err(error) => {
+                state.failed = Some(Instant::now());
+                Err(error)
+            }
         }
-        dialled
     }
 
     async fn dial_any(&self) -> Result<SendRequest<Body>, UpstreamError> {

@@ -12,6 +12,7 @@ pub(crate) mod folder;
 pub(crate) mod link;
 mod mime;
 pub(crate) mod service;
+mod unsent;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -163,6 +163,7 @@ impl Lab {
             app: if matches!(source, Source::Folder(_)) { EdgeApp::Static } else { EdgeApp::Ghost },
             webhook_key: matches!(source, Source::Unix(_)).then(|| home.folder.join("hook")),
             source,
+            mirrors: vec!["office".parse().unwrap()],
             admin: AdminReach::Public,
             epoch: 1,
         }
