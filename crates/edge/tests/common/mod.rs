@@ -6,6 +6,7 @@ pub mod client;
 pub mod origin;
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -183,10 +184,14 @@ impl Lab {
     pub async fn start(&self, place: &Place) -> Running {
         let lifecycle = Lifecycle::new(Duration::from_secs(20));
         let listener = place.listener.try_clone().unwrap();
+        // A process that is about to be relieved answers until its successor has taken the name of the socket.
+        let socket = || std::fs::symlink_metadata(place.control()).ok().map(|found| found.ino());
+        let before = socket();
         let task = tokio::spawn(sovereign_edge::serve(self.options(place), listener, lifecycle.clone()));
         let running = Running { lifecycle, task, control: place.control() };
         eventually("the edge is up", async || {
             assert!(!running.task.is_finished(), "the edge has ended");
+            socket().filter(|now| Some(*now) != before)?;
             running.ask(Request::new("status")).await.ok()
         })
         .await;
