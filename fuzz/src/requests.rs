@@ -28,7 +28,8 @@ fn routes() -> &'static Routes {
         let site = |name: &str, app: &str, host: &str| {
             serde_json::json!({
                 "site": name, "canonical": format!("https://{host}:8443"), "names": [host, format!("{name}.example.org")],
-                "app": app, "source": {"unix": "/run/app.sock"}, "admin": "local", "webhook-key": null, "epoch": 1,
+                "app": app, "source": {"unix": "/run/app.sock"}, "admin": "local", "webhook-key": null,
+                "mirrors": [], "epoch": 1,
             })
         };
         let config = serde_json::json!({
