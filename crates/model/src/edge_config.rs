@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::edge_rules::{EdgeRules, Proxy, Room};
 use crate::name::{DatacenterName, DnsName, Origin, SiteName, StackName};
 use crate::stack::{AdminReach, MirrorRules};
 
@@ -32,6 +33,22 @@ pub struct EdgeConfig {
     pub peers: Vec<Peer>,
     /// The sites served here.
     pub sites: Vec<EdgeSite>,
+    /// Limits, and what is written down.
+    #[serde(default)]
+    pub rules: EdgeRules,
+    /// Where the access log is written.
+    #[serde(default)]
+    pub access_log: Option<PathBuf>,
+    /// Another proxy in front.
+    #[serde(default)]
+    pub proxy: Option<Proxy>,
+    /// The port that readers who come over plain HTTP are pointed to.
+    #[serde(default = "https_port")]
+    pub https_port: u16,
+}
+
+fn https_port() -> u16 {
+    443
 }
 
 /// Where certificate and key lie.
@@ -79,6 +96,12 @@ pub struct EdgeSite {
     pub webhook_key: Option<PathBuf>,
     /// Which primary this is, counted: a higher epoch wins.
     pub epoch: u64,
+    /// How much room it may take.
+    #[serde(default)]
+    pub room: Room,
+    /// For how many days browsers are told to use nothing but HTTPS; 0 for not at all.
+    #[serde(default)]
+    pub hsts_days: u32,
 }
 
 /// What the edge must know about an application.

@@ -130,6 +130,16 @@ impl EdgeFolder {
         self.0.join("store")
     }
 
+    /// What is written down of requests.
+    pub fn log(&self) -> PathBuf {
+        self.0.join("log")
+    }
+
+    /// The access log.
+    pub fn access_log(&self) -> PathBuf {
+        self.log().join("access.jsonl")
+    }
+
     /// Sockets.
     pub fn run(&self) -> PathBuf {
         self.0.join("run")

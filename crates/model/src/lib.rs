@@ -5,11 +5,13 @@
 
 pub mod digest;
 pub mod edge_config;
+pub mod edge_rules;
 pub mod edge_status;
 pub mod file;
 pub mod layout;
 pub mod name;
 pub mod observed;
+pub mod size;
 pub mod stack;
 pub mod step;
 pub mod unit;
@@ -21,5 +23,6 @@ pub use name::{
     DatacenterName, DnsName, DomainName, HostName, ImageName, InvalidName, Origin, SiteName, StackName, UnitName,
 };
 pub use observed::Observed;
+pub use size::ByteSize;
 pub use stack::Stack;
 pub use step::{Step, StepId};

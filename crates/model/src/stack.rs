@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::edge_rules::{EdgeRules, Proxy, Room};
 use crate::name::{DatacenterName, DnsName, HostName, Origin, SiteName, StackName};
 
 /// Everything one operator declares, in one file.
@@ -24,6 +25,8 @@ pub struct Stack {
     pub sites: BTreeMap<SiteName, Site>,
     /// The encrypted backup repository.
     pub archive: Archive,
+    /// What holds for all edges.
+    pub edge: EdgeRules,
 }
 
 /// A place with hosts.
@@ -41,6 +44,10 @@ pub struct Datacenter {
     pub jurisdiction: Option<String>,
     /// How the world reaches it. Never empty; the first is the preferred one.
     pub uplinks: Vec<Uplink>,
+    /// Another proxy in front of its edge.
+    pub proxy: Option<Proxy>,
+    /// The TCP port on loopback where its edge tells its figures.
+    pub metrics: Option<u16>,
 }
 
 impl Datacenter {
@@ -54,13 +61,12 @@ impl Datacenter {
 
     /// Where its edges listen on this machine, each place once, the preferred uplink's first.
     pub fn listen(&self) -> Vec<SocketAddr> {
-        let mut places: Vec<SocketAddr> = Vec::new();
-        for place in self.uplinks.iter().map(Uplink::listen) {
-            if !places.contains(&place) {
-                places.push(place);
-            }
-        }
-        places
+        each_once(self.uplinks.iter().map(Uplink::listen))
+    }
+
+    /// Where its edges listen for plain HTTP, to point readers to HTTPS; each place once.
+    pub fn listen_http(&self) -> Vec<SocketAddr> {
+        each_once(self.uplinks.iter().filter_map(Uplink::listen_http))
     }
 
     /// Where this machine reaches its edge, when the engine is embedded: the preferred uplink's socket, over loopback.
@@ -76,6 +82,16 @@ impl Datacenter {
         };
         SocketAddr::new(ip, place.port())
     }
+}
+
+fn each_once(places: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let mut each: Vec<SocketAddr> = Vec::new();
+    for place in places {
+        if !each.contains(&place) {
+            each.push(place);
+        }
+    }
+    each
 }
 
 /// What application instances run on.
@@ -111,8 +127,12 @@ pub struct Uplink {
     pub name: String,
     /// The address readers connect to.
     pub address: UplinkAddress,
-    /// The TCP port for HTTPS, 443 unless said otherwise.
+    /// The TCP port for HTTPS that readers connect to, 443 unless said otherwise.
     pub port: u16,
+    /// The TCP port that the edge listens on: the same, unless a proxy or router in front has the other one.
+    pub local_port: u16,
+    /// The TCP port for plain HTTP, where readers are pointed to HTTPS.
+    pub http: Option<u16>,
     /// How a connection from outside comes in.
     pub reach: Reach,
 }
@@ -121,12 +141,20 @@ impl Uplink {
     /// Where an edge on this machine listens for this uplink: at a loopback address itself, else at every address, since
     /// the address of an uplink may be a router's, or change.
     pub fn listen(&self) -> SocketAddr {
-        let ip = match self.address {
+        SocketAddr::new(self.listening_address(), self.local_port)
+    }
+
+    /// Where an edge on this machine listens for plain HTTP, if it does.
+    pub fn listen_http(&self) -> Option<SocketAddr> {
+        self.http.map(|port| SocketAddr::new(self.listening_address(), port))
+    }
+
+    fn listening_address(&self) -> IpAddr {
+        match self.address {
             UplinkAddress::Fixed(ip) if ip.is_loopback() => ip,
             UplinkAddress::Fixed(IpAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
             UplinkAddress::Fixed(IpAddr::V4(_)) | UplinkAddress::Dynamic => Ipv4Addr::UNSPECIFIED.into(),
-        };
-        SocketAddr::new(ip, self.port)
+        }
     }
 }
 
@@ -182,6 +210,10 @@ pub struct Site {
     pub mirrors: Vec<DatacenterName>,
     /// From where the admin interface may be reached.
     pub admin: AdminReach,
+    /// How much room it may take at each edge.
+    pub room: Room,
+    /// For how many days browsers are told to use nothing but HTTPS (RFC 6797); 0 for not at all.
+    pub hsts_days: u32,
     /// Title and the like, applied at every run when they changed.
     pub settings: SiteSettings,
 }
@@ -203,7 +235,19 @@ pub enum App {
         address: SocketAddr,
         /// What of it is mirrored.
         mirror: MirrorRules,
+        /// How its data is written out and read in again.
+        data: DataCommands,
     },
+}
+
+/// The operator's own commands that write the data of a service out and read it in again. Each is a program and its
+/// arguments, run without a shell; empty where there is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct DataCommands {
+    /// Writes the data to its standard output.
+    pub dump: Vec<String>,
+    /// Reads it from its standard input, in place of what is there.
+    pub load: Vec<String>,
 }
 
 /// What mirrors keep of a service whose pages nobody here knows beforehand.

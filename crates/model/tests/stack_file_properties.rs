@@ -8,12 +8,13 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use sovereign_model::edge_rules::{AccessLog, EdgeRules, Keep, Limits, Proxy, ProxySpeech, Room};
 use sovereign_model::file::{ProblemKind, Problems, Style, parse};
 use sovereign_model::stack::{
-    AdminReach, App, Archive, Datacenter, Domain, EngineKind, Host, Location, MirrorRules, Reach, Site, SiteSettings,
-    Stack, Uplink, UplinkAddress,
+    AdminReach, App, Archive, DataCommands, Datacenter, Domain, EngineKind, Host, Location, MirrorRules, Reach, Site,
+    SiteSettings, Stack, Uplink, UplinkAddress,
 };
-use sovereign_model::{DatacenterName, DnsName, Origin};
+use sovereign_model::{ByteSize, DatacenterName, DnsName, Origin};
 
 fn read(text: &str) -> Result<Stack, Problems> {
     parse("stack.toml", text, Path::new("/srv"))
@@ -36,16 +37,41 @@ fn line() -> impl Strategy<Value = String> {
     "[ -~à-ü€]{0,20}[a-zé\"\\\\]"
 }
 
+fn proxy() -> impl Strategy<Value = Option<Proxy>> {
+    let speaks = select(vec![ProxySpeech::ProxyProtocol, ProxySpeech::Http]);
+    let from = select(vec!["127.0.0.1", "2001:db8::1"]).prop_map(|address| vec![address.parse().unwrap()]);
+    proptest::option::of((speaks, from).prop_map(|(speaks, from)| Proxy { speaks, from }))
+}
+
+fn edge_rules() -> impl Strategy<Value = EdgeRules> {
+    let logs = select(vec![AccessLog::Off, AccessLog::Truncated, AccessLog::Full]);
+    let limits = (16..9999u32, 1..9999u32, 8..1000u64, 1..3600u32).prop_map(|(many, some, kibi, seconds)| Limits {
+        connections: many,
+        connections_per_address: some,
+        requests_per_address: some,
+        head: ByteSize(kibi << 10),
+        head_within: seconds,
+        body: ByteSize(kibi * 1_000_000),
+        body_within: seconds,
+    });
+    (logs, limits).prop_map(|(access_log, limits)| EdgeRules { access_log, limits })
+}
+
 /// The ports keep data centers apart, the first uplink lets links in.
 fn datacenter(index: u16) -> impl Strategy<Value = Datacenter> {
     let addresses = select(vec!["dynamic", "127.0.0.1", "192.0.2.7", "2001:db8::7", "::1"]);
     let reaches = select(vec![Reach::Direct, Reach::Forwarded, Reach::OutboundOnly]);
     let uplinks = proptest::collection::vec((addresses, reaches), 1..4);
-    (uplinks, location(), jurisdiction(), 0..3u16).prop_map(move |(uplinks, location, jurisdiction, hosts)| {
+    let places = (location(), jurisdiction());
+    let local = select(vec![0, 500]);
+    (uplinks, places, 0..3u16, local, proxy()).prop_map(move |(uplinks, places, hosts, local, proxy)| {
+        let (location, jurisdiction) = places;
         let uplink = |(number, (address, reach)): (u16, (&str, Reach))| Uplink {
             name: format!("uplink {number}"),
             address: address.parse().map_or(UplinkAddress::Dynamic, UplinkAddress::Fixed),
             port: if index == 0 && number == 0 { 443 } else { 8000 + index * 10 + number },
+            local_port: if index == 0 && number == 0 { 443 } else { 8000 + index * 10 + number + local },
+            http: (local > 0).then_some(9000 + index * 10 + number),
             reach: if number == 0 { Reach::Direct } else { reach },
         };
         let named = |number: u16| Host { name: format!("host{number}").parse().unwrap(), address: None };
@@ -59,6 +85,8 @@ fn datacenter(index: u16) -> impl Strategy<Value = Datacenter> {
             location,
             jurisdiction,
             uplinks: (0..).zip(uplinks).map(uplink).collect(),
+            metrics: proxy.is_some().then_some(9900 + index),
+            proxy,
         }
     })
 }
@@ -109,6 +137,7 @@ fn site(index: usize, seed: SiteSeed, datacenters: &[Datacenter]) -> Site {
                     start: vec!["/".to_owned(), "/sitemap.xml".to_owned()],
                     never: vec!["/private/".to_owned()],
                 },
+                data: DataCommands { dump: vec!["pg_dump".to_owned(), "a \"wiki\"".to_owned()], load: Vec::new() },
             },
         },
         canonical: Origin::https(format!("site{index}.localhost").parse().unwrap(), primary.port()),
@@ -116,6 +145,12 @@ fn site(index: usize, seed: SiteSeed, datacenters: &[Datacenter]) -> Site {
         primary: primary.name.clone(),
         mirrors: chosen,
         admin,
+        room: match admin {
+            AdminReach::Public => Room::default(),
+            AdminReach::Lan => Room { keep: Keep::All, budget: Some(ByteSize(1 << 30)) },
+            AdminReach::Local => Room { keep: Keep::Budget, budget: Some(ByteSize(20_000_000_000)) },
+        },
+        hsts_days: if admin == AdminReach::Public { 365 } else { 0 },
         settings: if app == 0 { settings } else { SiteSettings::default() },
     }
 }
@@ -129,7 +164,8 @@ fn any_stack() -> impl Strategy<Value = Stack> {
     let domains = proptest::collection::vec(domain(), 0..3);
     let sites = proptest::collection::vec(site_seed(), 0..5);
     let archive = proptest::option::of(select(vec!["/srv/archive", "/a b/ü"]));
-    (datacenters, domains, sites, archive).prop_map(|(datacenters, domains, sites, archive)| Stack {
+    let edge = prop_oneof![Just(EdgeRules::default()), edge_rules()];
+    (datacenters, domains, sites, archive, edge).prop_map(|(datacenters, domains, sites, archive, edge)| Stack {
         name: "any-stack".parse().unwrap(),
         sites: sites
             .into_iter()
@@ -147,6 +183,7 @@ fn any_stack() -> impl Strategy<Value = Stack> {
             .collect(),
         datacenters: datacenters.into_iter().map(|datacenter| (datacenter.name.clone(), datacenter)).collect(),
         archive: Archive { folder: archive.map(Into::into) },
+        edge,
     })
 }
 
@@ -176,6 +213,14 @@ fn written(stack: &Stack) -> String {
             writeln!(file, "location = {{ latitude = {latitude}, longitude = {longitude} }}").unwrap();
         }
         put(&mut file, "jurisdiction", datacenter.jurisdiction.as_ref());
+        if let Some(Proxy { speaks, from }) = &datacenter.proxy {
+            let speaks = if *speaks == ProxySpeech::Http { "http" } else { "proxy-protocol" };
+            let from = list(from.iter().map(ToString::to_string));
+            writeln!(file, "proxy = {{ speaks = \"{speaks}\", from = {from} }}").unwrap();
+        }
+        if let Some(port) = datacenter.metrics {
+            writeln!(file, "metrics = {port}").unwrap();
+        }
         for uplink in &datacenter.uplinks {
             writeln!(file, "[[datacenter.uplink]]\nname = {}", quoted(&uplink.name)).unwrap();
             match uplink.address {
@@ -184,6 +229,12 @@ fn written(stack: &Stack) -> String {
             }
             if uplink.port != 443 {
                 writeln!(file, "port = {}", uplink.port).unwrap();
+            }
+            if uplink.local_port != uplink.port {
+                writeln!(file, "listen = {}", uplink.local_port).unwrap();
+            }
+            if let Some(port) = uplink.http {
+                writeln!(file, "http = {port}").unwrap();
             }
             match uplink.reach {
                 Reach::Direct => {}
@@ -209,9 +260,15 @@ fn written(stack: &Stack) -> String {
                 let relative = folder.strip_prefix("/srv").unwrap().to_str().unwrap().to_owned();
                 writeln!(file, "app = \"static\"\nfolder = {}", quoted(format!("./{relative}"))).unwrap();
             }
-            App::Upstream { address, mirror: MirrorRules { crawl, start, never } } => {
+            App::Upstream {
+                address,
+                mirror: MirrorRules { crawl, start, never },
+                data: DataCommands { dump, load },
+            } => {
                 let (start, never) = (list(start.iter().cloned()), list(never.iter().cloned()));
                 writeln!(file, "app = \"upstream\"\naddress = \"{address}\"").unwrap();
+                writeln!(file, "dump = {}", list(dump.iter().cloned())).unwrap();
+                assert!(load.is_empty(), "left out, so that its default is tried");
                 writeln!(file, "mirror = {{ crawl = {crawl}, start = {start}, never = {never} }}").unwrap();
             }
         }
@@ -222,6 +279,15 @@ fn written(stack: &Stack) -> String {
             AdminReach::Local => {}
             AdminReach::Lan => file.push_str("admin = \"lan\"\n"),
             AdminReach::Public => file.push_str("admin = \"public\"\n"),
+        }
+        if let Some(budget) = site.room.budget {
+            writeln!(file, "budget = \"{budget}\"").unwrap();
+        }
+        if site.room.keep == Keep::Budget {
+            file.push_str("keep = \"budget\"\n");
+        }
+        if site.hsts_days != 365 {
+            writeln!(file, "hsts = {}", site.hsts_days).unwrap();
         }
         let settings = &site.settings;
         if *settings != SiteSettings::default() {
@@ -235,6 +301,19 @@ fn written(stack: &Stack) -> String {
                 writeln!(file, "private = {private}").unwrap();
             }
         }
+    }
+    if stack.edge != EdgeRules::default() {
+        let log = match stack.edge.access_log {
+            AccessLog::Off => "off",
+            AccessLog::Truncated => "truncated",
+            AccessLog::Full => "full",
+        };
+        let limits = &stack.edge.limits;
+        writeln!(file, "[edge]\naccess-log = \"{log}\"\n[edge.limits]\nconnections = {}", limits.connections).unwrap();
+        writeln!(file, "connections-per-address = {}", limits.connections_per_address).unwrap();
+        writeln!(file, "requests-per-address = {}", limits.requests_per_address).unwrap();
+        writeln!(file, "head = \"{}\"\nhead-within = {}", limits.head, limits.head_within).unwrap();
+        writeln!(file, "body = \"{}\"\nbody-within = {}", limits.body, limits.body_within).unwrap();
     }
     if let Some(folder) = &stack.archive.folder {
         writeln!(file, "[archive]\nfolder = {}", quoted(folder.to_str().unwrap())).unwrap();
@@ -298,6 +377,18 @@ const MISTAKES: &[Mistake] = &[
     mistake("accent-color = ", "accent-color = \"#12345\"", ProblemKind::BadValue),
     mistake("timezone = ", "timezone = \"Europe Zurich\"", ProblemKind::BadValue),
     mistake("private = ", "private = 0", ProblemKind::WrongType),
+    mistake("proxy = ", "proxy = { speaks = \"gopher\", from = [\"127.0.0.1\"] }", ProblemKind::BadValue),
+    mistake("proxy = ", "proxy = { speaks = \"http\", from = [] }", ProblemKind::BadValue),
+    mistake("proxy = ", "proxy = { speaks = \"http\" }", ProblemKind::Missing),
+    mistake("metrics = ", "metrics = 0", ProblemKind::BadValue),
+    mistake("listen = ", "listen = \"8443\"", ProblemKind::WrongType),
+    mistake("http = ", "http = 65536", ProblemKind::BadValue),
+    mistake("budget = ", "budget = \"20\"", ProblemKind::BadValue),
+    mistake("hsts = ", "hsts = 9999", ProblemKind::BadValue),
+    mistake("access-log = ", "access-log = \"everything\"", ProblemKind::BadValue),
+    mistake("head = ", "head = \"7 KiB\"", ProblemKind::BadValue),
+    mistake("body = ", "body = \"2 PB\"", ProblemKind::BadValue),
+    mistake("connections = ", "connections = 1", ProblemKind::BadValue),
 ];
 
 proptest! {

@@ -1,10 +1,11 @@
 //! From the declared stack to everything that must be true for it: certificates, edge configurations, units, mirrors.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use sovereign_model::edge_config::{CertificateFiles, EdgeApp, EdgeConfig, EdgeSite, Peer, Source};
+use sovereign_model::edge_rules::AccessLog;
 use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::{App, Datacenter, Reach, Site, SiteSettings, UplinkAddress};
 use sovereign_model::unit::{Confinement, Health, Replace, SocketSpec, UnitSpec};
@@ -208,7 +209,7 @@ pub fn desired(stack: &Stack, world: &World) -> Result<Wanted, IncompleteWorld> 
         let edge_name = edge.name.clone();
         units.insert(edge_name.clone(), WantedUnit { digest: edge.digest(), spec: edge, images: BTreeSet::new() });
         let certificate = certificate(datacenter, &sites);
-        let config = edge_config(stack, name, sites, peers, world)?;
+        let config = edge_config(stack, datacenter, sites, peers, world)?;
         let wanted = WantedDatacenter {
             certificate,
             config_digest: Digest::of_value(&config),
@@ -256,7 +257,7 @@ fn edge_site(site: &Site, world: &World) -> Result<EdgeSite, IncompleteWorld> {
             (EdgeApp::Ghost, Source::Unix(socket), Some(key.clone()))
         }
         App::Static { folder } => (EdgeApp::Static, Source::Folder(folder.clone()), None),
-        App::Upstream { address, mirror } => (EdgeApp::Upstream(mirror.clone()), Source::Tcp(*address), None),
+        App::Upstream { address, mirror, data: _ } => (EdgeApp::Upstream(mirror.clone()), Source::Tcp(*address), None),
     };
     Ok(EdgeSite {
         site: site.name.clone(),
@@ -268,6 +269,8 @@ fn edge_site(site: &Site, world: &World) -> Result<EdgeSite, IncompleteWorld> {
         admin: site.admin,
         webhook_key,
         epoch: world.epochs.get(&site.name).copied().unwrap_or(1),
+        room: site.room,
+        hsts_days: site.hsts_days,
     })
 }
 
@@ -299,20 +302,24 @@ fn certificate(datacenter: &Datacenter, sites: &[EdgeSite]) -> WantedCertificate
 
 fn edge_config(
     stack: &Stack,
-    datacenter: &DatacenterName,
+    datacenter: &Datacenter,
     sites: Vec<EdgeSite>,
     peers: Vec<Peer>,
     world: &World,
 ) -> Result<EdgeConfig, IncompleteWorld> {
-    let folder = world.state.edge(datacenter);
+    let folder = world.state.edge(&datacenter.name);
     Ok(EdgeConfig {
         stack: stack.name.clone(),
-        datacenter: datacenter.clone(),
+        datacenter: datacenter.name.clone(),
         certificate: CertificateFiles { chain: folder.chain(), key: folder.key() },
         store: folder.store(),
-        link_key: folder.link_key(link_key(world, datacenter)?),
+        link_key: folder.link_key(link_key(world, &datacenter.name)?),
         peers,
         sites,
+        rules: stack.edge.clone(),
+        access_log: (stack.edge.access_log != AccessLog::Off).then(|| folder.access_log()),
+        proxy: datacenter.proxy.clone(),
+        https_port: datacenter.port(),
     })
 }
 
@@ -342,15 +349,11 @@ fn edge_unit(datacenter: &Datacenter, sites: &[EdgeSite], world: &World) -> Unit
         ],
         env: BTreeMap::new(),
         working_dir: folder.path().to_owned(),
-        sockets: datacenter
-            .listen()
-            .into_iter()
-            .map(|address| SocketSpec { name: "https".to_owned(), address })
-            .collect(),
+        sockets: edge_sockets(datacenter),
         confinement: Confinement {
             // The folder rather than the files: they are replaced by renaming.
             read: std::iter::once(folder.path().to_owned()).chain(keys).chain(content).collect(),
-            write: vec![folder.store(), folder.run()],
+            write: vec![folder.store(), folder.run(), folder.log()],
             own_user: false,
             connect: None,
         },
@@ -360,4 +363,13 @@ fn edge_unit(datacenter: &Datacenter, sites: &[EdgeSite], world: &World) -> Unit
         replace: Replace::Beside,
         inputs: BTreeMap::from([("binary".to_owned(), world.binary_digest)]),
     }
+}
+
+/// Where the edge listens: for readers and peers, for readers who come over plain HTTP, for Prometheus.
+fn edge_sockets(datacenter: &Datacenter) -> Vec<SocketSpec> {
+    let named = |name: &'static str| move |address| SocketSpec { name: name.to_owned(), address };
+    let metrics = datacenter.metrics.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let https = datacenter.listen().into_iter().map(named("https"));
+    let http = datacenter.listen_http().into_iter().map(named("http"));
+    https.chain(http).chain(metrics.map(named("metrics"))).collect()
 }

@@ -191,7 +191,7 @@ fn a_site_that_is_no_longer_declared_is_stopped_last_and_keeps_its_data() {
 fn with_ports(ports: [u16; 2]) -> Stack {
     let mut stack = default_stack();
     for (datacenter, port) in stack.datacenters.values_mut().zip(ports) {
-        datacenter.uplinks[0].port = port;
+        (datacenter.uplinks[0].port, datacenter.uplinks[0].local_port) = (port, port);
     }
     stack
 }

@@ -3,8 +3,10 @@
 //! Entries are checked even when some of their keys are spoilt, so that all problems come out at once; a reference is
 //! not called unknown while a name that it may mean could not be read.
 
+mod edge;
+
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
@@ -14,8 +16,8 @@ use super::problem::{Finding, ProblemKind};
 use super::reader::{Node, Reader, closest};
 use crate::name::{DatacenterName, DnsName, HostName, Origin, SiteName};
 use crate::stack::{
-    AdminReach, App, Archive, Datacenter, Domain, EngineKind, Host, Location, MirrorRules, Reach, Site, SiteSettings,
-    Stack, Uplink, UplinkAddress,
+    AdminReach, App, Archive, DataCommands, Datacenter, Domain, EngineKind, Host, Location, MirrorRules, Reach, Site,
+    SiteSettings, Stack, Uplink, UplinkAddress,
 };
 
 /// The stack, or `None` when there are findings.
@@ -25,6 +27,7 @@ pub(super) fn stack(file: &Node, base: &Path, reader: &mut Reader) -> Option<Sta
     let domains = check.domains(file.nodes("domain"));
     let sites = check.sites(file.nodes("site"), &datacenters, file);
     let archive = file.node("archive").map(|node| Archive { folder: check.folder(node) }).unwrap_or_default();
+    let edge = check.edge_rules(file.node("edge"));
     let name = file.node("stack").and_then(|node| node.parse("name"));
     if !check.reader.findings.is_empty() {
         return None;
@@ -35,6 +38,7 @@ pub(super) fn stack(file: &Node, base: &Path, reader: &mut Reader) -> Option<Sta
         domains,
         sites,
         archive,
+        edge,
     })
 }
 
@@ -49,6 +53,8 @@ struct Listener {
     address: SocketAddr,
     span: Range<usize>,
     datacenter: usize,
+    /// The key that says so.
+    key: &'static str,
 }
 
 /// A data center as other entries see it, even when it is not complete.
@@ -87,6 +93,11 @@ impl Check<'_> {
             };
             let uplinks = self.uplinks(node, index, engine);
             let hosts = self.hosts(node, engine);
+            let metrics = port(node, "metrics");
+            if let Some(port) = metrics {
+                self.listener((Ipv4Addr::LOCALHOST, port).into(), node, "metrics", index);
+            }
+            let proxy = node.node("proxy").map(|node| self.proxy(node));
             let location = node.node("location").map(location);
             let Some(name) = node.parse::<DatacenterName>("name") else { continue };
             let span = node.span_of("name");
@@ -96,16 +107,18 @@ impl Check<'_> {
             let first = node.nodes("uplink").first();
             let declared = Declared {
                 span,
-                first_uplink: first.and_then(|uplink| Some((port(uplink)?, reach(uplink)))),
+                first_uplink: first.and_then(|uplink| Some((port(uplink, "port")?, reach(uplink)))),
                 outbound_only: uplinks.as_ref().is_some_and(|all| all.iter().all(|u| u.reach == Reach::OutboundOnly)),
-                complete: match (engine, uplinks, hosts, location) {
-                    (Some(engine), Some(uplinks), Some(hosts), None | Some(Some(_))) => Some(Datacenter {
+                complete: match (engine, uplinks, hosts, location, proxy) {
+                    (Some(engine), Some(uplinks), Some(hosts), None | Some(Some(_)), proxy) => Some(Datacenter {
                         name: name.clone(),
                         engine,
                         hosts,
                         location: location.flatten(),
                         jurisdiction: jurisdiction(node),
                         uplinks,
+                        proxy: proxy.flatten(),
+                        metrics,
                     }),
                     _ => None,
                 },
@@ -132,13 +145,17 @@ impl Check<'_> {
                 self.reachable_address(ip, node.span_of("address"));
             }
             let (Some(name), Some(address), Some(port), Some(reach)) =
-                (node.owned("name"), address, port(node), reach(node))
+                (node.owned("name"), address, port(node, "port"), reach(node))
             else {
                 continue;
             };
-            let uplink = Uplink { name, address, port, reach };
+            let (local_port, http) = (self::port(node, "listen").unwrap_or(port), self::port(node, "http"));
+            let uplink = Uplink { name, address, port, local_port, http, reach };
             if engine == Some(EngineKind::Embedded) {
-                self.listener(uplink.listen(), node, index);
+                self.listener(uplink.listen(), node, "port", index);
+                if let Some(address) = uplink.listen_http() {
+                    self.listener(address, node, "http", index);
+                }
             }
             uplinks.push(uplink);
         }
@@ -155,24 +172,26 @@ impl Check<'_> {
     }
 
     /// Two edges of this machine cannot listen at the same place, and a wildcard takes a port at every address.
-    fn listener(&mut self, address: SocketAddr, node: &Node, datacenter: usize) {
-        let span = if node.integer("port").is_some() { node.span_of("port") } else { node.span.clone() };
+    fn listener(&mut self, address: SocketAddr, node: &Node, key: &'static str, datacenter: usize) {
+        let written = if key == "port" && node.has("listen") { "listen" } else { key };
+        let span = node.span_of(written);
         let others = self.listeners.entry(address.port()).or_default();
         let taken = others.iter().find(|other| {
             let overlap =
                 other.address == address || other.address.ip().is_unspecified() || address.ip().is_unspecified();
             // Two uplinks of one data center may lead to one socket.
-            overlap && (other.datacenter != datacenter || !address.ip().is_unspecified())
+            let shared = other.datacenter == datacenter && other.key == key && address.ip().is_unspecified();
+            overlap && !shared
         });
         let finding = taken.map(|other| {
             let message = format!("port {} is used twice on this machine", address.port());
             Finding::new(ProblemKind::Duplicate, span.clone(), message)
                 .note(other.span.clone(), format!("{} already listens on it", shown(other.address)))
-                .help("give each data center on this machine a port of its own")
+                .help("give each data center on this machine, and each purpose, a port of its own")
         });
         match finding {
             Some(finding) => self.find(finding),
-            None => others.push(Listener { address, span, datacenter }),
+            None => others.push(Listener { address, span, datacenter, key }),
         }
     }
 
@@ -245,6 +264,8 @@ impl Check<'_> {
                 Some("local") => Some(AdminReach::Local),
                 _ => None,
             };
+            let room = self.room(node);
+            let hsts_days = node.integer("hsts").and_then(|days| days.try_into().ok()).unwrap_or_default();
             let port = primary.as_ref().and_then(|name| datacenters.get(name)?.first_uplink).map(|(port, _)| port);
             let (Some(name), Some(app), Some(canonical), Some(port), Some(primary), Some(admin)) =
                 (name, app, canonical, port, primary, admin)
@@ -252,7 +273,8 @@ impl Check<'_> {
                 continue;
             };
             let canonical = Origin::https(canonical, port);
-            sites.insert(name.clone(), Site { name, app, canonical, names, primary, mirrors, admin, settings });
+            let site = Site { name, app, canonical, names, primary, mirrors, admin, room, hsts_days, settings };
+            sites.insert(site.name.clone(), site);
         }
         sites
     }
@@ -263,8 +285,11 @@ impl Check<'_> {
             ("folder", "static", "to serve its files"),
             ("address", "upstream", "to put a service that runs already behind the edges"),
             ("mirror", "upstream", "for a site whose pages are not known beforehand"),
+            ("dump", "upstream", "for a service whose data only the operator knows how to write out"),
+            ("load", "upstream", "for a service whose data only the operator knows how to read in"),
         ] {
-            if app != owner && node.has(key) {
+            let written = node.text(key).is_some() || node.node(key).is_some() || !node.texts(key).is_empty();
+            if app != owner && written {
                 let message = format!("{} `{app}` site has no `{key}`", if app == "upstream" { "an" } else { "a" });
                 let help = format!("remove `{key}`, or write `app = \"{owner}\"` {purpose}");
                 self.find(Finding::new(ProblemKind::Conflict, node.span_of(key), message).help(help));
@@ -288,7 +313,9 @@ impl Check<'_> {
                     let help = "an `upstream` site is a service that runs already: add `address = \"127.0.0.1:3000\"`";
                     self.find(Finding::new(ProblemKind::Missing, node.span.clone(), message).help(help));
                 }
-                Some(App::Upstream { address: address?, mirror: mirror_rules(node.node("mirror")) })
+                let words = |key| node.texts(key).iter().map(|text| text.get_ref().clone()).collect();
+                let data = DataCommands { dump: words("dump"), load: words("load") };
+                Some(App::Upstream { address: address?, mirror: mirror_rules(node.node("mirror")), data })
             }
             _ => None,
         }
@@ -447,8 +474,8 @@ fn jurisdiction(node: &Node) -> Option<String> {
     node.text("jurisdiction").map(str::to_ascii_uppercase)
 }
 
-fn port(node: &Node) -> Option<u16> {
-    node.integer("port").and_then(|port| port.try_into().ok())
+fn port(node: &Node, key: &str) -> Option<u16> {
+    node.integer(key).and_then(|port| port.try_into().ok())
 }
 
 fn reach(node: &Node) -> Option<Reach> {

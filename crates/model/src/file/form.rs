@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::name::{DnsName, InvalidName, SiteName};
+use crate::size::ByteSize;
 
 /// What a text must look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub enum Form {
     Timezone,
     /// `#rrggbb`.
     Color,
+    /// A number of bytes with a unit.
+    Size,
 }
 
 /// Why a text does not have a form, and what would.
@@ -68,6 +71,7 @@ impl Form {
             Self::Language => "language tag (BCP 47)",
             Self::Timezone => "time zone (IANA)",
             Self::Color => "color `#rrggbb`",
+            Self::Size => "size: `\"20 GB\"`",
         }
     }
 
@@ -85,6 +89,7 @@ impl Form {
             Self::Language => "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$".to_owned(),
             Self::Timezone => "^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$".to_owned(),
             Self::Color => "^#[0-9A-Fa-f]{6}$".to_owned(),
+            Self::Size => "^[0-9]+ ?([kKmMgGtT]([iI])?)?[bB]$".to_owned(),
         })
     }
 
@@ -121,6 +126,7 @@ impl Form {
             Self::Language => language(text),
             Self::Timezone => timezone(text),
             Self::Color => color(text),
+            Self::Size => size(text),
         }
     }
 }
@@ -231,4 +237,10 @@ fn color(text: &str) -> Result<(), Complaint> {
         return Ok(());
     }
     Err(Complaint::new(format!("{text:?} is not a color"), "write it like \"#15171a\""))
+}
+
+fn size(text: &str) -> Result<(), Complaint> {
+    text.parse::<ByteSize>().map(drop).map_err(|invalid| {
+        Complaint::new(invalid.to_string(), "write a whole number and a unit: \"500 MB\", \"20 GB\", \"32 KiB\"")
+    })
 }

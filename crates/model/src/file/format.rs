@@ -186,6 +186,7 @@ pub static FILE: Section = Section {
             about: ARCHIVE.about,
             example: "",
         },
+        Key { name: "edge", kind: Kind::Section(&EDGE), presence: Presence::Optional, about: EDGE.about, example: "" },
     ],
 };
 
@@ -236,6 +237,20 @@ static DATACENTER: Section = Section {
             presence: Presence::Optional,
             about: "The jurisdiction it is under.",
             example: "\"CH\"",
+        },
+        Key {
+            name: "proxy",
+            kind: Kind::Section(&PROXY),
+            presence: Presence::Optional,
+            about: PROXY.about,
+            example: "{ speaks = \"proxy-protocol\", from = [\"127.0.0.1\"] }",
+        },
+        Key {
+            name: "metrics",
+            kind: Kind::Integer { least: 1, most: 65535 },
+            presence: Presence::Optional,
+            about: "The TCP port on this machine's loopback address where its edge tells its figures to Prometheus.",
+            example: "9464",
         },
         Key {
             name: "uplink",
@@ -312,6 +327,20 @@ static UPLINK: Section = Section {
             example: "8443",
         },
         Key {
+            name: "listen",
+            kind: Kind::Integer { least: 1, most: 65535 },
+            presence: Presence::Optional,
+            about: "The TCP port that the edge listens on, where a proxy or router has the other one. The same when left out.",
+            example: "8443",
+        },
+        Key {
+            name: "http",
+            kind: Kind::Integer { least: 1, most: 65535 },
+            presence: Presence::Optional,
+            about: "The TCP port where readers who come over plain HTTP are pointed to HTTPS: 80, usually.",
+            example: "80",
+        },
+        Key {
             name: "reach",
             kind: Kind::Words(REACHES),
             presence: Presence::Default("\"direct\""),
@@ -325,6 +354,33 @@ static REACHES: &[Word] = &[
     Word::new("direct", "the host has the address"),
     Word::new("forwarded", "a router forwards the port to the host"),
     Word::new("outbound-only", "not at all: the data center can only dial out"),
+];
+
+static PROXY: Section = Section {
+    path: "datacenter.proxy",
+    shape: Shape::Inline,
+    about: "Another proxy on the way to its edge, which has the public port. Only its word is taken for who a reader is.",
+    keys: &[
+        Key {
+            name: "speaks",
+            kind: Kind::Words(SPEECHES),
+            presence: Presence::Required,
+            about: "What it says to the edge.",
+            example: "\"proxy-protocol\"",
+        },
+        Key {
+            name: "from",
+            kind: Kind::Texts(Form::Address),
+            presence: Presence::Required,
+            about: "The addresses it connects from.",
+            example: "[\"127.0.0.1\"]",
+        },
+    ],
+};
+
+static SPEECHES: &[Word] = &[
+    Word::new("proxy-protocol", "TLS as it comes, after a header of the PROXY protocol, version 1 or 2"),
+    Word::new("http", "plain HTTP/1.1, with the reader's address last in `X-Forwarded-For`"),
 ];
 
 static HOST: Section = Section {
@@ -419,6 +475,20 @@ static SITE: Section = Section {
             example: "\"127.0.0.1:3000\"",
         },
         Key {
+            name: "dump",
+            kind: Kind::Texts(Form::Line),
+            presence: Presence::Default("[]"),
+            about: "The program, with its arguments, that writes the data of an `upstream` site to its standard output.",
+            example: "[\"pg_dump\", \"wiki\"]",
+        },
+        Key {
+            name: "load",
+            kind: Kind::Texts(Form::Line),
+            presence: Presence::Default("[]"),
+            about: "The program, with its arguments, that reads such data from its standard input, in place of what is there.",
+            example: "[\"psql\", \"--single-transaction\", \"wiki\"]",
+        },
+        Key {
             name: "mirror",
             kind: Kind::Section(&MIRROR),
             presence: Presence::Optional,
@@ -459,6 +529,27 @@ static SITE: Section = Section {
             presence: Presence::Default("\"local\""),
             about: "From where its admin interface may be reached.",
             example: "\"lan\"",
+        },
+        Key {
+            name: "keep",
+            kind: Kind::Words(KEEPS),
+            presence: Presence::Default("\"all\""),
+            about: "What an edge does when the site takes more than its `budget`.",
+            example: "\"budget\"",
+        },
+        Key {
+            name: "budget",
+            kind: Kind::Text(Form::Size),
+            presence: Presence::Optional,
+            about: "How much room the site may take at each edge that keeps it. Left out, as much as the disk has.",
+            example: "\"20 GB\"",
+        },
+        Key {
+            name: "hsts",
+            kind: Kind::Integer { least: 0, most: 730 },
+            presence: Presence::Default("365"),
+            about: "For how many days a browser that was here uses nothing but HTTPS for this name. Said on port 443 only, where no other service of the name can be meant; 0 for not at all.",
+            example: "30",
         },
         Key {
             name: "settings",
@@ -509,6 +600,14 @@ static ADMINS: &[Word] = &[
     Word::new("public", "from anywhere"),
     Word::new("lan", "from private addresses and from this machine"),
     Word::new("local", "from this machine only"),
+];
+
+static KEEPS: &[Word] = &[
+    Word::new(
+        "all",
+        "nothing that is kept is let go: what has no room is passed through, and `status` warns well before",
+    ),
+    Word::new("budget", "images, video and the like that were read least are let go, pages never"),
 ];
 
 static SETTINGS: Section = Section {
@@ -572,4 +671,89 @@ static ARCHIVE: Section = Section {
         about: "Where they are kept, when not in the folder of the stack's state.",
         example: "\"/srv/archive\"",
     }],
+};
+
+static EDGE: Section = Section {
+    path: "edge",
+    shape: Shape::Table,
+    about: "What holds for every edge of the stack.",
+    keys: &[
+        Key {
+            name: "access-log",
+            kind: Kind::Words(ACCESS_LOGS),
+            presence: Presence::Default("\"truncated\""),
+            about: "What is written down of requests.",
+            example: "\"off\"",
+        },
+        Key {
+            name: "limits",
+            kind: Kind::Section(&LIMITS),
+            presence: Presence::Optional,
+            about: LIMITS.about,
+            example: "",
+        },
+    ],
+};
+
+static ACCESS_LOGS: &[Word] = &[
+    Word::new("off", "nothing"),
+    Word::new("truncated", "a line per request, readers' addresses cut to /24 (IPv4) and /48 (IPv6)"),
+    Word::new("full", "a line per request with whole addresses"),
+];
+
+static LIMITS: Section = Section {
+    path: "edge.limits",
+    shape: Shape::Table,
+    about: "What a stranger may cost an edge. An address is an IPv4 address or a /64 of IPv6.",
+    keys: &[
+        Key {
+            name: "connections",
+            kind: Kind::Integer { least: 16, most: 1_000_000 },
+            presence: Presence::Default("4096"),
+            about: "Open connections. Each takes about 40 kB when idle.",
+            example: "20000",
+        },
+        Key {
+            name: "connections-per-address",
+            kind: Kind::Integer { least: 1, most: 1_000_000 },
+            presence: Presence::Default("512"),
+            about: "Open connections of one address.",
+            example: "64",
+        },
+        Key {
+            name: "requests-per-address",
+            kind: Kind::Integer { least: 1, most: 1_000_000 },
+            presence: Presence::Default("1000"),
+            about: "Requests of one address per second; four seconds' worth at once. What is beyond gets status 429.",
+            example: "100",
+        },
+        Key {
+            name: "head",
+            kind: Kind::Text(Form::Size),
+            presence: Presence::Default("\"32 KiB\""),
+            about: "All fields of a request together: from 8 KiB to 1 MiB.",
+            example: "\"64 KiB\"",
+        },
+        Key {
+            name: "head-within",
+            kind: Kind::Integer { least: 1, most: 3600 },
+            presence: Presence::Default("30"),
+            about: "Seconds until a request's head must be there, and that a kept connection may be idle.",
+            example: "10",
+        },
+        Key {
+            name: "body",
+            kind: Kind::Text(Form::Size),
+            presence: Presence::Default("\"5 GB\""),
+            about: "The longest body of a request: an upload, say.",
+            example: "\"100 MB\"",
+        },
+        Key {
+            name: "body-within",
+            kind: Kind::Integer { least: 1, most: 3600 },
+            presence: Presence::Default("60"),
+            about: "Seconds that a request's body may stand still.",
+            example: "20",
+        },
+    ],
 };

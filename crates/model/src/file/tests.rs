@@ -227,3 +227,30 @@ fn what_matches_a_pattern_has_the_form() {
             .unwrap();
     }
 }
+
+/// The values that hold when nothing is said are written twice, in the format and in the type.
+#[test]
+fn the_defaults_of_the_format_are_those_of_its_types() {
+    let small = "version = 1\n[stack]\nname = \"s\"\n[[datacenter]]\nname = \"a\"\n\
+                 [[datacenter.uplink]]\nname = \"u\"\naddress = \"127.0.0.1\"\n";
+    let spelt_out = format!("{small}[edge]\n[edge.limits]\n");
+    let rules = |text: &str| parse_here(text).unwrap().edge;
+    assert_eq!(rules(small), crate::edge_rules::EdgeRules::default());
+    assert_eq!(rules(&spelt_out), crate::edge_rules::EdgeRules::default());
+}
+
+#[test]
+fn what_is_said_of_edges_must_make_sense() {
+    let file = |datacenter: &str, uplink: &str, site: &str| {
+        format!(
+            "version = 1\n[stack]\nname = \"s\"\n[[datacenter]]\nname = \"a\"\n{datacenter}\n\
+             [[datacenter.uplink]]\nname = \"u\"\naddress = \"192.0.2.1\"\n{uplink}\n\
+             [[site]]\nname = \"x\"\napp = \"ghost\"\ncanonical = \"x.example\"\nprimary = \"a\"\n{site}\n"
+        )
+    };
+    assert_eq!(messages(&file("", "http = 443", "")), ["port 443 is used twice on this machine"]);
+    assert_eq!(messages(&file("metrics = 443", "", "")), ["port 443 is used twice on this machine"]);
+    assert_eq!(messages(&file("", "", "keep = \"budget\"")), ["`keep = \"budget\"` without a `budget`"]);
+    assert_eq!(messages(&file("", "", "dump = [\"pg_dump\"]")), ["a `ghost` site has no `dump`"]);
+    parse_here(&file("metrics = 9464", "http = 80\nlisten = 8443", "budget = \"1 GB\"")).unwrap();
+}

@@ -114,6 +114,8 @@ mod sample {
             primary: "home".parse().unwrap(),
             mirrors: Vec::new(),
             admin: AdminReach::Public,
+            room: sovereign_model::edge_rules::Room::default(),
+            hsts_days: 0,
             settings: SiteSettings::default(),
         }
     }

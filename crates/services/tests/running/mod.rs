@@ -18,6 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use sha2::Sha256;
+use sovereign_model::edge_rules::Room;
 use sovereign_model::name::{DatacenterName, Origin};
 use sovereign_model::stack::{AdminReach, App, Site, SiteSettings};
 use sovereign_model::unit::Health;
@@ -85,6 +86,8 @@ impl Ghost {
             primary: "home".parse().unwrap(),
             mirrors: Vec::new(),
             admin: AdminReach::Public,
+            room: Room::default(),
+            hsts_days: 0,
             settings: SiteSettings::default(),
         };
         // The edge's address, without its TLS

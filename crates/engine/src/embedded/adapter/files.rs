@@ -21,7 +21,7 @@ impl EmbeddedEngine<'_> {
         generation: u64,
     ) -> Result<(), EmbeddedError> {
         let folder = self.parts.state.edge(datacenter);
-        for path in [folder.path().to_owned(), folder.store(), folder.run()] {
+        for path in [folder.path().to_owned(), folder.store(), folder.run(), folder.log()] {
             private_folder(&path).map_err(EmbeddedError::file(&path))?;
         }
         let keys = self.parts.keys;
