@@ -16,6 +16,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
+use sovereign_model::edge_rules::Limits;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
@@ -127,18 +128,23 @@ impl HttpBody for Body {
     }
 }
 
-/// A reader's body that must make progress: one that stands still for too long breaks off.
+/// A reader's body: it must make progress, and end within its bound. One that does not breaks off.
 pub(crate) struct Moving<B> {
     body: B,
-    patience: Pin<Box<Sleep>>,
+    left: u64,
+    patience: Duration,
+    timer: Pin<Box<Sleep>>,
 }
 
-impl<B> Moving<B> {
-    /// How long a body may stand still. A phone that changes cells takes some ten seconds.
-    const PATIENCE: Duration = Duration::from_secs(60);
+/// A body went beyond its bound.
+#[derive(Debug, thiserror::Error)]
+#[error("the body is longer than the configuration allows")]
+pub(crate) struct TooLong;
 
-    pub(crate) fn new(body: B) -> Self {
-        Self { body, patience: Box::pin(tokio::time::sleep(Self::PATIENCE)) }
+impl<B> Moving<B> {
+    pub(crate) fn new(body: B, limits: &Limits) -> Self {
+        let patience = Duration::from_secs(limits.body_within.into());
+        Self { body, left: limits.body.0, patience, timer: Box::pin(tokio::time::sleep(patience)) }
     }
 }
 
@@ -151,12 +157,20 @@ where
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self { body, patience } = &mut *self;
+        let Self { body, left, patience, timer } = &mut *self;
         if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
-            patience.as_mut().reset(Instant::now() + Self::PATIENCE);
+            timer.as_mut().reset(Instant::now() + *patience);
+            if let Some(Ok(frame)) = &frame
+                && let Some(data) = frame.data_ref()
+            {
+                match left.checked_sub(data.len() as u64) {
+                    Some(rest) => *left = rest,
+                    None => return Poll::Ready(Some(Err(TooLong.into()))),
+                }
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        ready!(patience.as_mut().poll(cx));
+        ready!(timer.as_mut().poll(cx));
         Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::TimedOut).into())))
     }
 

@@ -21,12 +21,15 @@ use tracing::{info, warn};
 use crate::commands::Control;
 use crate::edge::Edge;
 use crate::generation::{ConfigError, Generation};
+use crate::plain;
 use crate::serve::accept;
 use crate::store::{Limits, Store, StoreError};
 use crate::tls::{self, CredentialError};
 
-/// The name of the listening socket that is passed to an edge.
+/// The name of the listening sockets that are passed to an edge, for readers and peers.
 pub const SOCKET: &str = "https";
+/// The name of those where readers come over plain HTTP and are pointed to HTTPS.
+pub const PLAIN_SOCKET: &str = "http";
 /// A drain lasts at most this long: an upload of some megabytes over a slow line, a page that Ghost renders under load.
 const GRACE: Duration = Duration::from_secs(20);
 /// How often a process that does not own the store tries to.
@@ -83,11 +86,29 @@ impl EdgeError {
     }
 }
 
-/// Runs an edge on the socket it was passed, until it is told to stop and has drained.
+/// The sockets an edge listens on.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// For readers and peers: TLS, or what a proxy in front speaks.
+    pub https: Vec<net::TcpListener>,
+    /// For readers who come over plain HTTP and are pointed to HTTPS.
+    pub http: Vec<net::TcpListener>,
+}
+
+impl Listeners {
+    /// Those that were passed to this process.
+    fn passed() -> Result<Self, SocketsError> {
+        let mut https = vec![sockets::take_listener(SOCKET)?];
+        https.extend(sockets::take_listeners(SOCKET)?);
+        Ok(Self { https, http: sockets::take_listeners(PLAIN_SOCKET)? })
+    }
+}
+
+/// Runs an edge on the sockets it was passed, until it is told to stop and has drained.
 pub async fn run(options: Options) -> Result<Drained, EdgeError> {
-    let listener = sockets::take_listener(SOCKET).map_err(EdgeError::Socket)?;
+    let listeners = Listeners::passed().map_err(EdgeError::Socket)?;
     raise_descriptor_limit();
-    serve(options, listener, Lifecycle::new(GRACE)).await
+    serve(options, listeners, Lifecycle::new(GRACE)).await
 }
 
 /// Every connection is a descriptor, and the usual soft limit of 1024 is meant for programs that use select(2).
@@ -99,10 +120,16 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// Runs an edge on `listener` for as long as `lifecycle` lasts. Signals end it too.
-pub async fn serve(options: Options, listener: net::TcpListener, lifecycle: Lifecycle) -> Result<Drained, EdgeError> {
-    listener.set_nonblocking(true).map_err(EdgeError::Listener)?;
-    let listener = TcpListener::from_std(listener).map_err(EdgeError::Listener)?;
+/// Runs an edge on `listeners` for as long as `lifecycle` lasts. Signals end it too.
+pub async fn serve(options: Options, listeners: Listeners, lifecycle: Lifecycle) -> Result<Drained, EdgeError> {
+    let asynchronous = |listeners: Vec<net::TcpListener>| {
+        let each = listeners.into_iter().map(|listener| {
+            listener.set_nonblocking(true)?;
+            TcpListener::from_std(listener)
+        });
+        each.collect::<io::Result<Vec<_>>>().map_err(EdgeError::Listener)
+    };
+    let (https, http) = (asynchronous(listeners.https)?, asynchronous(listeners.http)?);
     let tickets = tls::ticket_maker().map_err(EdgeError::Tls)?;
     let generation =
         Generation::load(&options.config, &options.trust, None, tickets.clone()).map_err(EdgeError::Config)?;
@@ -117,7 +144,12 @@ pub async fn serve(options: Options, listener: net::TcpListener, lifecycle: Life
         let lifecycle = lifecycle.clone();
         async move { control.serve(commands, &lifecycle).await }
     });
-    tokio::spawn(accept(listener, edge.clone()));
+    for listener in https {
+        tokio::spawn(accept(listener, edge.clone()));
+    }
+    for listener in http {
+        tokio::spawn(plain::accept(listener, edge.clone()));
+    }
     tokio::spawn(own_store(edge.clone(), folder));
     if let Err(error) = Readiness::from_env().ready() {
         warn!(%error, "whoever waits for this process cannot be told that it serves");

@@ -16,12 +16,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use http::header::STRICT_TRANSPORT_SECURITY;
 use http::{Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use rustls::server::ProducesTickets;
 use sovereign_model::SiteName;
 use sovereign_model::edge_config::EdgeApp;
+use sovereign_model::edge_rules::Limits;
 use sovereign_runtime::VerifyingKey;
 use sovereign_runtime::lifecycle::Lifecycle;
 use tokio::sync::broadcast;
@@ -30,10 +32,11 @@ use tracing::{info, warn};
 
 use crate::body::{Body, Moving};
 use crate::counters::Counters;
+use crate::door::Door;
 use crate::fetch::Flights;
 use crate::generation::{ConfigError, Generation, Site};
-use crate::limit::Attempts;
-use crate::route::{Asked, Class, Decision};
+use crate::limit::{Buckets, Rate};
+use crate::route::{Asked, Class, Decision, Route};
 use crate::share::{Share, Shares};
 use crate::store::Store;
 use crate::taken::taken;
@@ -49,9 +52,13 @@ const MOST_ANSWERS: usize = 1024;
 /// open, by sending or taking slowly, must not keep others from theirs.
 const MOST_EXCHANGES: usize = 64;
 
+/// The port of names without one. A promise to use nothing but HTTPS holds for all ports of a name (RFC 6797 section
+/// 8.3), so it is made only where no other service of that name can be meant.
+const HTTPS_PORT: u16 = 443;
+
 /// A request's body. None at all stays none: the source sees no body where the reader sent none.
-pub(crate) fn received(body: Incoming) -> Body {
-    if body.is_end_stream() { Body::empty() } else { Body::stream(Moving::new(body)) }
+pub(crate) fn received(body: Incoming, limits: &Limits) -> Body {
+    if body.is_end_stream() { Body::empty() } else { Body::stream(Moving::new(body, limits)) }
 }
 
 /// Everything the connections of one process share.
@@ -63,7 +70,9 @@ pub(crate) struct Edge {
     keepers: Mutex<CancellationToken>,
     pub(crate) store: Arc<Store>,
     pub(crate) flights: Flights,
-    pub(crate) attempts: Attempts,
+    pub(crate) attempts: Buckets,
+    requests: Buckets,
+    pub(crate) door: Door,
     pub(crate) counters: Arc<Counters>,
     answers: Shares,
     exchanges: Shares,
@@ -99,10 +108,12 @@ impl Edge {
             keepers: Mutex::default(),
             store,
             flights: Flights::default(),
-            attempts: Attempts::default(),
+            attempts: Buckets::default(),
+            requests: Buckets::default(),
+            door: Door::default(),
             counters: Arc::default(),
-            answers: Shares::new(MOST_ANSWERS),
-            exchanges: Shares::new(MOST_EXCHANGES),
+            answers: Shares::default(),
+            exchanges: Shares::default(),
             owns_store: AtomicBool::new(false),
             notices: broadcast::Sender::new(NOTICES),
             linked: Mutex::default(),
@@ -213,7 +224,7 @@ impl Edge {
     /// A place for an exchange of `reader` with an application; `None` when it has too many. A peer's own questions
     /// have no reader and are bounded by the peer.
     pub(crate) fn exchange(&self, reader: IpAddr) -> Option<Option<Share>> {
-        if reader.is_unspecified() { Some(None) } else { self.exchanges.take(reader).map(Some) }
+        if reader.is_unspecified() { Some(None) } else { self.exchanges.take(reader, MOST_EXCHANGES).map(Some) }
     }
 
     /// Answers a reader, and counts it.
@@ -225,18 +236,27 @@ impl Edge {
 
     /// The answer, which its reader must take.
     async fn answer(self: &Arc<Self>, request: Request<Incoming>, reader: IpAddr) -> Response<Body> {
-        let response = self.find_answer(request, reader).await;
+        let generation = self.generation();
+        let rate = Rate::of_requests(&generation.config.rules.limits);
+        if let Err(wait) = self.requests.take(rate, reader, Instant::now()) {
+            return pages::too_many_requests(wait);
+        }
+        let response = self.find_answer(&generation, request, reader).await;
         if matches!(response.body(), Body::Whole(_)) {
             return response;
         }
-        match self.answers.take(reader) {
+        match self.answers.take(reader, MOST_ANSWERS) {
             Some(share) => response.map(|body| taken(body, share)),
             None => pages::too_many_at_once(),
         }
     }
 
-    async fn find_answer(self: &Arc<Self>, request: Request<Incoming>, reader: IpAddr) -> Response<Body> {
-        let generation = self.generation();
+    async fn find_answer(
+        self: &Arc<Self>,
+        generation: &Generation,
+        request: Request<Incoming>,
+        reader: IpAddr,
+    ) -> Response<Body> {
         let asked = Asked { method: request.method(), uri: request.uri(), headers: request.headers(), reader };
         let route = match generation.routes.resolve(&asked) {
             Decision::Refused(refusal) => return pages::refused(refusal),
@@ -248,31 +268,51 @@ impl Edge {
             }
             Decision::Site(route) => route,
         };
+        if generation.via.is_in(request.headers()) {
+            return pages::text(http::StatusCode::LOOP_DETECTED, "This request was here before.");
+        }
+        if request.body().size_hint().lower() > generation.config.rules.limits.body.0 {
+            return pages::too_long();
+        }
         let Some(site) = generation.sites.get(&route.site.site) else {
             return pages::text(http::StatusCode::MISDIRECTED_REQUEST, "No site of this name is served here.");
         };
+        let mut response = self.answer_for(generation, site, &route, request, reader).await;
+        if let Some(hsts) = site.hsts.as_ref().filter(|_| route.origin.port() == HTTPS_PORT) {
+            response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
+        response
+    }
+
+    async fn answer_for(
+        self: &Arc<Self>,
+        generation: &Generation,
+        site: &Arc<Site>,
+        route: &Route,
+        request: Request<Incoming>,
+        reader: IpAddr,
+    ) -> Response<Body> {
         if let Class::Read { key, fallback } = &route.class {
-            let asked =
-                read::Asked { method: request.method(), fields: request.headers(), route: &route, reader, peer: false };
+            let asked = read::Asked { method: request.method(), fields: request.headers(), route, reader, peer: false };
             return read::answer(self, site, key, fallback.as_ref(), &asked).await;
         }
         if let Class::Live { copy: Some(key) } = &route.class
             && matches!(site.config.app, EdgeApp::Upstream(_))
             && self.store.get(key).is_some_and(|entry| policy::is_for_everybody(&entry.fields()))
         {
-            let asked =
-                read::Asked { method: request.method(), fields: request.headers(), route: &route, reader, peer: false };
+            let asked = read::Asked { method: request.method(), fields: request.headers(), route, reader, peer: false };
             return read::answer(self, site, key, None, &asked).await;
         }
         if pages::is_attempt(request.method(), &route.target)
-            && let Err(wait) = self.attempts.take(reader, Instant::now())
+            && let Err(wait) = self.attempts.take(Rate::ATTEMPTS, reader, Instant::now())
         {
             return pages::slow_down(request.headers(), wait);
         }
         if let Some(sorry) = pages::needs_mail(request.headers(), request.method(), &route.target) {
             return sorry;
         }
-        live::answer(self, site, &route, request.map(received), reader).await
+        let limits = &generation.config.rules.limits;
+        live::answer(self, site, route, request.map(|body| received(body, limits)), reader).await
     }
 
     /// Answers the edge of another data center.

@@ -194,6 +194,7 @@ async fn try_ask(
     *request.headers_mut() = HeaderMap::clone(&said);
     let own = policy::request_fields(&site.config.canonical, kept.as_deref().map(Entry::fields).as_ref());
     request.headers_mut().extend(own);
+    edge.generation().via.add(request.headers_mut(), http::Version::HTTP_11);
     if !site.upstream.is_local() {
         peers::address(&mut request, site, peers::Purpose::Read, None);
     }

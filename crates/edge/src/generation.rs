@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use http::HeaderValue;
 use rustls::server::ProducesTickets;
 use sovereign_model::edge_config::{EdgeConfig, EdgeSite, PROTOCOL, Source};
 use sovereign_model::{DatacenterName, Digest, Origin, SiteName};
 use sovereign_runtime::VerifyingKey;
 use sovereign_runtime::signed::{self, Opened, SignedError};
 
+use crate::policy::Via;
 use crate::rewrite::Rewriter;
 use crate::route::{Route, RouteError, Routes};
 use crate::signature::HookSecret;
@@ -113,6 +115,8 @@ pub(crate) struct Generation {
     pub(crate) tls: Tls,
     pub(crate) sites: BTreeMap<SiteName, Arc<Site>>,
     pub(crate) links: BTreeMap<DatacenterName, Arc<Link>>,
+    /// What this edge is called in what it passes on.
+    pub(crate) via: Via,
     peers: HashMap<PeerKey, DatacenterName>,
 }
 
@@ -121,6 +125,8 @@ pub(crate) struct Site {
     pub(crate) config: Arc<EdgeSite>,
     pub(crate) upstream: Upstream,
     pub(crate) hook_secret: Option<HookSecret>,
+    /// What browsers are told about HTTPS (RFC 6797 section 6.1).
+    pub(crate) hsts: Option<HeaderValue>,
     pub(crate) standing: Arc<Standing>,
     rewriters: Mutex<BTreeMap<Origin, Rewriter>>,
 }
@@ -195,10 +201,13 @@ impl Generation {
             };
             let hook_secret = site.webhook_key.as_deref().map(|path| hook_secret(&site.site, path)).transpose()?;
             let standing = standing.unwrap_or_default();
-            let site = Site { config: site.clone(), upstream, hook_secret, standing, rewriters: Mutex::default() };
+            let hsts = (site.hsts_days > 0).then(|| strict_transport(site.hsts_days));
+            let site =
+                Site { config: site.clone(), upstream, hook_secret, hsts, standing, rewriters: Mutex::default() };
             sites.insert(site.name().clone(), Arc::new(site));
         }
-        Ok(Self { number: generation, digest, config, routes, tls, sites, links, peers })
+        let via = Via::of(&config.stack, &config.datacenter);
+        Ok(Self { number: generation, digest, config, routes, tls, sites, links, via, peers })
     }
 
     /// The data center whose edge has shown `key`, if it still is a peer.
@@ -217,6 +226,11 @@ impl Generation {
         }
         Ok(())
     }
+}
+
+fn strict_transport(days: u32) -> HeaderValue {
+    let seconds = u64::from(days) * 86_400;
+    HeaderValue::try_from(format!("max-age={seconds}")).expect("digits and ASCII letters")
 }
 
 fn hook_secret(site: &SiteName, path: &Path) -> Result<HookSecret, ConfigError> {

@@ -22,7 +22,7 @@ use tracing::{debug, warn};
 use crate::body::Body;
 use crate::edge::Edge;
 use crate::generation::Site;
-use crate::policy::{self, CacheStatus, Why};
+use crate::policy::{self, CacheStatus, Via, Why};
 use crate::rewrite::Rewriter;
 use crate::route::{Class, Route};
 use crate::upstream::UpstreamError;
@@ -48,6 +48,7 @@ pub(crate) async fn answer(
     let Some(exchange) = edge.exchange(reader) else { return pages::too_many_at_once() };
     match pass(edge, site, route, request, reader).await {
         Ok(response) => response.map(|body| body.holding(exchange)),
+        Err(error) if error.is_of_too_long_a_body() => pages::too_long(),
         Err(error) => {
             let absent = error.is_absence();
             let error = error.in_full();
@@ -82,7 +83,7 @@ async fn pass(
     let upgrade = wanted_upgrade(&request).filter(|_| site.upstream.is_local());
     let from_reader = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
     let rewriter = site.rewriter(route);
-    let mut outgoing = outgoing(request, site, reader);
+    let mut outgoing = outgoing(request, site, reader, &edge.generation().via);
     if let Some(rewriter) = &rewriter {
         let back = Rewriter::new(&route.origin, &site.config.canonical);
         outgoing = rename::request(&back, outgoing);
@@ -139,8 +140,9 @@ fn invalidate(edge: &Edge, site: &Site, route: &Route, response: &Response<Body>
 }
 
 /// The request as the source gets it: the reader's, with its claims replaced by what we know.
-fn outgoing(request: Request<Body>, site: &Site, reader: IpAddr) -> Request<Body> {
+fn outgoing(request: Request<Body>, site: &Site, reader: IpAddr, via: &Via) -> Request<Body> {
     let (mut parts, body) = request.into_parts();
+    via.add(&mut parts.headers, parts.version);
     policy::forward_request(&mut parts.headers, reader, &site.config.canonical);
     peers::remove_claims(&mut parts.headers);
     // Answered by us when the body is first wanted (RFC 9110 section 10.1.1).

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Method, Response, StatusCode, header};
 
 use crate::body::Body;
@@ -14,7 +14,12 @@ const RETRY: Duration = Duration::from_secs(15);
 
 /// A refusal of the router.
 pub(crate) fn refused(refusal: Refusal) -> Response<Body> {
-    text(refusal.status, refusal.reason)
+    let mut response = text(refusal.status, refusal.reason);
+    if let Some(methods) = refusal.allow {
+        // RFC 9110 section 15.5.6.
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    }
+    response
 }
 
 /// One sentence as plain text, never cached.
@@ -39,6 +44,18 @@ pub(crate) fn slow_down(asked: &HeaderMap, wait: Duration) -> Response<Body> {
     let mut response = failure(asked, StatusCode::TOO_MANY_REQUESTS, TITLE, SAYS);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
     response
+}
+
+/// One address asks more often than it may.
+pub(crate) fn too_many_requests(wait: Duration) -> Response<Body> {
+    let mut response = text(StatusCode::TOO_MANY_REQUESTS, "There are too many requests from this address.");
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+    response
+}
+
+/// A body that is longer than the operator allows.
+pub(crate) fn too_long() -> Response<Body> {
+    text(StatusCode::PAYLOAD_TOO_LARGE, "This is more than may be sent here at once.")
 }
 
 /// One address has too much under way.

@@ -27,6 +27,7 @@ use tokio::sync::mpsc;
 use crate::body::{Body, ChannelBody};
 use crate::edge::{Edge, received};
 use crate::generation::{Generation, Site};
+use crate::limit::Rate;
 use crate::route::{Asked, Class, Decision, Refusal, Route, Target};
 use crate::tls::PeerKey;
 use crate::upstream::Upstream;
@@ -131,17 +132,20 @@ pub(crate) async fn answer(edge: &Arc<Edge>, mut request: Request<Incoming>, pee
     }
     if purpose == Purpose::Live
         && pages::is_attempt(request.method(), &route.target)
-        && let Err(wait) = edge.attempts.take(reader, Instant::now())
+        && let Err(wait) = edge.attempts.take(Rate::ATTEMPTS, reader, Instant::now())
     {
         return pages::slow_down(request.headers(), wait);
     }
+    let limits = &generation.config.rules.limits;
     match (&route.class, purpose) {
         (Class::Read { key, fallback }, Purpose::Read) => {
             let asked =
                 read::Asked { method: request.method(), fields: request.headers(), route: &route, reader, peer: true };
             read::answer(edge, site, key, fallback.as_ref(), &asked).await
         }
-        (_, Purpose::Live) => live::answer(edge, site, &route, request.map(received), reader).await,
+        (_, Purpose::Live) => {
+            live::answer(edge, site, &route, request.map(|body| received(body, limits)), reader).await
+        }
         _ => pages::text(StatusCode::BAD_REQUEST, "This is not a page everybody gets."),
     }
 }
@@ -158,7 +162,7 @@ fn resolve(generation: &Generation, request: &Request<Incoming>, reader: IpAddr)
         Decision::Site(route) => Ok(route),
         Decision::Refused(refusal) => Err(refusal),
         Decision::Hook(_) => {
-            Err(Refusal { status: StatusCode::BAD_REQUEST, reason: "Webhooks do not come over links." })
+            Err(Refusal { status: StatusCode::BAD_REQUEST, reason: "Webhooks do not come over links.", allow: None })
         }
     }
 }

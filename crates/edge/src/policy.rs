@@ -20,6 +20,7 @@ mod fields;
 mod range;
 mod selection;
 mod terms;
+mod via;
 
 pub use answer::{Reply, Span, Subject, respond};
 pub use book::{decide_by_book, is_for_everybody};
@@ -29,3 +30,4 @@ pub use fields::{
 };
 pub use selection::Selection;
 pub use terms::{Exchange, NotStorable, Terms, Use, WhenStale, decide, judge};
+pub use via::Via;

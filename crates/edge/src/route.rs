@@ -130,6 +130,8 @@ pub struct Refusal {
     pub status: StatusCode,
     /// One sentence for the reader.
     pub reason: &'static str,
+    /// The methods that would have been taken, where the method is what was wrong.
+    pub allow: Option<&'static str>,
 }
 
 /// Why a configuration gives no routes.
@@ -202,7 +204,7 @@ impl Routes {
 
     fn try_resolve(&self, asked: &Asked<'_>) -> Result<Decision, Refusal> {
         if asked.method == Method::CONNECT || asked.method == Method::TRACE {
-            return Err(refuse(StatusCode::METHOD_NOT_ALLOWED, "This method is not supported."));
+            return Err(refuse_method("This method is not supported.", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
         }
         let authority = authority(asked)?;
         let text = asked.uri.path_and_query().map_or("/", |target| target.as_str());
@@ -225,14 +227,18 @@ impl Routes {
         let site = target.path().strip_prefix(HOOKS).and_then(|name| name.parse().ok());
         match site.filter(|site| self.sites.contains_key(site)) {
             Some(site) if method == Method::POST => Ok(Decision::Hook(site)),
-            Some(_) => Err(refuse(StatusCode::METHOD_NOT_ALLOWED, "Webhooks are delivered with POST.")),
+            Some(_) => Err(refuse_method("Webhooks are delivered with POST.", "POST")),
             None => Err(refuse(StatusCode::NOT_FOUND, "There is nothing here.")),
         }
     }
 }
 
 const fn refuse(status: StatusCode, reason: &'static str) -> Refusal {
-    Refusal { status, reason }
+    Refusal { status, reason, allow: None }
+}
+
+const fn refuse_method(reason: &'static str, allow: &'static str) -> Refusal {
+    Refusal { status: StatusCode::METHOD_NOT_ALLOWED, reason, allow: Some(allow) }
 }
 
 /// The one authority a request names. `Host` more than once, or at odds with the target, is how requests are smuggled

@@ -1,10 +1,10 @@
 //! Connections: from the accepted socket to requests, with bounds on what a stranger can cost.
 //!
 //! ```text
-//! accept ─▶ ClientHello ─┬─ ALPN sovereign-link/1 ─▶ mutual TLS, HTTP/2 ─▶ requests of a peer
-//!                        ├─ ALPN sovereign-link-back/1 ─▶ mutual TLS; here it is us who ask
-//!                        └─ everyone else ─▶ TLS ─┬─ h2 ───────────────┬─▶ requests of a reader
-//!                                                 └─ http/1.1 or none ─┘
+//! accept ─▶ (proxy's word) ─▶ ClientHello ─┬─ ALPN sovereign-link/1 ─▶ mutual TLS, HTTP/2 ─▶ requests of a peer
+//!                                          ├─ ALPN sovereign-link-back/1 ─▶ mutual TLS; here it is us who ask
+//!                                          └─ everyone else ─▶ TLS ─┬─ h2 ───────────────┬─▶ requests of a reader
+//!                                                                   └─ http/1.1 or none ─┘
 //! ```
 //!
 //! The drain, connection by connection: HTTP/2 is told GOAWAY and finishes its streams. HTTP/1.1 is told
@@ -12,7 +12,7 @@
 //! closing it at once would cross with a request that is already on its way, and that request would be lost.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,32 +23,24 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use sovereign_model::edge_rules::Limits;
 use sovereign_runtime::lifecycle::accept_each;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::body::Body;
 use crate::counters::Counted;
 use crate::edge::Edge;
-use crate::share::Shares;
+use crate::proxied::{Arrival, Speech, arrive, forwarded_for};
 use crate::tls::{LINK_ALPN, LINK_BACK_ALPN, PeerKey};
 
-/// Open connections at most: some 40 kB each when idle, so about 160 MB when somebody tries.
-const MOST_CONNECTIONS: usize = 4096;
-/// Of these, one address may hold so many: an office behind one address fits, one stranger does not take all.
-const MOST_PER_ADDRESS: usize = 512;
 /// From the accepted socket to the finished handshake.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
-/// For a request's head, and for an idle HTTP/1.1 connection.
-const HEAD_WITHIN: Duration = Duration::from_secs(30);
-/// All fields of a request together. Ghost's own cookies and tokens take about 2 kB.
-const MOST_HEAD: usize = 32 << 10;
 /// Fields of a request.
 const MOST_FIELDS: usize = 100;
 /// Streams of one HTTP/2 connection: what nginx and browsers are used to.
@@ -71,36 +63,48 @@ type Tls = TlsStream<Counted<TcpStream>>;
 
 /// Serves readers and peers on `listener` until the edge is told to stop.
 pub(crate) async fn accept(listener: TcpListener, edge: Arc<Edge>) {
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    let seats = Shares::new(MOST_PER_ADDRESS);
     let stopping = edge.lifecycle().stopping();
-    accept_each(&listener, stopping.clone(), |(socket, reader)| {
-        let Ok(place) = places.clone().try_acquire_owned() else {
-            edge.counters.connections_refused.one();
-            warn!(%reader, "too many connections, one is refused");
-            return;
-        };
-        let Some(seat) = seats.take(reader.ip()) else {
-            edge.counters.connections_refused.one();
-            debug!(%reader, "too many connections from one address, one is refused");
-            return;
-        };
-        edge.counters.connections.one();
+    accept_each(&listener, stopping.clone(), |(socket, peer)| {
+        let Some(entry) = edge.door.enter(&edge, peer.ip()) else { return };
         let (edge, stopping) = (edge.clone(), stopping.clone());
         edge.clone().lifecycle().spawn(async move {
-            connection(socket, reader, edge, stopping).await;
-            drop((seat, place));
+            connection(socket, peer, edge, stopping).await;
+            drop(entry);
         });
     })
     .await;
 }
 
-async fn connection(socket: TcpStream, reader: SocketAddr, edge: Arc<Edge>, stopping: CancellationToken) {
+/// Sets what every accepted socket has.
+pub(crate) fn prepare(socket: &TcpStream) {
     // Without it small answers wait for acknowledgements; a socket that refuses is on its way out anyway.
     let _ = socket.set_nodelay(true);
     // A reader that takes nothing for this long is gone or means harm.
-    let _ = rustix::net::sockopt::set_tcp_user_timeout(&socket, TAKEN_WITHIN.as_millis() as u32);
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(socket, TAKEN_WITHIN.as_millis() as u32);
+}
+
+async fn connection(mut socket: TcpStream, peer: SocketAddr, edge: Arc<Edge>, stopping: CancellationToken) {
+    prepare(&socket);
+    let generation = edge.generation();
+    let limits = generation.config.rules.limits.clone();
+    let arriving = arrive(&mut socket, peer, generation.config.proxy.as_ref());
+    let Arrival { reader, speech } = match timeout(HANDSHAKE_WITHIN, arriving).await {
+        Ok(Ok(arrival)) => arrival,
+        Ok(Err(error)) => return debug!(%peer, %error, "a proxy's connection says nothing that is understood"),
+        Err(_) => return debug!(%peer, "a proxy's connection says nothing"),
+    };
+    drop(generation);
+    let _seat = if reader == peer {
+        None
+    } else {
+        let Some(seat) = edge.door.seat(&edge, reader.ip()) else { return };
+        Some(seat)
+    };
     let socket = Counted::new(socket, edge.counters.clone());
+    if speech == Speech::Http {
+        let service = reader_service(edge, Reader::NamedBy(peer), stopping.clone());
+        return serve_http1(socket, service, &limits, stopping).await;
+    }
     let Some(stream) = handshake(socket, reader, &edge).await else { return };
     let session = stream.get_ref().1;
     match session.alpn_protocol() {
@@ -120,9 +124,13 @@ async fn connection(socket: TcpStream, reader: SocketAddr, edge: Arc<Edge>, stop
             }
         }
         Some(b"h2") => {
-            serve_http2(stream, reader_service(edge, reader, stopping.clone()), Asker::Reader, stopping).await;
+            let service = reader_service(edge, Reader::Known(reader), stopping.clone());
+            serve_http2(stream, service, Asker::Reader, &limits, stopping).await;
         }
-        _ => serve_http1(stream, reader_service(edge, reader, stopping.clone()), stopping).await,
+        _ => {
+            let service = reader_service(edge, Reader::Known(reader), stopping.clone());
+            serve_http1(stream, service, &limits, stopping).await;
+        }
     }
 }
 
@@ -161,16 +169,35 @@ pub(crate) async fn serve_peer<S>(stream: S, edge: Arc<Edge>, peer: PeerKey, sto
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let limits = edge.generation().config.rules.limits.clone();
     let service = service_fn(move |request| {
         let edge = edge.clone();
         async move { Ok::<_, Infallible>(edge.answer_peer(request, peer).await) }
     });
-    serve_http2(stream, service, Asker::Peer, stopping).await;
+    serve_http2(stream, service, Asker::Peer, &limits, stopping).await;
+}
+
+/// Who asks on a connection.
+#[derive(Debug, Clone, Copy)]
+enum Reader {
+    /// Whoever opened it.
+    Known(SocketAddr),
+    /// Whom the proxy at this address names, with each request.
+    NamedBy(SocketAddr),
+}
+
+impl Reader {
+    fn of(self, request: &Request<Incoming>) -> IpAddr {
+        match self {
+            Self::Known(reader) => reader.ip(),
+            Self::NamedBy(proxy) => forwarded_for(request.headers()).unwrap_or(proxy.ip()),
+        }
+    }
 }
 
 fn reader_service(
     edge: Arc<Edge>,
-    reader: SocketAddr,
+    reader: Reader,
     stopping: CancellationToken,
 ) -> impl hyper::service::Service<
     Request<Incoming>,
@@ -185,7 +212,8 @@ fn reader_service(
             // Where a chunked body ends, others on the way may have seen differently: RFC 9112 section 6.1 asks to close
             // if it came with a length too, and the HTTP implementation does not tell whether it did.
             let chunked = request.headers().contains_key(TRANSFER_ENCODING);
-            let mut response = edge.answer_reader(request, reader.ip()).await;
+            let reader = reader.of(&request);
+            let mut response = edge.answer_reader(request, reader).await;
             let upgrades = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
             if version < Version::HTTP_2 && (chunked || stopping.is_cancelled()) && !upgrades {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -195,17 +223,19 @@ fn reader_service(
     })
 }
 
-async fn serve_http1<S>(stream: Tls, service: S, stopping: CancellationToken)
+pub(crate) async fn serve_http1<I, S>(stream: I, service: S, limits: &Limits, stopping: CancellationToken)
 where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: hyper::service::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send,
     S::Future: Send + 'static,
 {
+    let head = most_head(limits);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WITHIN)
-        .max_buf_size(MOST_HEAD)
+        .header_read_timeout(Duration::from_secs(limits.head_within.into()))
+        .max_buf_size(head)
         .max_headers(MOST_FIELDS)
-        .max_header_size(MOST_HEAD)
+        .max_header_size(head)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
@@ -221,6 +251,10 @@ where
     }
 }
 
+fn most_head(limits: &Limits) -> usize {
+    usize::try_from(limits.head.0).unwrap_or(usize::MAX)
+}
+
 async fn lingered(stopping: &CancellationToken) {
     stopping.cancelled().await;
     tokio::time::sleep(LINGER).await;
@@ -233,22 +267,22 @@ enum Asker {
     Peer,
 }
 
-async fn serve_http2<I, S>(stream: I, service: S, asker: Asker, stopping: CancellationToken)
+async fn serve_http2<I, S>(stream: I, service: S, asker: Asker, limits: &Limits, stopping: CancellationToken)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: hyper::service::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send,
     S::Future: Send + 'static,
 {
     let (streams, resets, head) = match asker {
-        Asker::Reader => (MOST_STREAMS, MOST_RESETS, MOST_HEAD),
+        Asker::Reader => (MOST_STREAMS, MOST_RESETS, most_head(limits)),
         // A reader's head, and our own fields beside it.
-        Asker::Peer => (MOST_LINK_STREAMS, MOST_LINK_STREAMS as usize, MOST_HEAD * 2),
+        Asker::Peer => (MOST_LINK_STREAMS, MOST_LINK_STREAMS as usize, most_head(limits) * 2),
     };
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(streams)
         .max_pending_accept_reset_streams(resets)
-        .max_header_list_size(head as u32)
+        .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(2 * WINDOW)
         .keep_alive_interval(PING_EVERY)

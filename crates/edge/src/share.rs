@@ -10,9 +10,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Shares of one kind.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Shares {
-    most: usize,
     held: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
@@ -23,17 +22,12 @@ pub(crate) struct Share {
 }
 
 impl Shares {
-    /// `most` for each subscriber.
-    pub(crate) fn new(most: usize) -> Self {
-        Self { most, held: Arc::default() }
-    }
-
-    /// One for `address`, unless it has its part already.
-    pub(crate) fn take(&self, address: IpAddr) -> Option<Share> {
+    /// One for `address`, unless it has `most` already.
+    pub(crate) fn take(&self, address: IpAddr, most: usize) -> Option<Share> {
         let subscriber = subscriber(address);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         match held.entry(subscriber) {
-            Entry::Occupied(count) if *count.get() >= self.most => return None,
+            Entry::Occupied(count) if *count.get() >= most => return None,
             Entry::Occupied(mut count) => *count.get_mut() += 1,
             Entry::Vacant(place) => drop(place.insert(1)),
         }
@@ -67,8 +61,8 @@ mod tests {
 
     #[test]
     fn a_subscriber_has_its_part_and_others_theirs() {
-        let shares = Shares::new(2);
-        let take = |address: &str| shares.take(address.parse().unwrap());
+        let shares = Shares::default();
+        let take = |address: &str| shares.take(address.parse().unwrap(), 2);
         let held = [take("2001:db8::1").unwrap(), take("2001:db8::2").unwrap()];
         assert!(take("2001:db8::3").is_none(), "the same /64");
         assert!(take("2001:db8:0:1::3").is_some() && take("192.0.2.1").is_some());

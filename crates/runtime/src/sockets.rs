@@ -4,7 +4,7 @@
 //! `LISTEN_PID`, where it is set, for which process they are meant. Any kind of descriptor can be passed this way, not
 //! only listening sockets: [`take`] gives it as it is.
 //!
-//! * The **receiving** side: [`take_listener`], [`take_unix_listener`], [`take`]. Each descriptor can be taken once, and is
+//! * The **receiving** side: [`take_listener`], [`take_listeners`], [`take_unix_listener`], [`take`]. Each descriptor can be taken once, and is
 //!   closed on exec from the first question on, so that it does not leak into children. The variables stay in this
 //!   process's environment, because removing one is not sound once threads run; children of ours get a cleared one.
 //! * The **giving** side: [`Handover`]. It does not set `LISTEN_PID`, since the number is not known before the child
@@ -184,6 +184,12 @@ pub fn take_listener(name: &str) -> Result<TcpListener, SocketsError> {
     let listener = TcpListener::from(checked(take(name)?, name, "TCP", &[AddressFamily::INET, AddressFamily::INET6])?);
     let set = listener.set_nonblocking(true);
     set.map_err(|_| SocketsError::Kind { name: name.to_owned(), kind: "TCP" }).map(|()| listener)
+}
+
+/// Takes every passed TCP listener `name`, in order; there may be none.
+pub fn take_listeners(name: &str) -> Result<Vec<TcpListener>, SocketsError> {
+    let count = names()?.iter().filter(|passed| *passed == name).count();
+    (0..count).map(|_| take_listener(name)).collect()
 }
 
 /// Takes the passed unix listener `name`. It does not block.

@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 use sovereign_model::edge_config::{EdgeApp, EdgeSite};
 use sovereign_model::stack::AdminReach;
 
-use super::{Asked, Class, Key, Refusal, Target, refuse};
+use super::{Asked, Class, Key, Refusal, Target, refuse, refuse_method};
 
 /// Ghost's public read interface: lies below the admin's path, but readers' browsers ask it (site search).
 const GHOST_CONTENT_API: &str = "/ghost/api/content/";
@@ -48,7 +48,7 @@ fn classify_ghost(site: &EdgeSite, asked: &Asked<'_>, target: &Target) -> Result
 /// Files know neither readers nor queries.
 fn classify_static(site: &EdgeSite, asked: &Asked<'_>, target: &Target) -> Result<Class, Refusal> {
     if asked.method != Method::GET && asked.method != Method::HEAD {
-        return Err(refuse(StatusCode::METHOD_NOT_ALLOWED, "This site can only be read."));
+        return Err(refuse_method("This site can only be read.", "GET, HEAD"));
     }
     let target = target.without_query().unwrap_or_else(|| target.clone());
     Ok(Class::Read { key: Key::new(site.site.clone(), target), fallback: None })

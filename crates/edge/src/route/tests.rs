@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use http::Request;
 use proptest::prelude::*;
 use sovereign_model::edge_config::{CertificateFiles, EdgeApp, Source};
+use sovereign_model::edge_rules::{EdgeRules, Room};
 use sovereign_model::stack::AdminReach;
 
 use super::*;
@@ -20,6 +21,8 @@ fn site(name: &str, app: EdgeApp, names: &[&str]) -> EdgeSite {
         webhook_key: None,
         mirrors: Vec::new(),
         epoch: 1,
+        room: Room::default(),
+        hsts_days: 0,
     }
 }
 
@@ -40,6 +43,10 @@ fn config(sites: Vec<EdgeSite>) -> EdgeConfig {
         link_key: PathBuf::new(),
         peers: Vec::new(),
         sites,
+        rules: EdgeRules::default(),
+        access_log: None,
+        proxy: None,
+        https_port: 443,
     }
 }
 

@@ -21,7 +21,7 @@ use http::{Request, Response};
 use http_body::Body as _;
 use sovereign_runtime::socket::SocketError;
 
-use crate::body::Body;
+use crate::body::{Body, TooLong};
 use folder::Folder;
 use link::Link;
 use service::Service;
@@ -103,6 +103,12 @@ impl UpstreamError {
     /// have left.
     pub(crate) fn is_absence(&self) -> bool {
         matches!(self, Self::Socket(_) | Self::Service { .. } | Self::Unreachable { .. } | Self::NoAddress { .. })
+    }
+
+    /// Whether the reader's own body went beyond its bound.
+    pub(crate) fn is_of_too_long_a_body(&self) -> bool {
+        let mut causes = std::iter::successors(Some(self as &dyn std::error::Error), |error| error.source());
+        causes.any(|cause| cause.is::<TooLong>())
     }
 
     /// The error and its causes on one line, for `status`.

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use rcgen::{CertificateParams, IsCa, Issuer, KeyPair, PKCS_ED25519, SanType};
 use serde_json::Value;
-use sovereign_edge::{EdgeError, Options};
+use sovereign_edge::{EdgeError, Listeners, Options};
 use sovereign_model::edge_config::{CertificateFiles, EdgeApp, EdgeConfig, EdgeSite, PROTOCOL, Peer, Source};
+use sovereign_model::edge_rules::{EdgeRules, Room};
 use sovereign_model::stack::AdminReach;
 use sovereign_runtime::SigningKey;
 use sovereign_runtime::control::{self, Request};
@@ -152,6 +153,10 @@ impl Lab {
             link_key: place.folder.join("link.pem"),
             peers,
             sites: vec![site],
+            rules: EdgeRules::default(),
+            access_log: None,
+            proxy: None,
+            https_port: 443,
         }
     }
 
@@ -167,6 +172,8 @@ impl Lab {
             mirrors: vec!["office".parse().unwrap()],
             admin: AdminReach::Public,
             epoch: 1,
+            room: Room::default(),
+            hsts_days: 0,
         }
     }
 
@@ -187,7 +194,8 @@ impl Lab {
         // A process that is about to be relieved answers until its successor has taken the name of the socket.
         let socket = || std::fs::symlink_metadata(place.control()).ok().map(|found| found.ino());
         let before = socket();
-        let task = tokio::spawn(sovereign_edge::serve(self.options(place), listener, lifecycle.clone()));
+        let listeners = Listeners { https: vec![listener], ..Listeners::default() };
+        let task = tokio::spawn(sovereign_edge::serve(self.options(place), listeners, lifecycle.clone()));
         let running = Running { lifecycle, task, control: place.control() };
         eventually("the edge is up", async || {
             assert!(!running.task.is_finished(), "the edge has ended");
