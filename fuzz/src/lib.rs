@@ -29,6 +29,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "stack-file", from: "the operator, or whoever sends them a file", run: local::stack_file },
     Target { name: "target", from: "readers", run: requests::target },
     Target { name: "route", from: "readers", run: requests::route },
+    Target { name: "proxied", from: "readers, where a proxy in front is trusted", run: requests::proxied },
     Target { name: "respond", from: "readers", run: requests::respond },
     Target { name: "terms", from: "applications and peers", run: applications::terms },
     Target { name: "rewrite", from: "applications and peers", run: pages::rewrite },

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use http::{HeaderMap, Method, StatusCode, Uri};
 use sovereign_edge::policy::{self, Span, Subject};
+use sovereign_edge::proxied::{self, Header};
 use sovereign_edge::route::{Asked, Class, Decision, Routes, Target};
 use sovereign_model::edge_config::EdgeConfig;
 
@@ -75,6 +76,21 @@ fn has_session(headers: &HeaderMap) -> bool {
     cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.split_once('=')).any(|(name, value)| {
         matches!(name.trim(), "ghost-admin-api-session" | "ghost-members-ssr" | "ghost-private") && !value.is_empty()
     })
+}
+
+/// The word of a proxy in front: what is a header does not depend on where it was cut, nor on what follows.
+pub(crate) fn proxied(data: &[u8]) {
+    let whole = proxied::parse(data);
+    for cut in 0..data.len().min(300) {
+        match (proxied::parse(&data[..cut]), whole) {
+            (Header::Begun, _) => {}
+            (Header::Whole { length, reader }, _) => {
+                assert!(length <= cut);
+                assert_eq!(whole, Header::Whole { length, reader }, "what follows changes nothing");
+            }
+            (Header::Wrong, _) => assert_eq!(whole, Header::Wrong, "what was wrong stays so"),
+        }
+    }
 }
 
 /// Conditions and ranges: the span lies in the page, and the head says how long it is.

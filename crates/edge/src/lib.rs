@@ -34,6 +34,7 @@ mod hooks;
 mod keeper;
 mod lend;
 mod limit;
+mod linger;
 mod live;
 mod metrics;
 mod pages;

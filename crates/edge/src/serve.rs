@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
 use http::{Request, Response, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -36,6 +36,7 @@ use tracing::debug;
 use crate::body::Body;
 use crate::counters::Counted;
 use crate::edge::Edge;
+use crate::linger::{HadBody, Lingering};
 use crate::proxied::{Arrival, Speech, arrive, forwarded_for};
 use crate::tls::{LINK_ALPN, LINK_BACK_ALPN, PeerKey};
 
@@ -102,8 +103,9 @@ async fn connection(mut socket: TcpStream, peer: SocketAddr, edge: Arc<Edge>, st
     };
     let socket = Counted::new(socket, edge.counters.clone());
     if speech == Speech::Http {
-        let service = reader_service(edge, Reader::NamedBy(peer), stopping.clone());
-        return serve_http1(socket, service, &limits, stopping).await;
+        let had_body = HadBody::default();
+        let service = reader_service(edge, Reader::NamedBy(peer), had_body.clone(), stopping.clone());
+        return serve_http1(Lingering::new(socket, had_body), service, &limits, stopping).await;
     }
     let Some(stream) = handshake(socket, reader, &edge).await else { return };
     let session = stream.get_ref().1;
@@ -124,12 +126,13 @@ async fn connection(mut socket: TcpStream, peer: SocketAddr, edge: Arc<Edge>, st
             }
         }
         Some(b"h2") => {
-            let service = reader_service(edge, Reader::Known(reader), stopping.clone());
+            let service = reader_service(edge, Reader::Known(reader), HadBody::default(), stopping.clone());
             serve_http2(stream, service, Asker::Reader, &limits, stopping).await;
         }
         _ => {
-            let service = reader_service(edge, Reader::Known(reader), stopping.clone());
-            serve_http1(stream, service, &limits, stopping).await;
+            let had_body = HadBody::default();
+            let service = reader_service(edge, Reader::Known(reader), had_body.clone(), stopping.clone());
+            serve_http1(Lingering::new(stream, had_body), service, &limits, stopping).await;
         }
     }
 }
@@ -198,6 +201,7 @@ impl Reader {
 fn reader_service(
     edge: Arc<Edge>,
     reader: Reader,
+    had_body: HadBody,
     stopping: CancellationToken,
 ) -> impl hyper::service::Service<
     Request<Incoming>,
@@ -206,6 +210,9 @@ fn reader_service(
     Future = impl Future<Output = Result<Response<Body>, Infallible>> + Send,
 > + Send {
     service_fn(move |request: Request<Incoming>| {
+        if !request.body().is_end_stream() {
+            had_body.note();
+        }
         let (edge, stopping) = (edge.clone(), stopping.clone());
         async move {
             let version = request.version();

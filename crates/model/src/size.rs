@@ -46,7 +46,7 @@ impl FromStr for ByteSize {
 impl fmt::Display for ByteSize {
     /// The shortest exact spelling: what was written, for sizes that people write.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let exact = |(_, factor): &&(&str, u64)| self.0 % factor == 0 && self.0 >= *factor;
+        let exact = |(_, factor): &&(&str, u64)| self.0.is_multiple_of(*factor) && self.0 >= *factor;
         let (unit, factor) = UNITS.iter().filter(exact).max_by_key(|(_, factor)| *factor).unwrap_or(&UNITS[0]);
         write!(f, "{} {unit}", self.0 / factor)
     }

@@ -44,6 +44,11 @@ impl Client {
     }
 
     pub async fn connect(&self, edge: SocketAddr, alpn: &[&[u8]]) -> std::io::Result<TlsStream<TcpStream>> {
+        self.connect_on(TcpStream::connect(edge).await?, alpn).await
+    }
+
+    /// TLS on a connection that is open already.
+    pub async fn connect_on(&self, socket: TcpStream, alpn: &[&[u8]]) -> std::io::Result<TlsStream<TcpStream>> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -51,7 +56,6 @@ impl Client {
             .with_root_certificates(self.roots.clone())
             .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-        let socket = TcpStream::connect(edge).await?;
         let name = ServerName::try_from(super::NAME).unwrap();
         TlsConnector::from(Arc::new(config)).connect(name, socket).await
     }

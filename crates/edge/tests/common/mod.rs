@@ -189,12 +189,16 @@ impl Lab {
 
     /// Starts an edge and waits until it answers on its control socket.
     pub async fn start(&self, place: &Place) -> Running {
-        let lifecycle = Lifecycle::new(Duration::from_secs(20));
         let listener = place.listener.try_clone().unwrap();
+        self.start_with(place, Listeners { https: vec![listener], ..Listeners::default() }).await
+    }
+
+    /// Starts an edge on these sockets.
+    pub async fn start_with(&self, place: &Place, listeners: Listeners) -> Running {
+        let lifecycle = Lifecycle::new(Duration::from_secs(20));
         // A process that is about to be relieved answers until its successor has taken the name of the socket.
         let socket = || std::fs::symlink_metadata(place.control()).ok().map(|found| found.ino());
         let before = socket();
-        let listeners = Listeners { https: vec![listener], ..Listeners::default() };
         let task = tokio::spawn(sovereign_edge::serve(self.options(place), listeners, lifecycle.clone()));
         let running = Running { lifecycle, task, control: place.control() };
         eventually("the edge is up", async || {
