@@ -202,6 +202,8 @@ pub struct Site {
     pub app: App,
     /// The one address that links inside the site carry: canonical host name, and the primary's port.
     pub canonical: Origin,
+    /// The TCP port that its primary's edge listens on: the canonical one, unless a proxy or router in front has that.
+    pub edge_port: u16,
     /// Other host names it is served under in full, never redirected. Without the canonical one.
     pub names: Vec<DnsName>,
     /// The data center where it is written.

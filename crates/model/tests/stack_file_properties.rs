@@ -141,6 +141,7 @@ fn site(index: usize, seed: SiteSeed, datacenters: &[Datacenter]) -> Site {
             },
         },
         canonical: Origin::https(format!("site{index}.localhost").parse().unwrap(), primary.port()),
+        edge_port: primary.uplinks[0].local_port,
         names: (0..names).map(name).collect(),
         primary: primary.name.clone(),
         mirrors: chosen,

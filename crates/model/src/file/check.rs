@@ -61,8 +61,8 @@ struct Listener {
 struct Declared {
     span: Range<usize>,
     complete: Option<Datacenter>,
-    /// The port of its first uplink, and how that is reached.
-    first_uplink: Option<(u16, Option<Reach>)>,
+    /// The port that readers use of its first uplink, and the one that its edge listens on.
+    first_uplink: Option<(u16, u16)>,
     /// Whether no uplink lets anyone in; only said when all uplinks could be read.
     outbound_only: bool,
 }
@@ -107,7 +107,10 @@ impl Check<'_> {
             let first = node.nodes("uplink").first();
             let declared = Declared {
                 span,
-                first_uplink: first.and_then(|uplink| Some((port(uplink, "port")?, reach(uplink)))),
+                first_uplink: first.and_then(|uplink| {
+                    let port = port(uplink, "port")?;
+                    Some((port, self::port(uplink, "listen").unwrap_or(port)))
+                }),
                 outbound_only: uplinks.as_ref().is_some_and(|all| all.iter().all(|u| u.reach == Reach::OutboundOnly)),
                 complete: match (engine, uplinks, hosts, location, proxy) {
                     (Some(engine), Some(uplinks), Some(hosts), None | Some(Some(_)), proxy) => Some(Datacenter {
@@ -266,14 +269,15 @@ impl Check<'_> {
             };
             let room = self.room(node);
             let hsts_days = node.integer("hsts").and_then(|days| days.try_into().ok()).unwrap_or_default();
-            let port = primary.as_ref().and_then(|name| datacenters.get(name)?.first_uplink).map(|(port, _)| port);
-            let (Some(name), Some(app), Some(canonical), Some(port), Some(primary), Some(admin)) =
-                (name, app, canonical, port, primary, admin)
+            let ports = primary.as_ref().and_then(|name| datacenters.get(name)?.first_uplink);
+            let (Some(name), Some(app), Some(canonical), Some((port, edge_port)), Some(primary), Some(admin)) =
+                (name, app, canonical, ports, primary, admin)
             else {
                 continue;
             };
             let canonical = Origin::https(canonical, port);
-            let site = Site { name, app, canonical, names, primary, mirrors, admin, room, hsts_days, settings };
+            let site =
+                Site { name, app, canonical, edge_port, names, primary, mirrors, admin, room, hsts_days, settings };
             sites.insert(site.name.clone(), site);
         }
         sites

@@ -94,7 +94,7 @@ fn configuration(home: &Home<'_>) -> Value {
         "signupForm": { "url": false },
         // Read by our guard
         "sovereign": {
-            "connect": [format!("127.0.0.1:{}", canonical.port())],
+            "connect": [format!("127.0.0.1:{}", home.site.edge_port)],
             "names": ["localhost", canonical.host()],
         },
     })

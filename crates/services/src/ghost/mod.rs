@@ -110,6 +110,7 @@ mod sample {
             name: "blog".parse().unwrap(),
             app: App::Ghost,
             canonical: "https://blog.localhost:8443".parse().unwrap(),
+            edge_port: 8443,
             names: Vec::new(),
             primary: "home".parse().unwrap(),
             mirrors: Vec::new(),

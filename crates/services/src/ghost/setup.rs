@@ -59,7 +59,7 @@ pub struct Webhooks {
 
 /// The address of a site's webhooks at the edge of its primary data center.
 pub fn webhook_url(site: &Site) -> String {
-    format!("https://127.0.0.1:{}/.sovereign/hooks/{}", site.canonical.port(), site.name)
+    format!("https://127.0.0.1:{}/.sovereign/hooks/{}", site.edge_port, site.name)
 }
 
 /// The keys of our integration. Ghost made them; keep them in a 0600 file.

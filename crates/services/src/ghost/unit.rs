@@ -53,7 +53,7 @@ pub fn unit(home: &Home<'_>) -> Result<UnitSpec, InvalidName> {
             write: WRITABLE.iter().map(|path| inside(path)).collect(),
             own_user: true,
             // Webhooks. The guard inside Ghost keeps the address too; this holds should the guard fail.
-            connect: Some(vec![home.site.canonical.port()]),
+            connect: Some(vec![home.site.edge_port]),
         },
         health: Health::HttpUnix {
             socket: home.socket(),

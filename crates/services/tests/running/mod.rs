@@ -82,6 +82,7 @@ impl Ghost {
             name: name.parse().unwrap(),
             app: App::Ghost,
             canonical: Origin::https(format!("{name}.localhost").parse().unwrap(), hooks.port),
+            edge_port: hooks.port,
             names: Vec::new(),
             primary: "home".parse().unwrap(),
             mirrors: Vec::new(),

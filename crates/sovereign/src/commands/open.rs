@@ -39,15 +39,15 @@ pub(crate) fn run(context: &Context, args: &OpenArgs) -> Result<Address, Failure
     let site = site::find(&declared.stack, args.site.as_ref())?;
     let url = format!("{}/", site.canonical);
     let opened = has_screen(context) && start_browser(&url);
-    let tunnel = (!opened).then(|| tunnel(context, [site.canonical.port()]));
+    let tunnel = (!opened).then(|| tunnel(context, [(site.canonical.port(), site.edge_port)]));
     Ok(Address { url, opened, tunnel })
 }
 
-/// The line that brings ports of this machine to the one it is typed on. They keep their numbers, because they are part
-/// of the sites' addresses. The machine is named as the operator reached it, where they came in by ssh.
-pub(crate) fn tunnel(context: &Context, ports: impl IntoIterator<Item = u16>) -> String {
+/// The line that brings edges of this machine to the one it is typed on: pairs of the port that is part of a site's
+/// address, and the one that its edge listens on. The machine is named as the operator reached it, where they came in by ssh.
+pub(crate) fn tunnel(context: &Context, ports: impl IntoIterator<Item = (u16, u16)>) -> String {
     let ports: BTreeSet<_> = ports.into_iter().collect();
-    let forwards: Vec<_> = ports.iter().map(|port| format!("-L {port}:127.0.0.1:{port}")).collect();
+    let forwards: Vec<_> = ports.iter().map(|(port, edge)| format!("-L {port}:127.0.0.1:{edge}")).collect();
     let connection = context.environment.get(names::SSH_CONNECTION).map(|fields| fields.to_string_lossy().into_owned());
     let reached = connection.as_deref().and_then(|fields| fields.split_whitespace().nth(2));
     let host = reached.map_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned(), str::to_owned);

@@ -194,7 +194,7 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
         url: format!("{}/ghost/", site.canonical),
         credentials: format!("sovereign site credentials {}", site.name),
     });
-    let ports = deployment.stack.datacenters.values().map(|datacenter| datacenter.port());
+    let ports = deployment.stack.datacenters.values().map(|home| (home.port(), home.loopback().port()));
     Ok(Done {
         stack: deployment.stack.name.to_string(),
         steps,
