@@ -6,8 +6,11 @@
 //! | `http` | an HTTP request, TLS was ended by the proxy | last in `X-Forwarded-For`, request by request |
 //!
 //! Promise: what a connection from any other address begins with is TLS, whatever it looks like. The header is bounded,
-//! and read to its last byte and no further. A connection that the proxy's own machine opens for itself (`LOCAL`, or TLS
-//! from loopback: our own tools, the application's webhooks) is that machine's.
+//! and read to its last byte and no further.
+//!
+//! Whom a proxy does not name is [`NOBODY`], and never the proxy: it may well stand on this machine, and a forgotten line
+//! in its configuration would make every stranger a neighbour who may reach what is for neighbours only. So are the
+//! proxy's own checks, and what else comes from loopback without a word: our own tools, the application's webhooks.
 //!
 //! Source: "The PROXY protocol, versions 1 & 2", by Willy Tarreau, 2020-03-05, sections 2.1 and 2.2.
 
@@ -27,6 +30,8 @@ const LONGEST_LINE: usize = 107;
 const FIXED: usize = 16;
 /// Longest header of version 2 that is read: addresses, and extensions that are passed over.
 const LONGEST: usize = 4096;
+/// A reader whom nobody has named: the dummy address of RFC 7600 section 4.8, which no host has and no network routes.
+const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 0, 8));
 /// A TLS record of a handshake (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 
@@ -56,17 +61,19 @@ pub(crate) fn is_proxy(proxy: Option<&Proxy>, address: IpAddr) -> bool {
 /// # Errors
 /// When the connection breaks off, or a trusted proxy does not say what it should.
 pub(crate) async fn arrive(socket: &mut TcpStream, peer: SocketAddr, proxy: Option<&Proxy>) -> io::Result<Arrival> {
-    let itself = Arrival { reader: peer, speech: Speech::Tls };
-    let Some(proxy) = proxy.filter(|proxy| is_proxy(Some(proxy), peer.ip())) else { return Ok(itself) };
+    let Some(proxy) = proxy.filter(|proxy| is_proxy(Some(proxy), peer.ip())) else {
+        return Ok(Arrival { reader: peer, speech: Speech::Tls });
+    };
+    let unnamed = Arrival { reader: SocketAddr::new(NOBODY, peer.port()), speech: Speech::Tls };
     let mut first = [0];
     let begins = if socket.peek(&mut first).await? == 1 { first[0] } else { return Err(closed()) };
     match (proxy.speaks, begins) {
-        (ProxySpeech::Http, TLS_HANDSHAKE) => Ok(itself),
-        (ProxySpeech::Http, _) => Ok(Arrival { speech: Speech::Http, ..itself }),
-        (ProxySpeech::ProxyProtocol, TLS_HANDSHAKE) if peer.ip().to_canonical().is_loopback() => Ok(itself),
+        (ProxySpeech::Http, TLS_HANDSHAKE) => Ok(unnamed),
+        (ProxySpeech::Http, _) => Ok(Arrival { speech: Speech::Http, ..unnamed }),
+        (ProxySpeech::ProxyProtocol, TLS_HANDSHAKE) if peer.ip().to_canonical().is_loopback() => Ok(unnamed),
         (ProxySpeech::ProxyProtocol, _) => {
             let named = read_header(socket).await?;
-            Ok(Arrival { reader: named.unwrap_or(peer), ..itself })
+            Ok(Arrival { reader: named.unwrap_or(unnamed.reader), ..unnamed })
         }
     }
 }
@@ -176,10 +183,11 @@ fn version_2(bytes: &[u8]) -> Header {
 }
 
 /// The reader that a trusted proxy names: it appends whom it sees, so only the last one is its own word.
-pub(crate) fn forwarded_for(fields: &HeaderMap) -> Option<IpAddr> {
-    let last = fields.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
-    let last = last.rsplit(',').next()?.trim();
-    last.parse().or_else(|_| last.parse::<SocketAddr>().map(|address| address.ip())).ok()
+pub(crate) fn forwarded_for(fields: &HeaderMap) -> IpAddr {
+    let last = fields.get_all("x-forwarded-for").iter().next_back().and_then(|field| field.to_str().ok());
+    let last = last.and_then(|field| field.rsplit(',').next()).unwrap_or_default().trim();
+    let address = last.parse().or_else(|_| last.parse::<SocketAddr>().map(|address| address.ip()));
+    address.unwrap_or(NOBODY)
 }
 
 #[cfg(test)]
@@ -252,13 +260,13 @@ mod tests {
             for line in lines {
                 fields.append("x-forwarded-for", HeaderValue::from_static(line));
             }
-            forwarded_for(&fields).map(|address| address.to_string())
+            forwarded_for(&fields).to_string()
         };
-        assert_eq!(said(&["10.0.0.1, 192.0.2.7"]).as_deref(), Some("192.0.2.7"));
-        assert_eq!(said(&["10.0.0.1", "2001:db8::7"]).as_deref(), Some("2001:db8::7"));
-        assert_eq!(said(&["192.0.2.7:51234"]).as_deref(), Some("192.0.2.7"));
-        assert_eq!(said(&["10.0.0.1, unknown"]), None);
-        assert_eq!(said(&[]), None);
+        assert_eq!(said(&["10.0.0.1, 192.0.2.7"]), "192.0.2.7");
+        assert_eq!(said(&["10.0.0.1", "2001:db8::7"]), "2001:db8::7");
+        assert_eq!(said(&["192.0.2.7:51234"]), "192.0.2.7");
+        assert_eq!(said(&["10.0.0.1, unknown"]), NOBODY.to_string());
+        assert_eq!(said(&[]), NOBODY.to_string());
     }
 
     proptest! {

@@ -95,7 +95,8 @@ async fn connection(mut socket: TcpStream, peer: SocketAddr, edge: Arc<Edge>, st
         Err(_) => return debug!(%peer, "a proxy's connection says nothing"),
     };
     drop(generation);
-    let _seat = if reader == peer {
+    // A proxy's readers have seats of their own; it names them only later where it ends TLS itself.
+    let _seat = if reader == peer || speech == Speech::Http {
         None
     } else {
         let Some(seat) = edge.door.seat(&edge, reader.ip()) else { return };
@@ -104,7 +105,7 @@ async fn connection(mut socket: TcpStream, peer: SocketAddr, edge: Arc<Edge>, st
     let socket = Counted::new(socket, edge.counters.clone());
     if speech == Speech::Http {
         let had_body = HadBody::default();
-        let service = reader_service(edge, Reader::NamedBy(peer), had_body.clone(), stopping.clone());
+        let service = reader_service(edge, Reader::Named, had_body.clone(), stopping.clone());
         return serve_http1(Lingering::new(socket, had_body), service, &limits, stopping).await;
     }
     let Some(stream) = handshake(socket, reader, &edge).await else { return };
@@ -185,15 +186,15 @@ where
 enum Reader {
     /// Whoever opened it.
     Known(SocketAddr),
-    /// Whom the proxy at this address names, with each request.
-    NamedBy(SocketAddr),
+    /// Whom a proxy names, with each request.
+    Named,
 }
 
 impl Reader {
     fn of(self, request: &Request<Incoming>) -> IpAddr {
         match self {
             Self::Known(reader) => reader.ip(),
-            Self::NamedBy(proxy) => forwarded_for(request.headers()).unwrap_or(proxy.ip()),
+            Self::Named => forwarded_for(request.headers()),
         }
     }
 }

@@ -18,9 +18,13 @@ use sovereign_edge::Listeners;
 use sovereign_model::ByteSize;
 use sovereign_model::edge_config::{EdgeConfig, Source};
 use sovereign_model::edge_rules::{Limits, Proxy, ProxySpeech};
+use sovereign_model::stack::AdminReach;
 use sovereign_runtime::control::Request;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+
+/// Whom nobody has named (RFC 7600 section 4.8).
+const NOBODY: &str = "192.0.0.8";
 
 /// An edge in front of an application, configured by `change`.
 struct Front {
@@ -106,9 +110,9 @@ async fn a_trusted_proxy_names_the_reader() {
     assert_eq!(front.reader_of("/members/two/"), "2001:db8::7");
     // The proxy's own check, and a connection of this machine, which needs no word of anybody.
     front.after(b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", "/members/three/").await.unwrap();
-    assert_eq!(front.reader_of("/members/three/"), "127.0.0.1");
+    assert_eq!(front.reader_of("/members/three/"), NOBODY);
     front.after(b"", "/members/four/").await.unwrap();
-    assert_eq!(front.reader_of("/members/four/"), "127.0.0.1");
+    assert_eq!(front.reader_of("/members/four/"), NOBODY);
     for wrong in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"PROXY TCP4 nonsense\r\n", b"\r\n\r\n\0\r\nQUIT\n\x2f\x21\0\x24"] {
         assert!(front.after(wrong, "/members/five/").await.is_none());
     }
@@ -127,6 +131,27 @@ async fn nobody_else_is_believed() {
     assert!(front.plain(front.home.address(), asked).await.is_none(), "no plain HTTP for others");
 }
 
+/// A proxy on this machine whose configuration lacks a line must not make neighbours of all the world.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_not_named_is_no_neighbour() {
+    for speaks in [ProxySpeech::ProxyProtocol, ProxySpeech::Http] {
+        let front = Front::new(|config| {
+            config.proxy = Some(proxy(speaks, "127.0.0.1"));
+            config.sites[0].admin = AdminReach::Local;
+        })
+        .await;
+        assert_eq!(front.get("/ghost/").await.status, StatusCode::FORBIDDEN, "TLS as it comes");
+        let asked = request(Method::GET, &front.host(), "/ghost/", &[], Bytes::new());
+        if let Some(answer) = front.plain(front.home.address(), asked).await {
+            assert_eq!((answer.status, speaks), (StatusCode::FORBIDDEN, ProxySpeech::Http));
+        }
+        if speaks == ProxySpeech::ProxyProtocol {
+            let named = front.after(b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n", "/ghost/").await.unwrap();
+            assert_eq!(named.status, StatusCode::OK, "whom it names is who it says");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proxy_that_ends_tls_is_served_in_the_clear() {
     let front = Front::new(|config| config.proxy = Some(proxy(ProxySpeech::Http, "127.0.0.1"))).await;
@@ -139,7 +164,7 @@ async fn a_proxy_that_ends_tls_is_served_in_the_clear() {
     ask("/members/one/", &[("x-forwarded-for", "10.0.0.1, 192.0.2.7")]).await;
     assert_eq!(front.reader_of("/members/one/"), "192.0.2.7", "what the reader claimed stands before it");
     ask("/members/two/", &[]).await;
-    assert_eq!(front.reader_of("/members/two/"), "127.0.0.1");
+    assert_eq!(front.reader_of("/members/two/"), NOBODY);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
