@@ -62,5 +62,5 @@ pub(crate) async fn receive(
     edge.site_changed(site);
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    response
+    pages::own(response)
 }

@@ -55,7 +55,7 @@ fn point<B>(edge: &Edge, request: &Request<B>, reader: std::net::IpAddr) -> Resp
             *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
             response.headers_mut().insert(LOCATION, place.expect("names and targets are visible ASCII"));
             response.headers_mut().insert(CACHE_CONTROL, REMEMBER);
-            response
+            pages::own(response)
         }
         Decision::Refused(refusal) => pages::refused(refusal),
         Decision::Hook(_) => pages::text(StatusCode::FORBIDDEN, "Webhooks are taken over HTTPS only."),

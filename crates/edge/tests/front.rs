@@ -298,4 +298,37 @@ async fn answers_say_what_they_should() {
     let refused = front.lab.client.send(front.home.address(), asked).await;
     assert_eq!(refused.status, StatusCode::METHOD_NOT_ALLOWED);
     assert!(refused.field("allow").contains("GET, HEAD"), "RFC 9110 section 15.5.6");
+    assert_eq!(refused.field("cache-status"), "sovereign; detail=own", "every answer says where it came from");
+}
+
+/// What an outside judge can negotiate.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_modern_tls_is_spoken() {
+    let front = Front::new(|_| ()).await;
+    let address = front.home.address().to_string();
+    let authority = front.lab.folder.path().join("authority.pem");
+    std::fs::write(&authority, &front.lab.authority).unwrap();
+    let speak = async |version: &str, ciphers: &str| {
+        let mut client = tokio::process::Command::new("openssl");
+        client.args(["s_client", "-brief", "-connect", &address, "-servername", NAME, "-CAfile"]).arg(&authority);
+        client.args([version, "-cipher", ciphers]).stdin(std::process::Stdio::null());
+        let output = client.output().await.unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    // The client itself is to hold nothing back.
+    const ALL: &str = "ALL:@SECLEVEL=0";
+    let (done, said) = speak("-tls1_3", ALL).await;
+    assert!(done && said.contains("TLSv1.3") && said.contains("Verification: OK"), "{said}");
+    let (done, said) = speak("-tls1_2", ALL).await;
+    assert!(done && said.contains("TLSv1.2") && (said.contains("GCM") || said.contains("CHACHA20")), "{said}");
+    for (version, ciphers) in [
+        ("-tls1_1", ALL),
+        ("-tls1", ALL),
+        ("-tls1_2", "AES128-SHA:@SECLEVEL=0"),
+        ("-tls1_2", "ECDHE-ECDSA-AES128-SHA:@SECLEVEL=0"),
+        ("-tls1_2", "AES128-GCM-SHA256:@SECLEVEL=0"),
+    ] {
+        let (done, said) = speak(version, ciphers).await;
+        assert!(!done && said.contains("alert"), "{version} {ciphers}: {said}");
+    }
 }

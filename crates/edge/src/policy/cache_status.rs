@@ -30,6 +30,8 @@ pub enum CacheStatus {
         /// Whether one question served several readers.
         collapsed: bool,
     },
+    /// Neither store nor source had a part in it: a refusal, a redirect, a sentence of the edge's own.
+    Own,
 }
 
 /// Why the source was asked (RFC 9211 section 2.2).
@@ -68,6 +70,7 @@ impl fmt::Display for CacheStatus {
                 f.write_str(if *stored { "; stored" } else { "" })?;
                 f.write_str(if *collapsed { "; collapsed" } else { "" })
             }
+            Self::Own => f.write_str("; detail=own"),
         }
     }
 }
@@ -100,7 +103,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Reads what [`CacheStatus::value`] has written; `None` when it is somebody else's.
+    /// Reads what [`CacheStatus::value`] has written; `None` for the edge's own answers, and when it is somebody else's.
     pub fn said(value: &HeaderValue) -> Option<Self> {
         let said = value.as_bytes().strip_prefix(b"sovereign; ")?;
         if let Some(ttl) = said.strip_prefix(b"hit; ttl=") {
@@ -132,6 +135,7 @@ mod tests {
             forwarded(Why::Stale, Some(StatusCode::NOT_MODIFIED), true, false),
             forwarded(Why::Bypass, None, false, false),
             forwarded(Why::Method, Some(StatusCode::CREATED), false, false),
+            CacheStatus::Own,
         ];
         insta::assert_snapshot!(lines.map(|line| line.value().to_str().unwrap().to_owned()).join("\n"), @r"
         sovereign; hit; ttl=42
@@ -142,6 +146,8 @@ mod tests {
         sovereign; fwd=stale; fwd-status=304; stored
         sovereign; fwd=bypass
         sovereign; fwd=method; fwd-status=201
+        sovereign; detail=own
         ");
+        assert_eq!(Outcome::said(&CacheStatus::Own.value()), None);
     }
 }
