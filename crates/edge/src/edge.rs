@@ -41,7 +41,7 @@ use crate::share::{Share, Shares};
 use crate::store::Store;
 use crate::taken::taken;
 use crate::tls::PeerKey;
-use crate::{hooks, keeper, lend, live, pages, peers, policy, read};
+use crate::{epochs, hooks, keeper, lend, live, pages, peers, policy, read};
 
 /// Notices of changes that a slow link may lag behind before it is told "look at everything".
 const NOTICES: usize = 64;
@@ -64,7 +64,7 @@ pub(crate) fn received(body: Incoming, limits: &Limits) -> Body {
 /// Everything the connections of one process share.
 pub(crate) struct Edge {
     config: PathBuf,
-    trust: VerifyingKey,
+    pub(crate) trust: VerifyingKey,
     tickets: Arc<dyn ProducesTickets>,
     generation: ArcSwap<Generation>,
     keepers: Mutex<CancellationToken>,
@@ -100,6 +100,7 @@ impl Edge {
         lifecycle: Lifecycle,
     ) -> Arc<Self> {
         recall_closed(&store, &generation);
+        epochs::recall(&store, &trust, &generation);
         Arc::new(Self {
             config,
             trust,
@@ -135,6 +136,7 @@ impl Edge {
         let served = self.generation();
         let next = Generation::load(&self.config, &self.trust, Some(&served), self.tickets.clone())?;
         recall_closed(&self.store, &next);
+        epochs::recall(&self.store, &self.trust, &next);
         let next = Arc::new(next);
         self.generation.store(next.clone());
         info!(generation = next.number, "a new generation is served");
@@ -170,6 +172,7 @@ impl Edge {
         before.cancel();
         keeper::start(self, &self.generation(), &token);
         lend::start(self, &self.generation(), &token);
+        epochs::start(self, &self.generation(), &token);
     }
 
     /// The site changed: its texts are stale, are fetched again at once, and the mirrors are told.

@@ -14,6 +14,7 @@ use sovereign_model::{DatacenterName, Digest, Origin, SiteName};
 use sovereign_runtime::VerifyingKey;
 use sovereign_runtime::signed::{self, Opened, SignedError};
 
+use crate::epochs::Claim;
 use crate::policy::Via;
 use crate::rewrite::Rewriter;
 use crate::route::{Route, RouteError, Routes};
@@ -134,6 +135,12 @@ pub(crate) struct Site {
 impl Site {
     pub(crate) fn name(&self) -> &SiteName {
         &self.config.site
+    }
+
+    /// The newest primary there is proof of.
+    pub(crate) fn newest(&self) -> Option<Claim> {
+        let heard = self.standing.newest().filter(|claim| claim.epoch > self.config.epoch);
+        heard.or_else(|| Claim::configured(&self.config))
     }
 
     /// What turns the site's own origin into the one the reader asked for; `None` when that is the same.

@@ -28,6 +28,7 @@ mod daemon;
 pub mod discover;
 mod door;
 mod edge;
+mod epochs;
 mod fetch;
 mod generation;
 mod hooks;

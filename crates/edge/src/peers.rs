@@ -5,10 +5,11 @@
 //! | `read` | as the page's | canonical bytes from this edge's store, fetched if need be: the application renders once |
 //! | `live` | the reader's | the application's answer, for the reader whose address is passed on |
 //! | `list` | GET | JSON list of all pages of the site that are known here |
+//! | `epoch` | GET | nothing but the epoch that this edge knows |
 //! | `changes` | GET | a line with a site's name whenever that site changed, for as long as the link lives |
 //!
-//! The asker names the site and the epoch of the primary it believes in. An edge that is asked with a higher epoch
-//! than its own stops taking writes for the site: it is the old primary.
+//! The asker names the site and the epoch of the primary it believes in, with its proof. An edge that is asked with a
+//! higher epoch than its own, and finds it proven, stops taking writes for the site: it is the old primary ([`epochs`]).
 //!
 //! Only an edge that has a site's source on its own host answers for it; questions are never passed on twice.
 
@@ -26,17 +27,20 @@ use tokio::sync::mpsc;
 
 use crate::body::{Body, ChannelBody};
 use crate::edge::{Edge, received};
+use crate::epochs::Claim;
 use crate::generation::{Generation, Site};
 use crate::limit::Rate;
 use crate::route::{Asked, Class, Decision, Refusal, Route, Target};
 use crate::tls::PeerKey;
 use crate::upstream::Upstream;
-use crate::{live, pages, read};
+use crate::{epochs, live, pages, read};
 
 const SITE: HeaderName = HeaderName::from_static("sovereign-site");
 const PURPOSE: HeaderName = HeaderName::from_static("sovereign-purpose");
 const READER: HeaderName = HeaderName::from_static("sovereign-reader");
 const EPOCH: HeaderName = HeaderName::from_static("sovereign-epoch");
+/// Data center and signature, see [`Claim`].
+const EPOCH_PROOF: HeaderName = HeaderName::from_static("sovereign-epoch-proof");
 
 /// What a request over a link is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,12 +48,18 @@ pub(crate) enum Purpose {
     Read,
     Live,
     List,
+    Epoch,
     Changes,
 }
 
 impl Purpose {
-    const ALL: [(Self, &str); 4] =
-        [(Self::Read, "read"), (Self::Live, "live"), (Self::List, "list"), (Self::Changes, "changes")];
+    const ALL: [(Self, &str); 5] = [
+        (Self::Read, "read"),
+        (Self::Live, "live"),
+        (Self::List, "list"),
+        (Self::Epoch, "epoch"),
+        (Self::Changes, "changes"),
+    ];
 
     fn as_str(self) -> &'static str {
         Self::ALL.iter().find(|(purpose, _)| *purpose == self).map_or("", |(_, text)| text)
@@ -65,13 +75,31 @@ impl Purpose {
 pub(crate) fn address(request: &mut Request<Body>, site: &Site, purpose: Purpose, reader: Option<IpAddr>) {
     let fields = request.headers_mut();
     remove_claims(fields);
-    let text = |text: &str| HeaderValue::try_from(text).expect("names and addresses are visible ASCII");
     fields.insert(SITE, text(site.name().as_str()));
     fields.insert(PURPOSE, HeaderValue::from_static(purpose.as_str()));
-    fields.insert(EPOCH, HeaderValue::from(site.config.epoch));
+    say_epoch(fields, site);
     if let Some(reader) = reader {
         fields.insert(READER, text(&reader.to_string()));
     }
+}
+
+fn text(text: &str) -> HeaderValue {
+    HeaderValue::try_from(text).expect("names, addresses and digits are visible ASCII")
+}
+
+fn say_epoch(fields: &mut HeaderMap, site: &Site) {
+    let newest = site.newest();
+    fields.insert(EPOCH, HeaderValue::from(newest.as_ref().map_or(site.config.epoch, |claim| claim.epoch)));
+    // A signature comes from a signed configuration; a text that is none is left out.
+    let proof = newest.and_then(|Claim { proof, .. }| format!("{} {}", proof.primary, proof.signature).try_into().ok());
+    fields.extend(proof.map(|proof| (EPOCH_PROOF, proof)));
+}
+
+/// The epoch that a peer's fields name, 0 if none; and with what proof, which is yet to be checked.
+pub(crate) fn epoch_of(fields: &HeaderMap) -> (u64, Option<Claim>) {
+    let field = |name: HeaderName| fields.get(name).and_then(|value| value.to_str().ok());
+    let epoch = field(EPOCH).and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
+    (epoch, field(EPOCH_PROOF).and_then(|proof| Claim::of(epoch, proof)))
 }
 
 /// Asks a peer to say when sites change.
@@ -90,7 +118,7 @@ pub(crate) fn question_for_list(site: &Site) -> Request<Body> {
 
 /// Removes what a reader may have sent under the names of the link's own fields.
 pub(crate) fn remove_claims(fields: &mut HeaderMap) {
-    for name in [SITE, PURPOSE, READER, EPOCH] {
+    for name in [SITE, PURPOSE, READER, EPOCH, EPOCH_PROOF] {
         fields.remove(name);
     }
 }
@@ -107,14 +135,22 @@ pub(crate) async fn answer(edge: &Arc<Edge>, mut request: Request<Incoming>, pee
     if purpose == Purpose::Changes {
         return changes(edge, datacenter.clone());
     }
-    let Some(site) = named_site(&generation, request.headers()).filter(|site| site.upstream.is_local()) else {
+    let named = named_site(&generation, request.headers());
+    if let Some(site) = named {
+        epochs::hear(edge, &generation, site, request.headers());
+    }
+    if purpose == Purpose::Epoch {
+        let mut answer = Response::new(Body::empty());
+        *answer.status_mut() = StatusCode::NO_CONTENT;
+        named.into_iter().for_each(|site| say_epoch(answer.headers_mut(), site));
+        return answer;
+    }
+    let Some(site) = named.filter(|site| site.upstream.is_local()) else {
         return pages::text(StatusCode::MISDIRECTED_REQUEST, "The site is not written here.");
     };
     if !keeps(&generation, datacenter, site.name()) {
         return pages::text(StatusCode::FORBIDDEN, "This data center keeps no copy of the site.");
     }
-    let epoch = request.headers().get(EPOCH).and_then(|epoch| epoch.to_str().ok()?.parse().ok());
-    site.standing.hear_epoch(epoch.unwrap_or(0));
     if purpose == Purpose::List {
         return list(edge, site).await;
     }

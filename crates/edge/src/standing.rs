@@ -4,13 +4,14 @@
 //! small fact behind a short lock, never held across a wait.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sovereign_model::edge_status::{LastPass, Progress, SourceReport};
 use tokio::sync::Notify;
 
+use crate::epochs::Claim;
 use crate::route::Target;
 
 /// A source that failed is believed to be away for this long before a reader's request tries again; the keeper probes
@@ -21,14 +22,15 @@ const BELIEVE_AWAY: Duration = Duration::from_secs(2);
 #[derive(Default)]
 pub(crate) struct Standing {
     private: AtomicBool,
-    /// The highest epoch any peer has named for this site.
-    epoch_heard: AtomicU64,
+    doubted: AtomicBool,
     facts: Mutex<Facts>,
     wake: Notify,
 }
 
 #[derive(Default)]
 struct Facts {
+    /// The newest primary that was proven to us over a link.
+    newest: Option<Claim>,
     changes: u64,
     source: Option<SourceState>,
     pass: Option<Progress>,
@@ -95,14 +97,27 @@ impl Standing {
         self.private.swap(private, Ordering::AcqRel) != private
     }
 
-    /// Remembers an epoch a peer has named.
-    pub(crate) fn hear_epoch(&self, epoch: u64) {
-        self.epoch_heard.fetch_max(epoch, Ordering::AcqRel);
+    /// Remembers a claim that was found to hold.
+    pub(crate) fn believe(&self, claim: Claim) {
+        let newest = &mut self.facts().newest;
+        if newest.as_ref().is_none_or(|known| known.epoch < claim.epoch) {
+            *newest = Some(claim);
+        }
+    }
+
+    /// The newest primary that was proven to us.
+    pub(crate) fn newest(&self) -> Option<Claim> {
+        self.facts().newest.clone()
     }
 
     /// Whether a newer primary than that of `epoch` exists.
     pub(crate) fn is_superseded(&self, epoch: u64) -> bool {
-        self.epoch_heard.load(Ordering::Acquire) > epoch
+        self.facts().newest.as_ref().is_some_and(|newest| newest.epoch > epoch)
+    }
+
+    /// True once: a peer that goes on claiming what it cannot prove is not worth more than a line.
+    pub(crate) fn is_first_doubt(&self) -> bool {
+        !self.doubted.swap(true, Ordering::AcqRel)
     }
 
     /// The source answered. Returns whether it had been away.

@@ -405,6 +405,22 @@ impl Store {
         self.folder.join(format!("closed-{site}"))
     }
 
+    /// Remembers across restarts what was learned of a site's newest primary.
+    pub fn set_newer_epoch(&self, site: &SiteName, text: &str) -> Result<(), StoreError> {
+        let path = self.epoch_file(site);
+        sovereign_runtime::file::replace(&path, text.as_bytes(), 0o600)
+            .map_err(|error| StoreError::io("write", &path)(io::Error::other(error)))
+    }
+
+    /// What was remembered, as it lies there.
+    pub fn newer_epoch(&self, site: &SiteName) -> Option<String> {
+        fs::read_to_string(self.epoch_file(site)).ok()
+    }
+
+    fn epoch_file(&self, site: &SiteName) -> PathBuf {
+        self.folder.join(format!("epoch-{site}"))
+    }
+
     /// Marks those pages of a site stale that `concerns` picks; they are kept and served until refreshed. Pages whose
     /// fetch is under way will be stale when they arrive. How many were marked.
     pub fn invalidate(&self, site: &SiteName, mut concerns: impl FnMut(&Entry) -> bool) -> usize {

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use common::client::{collected, request};
 use common::origin::Page;
-use common::{HOOK_SECRET, Lab, NAME, Origin, Place, Running, eventually};
+use common::{HOOK_SECRET, Lab, NAME, Origin, Place, Running, eventually, proof_by};
 use hmac::{Hmac, Mac as _};
 use http::{Method, Request, StatusCode};
 use http_body_util::Empty;
@@ -27,8 +27,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use sha2::Sha256;
-use sovereign_model::edge_config::{EdgeSite, Source};
+use sovereign_model::edge_config::{EdgeSite, EpochProof, Source};
 use sovereign_model::stack::AdminReach;
+use sovereign_runtime::SigningKey;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -848,4 +849,51 @@ async fn a_peer_cannot_mix_sites() {
         assert_eq!(answer.status().as_u16(), expected, "{purpose} {site} {host} {path}");
     }
     assert_eq!(origin.asked().len(), asked, "nothing of it reached the application");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_makes_up_an_epoch_stops_no_writes() {
+    let lab = Lab::new();
+    let origin = Origin::start(lab.folder.path());
+    origin.fill();
+    let (home, office) = (lab.place("home"), lab.place("office"));
+    let site = lab.site(&home, Source::Unix(origin.socket.clone()));
+    origin.set_canonical(&site.canonical.to_string());
+    lab.seal(&home, 1, &lab.config(&home, vec![office.as_peer()], site));
+    let running = lab.start(&home).await;
+    running.complete().await;
+    let mut sender = link(&office, &home).await;
+    let own_key = SigningKey::from_bytes(&[9; 32]);
+    let text = |proof: EpochProof| format!("{} {}", proof.primary, proof.signature);
+    let good = text(lab.proof(9, "office"));
+    let mut say = async |purpose: &str, epoch: &str, proof: Option<&str>| {
+        let mut question = Request::get(format!("https://{NAME}:{}/", home.port()))
+            .header("sovereign-site", "blog")
+            .header("sovereign-purpose", purpose)
+            .header("sovereign-epoch", epoch);
+        if let Some(proof) = proof {
+            question = question.header("sovereign-epoch-proof", proof);
+        }
+        let answer = sender.send_request(question.body(Empty::new()).unwrap()).await.unwrap();
+        assert!(answer.status().is_success(), "{answer:?}");
+    };
+    for purpose in ["read", "list", "epoch"] {
+        for (epoch, proof) in [
+            ("9", None),
+            ("18446744073709551615", None),
+            ("9", Some(text(proof_by(&own_key, "blog", 9, "office")))),
+            ("9", Some(text(proof_by(&own_key, "other", 9, "office")))),
+            ("10", Some(good.clone())),
+            ("9", Some(good.replace("office", "attic"))),
+            ("9", Some(good.to_uppercase())),
+            ("9", Some(good[..good.len() - 1].to_owned())),
+            ("9", Some("office".to_owned())),
+            ("9 9", Some(good.clone())),
+        ] {
+            say(purpose, epoch, proof.as_deref()).await;
+            assert_eq!(running.site().await["superseded"], false, "{purpose} {epoch} {proof:?}");
+        }
+    }
+    say("epoch", "9", Some(&good)).await;
+    assert_eq!(running.site().await["superseded"], true);
 }

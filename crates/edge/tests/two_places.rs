@@ -289,17 +289,44 @@ async fn an_old_primary_that_learns_of_a_newer_one_takes_no_more_writes() {
     let host = format!("{NAME}:{}", home.port());
     let write = async || lab.client.post(home.address(), &host, "/ghost/api/admin/posts/", &[], Bytes::new()).await;
     assert_eq!(write().await.status, StatusCode::OK);
+    // The office is made the primary, and home is not told: it was away.
+    let site = lab.site(&home, Source::Unix(origin.socket.clone()));
     let newer = EdgeSite {
-        source: Source::Link("home".parse().unwrap()),
+        mirrors: Vec::new(),
         webhook_key: None,
         epoch: 2,
-        ..lab.site(&home, Source::Unix(origin.socket.clone()))
+        epoch_proof: Some(lab.proof(2, "office")),
+        ..site.clone()
     };
     lab.seal(&office, 2, &lab.config(&office, vec![home.as_peer()], newer));
     at_office.ask(Request::new("reload")).await.unwrap();
     eventually("home knows", async || (at_home.site().await["superseded"] == true).then_some(())).await;
     assert_eq!(write().await.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(lab.client.get(home.address(), &host, "/first/").await.status, StatusCode::OK, "it can be read");
+
+    // Started again with nobody to tell it, it still knows.
+    at_office.stop().await;
+    eventually("it is on disk", async || home.folder.join("store/epoch-blog").exists().then_some(())).await;
+    at_home.stop().await;
+    let at_home = lab.start(&home).await;
+    assert_eq!(at_home.site().await["superseded"], true);
+    assert_eq!(write().await.status, StatusCode::SERVICE_UNAVAILABLE);
+    // What lies there is believed for its proof, not for its place.
+    at_home.stop().await;
+    std::fs::write(home.folder.join("store/epoch-blog"), format!("9 office {}", "0".repeat(128))).unwrap();
+    let at_home = lab.start(&home).await;
+    assert_eq!(at_home.site().await["superseded"], false);
+    // Another mirror passes on what it knows, to a home that has just come back.
+    let mirror = EdgeSite {
+        source: Source::Link("home".parse().unwrap()),
+        webhook_key: None,
+        epoch: 3,
+        epoch_proof: Some(lab.proof(3, "attic")),
+        ..site
+    };
+    lab.seal(&office, 3, &lab.config(&office, vec![home.as_peer()], mirror));
+    let _at_office = lab.start(&office).await;
+    eventually("home knows", async || (at_home.site().await["superseded"] == true).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -102,6 +102,25 @@ pub struct EdgeSite {
     /// For how many days browsers are told to use nothing but HTTPS; 0 for not at all.
     #[serde(default)]
     pub hsts_days: u32,
+    /// What makes other edges believe that epoch; an older management machine gives none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch_proof: Option<EpochProof>,
+}
+
+/// The management machine's word on an epoch, for edges whose configuration does not say it yet: a data center that was
+/// cut off while another one became the primary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct EpochProof {
+    /// Where the site is written in that epoch.
+    pub primary: DatacenterName,
+    /// Over [`epoch_statement`], by the key that signs configurations; 128 hex digits.
+    pub signature: String,
+}
+
+/// What is signed for an [`EpochProof`]. No name contains the separator, so that two statements never read the same.
+pub fn epoch_statement(stack: &StackName, site: &SiteName, epoch: u64, primary: &DatacenterName) -> Vec<u8> {
+    format!("primary of a site\0{stack}\0{site}\0{epoch}\0{primary}").into_bytes()
 }
 
 /// What the edge must know about an application.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use sovereign_model::edge_config::{CertificateFiles, EdgeApp, EdgeConfig, EdgeSite, Peer, Source};
+use sovereign_model::edge_config::{CertificateFiles, EdgeApp, EdgeConfig, EdgeSite, EpochProof, Peer, Source};
 use sovereign_model::edge_rules::AccessLog;
 use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::{App, Datacenter, Reach, Site, SiteSettings, UplinkAddress};
@@ -35,6 +35,8 @@ pub struct World {
     pub units: BTreeMap<UnitName, AppUnit>,
     /// Which primary each site has, counted; 1 where nothing is said.
     pub epochs: BTreeMap<SiteName, u64>,
+    /// What makes edges believe each site's epoch before their configuration says it.
+    pub epoch_proofs: BTreeMap<SiteName, EpochProof>,
     /// The hour, in unix seconds.
     pub now: u64,
 }
@@ -271,6 +273,7 @@ fn edge_site(site: &Site, world: &World) -> Result<EdgeSite, IncompleteWorld> {
         epoch: world.epochs.get(&site.name).copied().unwrap_or(1),
         room: site.room,
         hsts_days: site.hsts_days,
+        epoch_proof: world.epoch_proofs.get(&site.name).cloned(),
     })
 }
 

@@ -13,6 +13,8 @@
 //! so that it means nothing in any other place where the same key might sign. The payload is kept as text and not as a
 //! JSON value, because a signature over a value needs a canonical form of JSON, and there is no good one.
 //!
+//! A short statement that travels by itself is signed by [`attest`], in a domain of its own.
+//!
 //! Promise: [`open`] accepts exactly the bytes that [`seal`] made, not merely an equivalent JSON text. What is left to
 //! the caller: refusing a generation older than the one it serves, and a payload that is meant for another daemon.
 
@@ -21,6 +23,9 @@ use serde::{Deserialize, Serialize};
 
 /// What the signature's text begins with, so that it cannot be mistaken for another kind of message.
 const DOMAIN: &[u8] = b"sovereign-stack signed config\0";
+
+/// The same for statements.
+const STATEMENT: &[u8] = b"sovereign-stack signed statement\0";
 
 /// Nothing we write comes near this size, and a daemon should not have to hold more in memory to find out.
 pub const MOST_BYTES: usize = 64 << 20;
@@ -129,6 +134,18 @@ pub fn open(trust: &VerifyingKey, newest: u32, bytes: &[u8]) -> Result<Opened, S
     Ok(Opened { protocol, generation, payload })
 }
 
+/// Signs `statement`; 128 hex digits. What it says is the caller's, its first words included: they keep kinds apart.
+pub fn attest(key: &SigningKey, statement: &[u8]) -> String {
+    hex::encode(key.sign(&[STATEMENT, statement].concat()).to_bytes())
+}
+
+/// Whether `signature` is what [`attest`] gave for `statement`, with the key that `trust` belongs to.
+pub fn is_attested(trust: &VerifyingKey, statement: &[u8], signature: &str) -> bool {
+    let mut raw = [0; Signature::BYTE_SIZE];
+    hex::decode_to_slice(signature, &mut raw).is_ok()
+        && trust.verify_strict(&[STATEMENT, statement].concat(), &Signature::from_bytes(&raw)).is_ok()
+}
+
 /// A public key as daemons get it on their command line: 64 hex digits.
 pub fn parse_trust(text: &str) -> Result<VerifyingKey, SignedError> {
     let invalid = || SignedError::Trust { text: text.to_owned() };
@@ -196,6 +213,22 @@ mod tests {
             assert!(matches!(error, SignedError::Protocol { found: 2, .. }), "{error:?}");
             assert!(error.help().is_some());
         }
+    }
+
+    #[test]
+    fn a_statement_holds_for_its_words_and_its_key_alone() {
+        let trust = key(1).verifying_key();
+        let signature = attest(&key(1), b"one");
+        assert!(is_attested(&trust, b"one", &signature));
+        assert!(!is_attested(&trust, b"two", &signature));
+        assert!(!is_attested(&key(2).verifying_key(), b"one", &signature));
+        for broken in ["", "00", &signature[1..], &signature.replace(|digit: char| digit.is_ascii_digit(), "0")] {
+            assert!(!is_attested(&trust, b"one", broken), "{broken}");
+        }
+        // A configuration's signature is no statement's, whatever the statement says.
+        let sealed = seal(&key(1), 1, 7, "{}");
+        let envelope: Envelope = serde_json::from_str(&sealed).unwrap();
+        assert!(!is_attested(&trust, &message(1, 7, "{}"), &envelope.signature));
     }
 
     #[test]

@@ -6,10 +6,12 @@ use std::time::{Duration, SystemTime};
 
 use sovereign_images::Store;
 use sovereign_keys::{Purpose, WorkingKeys};
+use sovereign_model::edge_config::{EpochProof, epoch_statement};
 use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::App;
 use sovereign_model::{Digest, ImageName, Stack};
 use sovereign_plan::{AppUnit, World};
+use sovereign_runtime::signed::attest;
 use sovereign_services::ghost;
 
 use crate::failure::Failure;
@@ -70,16 +72,24 @@ pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
         spec.inputs.insert("ca".to_owned(), Digest::of(keys.ca()?.pem()));
         units.insert(spec.name.clone(), AppUnit { site: site.name.clone(), spec, images: BTreeSet::from([image]) });
     }
+    let signing = keys.config_signing()?;
+    let epochs = BTreeMap::new();
+    let epoch_proofs = stack.sites.values().map(|site| {
+        let epoch = epochs.get(&site.name).copied().unwrap_or(1);
+        let signature = attest(&signing, &epoch_statement(&stack.name, &site.name, epoch, &site.primary));
+        (site.name.clone(), EpochProof { primary: site.primary.clone(), signature })
+    });
     Ok(World {
+        epoch_proofs: epoch_proofs.collect(),
         state: state.clone(),
         binary: program.installed.clone(),
         binary_digest: program.digest,
-        trust: hex::encode(keys.config_signing()?.verifying_key().as_bytes()),
+        trust: hex::encode(signing.verifying_key().as_bytes()),
         locks,
         link_keys,
         webhook_keys,
         units,
-        epochs: BTreeMap::new(),
+        epochs,
         now: unix_seconds(now),
     })
 }

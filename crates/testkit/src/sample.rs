@@ -70,6 +70,7 @@ pub fn world(stack: &Stack) -> World {
         webhook_keys: ghosts().map(|site| (site.name.clone(), state.keys().join(site.name.as_str()))).collect(),
         units: units.collect(),
         epochs: BTreeMap::new(),
+        epoch_proofs: BTreeMap::new(),
         now: NOW,
         state,
     }

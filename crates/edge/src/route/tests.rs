@@ -23,6 +23,7 @@ fn site(name: &str, app: EdgeApp, names: &[&str]) -> EdgeSite {
         epoch: 1,
         room: Room::default(),
         hsts_days: 0,
+        epoch_proof: None,
     }
 }
 

@@ -13,7 +13,9 @@ use std::time::Duration;
 use rcgen::{CertificateParams, IsCa, Issuer, KeyPair, PKCS_ED25519, SanType};
 use serde_json::Value;
 use sovereign_edge::{EdgeError, Listeners, Options};
-use sovereign_model::edge_config::{CertificateFiles, EdgeApp, EdgeConfig, EdgeSite, PROTOCOL, Peer, Source};
+use sovereign_model::edge_config::{
+    CertificateFiles, EdgeApp, EdgeConfig, EdgeSite, EpochProof, PROTOCOL, Peer, Source, epoch_statement,
+};
 use sovereign_model::edge_rules::{EdgeRules, Room};
 use sovereign_model::stack::AdminReach;
 use sovereign_runtime::SigningKey;
@@ -174,7 +176,13 @@ impl Lab {
             epoch: 1,
             room: Room::default(),
             hsts_days: 0,
+            epoch_proof: None,
         }
+    }
+
+    /// The management machine's word that `primary` is the blog's in `epoch`.
+    pub fn proof(&self, epoch: u64, primary: &str) -> EpochProof {
+        proof_by(&self.operator, "blog", epoch, primary)
     }
 
     pub fn seal(&self, place: &Place, generation: u64, config: &EdgeConfig) {
@@ -224,6 +232,13 @@ impl Lab {
         at_office.complete().await;
         (home, at_home, office, at_office)
     }
+}
+
+/// What `key` says of a site's primary.
+pub fn proof_by(key: &SigningKey, site: &str, epoch: u64, primary: &str) -> EpochProof {
+    let primary = primary.parse().unwrap();
+    let statement = epoch_statement(&"lab".parse().unwrap(), &site.parse().unwrap(), epoch, &primary);
+    EpochProof { primary, signature: signed::attest(key, &statement) }
 }
 
 /// Asks until there is an answer, for at most 20 seconds.

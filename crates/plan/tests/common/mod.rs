@@ -48,6 +48,7 @@ pub(crate) fn world(stack: &Stack, release: u8) -> World {
         webhook_keys: ghosts.map(|site| (site.name.clone(), state.keys().join(site.name.as_str()))).collect(),
         units: units.collect(),
         epochs: BTreeMap::new(),
+        epoch_proofs: BTreeMap::new(),
         now: NOW,
         state,
     }
