@@ -25,6 +25,7 @@ use crate::body::Body;
 use crate::coming::{Coming, Pace};
 use crate::edge::Edge;
 use crate::generation::Site;
+use crate::health::Failure;
 use crate::policy::{self, Exchange, NotStorable, Selection, Terms};
 use crate::route::Key;
 use crate::store::{Entry, Head, StoreError, Ticket, Writer};
@@ -271,8 +272,11 @@ fn away(site: &Site, error: &UpstreamError) {
     if matches!(error, UpstreamError::Busy) {
         return;
     }
+    // A status was said; that nobody is there is as good as said.
+    let said = error.is_absence() || matches!(error, UpstreamError::Status(_));
+    let failure = if said { Failure::Refused } else { Failure::Silent };
     let error = error.in_full();
-    if site.standing.source_failed(error.clone()) {
+    if site.standing.source_failed(failure, error.clone()) {
         warn!(site = %site.name(), %error, "the source is away: kept pages are served");
     }
 }

@@ -138,6 +138,8 @@ async fn keep(edge: &Arc<Edge>, site: &Arc<Site>) {
             reason = PassReason::Change;
             continue;
         }
+        // A source on trial is asked until it is known to be well.
+        let complete = complete && !site.standing.source_is_doubtful();
         let pause = if complete { SWEEP_EVERY } else { retry };
         retry = if complete { FIRST_RETRY } else { LONGEST_RETRY.min(retry * 2) };
         reason = match tokio::time::timeout(pause, woken(site, changes)).await {
@@ -363,7 +365,7 @@ impl<'a> Pass<'a> {
 async fn look(edge: &Arc<Edge>, site: &Arc<Site>, target: &Target) -> Seen {
     let key = Key::new(site.name().clone(), target.clone());
     // That a copy is fresh says nothing of a source that was away: only a question tells whether it is back.
-    if !site.standing.source_is_away()
+    if !site.standing.source_is_doubtful()
         && let Some(entry) = edge.store.get(&key)
         && policy::judge(&entry.terms(), entry.is_stale(), SystemTime::now(), true) == Use::Fresh
     {

@@ -3,16 +3,20 @@
 //! Homes sit behind address translation and cannot be dialled, and the site may well be written at home. So an edge
 //! that has sites of its own watches whether each peer has dialled it. A peer that has not for [`PATIENCE`] is dialled,
 //! and answered on that connection exactly as if it had dialled itself: same keys, same questions. Where everybody can
-//! dial everybody, this never happens.
+//! dial everybody, this never happens. A connection that breaks off, as one does when the address that it was dialled
+//! from changes, is replaced at once.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use sovereign_model::edge_config::Peer;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
@@ -20,6 +24,7 @@ use crate::edge::Edge;
 use crate::generation::Generation;
 use crate::serve;
 use crate::tls::{LINK_BACK_ALPN, PeerKey};
+use crate::upstream::uplinks::{Uplinks, race};
 
 /// A peer that wants something dials within a second; several times that says that it cannot.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -41,27 +46,36 @@ pub(crate) fn start(edge: &Arc<Edge>, generation: &Generation, token: &Cancellat
 }
 
 async fn lend(edge: &Arc<Edge>, peer: &Peer, key: PeerKey, tls: &Arc<ClientConfig>, token: CancellationToken) {
-    while token.run_until_cancelled(tokio::time::sleep(PATIENCE)).await.is_some() {
+    let mut uplinks = Uplinks::new(&peer.addresses);
+    let mut wait = PATIENCE;
+    while token.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
+        wait = PATIENCE;
         if edge.peer_is_linked(key) {
             continue;
         }
-        for address in &peer.addresses {
-            let dialled = tokio::time::timeout(DIAL_WITHIN, async {
-                let socket = TcpStream::connect(address).await?;
-                socket.set_nodelay(true)?;
-                TlsConnector::from(tls.clone()).connect(ServerName::IpAddress(address.ip().into()), socket).await
-            });
-            match dialled.await {
-                Ok(Ok(stream)) => {
-                    info!(peer = %peer.datacenter, "a connection is lent to a peer that has not dialled");
-                    // In a drain, questions that are under way are answered to their end.
-                    let answering = serve::serve_peer(stream, edge.clone(), key, token.clone());
-                    let _ = edge.lifecycle().spawn(answering).await;
-                    break;
-                }
-                Ok(Err(error)) => debug!(peer = %peer.datacenter, %error, "a peer cannot be dialled"),
-                Err(_) => debug!(peer = %peer.datacenter, "a peer cannot be dialled in time"),
+        let raced = race(uplinks.order(), |address| dial(address, tls.clone())).await;
+        uplinks.note(&raced, Instant::now());
+        match raced.result {
+            Ok((address, stream)) => {
+                info!(peer = %peer.datacenter, %address, "a connection is lent to a peer that has not dialled");
+                let began = Instant::now();
+                // In a drain, questions that are under way are answered to their end.
+                let answering = serve::serve_peer(stream, edge.clone(), key, token.clone());
+                let _ = edge.lifecycle().spawn(answering).await;
+                // It was needed until now, and is again. One that ends as soon as it is made is not.
+                wait = PATIENCE.saturating_sub(began.elapsed());
             }
+            Err(Some(error)) => debug!(peer = %peer.datacenter, %error, "a peer cannot be dialled"),
+            Err(None) => {}
         }
     }
+}
+
+async fn dial(address: SocketAddr, tls: Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {
+    let dialling = async {
+        let socket = TcpStream::connect(address).await?;
+        socket.set_nodelay(true)?;
+        TlsConnector::from(tls).connect(ServerName::IpAddress(address.ip().into()), socket).await
+    };
+    tokio::time::timeout(DIAL_WITHIN, dialling).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }

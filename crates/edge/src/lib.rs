@@ -11,6 +11,7 @@
 //! | [`discover`] | what a page links to | `keeper`, `hooks` | the mirror is complete, and follows changes |
 //! | [`store`] | kept pages on disk | `peers`, `upstream` | links between data centers; where content comes from |
 //! | | | `lend` | links for data centers that can only dial out |
+//! | `health` | what is to be counted on | `epochs` | which primary of a site is the newest, with proof |
 //! | | | `generation`, `commands` | configuration and the control socket |
 //! | | | `counters`, `metrics` | what was done, counted, and told |
 //!
@@ -31,6 +32,7 @@ mod edge;
 mod epochs;
 mod fetch;
 mod generation;
+mod health;
 mod hooks;
 mod keeper;
 mod lend;

@@ -22,6 +22,7 @@ use tracing::{debug, warn};
 use crate::body::Body;
 use crate::edge::Edge;
 use crate::generation::Site;
+use crate::health::Failure;
 use crate::policy::{self, CacheStatus, Via, Why};
 use crate::rewrite::Rewriter;
 use crate::route::{Class, Route};
@@ -52,7 +53,7 @@ pub(crate) async fn answer(
         Err(error) => {
             let absent = error.is_absence();
             let error = error.in_full();
-            if absent && site.standing.source_failed(error.clone()) {
+            if absent && site.standing.source_failed(Failure::Refused, error.clone()) {
                 warn!(site = %site.name(), %error, "the source is away: kept pages are served");
             } else if !absent {
                 debug!(site = %site.name(), %error, "a passed-through request broke off");

@@ -53,6 +53,10 @@ const MOST_LINK_STREAMS: u32 = 1024;
 /// An idle HTTP/2 connection is asked for a sign of life this often.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PONG_WITHIN: Duration = Duration::from_secs(10);
+/// A link is asked as often from this side as from the other: behind address translation only one of them may notice
+/// that it is gone.
+const LINK_PING_EVERY: Duration = Duration::from_secs(5);
+const LINK_PONG_WITHIN: Duration = Duration::from_secs(5);
 /// Sent data that is not acknowledged for this long ends the connection.
 const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 /// What one upload may have in flight: 1 MB is 80 Mbit/s at 100 ms.
@@ -286,6 +290,10 @@ where
         // A reader's head, and our own fields beside it.
         Asker::Peer => (MOST_LINK_STREAMS, MOST_LINK_STREAMS as usize, most_head(limits) * 2),
     };
+    let (ping_every, pong_within) = match asker {
+        Asker::Reader => (PING_EVERY, PONG_WITHIN),
+        Asker::Peer => (LINK_PING_EVERY, LINK_PONG_WITHIN),
+    };
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(streams)
@@ -293,8 +301,8 @@ where
         .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(2 * WINDOW)
-        .keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PONG_WITHIN)
+        .keep_alive_interval(ping_every)
+        .keep_alive_timeout(pong_within)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let ended = tokio::select! {

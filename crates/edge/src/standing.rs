@@ -12,10 +12,11 @@ use sovereign_model::edge_status::{LastPass, Progress, SourceReport};
 use tokio::sync::Notify;
 
 use crate::epochs::Claim;
+use crate::health::{Failure, Health};
 use crate::route::Target;
 
-/// A source that failed is believed to be away for this long before a reader's request tries again; the keeper probes
-/// it meanwhile.
+/// A source that is away is left alone by readers' requests for this long, then one of them tries again; the keeper
+/// probes it meanwhile.
 const BELIEVE_AWAY: Duration = Duration::from_secs(2);
 
 /// What is known about one site.
@@ -32,7 +33,7 @@ struct Facts {
     /// The newest primary that was proven to us over a link.
     newest: Option<Claim>,
     changes: u64,
-    source: Option<SourceState>,
+    source: SourceState,
     pass: Option<Progress>,
     last: Option<LastPass>,
     requested: bool,
@@ -41,9 +42,11 @@ struct Facts {
     strikes: BTreeMap<Target, u32>,
 }
 
+#[derive(Default)]
 struct SourceState {
-    reachable: bool,
-    checked: Instant,
+    health: Health,
+    /// When it failed last, or a reader last set out to see whether it still does.
+    tried: Option<Instant>,
     error: Option<String>,
 }
 
@@ -120,40 +123,63 @@ impl Standing {
         !self.doubted.swap(true, Ordering::AcqRel)
     }
 
-    /// The source answered. Returns whether it had been away.
+    /// The source answered. Returns whether it is well again after having been away.
     pub(crate) fn source_answered(&self) -> bool {
-        let state = SourceState { reachable: true, checked: Instant::now(), error: None };
-        let before = self.facts().source.replace(state);
-        let was_away = before.is_some_and(|before| !before.reachable);
+        let mut facts = self.facts();
+        let source = &mut facts.source;
+        let (was_away, was_doubtful) = (source.health.is_away(), source.health.is_doubtful());
+        source.health.answered(Instant::now());
+        let well = !source.health.is_doubtful();
+        if well {
+            source.error = None;
+        }
+        drop(facts);
         if was_away {
             self.wake.notify_one();
         }
-        was_away
+        was_doubtful && well
     }
 
-    /// The source failed. Returns whether it had answered until now.
-    pub(crate) fn source_failed(&self, error: String) -> bool {
-        let state = SourceState { reachable: false, checked: Instant::now(), error: Some(error) };
-        let before = self.facts().source.replace(state);
-        before.is_none_or(|before| before.reachable)
+    /// The source failed. Returns whether it is away from now on, and was not until now.
+    pub(crate) fn source_failed(&self, failure: Failure, error: String) -> bool {
+        let now = Instant::now();
+        let source = &mut self.facts().source;
+        let was_doubtful = source.health.is_doubtful();
+        source.health.failed(failure, now);
+        source.tried = Some(now);
+        source.error = Some(error);
+        !was_doubtful && source.health.is_away()
     }
 
-    /// Whether it is worth asking the source now: not when it has just failed.
+    /// Whether a reader's request should ask the source now: of a source in doubt one does, now and then.
     pub(crate) fn source_reachable(&self) -> bool {
-        self.facts().source.as_ref().is_none_or(|source| source.reachable || source.checked.elapsed() > BELIEVE_AWAY)
+        let source = &mut self.facts().source;
+        if !source.health.is_doubtful() {
+            return true;
+        }
+        let due = source.tried.is_none_or(|tried| tried.elapsed() > BELIEVE_AWAY);
+        if due {
+            source.tried = Some(Instant::now());
+        }
+        due
     }
 
-    /// Whether the last question to the source failed.
+    /// Whether the source is away.
     pub(crate) fn source_is_away(&self) -> bool {
-        self.facts().source.as_ref().is_some_and(|source| !source.reachable)
+        self.facts().source.health.is_away()
+    }
+
+    /// Whether the source is away, or has only just come back and may go again.
+    pub(crate) fn source_is_doubtful(&self) -> bool {
+        self.facts().source.health.is_doubtful()
     }
 
     pub(crate) fn source_report(&self) -> SourceReport {
         let facts = self.facts();
-        let source = facts.source.as_ref();
+        let health = &facts.source.health;
         SourceReport {
-            reachable: source.map(|source| source.reachable),
-            last_error: source.and_then(|source| source.error.clone()),
+            reachable: health.is_known().then(|| !health.is_doubtful()),
+            last_error: facts.source.error.clone(),
         }
     }
 

@@ -74,13 +74,7 @@ impl Datacenter {
     /// # Panics
     /// Never for a parsed stack: a data center has at least one uplink.
     pub fn loopback(&self) -> SocketAddr {
-        let place = self.uplinks.first().expect("a parsed data center has an uplink").listen();
-        let ip = match place.ip() {
-            ip if !ip.is_unspecified() => ip,
-            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        };
-        SocketAddr::new(ip, place.port())
+        self.uplinks.first().expect("a parsed data center has an uplink").loopback()
     }
 }
 
@@ -155,6 +149,17 @@ impl Uplink {
             UplinkAddress::Fixed(IpAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
             UplinkAddress::Fixed(IpAddr::V4(_)) | UplinkAddress::Dynamic => Ipv4Addr::UNSPECIFIED.into(),
         }
+    }
+
+    /// Where this machine reaches an edge that listens for this uplink.
+    pub fn loopback(&self) -> SocketAddr {
+        let place = self.listen();
+        let ip = match place.ip() {
+            ip if !ip.is_unspecified() => ip,
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        };
+        SocketAddr::new(ip, place.port())
     }
 }
 

@@ -278,13 +278,14 @@ fn edge_site(site: &Site, world: &World) -> Result<EdgeSite, IncompleteWorld> {
 }
 
 fn edge_peer(stack: &Stack, world: &World, name: &DatacenterName) -> Result<Peer, IncompleteWorld> {
-    let datacenter = &stack.datacenters[name];
-    let dialled_in = datacenter.uplinks.iter().any(|uplink| uplink.reach != Reach::OutboundOnly);
-    Ok(Peer {
-        datacenter: name.clone(),
-        public_key: link_key(world, name)?.to_owned(),
-        addresses: if dialled_in { vec![datacenter.loopback()] } else { Vec::new() },
-    })
+    let mut addresses = Vec::new();
+    for uplink in stack.datacenters[name].uplinks.iter().filter(|uplink| uplink.reach != Reach::OutboundOnly) {
+        let address = uplink.loopback();
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    Ok(Peer { datacenter: name.clone(), public_key: link_key(world, name)?.to_owned(), addresses })
 }
 
 fn link_key<'w>(world: &'w World, name: &DatacenterName) -> Result<&'w str, IncompleteWorld> {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use common::{NOW, apply, world};
 use sovereign_model::observed::{SiteSeen, UnitState};
-use sovereign_model::stack::{App, Stack};
+use sovereign_model::stack::{App, Reach, Stack, Uplink, UplinkAddress};
 use sovereign_model::{Digest, Observed, Step};
 use sovereign_plan::{IncompleteWorld, LEAF_LIFE, Obstacle, Plan, Planned, Wanted, desired, lint, plan};
 
@@ -336,4 +336,26 @@ fn the_checker_complains_about_plans_that_are_wrong() {
         }
     });
     assert!(other.contains(&"edge@office is not described like this".to_owned()), "{other:?}");
+}
+
+#[test]
+fn peers_are_told_every_uplink_that_can_be_dialled_the_preferred_one_first() {
+    let (home, office) = ("home".parse().unwrap(), "office".parse().unwrap());
+    let mut stack = default_stack();
+    let datacenter = stack.datacenters.get_mut(&home).unwrap();
+    let first = datacenter.uplinks[0].clone();
+    let uplink = |name: &str, address: UplinkAddress, port, reach| Uplink { name: name.into(), address, port, reach };
+    datacenter.uplinks = vec![
+        uplink("fibre", UplinkAddress::Fixed("192.0.2.1".parse().unwrap()), 443, Reach::Direct),
+        uplink("mobile", UplinkAddress::Dynamic, 9443, Reach::OutboundOnly),
+        uplink("cable", UplinkAddress::Dynamic, 443, Reach::Forwarded),
+        uplink("v6", UplinkAddress::Fixed("2001:db8::1".parse().unwrap()), 443, Reach::Direct),
+        first,
+    ];
+    let want = wanted(&stack, 0);
+    let peer = &want.datacenters[&office].config.peers[0];
+    let addresses: Vec<_> = peer.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["127.0.0.1:443", "[::1]:443", "127.0.0.1:8443"]);
+    stack.datacenters.get_mut(&home).unwrap().uplinks.retain(|uplink| uplink.name == "mobile");
+    assert!(wanted(&stack, 0).datacenters[&office].config.peers[0].addresses.is_empty());
 }

@@ -3,12 +3,13 @@
 //! A peer that can only dial out lends us a connection that it dialled, and answers on it; see [`crate::lend`].
 //! Dialled when first needed and again when it broke; all requests share it. A peer that did not answer is not dialled
 //! again for a moment, so that readers of a mirror whose primary is away are not kept waiting one by one. Pings find a
-//! peer that is gone without a word within seconds.
+//! peer that is gone without a word within seconds. Of several [`uplinks`] the preferred one is used whenever it is well;
+//! what is under way on a lesser one when it comes back is answered there.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
-use std::{io, net::SocketAddr, sync::Arc};
 
 use http::{Request, Response, Uri};
 use http_body::Body as _;
@@ -21,8 +22,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
+use tracing::info;
 
 use super::unsent::{Unsent, was_not_acted_on};
+use super::uplinks::{Uplinks, race};
 use super::{UpstreamError, spare_of, within};
 use crate::body::Body;
 
@@ -30,6 +33,8 @@ use crate::body::Body;
 const DIAL_WITHIN: Duration = Duration::from_secs(5);
 /// How long a failed dial is believed.
 const BELIEVE_AWAY: Duration = Duration::from_secs(1);
+/// While a lesser uplink is used, better ones are tried this often.
+const LOOK_BACK_EVERY: Duration = Duration::from_secs(5);
 /// A quiet link is pinged this often, also when idle: it carries the notices of changes.
 const PING_EVERY: Duration = Duration::from_secs(5);
 /// A ping unanswered for this long ends the link.
@@ -44,15 +49,14 @@ const WINDOW: u32 = 1 << 20;
 /// The way to one peer.
 pub(crate) struct Link {
     datacenter: DatacenterName,
-    addresses: Vec<SocketAddr>,
     tls: Arc<ClientConfig>,
     dial: tokio::sync::Mutex<()>,
     state: Mutex<State>,
     lent: Notify,
 }
 
-#[derive(Default)]
 struct State {
+    uplinks: Uplinks,
     sender: Option<Sender>,
     /// Counts connections, to tell them apart.
     made: u64,
@@ -78,10 +82,9 @@ impl Link {
     pub(crate) fn new(datacenter: DatacenterName, addresses: Vec<SocketAddr>, tls: Arc<ClientConfig>) -> Arc<Self> {
         Arc::new(Self {
             datacenter,
-            addresses,
             tls,
             dial: tokio::sync::Mutex::default(),
-            state: Mutex::default(),
+            state: Mutex::new(State { uplinks: Uplinks::new(&addresses), sender: None, made: 0, failed: None }),
             lent: Notify::new(),
         })
     }
@@ -102,7 +105,7 @@ impl Link {
         self.lent.notified().await;
     }
 
-    pub(crate) async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, UpstreamError> {
+    pub(crate) async fn send(self: &Arc<Self>, mut request: Request<Body>) -> Result<Response<Body>, UpstreamError> {
         complete(&mut request);
         let whole = request.body().is_end_stream();
         let mut spare = spare_of(&request);
@@ -154,7 +157,7 @@ impl Link {
         recently.then(|| Err(self.unreachable(io::Error::from(io::ErrorKind::NotConnected))))
     }
 
-    async fn connection(&self) -> Result<Sender, UpstreamError> {
+    async fn connection(self: &Arc<Self>) -> Result<Sender, UpstreamError> {
         if let Some(known) = self.known() {
             return known;
         }
@@ -162,43 +165,74 @@ impl Link {
         if let Some(known) = self.known() {
             return known;
         }
-        let dialled = self.dial_any().await;
+        let order = self.state().uplinks.order();
+        let raced = race(order, |address| self.clone().dial(address)).await;
         let mut state = self.state();
-        match dialled {
-            Ok(requests) => Ok(state.connected(requests)),
+        state.uplinks.note(&raced, Instant::now());
+        match raced.result {
+            Ok((address, requests)) => {
+                let sender = state.connected(requests);
+                tokio::spawn(look_back(Arc::downgrade(self), address, sender.number));
+                Ok(sender)
+            }
             Err(error) => {
                 state.failed = Some(Instant::now());
-                Err(error)
+                Err(error.unwrap_or_else(|| UpstreamError::NoAddress { datacenter: self.datacenter.to_string() }))
             }
         }
     }
 
-    async fn dial_any(&self) -> Result<SendRequest<Body>, UpstreamError> {
-        let mut last = UpstreamError::NoAddress { datacenter: self.datacenter.to_string() };
-        for address in &self.addresses {
-            let dialled = tokio::time::timeout(DIAL_WITHIN, self.dial(*address)).await;
-            match dialled.unwrap_or_else(|_| Err(self.unreachable(io::ErrorKind::TimedOut.into()))) {
-                Ok(sender) => return Ok(sender),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-
-    async fn dial(&self, address: SocketAddr) -> Result<SendRequest<Body>, UpstreamError> {
+    async fn dial(self: Arc<Self>, address: SocketAddr) -> Result<SendRequest<Body>, UpstreamError> {
         let unreachable = |source| self.unreachable(source);
-        let socket = TcpStream::connect(address).await.map_err(unreachable)?;
-        socket.set_nodelay(true).map_err(unreachable)?;
-        let name = ServerName::IpAddress(address.ip().into());
-        let stream = TlsConnector::from(self.tls.clone()).connect(name, socket).await.map_err(unreachable)?;
-        let (sender, connection) = speak(stream).await.map_err(UpstreamError::Http)?;
-        // Ends with the connection; what went wrong is told to whoever waits for a response.
-        tokio::spawn(async move { connection.await.ok() });
-        Ok(sender)
+        let dialling = async {
+            let socket = TcpStream::connect(address).await.map_err(unreachable)?;
+            socket.set_nodelay(true).map_err(unreachable)?;
+            let name = ServerName::IpAddress(address.ip().into());
+            let stream = TlsConnector::from(self.tls.clone()).connect(name, socket).await.map_err(unreachable)?;
+            let (sender, connection) = speak(stream).await.map_err(UpstreamError::Http)?;
+            // Ends with the connection; what went wrong is told to whoever waits for a response.
+            tokio::spawn(async move { connection.await.ok() });
+            Ok(sender)
+        };
+        let dialled = tokio::time::timeout(DIAL_WITHIN, dialling).await;
+        dialled.unwrap_or_else(|_| Err(self.unreachable(io::ErrorKind::TimedOut.into())))
+    }
+
+    /// Tries the uplinks that are better than the one `used` by the connection `number`; what is used then. `None` when
+    /// that was another connection before.
+    async fn find_back(self: Arc<Self>, used: SocketAddr, number: u64) -> Option<(SocketAddr, u64)> {
+        let better = self.state().uplinks.better_than(used);
+        for address in better {
+            let dialled = self.clone().dial(address).await;
+            let mut state = self.state();
+            if state.sender.as_ref().is_none_or(|sender| sender.number != number) {
+                return None;
+            }
+            match dialled {
+                Ok(requests) if state.uplinks.answered(address, Instant::now()) => {
+                    info!(peer = %self.datacenter, %address, "a better uplink is used again");
+                    return Some((address, state.connected(requests).number));
+                }
+                Ok(_) => {}
+                Err(_) => state.uplinks.failed(address, Instant::now()),
+            }
+        }
+        Some((used, number))
     }
 
     fn unreachable(&self, source: io::Error) -> UpstreamError {
         UpstreamError::Unreachable { datacenter: self.datacenter.to_string(), source }
+    }
+}
+
+/// Goes back to better uplinks than `used`, as long as the connection `number`, or what it finds, is the one in use.
+async fn look_back(link: Weak<Link>, mut used: SocketAddr, mut number: u64) {
+    while link.upgrade().is_some_and(|link| !link.state().uplinks.better_than(used).is_empty()) {
+        tokio::time::sleep(LOOK_BACK_EVERY).await;
+        // Held for the length of a dial only: a link ends with its generation.
+        let Some(link) = link.upgrade() else { return };
+        let Some(found) = link.find_back(used, number).await else { return };
+        (used, number) = found;
     }
 }
 

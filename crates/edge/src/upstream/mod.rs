@@ -13,6 +13,7 @@ pub(crate) mod link;
 mod mime;
 pub(crate) mod service;
 mod unsent;
+pub(crate) mod uplinks;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 pub mod client;
+pub mod door;
 pub mod origin;
 
 use std::net::{SocketAddr, TcpListener};
