@@ -1,5 +1,6 @@
 //! What the gates need from the machine, why, and how it gets there.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ const NEEDS: &[Need] = &[
     Need { program: "openssl", package: "openssl", why: "judges certificates and TLS from outside" },
     Need { program: "strace", package: "strace", why: "logs every outgoing connection of an application" },
     Need { program: "wrk", package: "wrk", why: "keeps a constant load up while things are replaced" },
+    Need { program: "ip", package: "iproute2", why: "lays networks between edges" },
+    Need { program: "nft", package: "nftables", why: "translates addresses on the way" },
+    Need { program: "faketime", package: "faketime", why: "moves an edge's clock" },
     Need { program: "node", package: "nodejs", why: "runs the HTTP cache test suite" },
     Need { program: "npm", package: "npm", why: "fetches the HTTP cache test suite" },
     Need { program: "python3", package: "python3", why: "runs small applications to supervise" },
@@ -34,7 +38,7 @@ const NEEDS: &[Need] = &[
 /// # Errors
 /// When something is missing and cannot be installed.
 pub(crate) fn ensure() -> Result<()> {
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| which(need.program).is_none()).collect();
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !is_there(need.program)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -54,6 +58,12 @@ pub(crate) fn ensure() -> Result<()> {
     run(&mut apt(&["update"])?, deadline).context("cannot refresh the package lists")?;
     let install = [&["install", "--yes", "--no-install-recommends"], &packages[..]].concat();
     run(&mut apt(&install)?, deadline).context("cannot install what is missing")
+}
+
+/// Tools of the machine's keeper are not on everybody's path.
+fn is_there(program: &str) -> bool {
+    let kept = ["/usr/sbin", "/sbin"].map(|folder| Path::new(folder).join(program));
+    which(program).is_some() || kept.iter().any(|file| file.is_file())
 }
 
 fn apt(args: &[&str]) -> Result<Command> {

@@ -267,7 +267,7 @@ fn is_away(status: StatusCode) -> bool {
     matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
 }
 
-fn away(site: &Site, error: &UpstreamError) {
+pub(crate) fn away(site: &Site, error: &UpstreamError) {
     // That there is no room for one more question says nothing about the source.
     if matches!(error, UpstreamError::Busy) {
         return;

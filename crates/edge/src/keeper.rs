@@ -32,7 +32,7 @@ use tracing::{debug, info, warn};
 use crate::body::Body;
 use crate::discover;
 use crate::edge::Edge;
-use crate::fetch::{Fetched, Flights};
+use crate::fetch::{Fetched, Flights, away};
 use crate::generation::{Generation, Site};
 use crate::policy::{self, Use};
 use crate::route::{Key, Target, is_mirrored};
@@ -98,7 +98,12 @@ async fn listen(edge: &Arc<Edge>, link: &Arc<Link>, sites: &[Arc<Site>]) {
                 notices(edge, response.into_body(), sites).await;
             }
             Ok(response) => debug!(status = %response.status(), "a peer gives no notices"),
-            Err(error) => debug!(error = %error.in_full(), "a peer cannot be listened to"),
+            Err(error) => {
+                debug!(error = %error.in_full(), "a peer cannot be listened to");
+                if error.is_absence() {
+                    sites.iter().for_each(|site| away(site, &error));
+                }
+            }
         }
         // A peer that we cannot dial lends us a connection.
         let _ = tokio::time::timeout(retry, link.lent()).await;

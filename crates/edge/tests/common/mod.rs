@@ -5,12 +5,15 @@
 pub mod client;
 pub mod door;
 pub mod origin;
+pub mod process;
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
+use hmac::{Hmac, Mac as _};
 use rcgen::{CertificateParams, IsCa, Issuer, KeyPair, PKCS_ED25519, SanType};
 use serde_json::Value;
 use sovereign_edge::{EdgeError, Listeners, Options};
@@ -26,7 +29,7 @@ use sovereign_runtime::signed;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-pub use client::Client;
+pub use client::{Answer, Client};
 pub use origin::Origin;
 
 pub const HOOK_SECRET: &str = "5e5e5e5e";
@@ -127,13 +130,17 @@ impl Lab {
 
     /// A data center: its port, certificate and link key.
     pub fn place(&self, name: &'static str) -> Place {
+        self.place_at(name, TcpListener::bind("127.0.0.1:0").unwrap())
+    }
+
+    /// The same where `listener` listens.
+    pub fn place_at(&self, name: &'static str, listener: TcpListener) -> Place {
         let folder = self.folder.path().join(name);
         std::fs::create_dir(&folder).unwrap();
         self.write_certificate(&folder);
         let link = KeyPair::generate_for(&PKCS_ED25519).unwrap();
         std::fs::write(folder.join("link.pem"), link.serialize_pem()).unwrap();
         std::fs::write(folder.join("hook"), format!("{HOOK_SECRET}\n")).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         Place { name, listener, folder, link_public: hex::encode(link.public_key_raw()) }
     }
 
@@ -240,6 +247,23 @@ pub fn proof_by(key: &SigningKey, site: &str, epoch: u64, primary: &str) -> Epoc
     let primary = primary.parse().unwrap();
     let statement = epoch_statement(&"lab".parse().unwrap(), &site.parse().unwrap(), epoch, &primary);
     EpochProof { primary, signature: signed::attest(key, &statement) }
+}
+
+fn sign(body: &str, at: SystemTime) -> String {
+    let time = at.duration_since(UNIX_EPOCH).unwrap().as_millis().to_string();
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(HOOK_SECRET.as_bytes()).unwrap();
+    mac.update(body.as_bytes());
+    mac.update(time.as_bytes());
+    format!("sha256={}, t={time}", hex::encode(mac.finalize().into_bytes()))
+}
+
+/// Ghost says that the site changed.
+pub async fn site_changed(client: &Client, home: SocketAddr) -> Answer {
+    let body = r#"{"event":"site.changed"}"#;
+    let signature = sign(body, SystemTime::now());
+    let host = format!("127.0.0.1:{}", home.port());
+    let fields = [("x-ghost-signature", signature.as_str()), ("content-type", "application/json")];
+    client.post(home, &host, "/.sovereign/hooks/blog", &fields, Bytes::from_static(body.as_bytes())).await
 }
 
 /// Asks until there is an answer, for at most 20 seconds.
