@@ -344,7 +344,14 @@ fn peers_are_told_every_uplink_that_can_be_dialled_the_preferred_one_first() {
     let mut stack = default_stack();
     let datacenter = stack.datacenters.get_mut(&home).unwrap();
     let first = datacenter.uplinks[0].clone();
-    let uplink = |name: &str, address: UplinkAddress, port, reach| Uplink { name: name.into(), address, port, reach };
+    let uplink = |name: &str, address, port, reach| Uplink {
+        name: name.into(),
+        address,
+        port,
+        local_port: port,
+        http: None,
+        reach,
+    };
     datacenter.uplinks = vec![
         uplink("fibre", UplinkAddress::Fixed("192.0.2.1".parse().unwrap()), 443, Reach::Direct),
         uplink("mobile", UplinkAddress::Dynamic, 9443, Reach::OutboundOnly),
