@@ -1,7 +1,8 @@
 //! The live path: what belongs to one reader goes through to the source and back, untouched and unkept.
 //!
 //! Both bodies stream, so an upload or a download of any size takes constant memory, and events arrive as they are
-//! sent. Protocol upgrades are spliced through, bytes for bytes, at the primary's edge.
+//! sent. WebSockets are spliced through, bytes for bytes; over a link they are extended CONNECT requests (RFC 8441), and
+//! what browser and application say to each other in `Sec-WebSocket-*` fields travels with them.
 //!
 //! Under another name of the site two things are changed in each direction, or staff could not sign in there: the
 //! application compares `Origin` with its own URL, and its answers carry its own URL. What a browser sends back from
@@ -14,6 +15,7 @@ use std::time::Instant;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
+use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use sovereign_model::edge_config::EdgeApp;
@@ -23,6 +25,7 @@ use crate::body::Body;
 use crate::edge::Edge;
 use crate::generation::Site;
 use crate::health::Failure;
+use crate::pages::Lacking;
 use crate::policy::{self, CacheStatus, Via, Why};
 use crate::rewrite::Rewriter;
 use crate::route::{Class, Route};
@@ -31,6 +34,9 @@ use crate::{discover, pages, peers, read, rename};
 
 /// Ghost names the pages that an edit changed; every edge between it and the reader has seen it by then.
 const X_CACHE_INVALIDATE: HeaderName = HeaderName::from_static("x-cache-invalidate");
+
+/// The one protocol that connections are switched to.
+const WEBSOCKET: &str = "websocket";
 
 /// Passes `request` of `reader` through to the source of `site`; says so when the source is away.
 pub(crate) async fn answer(
@@ -44,7 +50,7 @@ pub(crate) async fn answer(
     let fields = request.headers().clone();
     if site.standing.is_superseded(site.config.epoch) && !method.is_safe() {
         warn!(site = %site.name(), "a write is refused: there is a newer primary");
-        return pages::source_away(&fields);
+        return pages::source_away(&fields, Lacking::WriteElsewhere);
     }
     let Some(exchange) = edge.exchange(reader) else { return pages::too_many_at_once() };
     match pass(edge, site, route, request, reader).await {
@@ -68,7 +74,14 @@ pub(crate) async fn answer(
                     return response;
                 }
             }
-            pages::source_away(&fields)
+            let lacking = match method.is_safe() {
+                false if absent => Lacking::Write,
+                false => Lacking::WriteInDoubt,
+                true if site.standing.is_private() => Lacking::Private,
+                true if kept.is_some() => Lacking::Page,
+                true => Lacking::Own,
+            };
+            pages::source_away(&fields, lacking)
         }
     }
 }
@@ -81,7 +94,8 @@ async fn pass(
     reader: IpAddr,
 ) -> Result<Response<Body>, UpstreamError> {
     let why = if request.method().is_safe() { Why::Bypass } else { Why::Method };
-    let upgrade = wanted_upgrade(&request).filter(|_| site.upstream.is_local());
+    let upgrade = wanted_upgrade(&request);
+    let over_link = request.extensions().get::<Protocol>().is_some();
     let from_reader = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
     let rewriter = site.rewriter(route);
     let mut outgoing = outgoing(request, site, reader, &edge.generation().via);
@@ -90,14 +104,21 @@ async fn pass(
         outgoing = rename::request(&back, outgoing);
         debug_assert_eq!(rewriter.to(), &route.origin);
     }
-    if let Some(protocol) = upgrade {
-        outgoing.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        outgoing.headers_mut().insert(header::UPGRADE, protocol);
+    match upgrade {
+        Some(protocol) if site.upstream.is_local() => {
+            outgoing.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            outgoing.headers_mut().insert(header::UPGRADE, protocol);
+        }
+        Some(_) => {
+            *outgoing.method_mut() = Method::CONNECT;
+            outgoing.extensions_mut().insert(Protocol::from_static(WEBSOCKET));
+        }
+        None => {}
     }
     if !site.upstream.is_local() {
         peers::address(&mut outgoing, site, peers::Purpose::Live, Some(reader));
     }
-    let safe = outgoing.method().is_safe();
+    let safe = why == Why::Bypass;
     let began = Instant::now();
     let mut response = site.upstream.send(outgoing).await?;
     if why == Why::Bypass {
@@ -108,11 +129,20 @@ async fn pass(
     if !safe && matches!(site.config.app, EdgeApp::Upstream(_)) {
         invalidate(edge, site, route, &response);
     }
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+    let switched = match (site.upstream.is_local(), response.status()) {
+        (true, status) => status == StatusCode::SWITCHING_PROTOCOLS,
+        // The other edge says it in HTTP/2's words.
+        (false, status) => from_reader.is_some() && status == StatusCode::OK,
+    };
+    if switched {
         return Ok(match from_reader {
-            Some(from_reader) => splice(edge, from_reader, response),
+            Some(from_reader) => splice(edge, from_reader, response, over_link),
             None => pages::text(StatusCode::BAD_GATEWAY, "The site switched protocols without being asked."),
         });
+    }
+    if over_link && response.status().is_success() {
+        // Over a link success would mean that it has switched.
+        return Ok(pages::text(StatusCode::BAD_GATEWAY, "The site does not speak WebSocket here."));
     }
     policy::strip_hop_by_hop(response.headers_mut());
     if response.headers_mut().remove(X_CACHE_INVALIDATE).is_some() && site.upstream.is_local() {
@@ -169,14 +199,26 @@ fn wanted_upgrade(request: &Request<Body>) -> Option<HeaderValue> {
     let listed = request.headers().get_all(header::CONNECTION).iter().any(|field| {
         field.as_bytes().split(|byte| *byte == b',').any(|name| name.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
     });
-    let asks = listed && request.version() == Version::HTTP_11 && *request.method() == Method::GET;
+    let is_old = request.version() == Version::HTTP_11 || request.extensions().get::<Protocol>().is_some();
+    let asks = listed && is_old && *request.method() == Method::GET;
     // Nothing else: over `h2c` a reader could ask the application for what is refused here.
     let protocol = request.headers().get(header::UPGRADE).filter(|_| asks)?;
-    protocol.as_bytes().eq_ignore_ascii_case(b"websocket").then(|| protocol.clone())
+    protocol.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes()).then(|| protocol.clone())
+}
+
+/// A peer's extended CONNECT for a WebSocket in the words in which a browser asks for one; everything else as it is.
+pub(crate) fn in_old_words<B>(mut request: Request<B>) -> Request<B> {
+    let asked = request.extensions().get::<Protocol>().is_some_and(|protocol| protocol.as_str() == WEBSOCKET);
+    if asked && *request.method() == Method::CONNECT {
+        *request.method_mut() = Method::GET;
+        request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        request.headers_mut().insert(header::UPGRADE, HeaderValue::from_static(WEBSOCKET));
+    }
+    request
 }
 
 /// Joins both connections once each side has switched.
-fn splice(edge: &Edge, from_reader: OnUpgrade, mut response: Response<Body>) -> Response<Body> {
+fn splice(edge: &Edge, from_reader: OnUpgrade, mut response: Response<Body>, over_link: bool) -> Response<Body> {
     let from_source = hyper::upgrade::on(&mut response);
     edge.lifecycle().spawn(async move {
         let (Ok(reader), Ok(source)) = tokio::join!(from_reader, from_source) else { return };
@@ -186,8 +228,12 @@ fn splice(edge: &Edge, from_reader: OnUpgrade, mut response: Response<Body>) -> 
         }
     });
     let mut switched = Response::new(Body::empty());
-    *switched.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    // `Connection: upgrade` and `Upgrade` are part of what the source has said.
     *switched.headers_mut() = std::mem::take(response.headers_mut());
+    policy::strip_hop_by_hop(switched.headers_mut());
+    if !over_link {
+        *switched.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        switched.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        switched.headers_mut().insert(header::UPGRADE, HeaderValue::from_static(WEBSOCKET));
+    }
     switched
 }

@@ -28,12 +28,67 @@ pub(crate) fn text(status: StatusCode, sentence: &str) -> Response<Body> {
     build(status, "text/plain; charset=utf-8", format!("{sentence}\n"))
 }
 
+/// What cannot be had while the primary is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lacking {
+    /// A page everybody gets, of which there is no copy.
+    Page,
+    /// Anything of a site that its owner has closed: nothing of it is kept.
+    Private,
+    /// What is made for one reader: signing in, the admin interface.
+    Own,
+    /// A write that has not left this edge.
+    Write,
+    /// A write whose answer broke off.
+    WriteInDoubt,
+    /// A write, to a primary that is none any more.
+    WriteElsewhere,
+}
+
+impl Lacking {
+    fn title(self) -> &'static str {
+        match self {
+            Self::Page => "This page is not here right now",
+            Self::Private | Self::Own => "Cannot do this right now",
+            Self::Write | Self::WriteElsewhere => "Nothing was saved",
+            Self::WriteInDoubt => "Perhaps not saved",
+        }
+    }
+
+    fn says(self) -> &'static str {
+        match self {
+            Self::Page => {
+                "The place where this site is written cannot be reached at the moment, and there is no copy of this page \
+                 here. All pages, feeds and pictures that there are copies of can still be read; signing in, writing and \
+                 commenting work again as soon as that place is back."
+            }
+            Self::Private => {
+                "The place where this site is written cannot be reached at the moment. The site is private, so there are \
+                 no copies of it; it can be read again as soon as that place is back."
+            }
+            Self::Own => {
+                "The place where this site is written cannot be reached at the moment. Pages, feeds and pictures can still \
+                 be read here; signing in, writing and commenting work again as soon as that place is back."
+            }
+            Self::Write => {
+                "The place where this site is written cannot be reached at the moment, so nothing was saved. Please keep \
+                 what you wrote and send it again in a while. Pages, feeds and pictures can still be read here."
+            }
+            Self::WriteInDoubt => {
+                "The connection to the place where this site is written broke off before it answered. Please look whether \
+                 it was saved before you send it again. Pages, feeds and pictures can still be read here."
+            }
+            Self::WriteElsewhere => {
+                "This site is written at another place now, so nothing was saved here. Please keep what you wrote and send \
+                 it again in a while, when this address leads there. Pages, feeds and pictures can still be read here."
+            }
+        }
+    }
+}
+
 /// The primary cannot be asked, and no kept page can stand in.
-pub(crate) fn source_away(asked: &HeaderMap) -> Response<Body> {
-    const TITLE: &str = "Cannot do this right now";
-    const SAYS: &str = "The place where this site is written cannot be reached at the moment. Pages, feeds and pictures \
-                        can still be read here; signing in, writing and commenting work again as soon as it is back.";
-    let mut response = failure(asked, StatusCode::SERVICE_UNAVAILABLE, TITLE, SAYS);
+pub(crate) fn source_away(asked: &HeaderMap, lacking: Lacking) -> Response<Body> {
+    let mut response = failure(asked, StatusCode::SERVICE_UNAVAILABLE, lacking.title(), lacking.says());
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY.as_secs()));
     response
 }

@@ -124,7 +124,8 @@ pub(crate) fn remove_claims(fields: &mut HeaderMap) {
 }
 
 /// Answers a request of the edge that has shown `peer`.
-pub(crate) async fn answer(edge: &Arc<Edge>, mut request: Request<Incoming>, peer: PeerKey) -> Response<Body> {
+pub(crate) async fn answer(edge: &Arc<Edge>, request: Request<Incoming>, peer: PeerKey) -> Response<Body> {
+    let mut request = live::in_old_words(request);
     let generation = edge.generation();
     let Some(datacenter) = generation.peer(peer) else {
         return pages::text(StatusCode::FORBIDDEN, "This key is no longer a peer's.");

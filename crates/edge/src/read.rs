@@ -26,6 +26,7 @@ use crate::coming::Coming;
 use crate::edge::Edge;
 use crate::fetch::{self, Fetched, Flights, Said};
 use crate::generation::Site;
+use crate::pages::Lacking;
 use crate::policy::{self, CacheStatus, Span, Subject, Use, Why};
 use crate::rename;
 use crate::rewrite::{self, Rewriter};
@@ -154,7 +155,7 @@ async fn miss(
             let status = CacheStatus::Forwarded { why: Why::UriMiss, status: Some(status), stored: true, collapsed };
             match present(edge, site, &entry, status, asked).await {
                 Some(response) => return response,
-                None => return pages::source_away(asked.fields),
+                None => return pages::source_away(asked.fields, Lacking::Page),
             }
         }
         Fetched::Coming(coming) => {
@@ -173,9 +174,9 @@ async fn miss(
                     let status =
                         CacheStatus::Forwarded { why: Why::UriMiss, status: Some(status), stored: true, collapsed };
                     let presented = present(edge, site, &entry, status, asked).await;
-                    return presented.unwrap_or_else(|| pages::source_away(asked.fields));
+                    return presented.unwrap_or_else(|| pages::source_away(asked.fields, Lacking::Page));
                 }
-                Fetched::Unkept(_) | Fetched::Coming(_) => return pages::source_away(asked.fields),
+                Fetched::Unkept(_) | Fetched::Coming(_) => return pages::source_away(asked.fields, Lacking::Page),
                 Fetched::Failed(error) => error,
             },
         },
@@ -189,9 +190,13 @@ async fn miss(
         }
     }
     match status_of(&error) {
-        // The application is there and has failed; its own words may tell a stranger too much.
-        Some(status) if !site.standing.source_is_away() => pages::text(status, "The site could not make this page."),
-        _ => pages::source_away(asked.fields),
+        // The application is there and has failed; its own words may tell a stranger too much. What is no failure (that a
+        // page is as it was, say, which nobody has) would be no answer to this request.
+        Some(status) if !site.standing.source_is_away() => {
+            let status = if status.is_server_error() { status } else { StatusCode::BAD_GATEWAY };
+            pages::text(status, "The site could not make this page.")
+        }
+        _ => pages::source_away(asked.fields, Lacking::Page),
     }
 }
 

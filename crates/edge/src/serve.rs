@@ -294,7 +294,12 @@ where
         Asker::Reader => (PING_EVERY, PONG_WITHIN),
         Asker::Peer => (LINK_PING_EVERY, LINK_PONG_WITHIN),
     };
-    let connection = http2::Builder::new(TokioExecutor::new())
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    if asker == Asker::Peer {
+        // WebSockets come over links; browsers open them over HTTP/1.1.
+        builder.enable_connect_protocol();
+    }
+    let connection = builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(streams)
         .max_pending_accept_reset_streams(resets)

@@ -130,6 +130,11 @@ async fn everything_is_still_served_when_the_application_and_then_its_edge_are_g
         assert_eq!((member.status, member.field("cache-control")), (StatusCode::OK, "no-store"));
         let write = lab.client.post(place.address(), &host, "/ghost/api/admin/posts/", &[], Bytes::new()).await;
         assert_eq!(write.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(!write.field("retry-after").is_empty());
+        let said: serde_json::Value = serde_json::from_slice(&write.body).unwrap();
+        assert_eq!(said["errors"][0]["message"], "Nothing was saved", "at {}", place.name);
+        let admin = lab.client.get_with(place.address(), &host, "/ghost/", &[("accept", "text/html")]).await;
+        assert!(admin.text().contains("signing in, writing and commenting work again"), "{}", admin.text());
     }
     let stale = lab.client.get(home.address(), &host, "/first/").await;
     assert!(stale.field("cache-status").contains("detail=source-away"), "{stale:?}");

@@ -86,6 +86,14 @@ impl Client {
         self.get_with(edge, host, path, &[]).await
     }
 
+    /// The same; `None` when the answer breaks off.
+    pub async fn get_whole(&self, edge: SocketAddr, host: &str, path: &str) -> Option<Answer> {
+        let question = request(Method::GET, host, path, &[], Bytes::new());
+        let (parts, body) = self.http1(edge).await.send_request(question).await.ok()?.into_parts();
+        let body = body.collect().await.ok()?.to_bytes();
+        Some(Answer { status: parts.status, fields: parts.headers, body })
+    }
+
     pub async fn get_with(&self, edge: SocketAddr, host: &str, path: &str, fields: &[(&str, &str)]) -> Answer {
         self.send(edge, request(Method::GET, host, path, fields, Bytes::new())).await
     }

@@ -6,6 +6,7 @@ pub mod client;
 pub mod door;
 pub mod origin;
 pub mod process;
+pub mod raw;
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt as _;
@@ -145,9 +146,15 @@ impl Lab {
     }
 
     pub fn write_certificate(&self, folder: &Path) -> Vec<u8> {
+        self.write_certificate_until(folder, 4096)
+    }
+
+    /// One that ends when `year` begins.
+    pub fn write_certificate_until(&self, folder: &Path, year: i32) -> Vec<u8> {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([NAME.to_owned(), format!("www.{NAME}")]).unwrap();
         params.subject_alt_names.push(SanType::IpAddress("127.0.0.1".parse().unwrap()));
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
         let leaf = params.signed_by(&key, &self.issuer).unwrap();
         std::fs::write(folder.join("chain.pem"), leaf.pem()).unwrap();
         std::fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
@@ -259,8 +266,13 @@ fn sign(body: &str, at: SystemTime) -> String {
 
 /// Ghost says that the site changed.
 pub async fn site_changed(client: &Client, home: SocketAddr) -> Answer {
+    site_changed_at(client, home, SystemTime::now()).await
+}
+
+/// The same, by a clock that says `now`.
+pub async fn site_changed_at(client: &Client, home: SocketAddr, now: SystemTime) -> Answer {
     let body = r#"{"event":"site.changed"}"#;
-    let signature = sign(body, SystemTime::now());
+    let signature = sign(body, now);
     let host = format!("127.0.0.1:{}", home.port());
     let fields = [("x-ghost-signature", signature.as_str()), ("content-type", "application/json")];
     client.post(home, &host, "/.sovereign/hooks/blog", &fields, Bytes::from_static(body.as_bytes())).await
