@@ -58,13 +58,24 @@ pub(crate) enum Fetched {
 /// An answer that is not kept.
 pub(crate) struct Unkept {
     pub(crate) status: StatusCode,
+    /// It would be kept if there were room: what is kept of it so far still is the site's page.
+    pub(crate) for_want_of_room: bool,
     /// For whoever takes it first; the others ask for themselves.
     response: Mutex<Option<Response<Body>>>,
 }
 
 impl Unkept {
     fn of(response: Response<Body>) -> Fetched {
-        Fetched::Unkept(Arc::new(Self { status: response.status(), response: Mutex::new(Some(response)) }))
+        Self::because(response, false)
+    }
+
+    fn for_want_of_room(response: Response<Body>) -> Fetched {
+        Self::because(response, true)
+    }
+
+    fn because(response: Response<Body>, for_want_of_room: bool) -> Fetched {
+        let status = response.status();
+        Fetched::Unkept(Arc::new(Self { status, for_want_of_room, response: Mutex::new(Some(response)) }))
     }
 
     /// The answer, once.
@@ -242,6 +253,9 @@ async fn try_ask(
     if site.standing.is_private() || !edge.may_write() {
         return Ok(Unkept::of(response));
     }
+    if !edge.store.has_room(response.body().size_hint().exact()) {
+        return Ok(Unkept::for_want_of_room(response));
+    }
     let fields = policy::storable_fields(response.headers());
     let selection = if by_book { Selection::of(&fields, &said) } else { Selection::default() };
     let key = edge.store.place(key, &selection, &said);
@@ -364,7 +378,7 @@ async fn keep(
             // The disk is full, say: readers get the page all the same.
             Err(error) => {
                 warn!(error = %error.in_full(), "a page is served but not kept");
-                Ok(Unkept::of(Response::from_parts(parts, Body::whole(bytes))))
+                Ok(Unkept::for_want_of_room(Response::from_parts(parts, Body::whole(bytes))))
             }
         };
     };

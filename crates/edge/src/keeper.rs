@@ -385,6 +385,7 @@ async fn look(edge: &Arc<Edge>, site: &Arc<Site>, target: &Target) -> Seen {
         Fetched::Kept { entry, .. } => Seen::Kept(links(edge, site, &entry).await),
         // Not given to those who wait to the end.
         Fetched::Coming(_) => Seen::Kept(Vec::new()),
+        Fetched::Unkept(answer) if answer.for_want_of_room => Seen::Failed,
         Fetched::Unkept(_) if edge.store.get(&key).is_some() => Seen::Gone,
         Fetched::Unkept(_) => Seen::Nothing,
         Fetched::Failed(_) => Seen::Failed,

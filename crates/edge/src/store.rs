@@ -27,12 +27,13 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode};
 use sovereign_model::SiteName;
+use tracing::{info, warn};
 
 use crate::policy::{Selection, Terms};
 use crate::route::{Key, Target};
@@ -144,12 +145,15 @@ pub struct Stats {
 pub struct Opened {
     /// Pages in the index.
     pub kept: usize,
-    /// Files removed because they were not whole or not understood.
+    /// Files that were not whole or not understood, and were removed; or could not be read.
     pub dropped: usize,
 }
 
 /// Names of invalidated pages that are remembered for fetches under way; beyond it, all of them count as overtaken.
 const MOST_NAMED: usize = 1024;
+
+/// What is left free on the store's disk at least, or a hundredth of it if that is less.
+const MOST_RESERVE: u64 = 64 << 20;
 
 /// The kept pages of all sites of an edge.
 #[derive(Debug)]
@@ -167,6 +171,8 @@ pub struct Store {
     next: AtomicU64,
     /// Shard folders with renames that are not synced yet.
     unsynced: Mutex<BTreeSet<PathBuf>>,
+    /// Whether there was no room when that was last looked at.
+    crowded: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -224,6 +230,7 @@ impl Store {
             process: name_of_this_process(),
             next: AtomicU64::new(0),
             unsynced: Mutex::default(),
+            crowded: AtomicBool::new(false),
         };
         store.scan()?;
         Ok(store)
@@ -239,7 +246,11 @@ impl Store {
                         entries.push(Entry::new(head, shape));
                     }
                     Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-                    Err(error @ StoreError::Io { .. }) => return Err(error),
+                    // A bad sector, say: the other pages are as good as before.
+                    Err(error @ StoreError::Io { .. }) => {
+                        warn!(%error, "a kept page cannot be read, and is left where it is");
+                        opened.dropped += 1;
+                    }
                     Ok(_) | Err(_) => {
                         remove_file(&path)?;
                         opened.dropped += 1;
@@ -323,6 +334,26 @@ impl Store {
     /// when it arrives, what is removed in between is not kept.
     pub fn ticket(&self, site: &SiteName) -> Ticket {
         Ticket(self.read_index().generation(site))
+    }
+
+    /// Whether a body of `length`, where that is known, finds room beside what else lies on the disk. A long answer that
+    /// runs out of room halfway would break off for its reader too.
+    pub fn has_room(&self, length: Option<u64>) -> bool {
+        let room = match rustix::fs::statvfs(&self.folder) {
+            Ok(disk) => {
+                let reserve = MOST_RESERVE.min(disk.f_blocks * disk.f_frsize / 100);
+                disk.f_bavail * disk.f_frsize > length.unwrap_or(0).saturating_add(reserve)
+            }
+            // Whoever writes will see.
+            Err(_) => true,
+        };
+        if self.crowded.swap(!room, Ordering::Relaxed) == room {
+            match room {
+                true => info!("there is room for pages again"),
+                false => warn!(folder = %self.folder.display(), "the disk is full: pages are served but not kept"),
+            }
+        }
+        room
     }
 
     /// Begins to write a page. Nothing is visible before [`Writer::commit`]; a dropped writer leaves nothing.

@@ -7,7 +7,11 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 #![expect(clippy::print_stdout, reason = "this is a test harness; figures are worth seeing")]
 
+#[path = "machine/clock.rs"]
+mod clock;
 mod common;
+#[path = "machine/disk.rs"]
+mod disk;
 #[path = "machine/nat.rs"]
 mod nat;
 #[path = "machine/network.rs"]
@@ -24,6 +28,8 @@ const OWN: &str = "SOVEREIGN_OWN_MACHINE";
 const TESTS: &[(&str, fn())] = &[
     ("a_primary_behind_address_translation_is_mirrored_and_its_address_changes", nat::home_behind_nat),
     ("a_mirror_behind_address_translation_follows_and_its_address_changes", nat::office_behind_nat),
+    ("a_full_disk_costs_readers_nothing_and_tears_nothing", disk::full),
+    ("a_clock_that_jumps_changes_nothing_for_readers", clock::jumps),
 ];
 
 fn main() -> ExitCode {

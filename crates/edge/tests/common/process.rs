@@ -2,11 +2,12 @@
 //! [`play`] when it is started with what [`command`] gives it.
 
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use sha2::Digest as _;
 use sovereign_edge::{Options, SOCKET};
 use sovereign_runtime::control::{Request, request_async};
 use sovereign_runtime::signed::parse_trust;
@@ -35,6 +36,8 @@ pub fn command(program: &Path, lab: &Lab, place: &Place) -> Command {
     command.args(["--ignored", "--exact", "edge_process", "--test-threads=1"]).env_clear();
     command.env("CONFIG", &options.config).env("CONTROL", &options.control);
     command.env("TRUST", hex::encode(options.trust.as_bytes()));
+    // It would be counted as a test of its own.
+    command.stdout(Stdio::null());
     let listener = place.listener.try_clone().unwrap();
     Handover::new().with(SOCKET, listener).unwrap().attach(&mut command);
     command
@@ -73,6 +76,12 @@ impl Process {
         let line = status.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
+}
+
+/// Where the store of `place` keeps the page of the blog at `target`.
+pub fn record_of(place: &Place, target: &str) -> std::path::PathBuf {
+    let name = hex::encode(sha2::Sha256::digest(format!("blog\0{target}")));
+    place.folder.join("store").join(&name[..2]).join(name)
 }
 
 impl Drop for Process {
