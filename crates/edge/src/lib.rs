@@ -48,6 +48,7 @@ pub mod proxied;
 mod read;
 mod rename;
 pub mod rewrite;
+pub mod room;
 pub mod route;
 mod serve;
 mod share;

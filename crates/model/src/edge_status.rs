@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::edge_config::EdgeApp;
+use crate::edge_rules::Keep;
 use crate::name::{DatacenterName, Origin, SiteName, StackName};
 
 /// How an edge is.
@@ -142,7 +143,7 @@ pub struct SiteStatus {
     pub superseded: bool,
     /// Closed to the public by its owner: nothing is kept.
     pub private: bool,
-    /// The last pass kept or confirmed every page that is known.
+    /// Every page that is known is kept, and the last pass kept or confirmed it.
     pub complete: bool,
     /// Pages on disk.
     pub pages_kept: usize,
@@ -152,6 +153,12 @@ pub struct SiteStatus {
     pub pages_stale: usize,
     /// Bytes on disk.
     pub bytes: u64,
+    /// Bytes that are known to belong to the site, kept or not; 0 when an older edge does not say.
+    #[serde(default)]
+    pub bytes_known: u64,
+    /// How it stands with the room it may take; an older edge does not say.
+    #[serde(default)]
+    pub room: Option<RoomReport>,
     /// When the page confirmed longest ago was confirmed, in seconds since the Unix epoch.
     pub oldest_fetch_unix: Option<u64>,
     /// When a page was confirmed last, in seconds since the Unix epoch.
@@ -162,6 +169,31 @@ pub struct SiteStatus {
     pub pass: Option<Progress>,
     /// How the last pass ended.
     pub last_pass: Option<LastPass>,
+}
+
+impl SiteStatus {
+    /// Whether everything is kept that is to be: all that is known but what was left out for want of room.
+    pub fn is_filled(&self) -> bool {
+        self.private || self.complete || self.last_pass.as_ref().is_some_and(|last| last.complete)
+    }
+}
+
+/// How a site stands with the room it may take at an edge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RoomReport {
+    /// What happens when it is used up.
+    pub keep: Keep,
+    /// The budget, in bytes; `None`: as much as the disk has.
+    pub budget: Option<u64>,
+    /// What it could take at most: the budget, or less when the disk has less. `None`: the file system does not say.
+    pub limit: Option<u64>,
+    /// Bytes of pages on disk, without images, video and the like.
+    pub page_bytes: u64,
+    /// Pages that are passed through because there was no room for them.
+    pub left_out: usize,
+    /// Their bytes.
+    pub left_out_bytes: u64,
 }
 
 /// Whether a site is written at a data center.
@@ -224,10 +256,13 @@ pub struct LastPass {
     pub known: usize,
     /// Pages that could not be fetched.
     pub failed: usize,
+    /// Pages that there was no room for.
+    #[serde(default)]
+    pub left_out: usize,
     /// Pages that were gone and were removed.
     pub removed: usize,
     /// Pages that the source no longer has but that are still served, because they were too many at once.
     pub held: usize,
-    /// Every known page was kept or confirmed.
+    /// Every known page was kept or confirmed, or left out for want of room.
     pub complete: bool,
 }
