@@ -59,12 +59,44 @@ impl Body {
         Self::stream(Full::new(bytes))
     }
 
+    /// This, and then `next`.
+    pub(crate) fn then(self, next: Self) -> Self {
+        if matches!(self, Self::Whole(None)) {
+            return next;
+        }
+        if matches!(next, Self::Whole(None)) {
+            return self;
+        }
+        Self::stream(Chained { first: Some(self), next })
+    }
+
     /// Keeps `held` for as long as there is something to send.
     pub(crate) fn holding(self, held: impl Send + 'static) -> Self {
         match self {
             Self::Whole(bytes) => Self::Whole(bytes),
             Self::Stream(body) => Self::stream(Holding { body, _held: Box::new(held) }),
         }
+    }
+}
+
+struct Chained {
+    /// `None` at its end.
+    first: Option<Body>,
+    next: Body,
+}
+
+impl HttpBody for Chained {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(first) = &mut self.first {
+            match ready!(Pin::new(first).poll_frame(cx)) {
+                None => self.first = None,
+                frame => return Poll::Ready(frame),
+            }
+        }
+        Pin::new(&mut self.next).poll_frame(cx)
     }
 }
 

@@ -16,12 +16,13 @@ use serde::Serialize;
 use serde_json::Value;
 use sovereign_model::SiteName;
 use sovereign_model::edge_config::Source;
-use sovereign_model::edge_status::{EdgeStatus, Role, SiteStatus};
+use sovereign_model::edge_status::{EdgeStatus, Role, RoomReport, SiteStatus};
 use sovereign_runtime::control::{Commands, Refusal, Request};
 
 use crate::edge::Edge;
-use crate::generation::Site;
+use crate::generation::{Generation, Site};
 use crate::metrics;
+use crate::store::Account;
 
 impl Edge {
     /// How this edge is, with its figures.
@@ -40,12 +41,13 @@ impl Edge {
             owns_store: self.may_write(),
             connections: self.lifecycle().open(),
             traffic: Some(self.counters.now()),
-            sites: generation.sites.values().map(|site| self.site_status(site)).collect(),
+            sites: generation.sites.values().map(|site| self.site_status(&generation, site)).collect(),
         }
     }
 
-    fn site_status(&self, site: &Site) -> SiteStatus {
+    fn site_status(&self, generation: &Generation, site: &Site) -> SiteStatus {
         let stats = self.store.stats(site.name());
+        let account = self.store.account(site.name());
         let standing = &site.standing;
         let (pass, last_pass) = (standing.progress(), standing.last_pass());
         let known = pass.as_ref().map(|pass| pass.known).max(last_pass.as_ref().map(|last| last.known));
@@ -62,16 +64,34 @@ impl Edge {
             epoch: site.config.epoch,
             superseded: standing.is_superseded(site.config.epoch),
             private: standing.is_private(),
-            complete: standing.is_private() || last_pass.as_ref().is_some_and(|last| last.complete),
+            complete: standing.is_private()
+                || last_pass.as_ref().is_some_and(|last| last.complete && last.left_out == 0 && account.left_out == 0),
             pages_kept: stats.kept,
             pages_known: known.unwrap_or(0).max(stats.kept),
             pages_stale: stats.stale,
             bytes: stats.bytes,
+            bytes_known: stats.bytes + account.awaited,
+            room: Some(self.room_report(generation, site.name(), &account)),
             oldest_fetch_unix: stats.oldest.map(unix),
             newest_fetch_unix: stats.newest.map(unix),
             source: standing.source_report(),
             pass,
             last_pass,
+        }
+    }
+
+    fn room_report(&self, generation: &Generation, name: &SiteName, account: &Account) -> RoomReport {
+        // What the others at this edge still want of the disk is not this one's.
+        let others = generation.sites.keys().filter(|other| *other != name);
+        let wanted = others.map(|other| self.store.account(other).wanted()).sum();
+        let facts = account.facts.without(wanted);
+        RoomReport {
+            keep: facts.keep,
+            budget: facts.budget,
+            limit: facts.limit(),
+            page_bytes: facts.pages,
+            left_out: account.left_out,
+            left_out_bytes: account.left_out_bytes,
         }
     }
 
@@ -87,7 +107,7 @@ impl Edge {
             return Err(Refusal::new("another process owns the store").help("ask again when the old edge has drained"));
         }
         site.standing.request_pass(accept_removals);
-        Ok(json(&self.site_status(site)))
+        Ok(json(&self.site_status(&generation, site)))
     }
 }
 

@@ -83,6 +83,13 @@ pub(crate) struct Edge {
     lifecycle: Lifecycle,
 }
 
+/// The store learns how much room each site may take.
+fn set_rooms(store: &Store, generation: &Generation) {
+    for site in generation.sites.values() {
+        store.set_room(site.name(), site.config.room);
+    }
+}
+
 /// A site that was closed to the public stays so until its source says otherwise.
 fn recall_closed(store: &Store, generation: &Generation) {
     for site in generation.sites.values().filter(|site| store.is_closed(site.name())) {
@@ -101,6 +108,7 @@ impl Edge {
     ) -> Arc<Self> {
         recall_closed(&store, &generation);
         epochs::recall(&store, &trust, &generation);
+        set_rooms(&store, &generation);
         Arc::new(Self {
             config,
             trust,
@@ -137,6 +145,7 @@ impl Edge {
         let next = Generation::load(&self.config, &self.trust, Some(&served), self.tickets.clone())?;
         recall_closed(&self.store, &next);
         epochs::recall(&self.store, &self.trust, &next);
+        set_rooms(&self.store, &next);
         let next = Arc::new(next);
         self.generation.store(next.clone());
         info!(generation = next.number, "a new generation is served");

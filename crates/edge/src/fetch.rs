@@ -13,31 +13,24 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, Response, StatusCode, header};
-use http_body::Body as _;
-use http_body_util::BodyExt as _;
 use sovereign_model::edge_config::EdgeApp;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use crate::body::Body;
-use crate::coming::{Coming, Pace};
+use crate::coming::Coming;
 use crate::edge::Edge;
 use crate::generation::Site;
 use crate::health::Failure;
 use crate::policy::{self, Exchange, NotStorable, Selection, Terms};
 use crate::route::Key;
-use crate::store::{Entry, Head, StoreError, Ticket, Writer};
+use crate::store::{Entry, Head, Ticket};
 use crate::upstream::UpstreamError;
-use crate::{peers, rename};
+use crate::{arrival, peers, rename};
 
 /// A page takes Ghost some 40 ms; one that takes this long is not coming.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// A body that says nothing for this long has broken off.
-const CHUNK_WITHIN: Duration = Duration::from_secs(30);
-/// What is collected in memory before it is written.
-const BATCH: usize = 256 << 10;
 /// Questions under way at most. One goes on when its reader has left, so a reader could begin more than an application
 /// ever answers.
 const MOST_FLIGHTS: usize = 4096;
@@ -58,24 +51,21 @@ pub(crate) enum Fetched {
 /// An answer that is not kept.
 pub(crate) struct Unkept {
     pub(crate) status: StatusCode,
-    /// It would be kept if there were room: what is kept of it so far still is the site's page.
-    pub(crate) for_want_of_room: bool,
+    /// It is for everybody, but there is no room for it.
+    pub(crate) left_out: bool,
     /// For whoever takes it first; the others ask for themselves.
     response: Mutex<Option<Response<Body>>>,
 }
 
 impl Unkept {
     fn of(response: Response<Body>) -> Fetched {
-        Self::because(response, false)
+        let (status, response) = (response.status(), Mutex::new(Some(response)));
+        Fetched::Unkept(Arc::new(Self { status, left_out: false, response }))
     }
 
-    fn for_want_of_room(response: Response<Body>) -> Fetched {
-        Self::because(response, true)
-    }
-
-    fn because(response: Response<Body>, for_want_of_room: bool) -> Fetched {
-        let status = response.status();
-        Fetched::Unkept(Arc::new(Self { status, for_want_of_room, response: Mutex::new(Some(response)) }))
+    /// There is no room for it; `None` for the response when that is being given to others already.
+    pub(crate) fn left_out(status: StatusCode, response: Option<Response<Body>>) -> Fetched {
+        Fetched::Unkept(Arc::new(Self { status, left_out: true, response: Mutex::new(response) }))
     }
 
     /// The answer, once.
@@ -89,7 +79,7 @@ impl Unkept {
 pub(crate) type Said = Option<Arc<HeaderMap>>;
 
 type Landing = watch::Receiver<Option<Fetched>>;
-type Listeners<'a> = Option<&'a watch::Sender<Option<Fetched>>>;
+pub(crate) type Listeners<'a> = Option<&'a watch::Sender<Option<Fetched>>>;
 
 /// The questions that are under way.
 #[derive(Default)]
@@ -253,13 +243,10 @@ async fn try_ask(
     if site.standing.is_private() || !edge.may_write() {
         return Ok(Unkept::of(response));
     }
-    if !edge.store.has_room(response.body().size_hint().exact()) {
-        return Ok(Unkept::for_want_of_room(response));
-    }
     let fields = policy::storable_fields(response.headers());
     let selection = if by_book { Selection::of(&fields, &said) } else { Selection::default() };
     let key = edge.store.place(key, &selection, &said);
-    keep(edge, ticket, Head { key, status, fields, terms, selection }, response, listeners).await
+    arrival::keep(edge, ticket, Head { key, status, fields, terms, selection }, response, listeners).await
 }
 
 /// A site that tells when it changes is taken at its word; of any other only what its answers say is known.
@@ -325,94 +312,7 @@ async fn confirmed(
         return Ok(Fetched::Kept { entry, status: StatusCode::NOT_MODIFIED });
     }
     let store = edge.store.clone();
-    let entry = blocking(move || store.refresh(ticket, &entry, fields, terms)).await?;
+    let refreshed = arrival::blocking(move || store.refresh(ticket, &entry, fields, terms)).await?;
+    let entry = refreshed.map_err(UpstreamError::Store)?;
     Ok(Fetched::Kept { entry, status: StatusCode::NOT_MODIFIED })
-}
-
-/// Writes the body of `response` into the store: in one go when it is short, in batches when it is not.
-async fn keep(
-    edge: &Arc<Edge>,
-    ticket: Ticket,
-    head: Head,
-    response: Response<Body>,
-    listeners: Listeners<'_>,
-) -> Result<Fetched, UpstreamError> {
-    let status = head.status;
-    let (parts, mut body) = response.into_parts();
-    let announced = body.size_hint().exact();
-    let mut batch = BytesMut::new();
-    let mut long: Option<(Writer, Option<Pace>)> = None;
-    let mut written = 0;
-    let store = edge.store.clone();
-    while let Some(chunk) = next_chunk(&mut body).await? {
-        batch.extend_from_slice(&chunk);
-        if batch.len() < BATCH {
-            continue;
-        }
-        let bytes = batch.split().freeze();
-        written += bytes.len() as u64;
-        let (mut writer, pace) = long.take().unwrap_or_else(|| (store.begin(ticket, head.clone()), None));
-        let writer = blocking(move || writer.write(&bytes).map(|()| writer)).await?;
-        let pace = match (pace, listeners) {
-            (Some(pace), _) => {
-                pace.reach(written);
-                Some(pace)
-            }
-            (None, Some(listeners)) => {
-                let begun = Coming::begin(&writer, status, head.fields.clone(), announced);
-                begun.map_err(UpstreamError::Store)?.map(|(coming, pace)| {
-                    listeners.send_replace(Some(Fetched::Coming(Arc::new(coming))));
-                    pace
-                })
-            }
-            (None, None) => None,
-        };
-        long = Some((writer, pace));
-    }
-    let bytes = batch.freeze();
-    written += bytes.len() as u64;
-    let Some((mut writer, pace)) = long else {
-        let (mut writer, rest) = (store.begin(ticket, head), bytes.clone());
-        return match blocking(move || writer.write(&rest).and_then(|()| writer.commit())).await {
-            Ok(entry) => Ok(Fetched::Kept { entry, status }),
-            // The disk is full, say: readers get the page all the same.
-            Err(error) => {
-                warn!(error = %error.in_full(), "a page is served but not kept");
-                Ok(Unkept::for_want_of_room(Response::from_parts(parts, Body::whole(bytes))))
-            }
-        };
-    };
-    let writer = blocking(move || writer.write(&bytes).map(|()| writer)).await?;
-    // Readers have it all, whether or not it can be kept.
-    if let Some(pace) = pace {
-        pace.finish(written);
-    }
-    let entry = blocking(move || writer.commit()).await?;
-    Ok(Fetched::Kept { entry, status })
-}
-
-async fn next_chunk(body: &mut Body) -> Result<Option<Bytes>, UpstreamError> {
-    loop {
-        let frame = tokio::time::timeout(CHUNK_WITHIN, body.frame()).await.map_err(|_| UpstreamError::Timeout)?;
-        match frame {
-            None => return Ok(None),
-            Some(Err(error)) => return Err(UpstreamError::Body(error)),
-            // Trailers are dropped: nothing kept has any.
-            Some(Ok(frame)) => {
-                if let Ok(data) = frame.into_data() {
-                    return Ok(Some(data));
-                }
-            }
-        }
-    }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, UpstreamError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done.map_err(UpstreamError::Store),
-        // The runtime is shutting down.
-        Err(_) => Err(UpstreamError::Timeout),
-    }
 }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A pass asks for a page only when its copy is not fresh or the source was away, and conditionally. The front page and
-//! what it lists come first. The source is asked by at most a few questions at a time: an application with one thread
+//! what it lists come first, media last: what has no room for all is to have its pages. The source is asked by at most a few questions at a time: an application with one thread
 //! has readers too.
 //!
 //! Promise: a page is removed only when the source said that it is gone, twice, or once after it said that the site
@@ -35,12 +35,12 @@ use crate::edge::Edge;
 use crate::fetch::{Fetched, Flights, away};
 use crate::generation::{Generation, Site};
 use crate::policy::{self, Use};
+use crate::room::Kind;
 use crate::route::{Key, Target, is_mirrored};
-
-use crate::store::{Content, Entry};
+use crate::store::{Content, Entry, Known};
 use crate::upstream::Upstream;
 use crate::upstream::link::Link;
-use crate::{peers, rename};
+use crate::{known, peers, rename};
 
 /// How often everything is looked at, changes or none: covers lost webhooks.
 const SWEEP_EVERY: Duration = Duration::from_secs(5 * 60);
@@ -182,6 +182,8 @@ struct Pass<'a> {
     queue: VecDeque<Target>,
     /// Kept pages, after all others: perhaps nothing links to them any more.
     last: VecDeque<Target>,
+    /// After those, or they would take the room of pages.
+    media: VecDeque<Target>,
     seen: HashSet<Target>,
     /// Of these, the ones with a query that pages link to.
     linked: HashSet<Target>,
@@ -190,6 +192,8 @@ struct Pass<'a> {
     /// Looked for, but there is no such page: seeds that the site does not have, dead links.
     absent: usize,
     failed: usize,
+    /// There is no room for them.
+    left_out: usize,
 }
 
 /// What came of looking at a page.
@@ -200,6 +204,8 @@ enum Seen {
     Gone,
     /// There is none and need not be.
     Nothing,
+    /// There is no room for it.
+    LeftOut,
     Failed,
 }
 
@@ -212,12 +218,14 @@ impl<'a> Pass<'a> {
             begun: Instant::now(),
             queue: VecDeque::new(),
             last: VecDeque::new(),
+            media: VecDeque::new(),
             seen: HashSet::new(),
             linked: HashSet::new(),
             gone: Vec::new(),
             done: 0,
             absent: 0,
             failed: 0,
+            left_out: 0,
         }
     }
 
@@ -227,7 +235,8 @@ impl<'a> Pass<'a> {
         let kept = self.edge.store.keys(self.site.name());
         self.last.extend(kept.into_iter().map(|key| key.target).filter(|target| target.query().is_none()));
         let listed = self.listed().await;
-        self.last.extend(listed);
+        self.last.extend(listed.iter().map(|known| known.target.clone()));
+        self.make_room(listed).await;
         let at_once = if self.site.upstream.is_local() { TO_APPLICATION } else { OVER_LINK };
         let mut looking = JoinSet::new();
         loop {
@@ -265,7 +274,11 @@ impl<'a> Pass<'a> {
                 self.enqueue(links);
             }
             Seen::Gone => self.gone.push(target),
-            Seen::Nothing => self.absent += 1,
+            Seen::Nothing => {
+                self.absent += 1;
+                self.edge.store.forget_known(&Key::new(self.site.name().clone(), target));
+            }
+            Seen::LeftOut => self.left_out += 1,
             Seen::Failed => self.failed += 1,
         }
         let progress = Progress {
@@ -286,7 +299,10 @@ impl<'a> Pass<'a> {
                     self.edge.store.note_linked(self.site.name(), &target);
                     self.linked.insert(target.clone());
                 }
-                self.queue.push_back(target);
+                match known::guess(&target) {
+                    Kind::Page => self.queue.push_back(target),
+                    Kind::Media => self.media.push_back(target),
+                }
             }
         }
     }
@@ -296,13 +312,13 @@ impl<'a> Pass<'a> {
             if let Some(target) = self.queue.pop_front() {
                 return Some(target);
             }
-            let target = self.last.pop_front()?;
+            let Some(target) = self.last.pop_front() else { return self.media.pop_front() };
             self.enqueue([target]);
         }
     }
 
     /// What the source knows of its pages beyond what they link to.
-    async fn listed(&self) -> Vec<Target> {
+    async fn listed(&self) -> Vec<Known> {
         match &self.site.upstream {
             Upstream::Service(_) => Vec::new(),
             Upstream::Folder(folder) => {
@@ -312,9 +328,24 @@ impl<'a> Pass<'a> {
             }
             Upstream::Link(link) => {
                 let Ok(response) = link.send(peers::question_for_list(self.site)).await else { return Vec::new() };
-                let listed = Limited::new(response.into_body(), LONGEST_LIST).collect().await;
-                listed.ok().and_then(|list| serde_json::from_slice(&list.to_bytes()).ok()).unwrap_or_default()
+                let (parts, body) = response.into_parts();
+                let listed = Limited::new(body, LONGEST_LIST).collect().await;
+                listed.ok().and_then(|list| known::decode(&parts.headers, &list.to_bytes())).unwrap_or_default()
             }
+        }
+    }
+
+    /// Before anything is fetched: what a smaller budget has no room for goes, and what is to come is known.
+    async fn make_room(&self, mut listed: Vec<Known>) {
+        let app = &self.site.config.app;
+        listed.retain(|known| is_mirrored(app, &known.target) && !known.target.is_incidental());
+        let (store, name) = (self.edge.store.clone(), self.site.name().clone());
+        let settled = tokio::task::spawn_blocking(move || {
+            store.note_known(&name, listed);
+            store.settle_room(&name)
+        });
+        if let Ok(Err(error)) = settled.await {
+            warn!(site = %self.site.name(), %error, "the store cannot make room");
         }
     }
 
@@ -330,10 +361,11 @@ impl<'a> Pass<'a> {
         if held > 0 {
             warn!(site = %self.site.name(), held, kept, "too many pages are gone at once: they are still served");
         }
-        let removed = remove.len();
+        let (removed, known) = (remove.len(), self.seen.len() - self.absent);
         let complete = self.failed == 0 && !stopped;
         let linked = complete.then_some(self.linked);
         let (store, name) = (self.edge.store.clone(), self.site.name().clone());
+        let seen = (self.failed == 0 && !stopped).then_some(self.seen);
         let cleaned = tokio::task::spawn_blocking(move || {
             for target in &remove {
                 let first = Key::new(name.clone(), target.clone());
@@ -342,6 +374,12 @@ impl<'a> Pass<'a> {
                 }
             }
             linked.map_or(Ok(()), |linked| store.settle_linked(&name, linked))?;
+            if let Some(seen) = seen {
+                store.settle_known(&name, &seen);
+            }
+            if store.lets_go(&name) {
+                store.remember_reads(&name)?;
+            }
             store.sync().map(|()| remove)
         });
         match cleaned.await {
@@ -353,15 +391,16 @@ impl<'a> Pass<'a> {
             reason: self.reason,
             finished_unix: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
             duration_ms: u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
-            known: self.seen.len() - self.absent,
+            known,
             failed: self.failed,
+            left_out: self.left_out,
             removed,
             held,
             complete,
         };
         info!(
-            site = %self.site.name(), reason = ?last.reason, known = last.known, failed = last.failed, removed,
-            milliseconds = last.duration_ms, complete = last.complete, "a pass has ended"
+            site = %self.site.name(), reason = ?last.reason, known = last.known, failed = last.failed,
+            left_out = last.left_out, removed, milliseconds = last.duration_ms, complete = last.complete, "a pass has ended"
         );
         last
     }
@@ -376,6 +415,9 @@ async fn look(edge: &Arc<Edge>, site: &Arc<Site>, target: &Target) -> Seen {
     {
         return Seen::Kept(links(edge, site, &entry).await);
     }
+    if edge.store.passes_over(&key) {
+        return Seen::LeftOut;
+    }
     let (mut fetched, collapsed) = Flights::fetch(edge, site, &key, None).await;
     if collapsed && matches!(&fetched, Fetched::Kept { entry, .. } if entry.is_stale()) {
         // That question was begun by somebody else before the site changed.
@@ -385,7 +427,7 @@ async fn look(edge: &Arc<Edge>, site: &Arc<Site>, target: &Target) -> Seen {
         Fetched::Kept { entry, .. } => Seen::Kept(links(edge, site, &entry).await),
         // Not given to those who wait to the end.
         Fetched::Coming(_) => Seen::Kept(Vec::new()),
-        Fetched::Unkept(answer) if answer.for_want_of_room => Seen::Failed,
+        Fetched::Unkept(unkept) if unkept.left_out => Seen::LeftOut,
         Fetched::Unkept(_) if edge.store.get(&key).is_some() => Seen::Gone,
         Fetched::Unkept(_) => Seen::Nothing,
         Fetched::Failed(_) => Seen::Failed,

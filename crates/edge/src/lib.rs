@@ -21,6 +21,7 @@
 //! rest through until the old one is told to stop: that one lets go of the lock at once and only serves its last
 //! readers. The new owner then checks every page with its source, so nothing that happened in between is missed.
 
+mod arrival;
 mod body;
 mod coming;
 mod commands;
@@ -35,6 +36,7 @@ mod generation;
 mod health;
 mod hooks;
 mod keeper;
+mod known;
 mod lend;
 mod limit;
 mod linger;

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use sovereign_model::edge_status::{EdgeStatus, LATENCY_BOUNDS_MS, Role, SiteStatus, Traffic};
+use sovereign_model::edge_status::{EdgeStatus, LATENCY_BOUNDS_MS, Role, RoomReport, SiteStatus, Traffic};
 
 /// All figures of an edge. Names in labels need no quoting: stack, data centers and sites are letters, digits, hyphens.
 pub(crate) fn render(status: &EdgeStatus) -> String {
@@ -80,9 +80,20 @@ const SITE_FIGURES: &[Figure] = &[
     ("sovereign_site_pages_kept", "Pages on disk.", |site| site.pages_kept as u64),
     ("sovereign_site_pages_known", "Pages known, kept or not.", |site| site.pages_known as u64),
     ("sovereign_site_pages_stale", "Kept pages that wait to be confirmed.", |site| site.pages_stale as u64),
+    ("sovereign_site_pages_left_out", "Pages that there was no room for.", |site| {
+        room(site, |room| room.left_out as u64)
+    }),
     ("sovereign_site_bytes", "Bytes on disk.", |site| site.bytes),
+    ("sovereign_site_bytes_known", "Bytes known to belong to the site, kept or not.", |site| site.bytes_known),
+    ("sovereign_site_bytes_limit", "Bytes it could take; 0: unknown.", |site| {
+        room(site, |room| room.limit.unwrap_or(0))
+    }),
     ("sovereign_site_source_up", "Whether its source answers.", |site| (site.source.reachable != Some(false)).into()),
 ];
+
+fn room(site: &SiteStatus, figure: fn(&RoomReport) -> u64) -> u64 {
+    site.room.as_ref().map_or(0, figure)
+}
 
 fn write_sites(out: &mut String, sites: &[SiteStatus]) -> fmt::Result {
     for (name, help, figure) in SITE_FIGURES {
@@ -122,8 +133,10 @@ mod tests {
             "sites": [{
                 "site": "blog", "canonical": "https://blog.localhost:8443", "app": "ghost", "role": "mirror",
                 "primary": "home", "epoch": 1, "superseded": false, "private": false, "complete": true,
-                "pages-kept": 90, "pages-known": 100, "pages-stale": 1, "bytes": 1000, "oldest-fetch-unix": null,
-                "newest-fetch-unix": null, "source": {"reachable": false, "last-error": null}, "pass": null,
+                "pages-kept": 90, "pages-known": 100, "pages-stale": 1, "bytes": 1000, "bytes-known": 1500,
+                "room": {"keep": "budget", "budget": 1200, "limit": 1100, "page-bytes": 300, "left-out": 2,
+                    "left-out-bytes": 500},
+                "oldest-fetch-unix": null, "newest-fetch-unix": null, "source": {"reachable": false, "last-error": null}, "pass": null,
                 "last-pass": null,
             }],
         });

@@ -4,8 +4,8 @@
 //! |---|---|---|
 //! | `read` | as the page's | canonical bytes from this edge's store, fetched if need be: the application renders once |
 //! | `live` | the reader's | the application's answer, for the reader whose address is passed on |
-//! | `list` | GET | JSON list of all pages of the site that are known here |
 //! | `epoch` | GET | nothing but the epoch that this edge knows |
+//! | `list` | GET | JSON list of all pages of the site that are known here, with their lengths (`known`) |
 //! | `changes` | GET | a line with a site's name whenever that site changed, for as long as the link lives |
 //!
 //! The asker names the site and the epoch of the primary it believes in, with its proof. An edge that is asked with a
@@ -30,10 +30,11 @@ use crate::edge::{Edge, received};
 use crate::epochs::Claim;
 use crate::generation::{Generation, Site};
 use crate::limit::Rate;
-use crate::route::{Asked, Class, Decision, Refusal, Route, Target};
+use crate::route::{Asked, Class, Decision, Refusal, Route};
+use crate::store::Known;
 use crate::tls::PeerKey;
 use crate::upstream::Upstream;
-use crate::{epochs, live, pages, read};
+use crate::{epochs, known, live, pages, read};
 
 const SITE: HeaderName = HeaderName::from_static("sovereign-site");
 const PURPOSE: HeaderName = HeaderName::from_static("sovereign-purpose");
@@ -113,6 +114,7 @@ pub(crate) fn question_for_changes() -> Request<Body> {
 pub(crate) fn question_for_list(site: &Site) -> Request<Body> {
     let mut request = Request::new(Body::empty());
     address(&mut request, site, Purpose::List, None);
+    known::accept(request.headers_mut());
     request
 }
 
@@ -153,7 +155,7 @@ pub(crate) async fn answer(edge: &Arc<Edge>, request: Request<Incoming>, peer: P
         return pages::text(StatusCode::FORBIDDEN, "This data center keeps no copy of the site.");
     }
     if purpose == Purpose::List {
-        return list(edge, site).await;
+        return list(edge, site, request.headers()).await;
     }
     let reader: Option<IpAddr> = request.headers().get(READER).and_then(|reader| reader.to_str().ok()?.parse().ok());
     // A mirror's own question has no reader; it asks only for what everybody may read.
@@ -205,18 +207,20 @@ fn resolve(generation: &Generation, request: &Request<Incoming>, reader: IpAddr)
 }
 
 /// Every page of the site that is known here: a mirror that has them all is complete, linked or not.
-async fn list(edge: &Arc<Edge>, site: &Arc<Site>) -> Response<Body> {
-    let mut targets: Vec<Target> = edge.store.keys(site.name()).into_iter().map(|key| key.target).collect();
+async fn list(edge: &Arc<Edge>, site: &Arc<Site>, asked: &HeaderMap) -> Response<Body> {
+    let mut known = edge.store.known(site.name());
     if let Upstream::Folder(folder) = &site.upstream {
         let folder = folder.clone();
         let files = tokio::task::spawn_blocking(move || folder.list()).await;
-        targets.extend(files.ok().and_then(Result::ok).unwrap_or_default());
+        known.extend(files.ok().and_then(Result::ok).unwrap_or_default());
     }
-    targets.retain(|target| target.query().is_none() || edge.store.is_linked(site.name(), target));
-    targets.sort_unstable();
-    targets.dedup();
-    let mut response = Response::new(Body::from(serde_json::to_string(&targets).unwrap_or_else(|_| "[]".to_owned())));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    known.retain(|Known { target, .. }| target.query().is_none() || edge.store.is_linked(site.name(), target));
+    // What is kept stands before what the folder says.
+    known.sort_by(|one, other| one.target.cmp(&other.target));
+    known.dedup_by(|other, one| one.target == other.target);
+    let (kind, text) = known::encode(asked, known);
+    let mut response = Response::new(Body::from(text));
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }
 

@@ -7,6 +7,7 @@
 //! | stale, the site changed | may be asked | the new one if that comes within [`PATIENCE`], else it |
 //! | stale | is away | it, marked |
 //! | no | answers | the answer; one question however many readers wait |
+//! | no, no room for it | answers | the answer, passed through; part of it when part was asked for |
 //! | no | is away | the page without its query if that is kept, else a 503 that says what works |
 //!
 //! An author who has just published sees the new page, and a reader never waits long for an application that hangs.
@@ -16,7 +17,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::header::{AGE, CONTENT_LENGTH, DATE, HeaderName, HeaderValue};
+use http::header::{AGE, CONTENT_LENGTH, DATE, HeaderName, HeaderValue, RANGE};
 use http::{HeaderMap, Method, Response, StatusCode};
 use sovereign_model::edge_config::EdgeApp;
 use tracing::debug;
@@ -30,6 +31,7 @@ use crate::pages::Lacking;
 use crate::policy::{self, CacheStatus, Span, Subject, Use, Why};
 use crate::rename;
 use crate::rewrite::{self, Rewriter};
+use crate::room::Stamp;
 use crate::route::{Key, Route};
 use crate::store::{BodyFile, Content, Entry};
 use crate::upstream::UpstreamError;
@@ -110,7 +112,7 @@ async fn from_store(
                     let away = CacheStatus::SourceAway { ttl: terms.ttl(now), status: status_of(&error) };
                     present(edge, site, &entry, away, asked).await
                 }
-                Ok((Fetched::Coming(coming), _)) => Some(stream(site, &coming, hit, asked)),
+                Ok((Fetched::Coming(coming), _)) => coming.body().map(|body| stream(site, &coming, body, hit, asked)),
                 Ok((Fetched::Unkept(answer), _)) => {
                     // Not for everybody any more: what is kept must not be shown for longer.
                     debug!(site = %site.name(), status = %answer.status, "a kept page is no longer for everybody");
@@ -149,6 +151,13 @@ async fn miss(
     fallback: Option<&Key>,
     asked: &Asked<'_>,
 ) -> Response<Body> {
+    if !asked.peer {
+        edge.store.note_wanted(key, Stamp::at(SystemTime::now()));
+        // Nobody seeks in a film by taking it whole, and this one is not kept.
+        if asked.fields.contains_key(RANGE) && edge.store.is_left_out(key) {
+            return pass(edge, site, asked).await;
+        }
+    }
     let (fetched, collapsed) = Flights::fetch_now(edge, site, key, said(site, asked)).await;
     let error = match fetched {
         Fetched::Kept { entry, status } => {
@@ -158,27 +167,27 @@ async fn miss(
                 None => return pages::source_away(asked.fields, Lacking::Page),
             }
         }
-        Fetched::Coming(coming) => {
+        Fetched::Coming(coming) if let Some(body) = coming.body() => {
             let status =
                 CacheStatus::Forwarded { why: Why::UriMiss, status: Some(coming.status), stored: true, collapsed };
-            return stream(site, &coming, status, asked);
+            return stream(site, &coming, body, status, asked);
         }
-        Fetched::Unkept(answer) => match answer.take() {
-            Some(response) => return deliver(edge, site, response, Why::UriMiss, asked),
-            // Somebody else's: this reader asks for itself.
-            None => match fetch::ask(edge, site, key, said(site, asked)).await {
-                Fetched::Unkept(answer) if let Some(response) = answer.take() => {
-                    return deliver(edge, site, response, Why::UriMiss, asked);
-                }
-                Fetched::Kept { entry, status } => {
-                    let status =
-                        CacheStatus::Forwarded { why: Why::UriMiss, status: Some(status), stored: true, collapsed };
-                    let presented = present(edge, site, &entry, status, asked).await;
-                    return presented.unwrap_or_else(|| pages::source_away(asked.fields, Lacking::Page));
-                }
-                Fetched::Unkept(_) | Fetched::Coming(_) => return pages::source_away(asked.fields, Lacking::Page),
-                Fetched::Failed(error) => error,
-            },
+        Fetched::Unkept(answer) if let Some(response) = answer.take() => {
+            return deliver(edge, site, response, Why::UriMiss, asked);
+        }
+        // Somebody else's, or too late to join: this reader asks for itself.
+        Fetched::Unkept(_) | Fetched::Coming(_) => match fetch::ask(edge, site, key, said(site, asked)).await {
+            Fetched::Unkept(answer) if let Some(response) = answer.take() => {
+                return deliver(edge, site, response, Why::UriMiss, asked);
+            }
+            Fetched::Kept { entry, status } => {
+                let status =
+                    CacheStatus::Forwarded { why: Why::UriMiss, status: Some(status), stored: true, collapsed };
+                let presented = present(edge, site, &entry, status, asked).await;
+                return presented.unwrap_or_else(|| pages::source_away(asked.fields, Lacking::Page));
+            }
+            Fetched::Unkept(_) | Fetched::Coming(_) => return pages::source_away(asked.fields, Lacking::Page),
+            Fetched::Failed(error) => error,
         },
         Fetched::Failed(error) => error,
     };
@@ -217,8 +226,8 @@ fn status_of(error: &UpstreamError) -> Option<StatusCode> {
 }
 
 /// A long page as it comes: whole, since what was asked for of it may not be there yet.
-fn stream(site: &Site, coming: &Coming, status: CacheStatus, asked: &Asked<'_>) -> Response<Body> {
-    let body = if asked.method == Method::HEAD { Body::empty() } else { coming.body() };
+fn stream(site: &Site, coming: &Coming, body: Body, status: CacheStatus, asked: &Asked<'_>) -> Response<Body> {
+    let body = if asked.method == Method::HEAD { Body::empty() } else { body };
     let mut response = Response::new(body);
     *response.status_mut() = coming.status;
     *response.headers_mut() = coming.fields.clone();
@@ -314,7 +323,11 @@ async fn present(
     if let Some(dated) = terms.dated.and_then(|dated| HeaderValue::try_from(httpdate::fmt_http_date(dated)).ok()) {
         response.headers_mut().insert(DATE, dated);
     }
-    let age = terms.age(SystemTime::now()).as_secs();
+    let now = SystemTime::now();
+    if !asked.peer {
+        entry.note_read(now);
+    }
+    let age = terms.age(now).as_secs();
     response.headers_mut().insert(AGE, HeaderValue::from(age));
     response.headers_mut().insert(CACHE_STATUS, status.value());
     Some(response)

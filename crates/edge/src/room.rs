@@ -165,6 +165,11 @@ impl Facts {
         self.disk.map_or(0, |disk| length.saturating_sub(disk.left()))
     }
 
+    /// The same while others take `bytes` of the disk.
+    pub fn without(self, bytes: u64) -> Self {
+        Self { disk: self.disk.map(|disk| Disk { free: disk.free.saturating_sub(bytes) }), ..self }
+    }
+
     /// Whether it is worth fetching a body that nobody has asked for.
     pub fn may_fit(&self, wanted: &Wanted) -> bool {
         match (wanted.kind, self.keep) {

@@ -2,7 +2,8 @@
 //!
 //! Promise: what [`Store::get`] finds is whole. A page is written beside, synced and renamed, so a process that dies at
 //! any moment leaves the old page or the new one; a file whose checksums do not hold is a miss. Nothing is ever evicted
-//! but pages under made-up queries, whose number is bounded: a mirror must stay complete.
+//! but pages under made-up queries, whose number is bounded, and media that a site's budget has no room for, where the
+//! operator wants that (`space`): a mirror must stay complete.
 //!
 //! ```text
 //!   <folder>/<first two hex digits>/<sha-256 of site and target>    one record: head, then body (see `record`)
@@ -20,6 +21,7 @@
 mod entry;
 mod memory;
 mod record;
+mod space;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -27,19 +29,22 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode};
 use sovereign_model::SiteName;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::policy::{Selection, Terms};
+use crate::room::Stamp;
 use crate::route::{Key, Target};
 pub use entry::{BodyFile, Content, Entry};
 use memory::Memory;
 pub use record::{RecordError, decode as decode_head, encode as encode_head};
+pub(crate) use space::{Account, Known};
+use space::{Space, Taken};
 pub use writer::Writer;
 
 /// An unfinished page that was not written to for so long will not be finished: fetches give up much earlier.
@@ -85,6 +90,12 @@ pub enum StoreError {
         /// What is wrong.
         source: RecordError,
     },
+    /// The site may not take as much room, or the disk does not have it.
+    #[error("there is no room for a body of {length} bytes")]
+    NoRoom {
+        /// As far as that is known.
+        length: u64,
+    },
     /// While the page was fetched, all pages of its site were removed.
     #[error("the pages of the site were removed while this one was fetched")]
     Overtaken,
@@ -99,6 +110,7 @@ impl StoreError {
             }
             Self::Io { path, .. } => Some(format!("check that the edge may read and write {}", path.display())),
             Self::Overtaken => None,
+            Self::NoRoom { .. } => Some("`sovereign status` says what takes how much".to_owned()),
             Self::Record { .. } => {
                 Some("nothing: the page is fetched again; if it happens often, check the disk".to_owned())
             }
@@ -152,9 +164,6 @@ pub struct Opened {
 /// Names of invalidated pages that are remembered for fetches under way; beyond it, all of them count as overtaken.
 const MOST_NAMED: usize = 1024;
 
-/// What is left free on the store's disk at least, or a hundredth of it if that is less.
-const MOST_RESERVE: u64 = 64 << 20;
-
 /// The kept pages of all sites of an edge.
 #[derive(Debug)]
 pub struct Store {
@@ -171,8 +180,7 @@ pub struct Store {
     next: AtomicU64,
     /// Shard folders with renames that are not synced yet.
     unsynced: Mutex<BTreeSet<PathBuf>>,
-    /// Whether there was no room when that was last looked at.
-    crowded: AtomicBool,
+    space: Space,
 }
 
 #[derive(Debug, Default)]
@@ -195,6 +203,8 @@ struct SiteIndex {
     incidental: VecDeque<Key>,
     /// Addresses with a query that the site's own pages link to.
     linked: HashSet<Target>,
+    /// Bytes of bodies.
+    taken: Taken,
 }
 
 /// When the source was asked, counted in invalidations of the site.
@@ -202,6 +212,14 @@ struct SiteIndex {
 pub struct Ticket(u64);
 
 impl Index {
+    fn take(&mut self, key: &Key) -> Option<Arc<Entry>> {
+        let entry = self.entries.remove(key)?;
+        if let Some(site) = self.sites.get_mut(&key.site) {
+            site.taken.subtract(entry.kind(), entry.length());
+        }
+        Some(entry)
+    }
+
     fn generation(&self, site: &SiteName) -> u64 {
         self.sites.get(site).map_or(0, |site| site.generation)
     }
@@ -230,7 +248,7 @@ impl Store {
             process: name_of_this_process(),
             next: AtomicU64::new(0),
             unsynced: Mutex::default(),
-            crowded: AtomicBool::new(false),
+            space: Space::default(),
         };
         store.scan()?;
         Ok(store)
@@ -243,7 +261,8 @@ impl Store {
             for path in list(&shard)? {
                 match record::read_head(&path) {
                     Ok((head, shape)) if record::path(&self.folder, &head.key) == path => {
-                        entries.push(Entry::new(head, shape));
+                        let read = fs::metadata(&path).and_then(|file| file.modified());
+                        entries.push(Entry::new(head, shape, read.map_or(Stamp::default(), Stamp::at)));
                     }
                     Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
                     // A bad sector, say: the other pages are as good as before.
@@ -336,26 +355,6 @@ impl Store {
         Ticket(self.read_index().generation(site))
     }
 
-    /// Whether a body of `length`, where that is known, finds room beside what else lies on the disk. A long answer that
-    /// runs out of room halfway would break off for its reader too.
-    pub fn has_room(&self, length: Option<u64>) -> bool {
-        let room = match rustix::fs::statvfs(&self.folder) {
-            Ok(disk) => {
-                let reserve = MOST_RESERVE.min(disk.f_blocks * disk.f_frsize / 100);
-                disk.f_bavail * disk.f_frsize > length.unwrap_or(0).saturating_add(reserve)
-            }
-            // Whoever writes will see.
-            Err(_) => true,
-        };
-        if self.crowded.swap(!room, Ordering::Relaxed) == room {
-            match room {
-                true => info!("there is room for pages again"),
-                false => warn!(folder = %self.folder.display(), "the disk is full: pages are served but not kept"),
-            }
-        }
-        room
-    }
-
     /// Begins to write a page. Nothing is visible before [`Writer::commit`]; a dropped writer leaves nothing.
     pub fn begin(self: &Arc<Self>, ticket: Ticket, head: Head) -> Writer {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -390,7 +389,7 @@ impl Store {
     /// Removes a page, from disk too. Whether there was one.
     pub fn remove(&self, key: &Key) -> Result<bool, StoreError> {
         let placing = lock(&self.placing);
-        let Some(entry) = self.write_index().entries.remove(key) else { return Ok(false) };
+        let Some(entry) = self.write_index().take(key) else { return Ok(false) };
         let path = record::path(&self.folder, key);
         remove_file(&path)?;
         drop(placing);
@@ -408,6 +407,7 @@ impl Store {
         state.generation += 1;
         state.removed = state.generation;
         drop(index);
+        self.forget_all_known(site);
         let mut removed = 0;
         for key in keys {
             removed += usize::from(self.remove(&key)?);
@@ -603,7 +603,7 @@ impl Store {
     fn forget(&self, entry: &Arc<Entry>) {
         let mut index = self.write_index();
         if index.entries.get(entry.key()).is_some_and(|current| Arc::ptr_eq(current, entry)) {
-            index.entries.remove(entry.key());
+            index.take(entry.key());
         }
         drop(index);
         self.memory.release(entry);
@@ -631,6 +631,10 @@ fn insert(index: &mut Index, entry: &Arc<Entry>) -> Option<Arc<Entry>> {
     let key = entry.key();
     let replaced = index.entries.insert(key.clone(), Arc::clone(entry));
     let site = index.sites.entry(key.site.clone()).or_default();
+    if let Some(replaced) = &replaced {
+        site.taken.subtract(replaced.kind(), replaced.length());
+    }
+    site.taken.add(entry.kind(), entry.length());
     let made_up = key.target.query().is_some() && !site.linked.contains(&key.target);
     if replaced.is_none() && (made_up || key.variant > 0) {
         site.incidental.push_back(key.clone());

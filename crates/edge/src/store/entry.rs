@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -12,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use super::record::Shape;
 use super::{Head, lock};
 use crate::policy::{Selection, Terms};
+use crate::room::{Kind, Stamp};
 use crate::route::Key;
 
 /// A kept page: its head, and its body if that is in memory. Reading it does no I/O.
@@ -29,6 +31,11 @@ pub struct Entry {
     asked_for: AtomicBool,
     /// Whether the file's body was checked since opening.
     verified: AtomicBool,
+    kind: Kind,
+    /// When a reader last got it, or it was fetched: a [`Stamp`].
+    read: AtomicU32,
+    /// The same as its file says.
+    remembered: AtomicU32,
 }
 
 /// What changes about an entry without its content changing.
@@ -39,9 +46,12 @@ struct Standing {
 }
 
 impl Entry {
-    pub(super) fn new(head: Head, shape: Shape) -> Self {
+    pub(super) fn new(head: Head, shape: Shape, read: Stamp) -> Self {
         Self {
             key: head.key,
+            kind: Kind::of(&head.fields),
+            read: AtomicU32::new(read.0),
+            remembered: AtomicU32::new(read.0),
             status: head.status,
             fields: head.fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
             selection: head.selection,
@@ -99,6 +109,34 @@ impl Entry {
             self.asked_for.store(true, Ordering::Relaxed);
         }
         body
+    }
+
+    /// What it is for the room it takes.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// A reader gets it.
+    pub(crate) fn note_read(&self, now: SystemTime) {
+        let now = Stamp::at(now).0;
+        // Written once a minute, so that readers of one page do not pull its line from each other's caches.
+        if self.read.load(Ordering::Relaxed) < now {
+            self.read.store(now, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn last_read(&self) -> Stamp {
+        Stamp(self.read.load(Ordering::Relaxed))
+    }
+
+    /// What its file is to say about when it was read; `None` when that is near enough to what it says already.
+    pub(super) fn take_unremembered(&self, near: u32) -> Option<Stamp> {
+        let read = self.read.load(Ordering::Relaxed);
+        let remembered = self.remembered.load(Ordering::Relaxed);
+        (read >= remembered.saturating_add(near)).then(|| {
+            self.remembered.store(read, Ordering::Relaxed);
+            Stamp(read)
+        })
     }
 
     pub(super) fn shape(&self) -> &Shape {

@@ -4,11 +4,15 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use super::entry::BodyFile;
-use super::{Entry, Head, Store, StoreError, Ticket, record, remove_file};
+use super::space::Reservation;
+use super::{Content, Entry, Head, Store, StoreError, Ticket, record, remove_file};
+use crate::room::Stamp;
 
 /// How much is copied at once.
 const CHUNK: usize = 256 << 10;
@@ -28,24 +32,41 @@ pub struct Writer {
     gathered: Vec<u8>,
     length: u64,
     hash: Sha256,
+    /// The room it may take; `None` where that is that of the page it replaces.
+    room: Option<Reservation>,
 }
 
 impl Writer {
     pub(super) fn new(store: Arc<Store>, path: PathBuf, head: Head, ticket: Ticket) -> Self {
         let encoded = record::encode(&head);
-        Self { store, head, encoded, ticket, path, file: None, gathered: Vec::new(), length: 0, hash: Sha256::new() }
+        let (gathered, hash) = (Vec::new(), Sha256::new());
+        Self { store, head, encoded, ticket, path, file: None, gathered, length: 0, hash, room: None }
     }
 
-    /// Appends to the body.
+    /// To take no more room than it was given.
+    pub(crate) fn within(mut self, room: Reservation) -> Self {
+        self.room = Some(room);
+        self
+    }
+
+    /// Appends to the body. After an error the body is as before, and cannot become a page any more.
     pub fn write(&mut self, chunk: &[u8]) -> Result<(), StoreError> {
-        let longest = self.store.limits.memory_body;
+        let length = self.length + chunk.len() as u64;
+        if let Some(room) = &mut self.room {
+            room.reach(length)?;
+        }
+        self.append(chunk, length)?;
         self.hash.update(chunk);
-        let position = self.length;
-        self.length += chunk.len() as u64;
-        if self.length <= longest {
+        self.length = length;
+        Ok(())
+    }
+
+    fn append(&mut self, chunk: &[u8], length: u64) -> Result<(), StoreError> {
+        if length <= self.store.limits.memory_body {
             self.gathered.extend_from_slice(chunk);
             return Ok(());
         }
+        let position = self.length;
         let offset = record::body_offset(self.encoded.len());
         if self.file.is_none() {
             let file = self.create()?;
@@ -57,12 +78,26 @@ impl Writer {
         file.write_all_at(chunk, offset + position).map_err(StoreError::io("write", &self.path))
     }
 
+    /// How long the body is so far.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
     /// The body as far as it has come, to be read while the rest is written; `None` while it is gathered in memory.
     /// Stays readable whatever becomes of the page. Its length is that of now.
     pub fn written(&self) -> Result<Option<BodyFile>, StoreError> {
         let Some(file) = &self.file else { return Ok(None) };
         let file = file.try_clone().map_err(StoreError::io("read", &self.path))?;
         Ok(Some(BodyFile { file, offset: record::body_offset(self.encoded.len()), length: self.length }))
+    }
+
+    /// The body as far as it has come, for somebody to whom the rest is given by other means. Stays readable for as
+    /// long as it is held.
+    pub(crate) fn so_far(&self) -> Result<Content, StoreError> {
+        Ok(match self.written()? {
+            Some(file) => Content::File(file),
+            None => Content::Memory(Bytes::copy_from_slice(&self.gathered)),
+        })
     }
 
     /// Appends the body of another page.
@@ -94,10 +129,12 @@ impl Writer {
         file.write_all_at(&front, 0).map_err(StoreError::io("write", &self.path))?;
         // Rename orders names, not bytes: without this a power loss could leave a name without its bytes.
         file.sync_data().map_err(StoreError::io("sync", &self.path))?;
-        let entry = Entry::new(self.head.clone(), shape);
+        let entry = Entry::new(self.head.clone(), shape, Stamp::at(SystemTime::now()));
         entry.set_verified();
         let store = Arc::clone(&self.store);
-        store.install(&self.path, entry, self.ticket)
+        let entry = store.install(&self.path, entry, self.ticket)?;
+        store.space.note_kept(entry.key());
+        Ok(entry)
     }
 
     fn create(&self) -> Result<File, StoreError> {

@@ -21,7 +21,9 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::mime::content_type;
 use crate::body::{Body, FileBody};
+use crate::room::Kind;
 use crate::route::Target;
+use crate::store::Known;
 
 /// Files up to this size are read at once.
 const SMALL: u64 = 64 << 10;
@@ -142,9 +144,9 @@ impl Folder {
         }
     }
 
-    /// The paths of all files, as readers ask for them; what a mirror needs to be complete.
-    pub(crate) fn list(&self) -> io::Result<Vec<Target>> {
-        let mut targets = Vec::new();
+    /// All files by the paths that readers ask for them by; what a mirror needs to be complete.
+    pub(crate) fn list(&self) -> io::Result<Vec<Known>> {
+        let mut known = Vec::new();
         let mut folders = vec![(self.root.clone(), "/".to_owned())];
         while let Some((folder, path)) = folders.pop() {
             for entry in std::fs::read_dir(folder)? {
@@ -154,18 +156,23 @@ impl Folder {
                     continue;
                 };
                 let encoded = percent_encoding::utf8_percent_encode(name, SEGMENT);
-                let kind = entry.file_type()?;
-                if kind.is_dir() {
+                let file = entry.file_type()?;
+                let target = if file.is_dir() {
                     folders.push((entry.path(), format!("{path}{encoded}/")));
+                    continue;
                 } else if name == "index.html" {
-                    targets.extend(Target::parse(&path));
-                } else if kind.is_file() || kind.is_symlink() {
-                    targets.extend(Target::parse(&format!("{path}{encoded}")));
-                }
+                    Target::parse(&path)
+                } else if file.is_file() || file.is_symlink() {
+                    Target::parse(&format!("{path}{encoded}"))
+                } else {
+                    continue;
+                };
+                let length = entry.path().metadata().ok().map(|file| file.len());
+                let kind = Kind::of_type(content_type(name));
+                known.extend(target.map(|target| Known { target, length, kind }));
             }
         }
-        targets.sort_unstable();
-        Ok(targets)
+        Ok(known)
     }
 }
 

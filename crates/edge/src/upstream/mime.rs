@@ -1,7 +1,7 @@
 //! Content types by file name, for what websites are made of.
 
 /// The content type of a file of this name, its extension in any case.
-pub(super) fn content_type(name: &str) -> &'static str {
+pub(crate) fn content_type(name: &str) -> &'static str {
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
     match extension.to_ascii_lowercase().as_str() {
         "html" | "htm" => "text/html; charset=utf-8",

@@ -10,7 +10,7 @@
 
 pub(crate) mod folder;
 pub(crate) mod link;
-mod mime;
+pub(crate) mod mime;
 pub(crate) mod service;
 mod unsent;
 pub(crate) mod uplinks;

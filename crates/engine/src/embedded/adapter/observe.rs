@@ -103,7 +103,7 @@ impl EmbeddedEngine<'_> {
         let mirrors = status.sites.iter().filter(|site| site.role == Role::Mirror);
         let seen = mirrors.map(|site| {
             let mirror = MirrorSeen {
-                complete: site.complete || site.private || record::filled(self.parts.state, name, &site.site).exists(),
+                complete: site.is_filled() || record::filled(self.parts.state, name, &site.site).exists(),
                 pages_kept: site.pages_kept as u64,
                 pages_known: site.pages_known as u64,
                 newest_fetch: site.newest_fetch_unix,

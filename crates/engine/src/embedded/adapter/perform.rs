@@ -219,7 +219,7 @@ impl EmbeddedEngine<'_> {
                 let (done, total) = (status.pages_kept as u64, Some(status.pages_known as u64));
                 tell(Progress::Counted(Count { done, total, of: Unit::Things("pages") }));
                 // Nothing is kept of a site that its owner closed.
-                if status.complete || status.private {
+                if status.is_filled() {
                     let mark = record::filled(self.parts.state, datacenter, site);
                     let folder = mark.parent().expect("the mark lies in a folder").to_owned();
                     crate::file::private_folder(&folder).map_err(EmbeddedError::file(folder))?;
