@@ -39,8 +39,9 @@ pub(crate) async fn keep(
 ) -> Result<Fetched, UpstreamError> {
     let (status, fields) = (head.status, head.fields.clone());
     let announced = response.body().size_hint().exact();
+    let long = announced.is_some_and(|length| length > BATCH as u64) || edge.store.is_left_out(&head.key);
     let mut begun = Begun::Not { store: edge.store.clone(), ticket, head, announced };
-    if announced.is_some_and(|length| length > BATCH as u64) {
+    if long {
         match blocking(|| begun.begin()).await? {
             Ok(writer) => begun = Begun::Writing(writer),
             // Before any of it is read.

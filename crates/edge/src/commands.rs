@@ -65,7 +65,7 @@ impl Edge {
             superseded: standing.is_superseded(site.config.epoch),
             private: standing.is_private(),
             complete: standing.is_private()
-                || last_pass.as_ref().is_some_and(|last| last.complete && last.left_out == 0 && account.left_out == 0),
+                || last_pass.as_ref().is_some_and(|last| last.complete && account.left_out == 0),
             pages_kept: stats.kept,
             pages_known: known.unwrap_or(0).max(stats.kept),
             pages_stale: stats.stale,

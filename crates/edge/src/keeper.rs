@@ -192,8 +192,6 @@ struct Pass<'a> {
     /// Looked for, but there is no such page: seeds that the site does not have, dead links.
     absent: usize,
     failed: usize,
-    /// There is no room for them.
-    left_out: usize,
 }
 
 /// What came of looking at a page.
@@ -225,7 +223,6 @@ impl<'a> Pass<'a> {
             done: 0,
             absent: 0,
             failed: 0,
-            left_out: 0,
         }
     }
 
@@ -278,7 +275,8 @@ impl<'a> Pass<'a> {
                 self.absent += 1;
                 self.edge.store.forget_known(&Key::new(self.site.name().clone(), target));
             }
-            Seen::LeftOut => self.left_out += 1,
+            // The store counts what is left out: more may come while others need the room.
+            Seen::LeftOut => {}
             Seen::Failed => self.failed += 1,
         }
         let progress = Progress {
@@ -393,7 +391,7 @@ impl<'a> Pass<'a> {
             duration_ms: u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             known,
             failed: self.failed,
-            left_out: self.left_out,
+            left_out: self.edge.store.account(self.site.name()).left_out,
             removed,
             held,
             complete,
@@ -418,17 +416,23 @@ async fn look(edge: &Arc<Edge>, site: &Arc<Site>, target: &Target) -> Seen {
     if edge.store.passes_over(&key) {
         return Seen::LeftOut;
     }
-    let (mut fetched, collapsed) = Flights::fetch(edge, site, &key, None).await;
+    let seen = fetch(edge, site, &key).await;
+    edge.store.expects_no_more(&key);
+    seen
+}
+
+async fn fetch(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key) -> Seen {
+    let (mut fetched, collapsed) = Flights::fetch(edge, site, key, None).await;
     if collapsed && matches!(&fetched, Fetched::Kept { entry, .. } if entry.is_stale()) {
         // That question was begun by somebody else before the site changed.
-        fetched = Flights::fetch(edge, site, &key, None).await.0;
+        fetched = Flights::fetch(edge, site, key, None).await.0;
     }
     match fetched {
         Fetched::Kept { entry, .. } => Seen::Kept(links(edge, site, &entry).await),
         // Not given to those who wait to the end.
         Fetched::Coming(_) => Seen::Kept(Vec::new()),
         Fetched::Unkept(unkept) if unkept.left_out => Seen::LeftOut,
-        Fetched::Unkept(_) if edge.store.get(&key).is_some() => Seen::Gone,
+        Fetched::Unkept(_) if edge.store.get(key).is_some() => Seen::Gone,
         Fetched::Unkept(_) => Seen::Nothing,
         Fetched::Failed(_) => Seen::Failed,
     }

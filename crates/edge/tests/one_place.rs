@@ -122,7 +122,12 @@ async fn a_site_that_turns_private_is_served_from_the_store_no_more() {
     origin.fill();
     let (home, running, host) = home(&lab, &origin, |_| ()).await;
     assert_eq!(lab.client.get(home.address(), &host, "/first/").await.status, StatusCode::OK);
-    let closed = Page { status: 302, fields: vec![("location".into(), "/private/?r=%2F".into())], body: Bytes::new() };
+    let closed = Page {
+        status: 302,
+        fields: vec![("location".into(), "/private/?r=%2F".into())],
+        body: Bytes::new(),
+        chunks: None,
+    };
     for path in ["/", "/first/", "/second/"] {
         origin.put(path, closed.clone());
     }

@@ -85,7 +85,7 @@ pub(super) struct Space {
 #[derive(Debug, Default)]
 struct Ledger {
     room: Room,
-    /// By how much the site grows when all bodies on their way have come.
+    /// By how much the site grows when all bodies have come that are on their way, or that a keeper is asking for.
     promised: Taken,
     /// What is known to belong to the site and is not kept.
     awaited: HashMap<Target, Awaited>,
@@ -98,6 +98,8 @@ struct Awaited {
     length: u64,
     /// There was no room for it.
     left_out: bool,
+    /// A keeper is asking for it, and its length is promised to it.
+    expected: bool,
     /// When readers last asked for it, and the time before.
     asked: Stamp,
     asked_before: Stamp,
@@ -105,7 +107,46 @@ struct Awaited {
 
 impl Awaited {
     fn new(kind: Kind, length: u64) -> Self {
-        Self { kind, length, left_out: false, asked: Stamp::default(), asked_before: Stamp::default() }
+        let never = Stamp::default();
+        Self { kind, length, left_out: false, expected: false, asked: never, asked_before: never }
+    }
+}
+
+impl Ledger {
+    fn facts(&self, kept: Taken, disk: Option<Disk>) -> Facts {
+        Facts {
+            keep: self.room.keep,
+            budget: self.room.budget.map(|budget| budget.0),
+            pages: kept.pages + self.promised.pages,
+            media: kept.media + self.promised.media,
+            disk,
+        }
+    }
+
+    /// Takes back what was promised to a body that a keeper is asking for: it has come, or will not.
+    fn expect_no_more(&mut self, target: &Target) -> Option<&mut Awaited> {
+        let awaited = self.awaited.get_mut(target)?;
+        if std::mem::take(&mut awaited.expected) {
+            self.promised.subtract(awaited.kind, awaited.length);
+        }
+        Some(awaited)
+    }
+
+    /// Keeps only those of what is awaited that `belong` to the site.
+    fn retain(&mut self, belong: impl Fn(&Target) -> bool) {
+        let Self { promised, awaited, .. } = self;
+        awaited.retain(|target, awaited| {
+            let stays = belong(target);
+            if !stays && awaited.expected {
+                promised.subtract(awaited.kind, awaited.length);
+            }
+            stays
+        });
+    }
+
+    fn forget(&mut self, target: &Target) {
+        self.expect_no_more(target);
+        self.awaited.remove(target);
     }
 }
 
@@ -118,7 +159,7 @@ impl Space {
     /// A page has come.
     pub(super) fn note_kept(&self, key: &Key) {
         if key.variant == 0 {
-            self.with(&key.site, |ledger| ledger.awaited.remove(&key.target));
+            self.with(&key.site, |ledger| ledger.forget(&key.target));
         }
     }
 
@@ -184,7 +225,7 @@ impl Reservation {
         let space = &store.space;
         let _deciding = lock(&space.deciding);
         let asked_before = space.with(&self.key.site, |ledger| {
-            ledger.awaited.get(&self.key.target).map_or(Stamp::default(), |awaited| awaited.asked_before)
+            ledger.expect_no_more(&self.key.target).map_or(Stamp::default(), |awaited| awaited.asked_before)
         });
         let wanted = Wanted { kind: self.kind, growth, length: more, asked_before };
         store.look_at_disk();
@@ -230,16 +271,27 @@ impl Store {
         Ok(room)
     }
 
-    /// Whether a page that no reader has asked for is to be passed over: it is not kept, and would not fit.
+    /// Whether a keeper is to pass over a page: it is not kept, and would not fit. If not, its length is promised to it
+    /// until [`Store::expects_no_more`].
     pub(crate) fn passes_over(&self, key: &Key) -> bool {
-        let facts = self.facts(&key.site);
+        let (kept, disk) = self.kept_and_disk(&key.site);
         self.space.with(&key.site, |ledger| {
-            let Some(awaited) = ledger.awaited.get_mut(&key.target) else { return false };
+            let facts = ledger.facts(kept, disk);
+            let Some(awaited) = ledger.expect_no_more(&key.target) else { return false };
             let Awaited { kind, length, .. } = *awaited;
             let wanted = Wanted { kind, growth: length, length, asked_before: Stamp::default() };
-            awaited.left_out = !facts.may_fit(&wanted);
-            awaited.left_out
+            let fits = facts.may_fit(&wanted);
+            (awaited.left_out, awaited.expected) = (!fits, fits);
+            if fits {
+                ledger.promised.add(kind, length);
+            }
+            !fits
         })
+    }
+
+    /// The keeper has its answer about a page, or none.
+    pub(crate) fn expects_no_more(&self, key: &Key) {
+        self.space.with(&key.site, |ledger| ledger.expect_no_more(&key.target).is_some());
     }
 
     /// A reader asks for a page that is not kept.
@@ -263,7 +315,7 @@ impl Store {
             let kept = self.get(&Key::new(site.clone(), target.clone())).map(|kept| kept.length());
             let growth = length.saturating_sub(kept.unwrap_or(0));
             self.space.with(site, |ledger| {
-                if let Some(awaited) = ledger.awaited.get_mut(&target) {
+                if let Some(awaited) = ledger.expect_no_more(&target) {
                     (awaited.kind, awaited.length) = (kind, growth);
                 } else if kept.is_none() && ledger.awaited.len() < MOST_AWAITED {
                     ledger.awaited.insert(target, Awaited::new(kind, length));
@@ -274,17 +326,17 @@ impl Store {
 
     /// All of a site was looked at: what is not in `known` does not belong to it any more.
     pub(crate) fn settle_known(&self, site: &SiteName, known: &HashSet<Target>) {
-        self.space.with(site, |ledger| ledger.awaited.retain(|target, _| known.contains(target)));
+        self.space.with(site, |ledger| ledger.retain(|target| known.contains(target)));
     }
 
     /// Nothing of a site is to be kept.
     pub(super) fn forget_all_known(&self, site: &SiteName) {
-        self.space.with(site, |ledger| ledger.awaited.clear());
+        self.space.with(site, |ledger| ledger.retain(|_| false));
     }
 
     /// There is no such page.
     pub(crate) fn forget_known(&self, key: &Key) {
-        self.space.with(&key.site, |ledger| ledger.awaited.remove(&key.target));
+        self.space.with(&key.site, |ledger| ledger.forget(&key.target));
     }
 
     /// What is known of a site, kept or not.
@@ -351,15 +403,13 @@ impl Store {
     }
 
     fn facts(&self, site: &SiteName) -> Facts {
+        let (kept, disk) = self.kept_and_disk(site);
+        self.space.with(site, |ledger| ledger.facts(kept, disk))
+    }
+
+    fn kept_and_disk(&self, site: &SiteName) -> (Taken, Option<Disk>) {
         let kept = self.read_index().sites.get(site).map(|site| site.taken).unwrap_or_default();
-        let disk = self.space.disk();
-        self.space.with(site, |ledger| Facts {
-            keep: ledger.room.keep,
-            budget: ledger.room.budget.map(|budget| budget.0),
-            pages: kept.pages + ledger.promised.pages,
-            media: kept.media + ledger.promised.media,
-            disk,
-        })
+        (kept, self.space.disk())
     }
 
     /// The kept media of a site, but `except`.
@@ -399,6 +449,7 @@ impl Store {
             if made_up || (ledger.awaited.len() >= MOST_AWAITED && !ledger.awaited.contains_key(&key.target)) {
                 return;
             }
+            ledger.expect_no_more(&key.target);
             let awaited = ledger.awaited.entry(key.target.clone()).or_insert(Awaited::new(kind, length));
             (awaited.kind, awaited.length, awaited.left_out) = (kind, length, true);
         });

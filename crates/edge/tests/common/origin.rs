@@ -1,19 +1,23 @@
 //! An application that answers like Ghost: its header fields, its pages, its sessions.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use hyper::body::{Body, Frame, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Clone)]
@@ -21,7 +25,12 @@ pub struct Page {
     pub status: u16,
     pub fields: Vec<(String, String)>,
     pub body: Bytes,
+    /// A body that does not say how long it is, and whose chunks wait for permits.
+    pub chunks: Option<Arc<Semaphore>>,
 }
+
+/// The length of such a chunk.
+pub const CHUNK: usize = 64 << 10;
 
 impl Page {
     pub fn html(body: &str) -> Self {
@@ -31,12 +40,57 @@ impl Page {
     pub fn of(kind: &str, cache: &str, body: impl Into<Bytes>) -> Self {
         let fields = [("content-type", kind), ("cache-control", cache), ("vary", "Accept-Encoding")];
         let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-        Self { status: 200, fields, body: body.into() }
+        Self { status: 200, fields, body: body.into(), chunks: None }
+    }
+
+    /// Without a length, chunk by chunk as `permits` allow.
+    pub fn in_chunks(self, permits: &Arc<Semaphore>) -> Self {
+        Self { chunks: Some(permits.clone()), ..self }
     }
 
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.fields.push((name.to_owned(), value.to_owned()));
         self
+    }
+}
+
+/// What is answered: whole, or as it comes.
+pub enum Said {
+    Whole(Full<Bytes>),
+    Chunks(mpsc::Receiver<Bytes>),
+}
+
+impl Said {
+    fn chunks(mut body: Bytes, permits: Arc<Semaphore>) -> Self {
+        let (sender, receiver) = mpsc::channel(1);
+        tokio::spawn(async move {
+            while !body.is_empty() {
+                permits.acquire().await.unwrap().forget();
+                if sender.send(body.split_to(CHUNK.min(body.len()))).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self::Chunks(receiver)
+    }
+}
+
+impl Body for Said {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Whole(whole) => Pin::new(whole).poll_frame(cx),
+            Self::Chunks(chunks) => chunks.poll_recv(cx).map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk)))),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(whole) => whole.size_hint(),
+            Self::Chunks(_) => SizeHint::default(),
+        }
     }
 }
 
@@ -161,7 +215,7 @@ impl Origin {
     }
 }
 
-async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
+async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Said>, hyper::Error> {
     if request.headers().contains_key("upgrade") {
         return Ok(echo(request));
     }
@@ -217,11 +271,15 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     if parts.headers.get("if-none-match").is_some_and(|known| known == tag.as_str()) {
         return Ok(respond_bytes(304, &fields, Bytes::new()));
     }
-    Ok(respond_bytes(page.status, &fields, body))
+    let mut response = respond_bytes(page.status, &fields, body.clone());
+    if let Some(permits) = page.chunks {
+        *response.body_mut() = Said::chunks(body, permits);
+    }
+    Ok(response)
 }
 
 /// Switches protocols and echoes.
-fn echo(mut request: Request<Incoming>) -> Response<Full<Bytes>> {
+fn echo(mut request: Request<Incoming>) -> Response<Said> {
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         let stream = TokioIo::new(upgrade.await.unwrap());
@@ -231,12 +289,12 @@ fn echo(mut request: Request<Incoming>) -> Response<Full<Bytes>> {
     respond(101, &[("connection", "upgrade"), ("upgrade", "websocket")], "")
 }
 
-fn respond(status: u16, fields: &[(&str, &str)], body: &str) -> Response<Full<Bytes>> {
+fn respond(status: u16, fields: &[(&str, &str)], body: &str) -> Response<Said> {
     respond_bytes(status, fields, body.to_owned().into())
 }
 
-fn respond_bytes(status: u16, fields: &[(&str, &str)], body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
+fn respond_bytes(status: u16, fields: &[(&str, &str)], body: Bytes) -> Response<Said> {
+    let mut response = Response::new(Said::Whole(Full::new(body)));
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {
         let name: http::HeaderName = name.parse().unwrap();
