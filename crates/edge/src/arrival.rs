@@ -96,6 +96,7 @@ pub(crate) async fn keep(
 }
 
 /// How far the writing of a body is.
+#[expect(clippy::large_enum_variant, reason = "moved once per batch of 256 kB")]
 enum Begun {
     Not { store: Arc<Store>, ticket: Ticket, head: Head, announced: Option<u64> },
     Writing(Writer),
