@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
+use http_body::Body as _;
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -27,7 +28,7 @@ use crate::generation::Site;
 use crate::health::Failure;
 use crate::pages::Lacking;
 use crate::policy::{self, CacheStatus, Via, Why};
-use crate::rewrite::Rewriter;
+use crate::rewrite::{self, Rewriter};
 use crate::route::{Class, Route};
 use crate::upstream::UpstreamError;
 use crate::{discover, pages, peers, read, rename};
@@ -119,8 +120,16 @@ async fn pass(
         peers::address(&mut outgoing, site, peers::Purpose::Live, Some(reader));
     }
     let safe = why == Why::Bypass;
+    let whole = rewriter.as_ref().and_then(|_| without_range(&outgoing));
     let began = Instant::now();
     let mut response = site.upstream.send(outgoing).await?;
+    if let Some(whole) = whole
+        && response.status() == StatusCode::PARTIAL_CONTENT
+        && rewrite::applies_to(response.headers())
+    {
+        // A part of a text lies elsewhere once it is rewritten: all of it instead, as RFC 9110 section 14.2 allows.
+        response = site.upstream.send(whole).await?;
+    }
     if why == Why::Bypass {
         // The time of a write is that of its upload.
         edge.counters.source_took(began.elapsed());
@@ -155,6 +164,20 @@ async fn pass(
         Some(rewriter) => rename::response(&rewriter, response),
         None => response,
     })
+}
+
+/// The request for all of what `request` wants a part of; `None` if it wants no part.
+fn without_range(request: &Request<Body>) -> Option<Request<Body>> {
+    if !request.headers().contains_key(header::RANGE) || !request.body().is_end_stream() {
+        return None;
+    }
+    let mut whole = Request::new(Body::empty());
+    *whole.method_mut() = request.method().clone();
+    *whole.uri_mut() = request.uri().clone();
+    *whole.headers_mut() = request.headers().clone();
+    whole.headers_mut().remove(header::RANGE);
+    whole.headers_mut().remove(header::IF_RANGE);
+    Some(whole)
 }
 
 /// A write that succeeded may have changed what its address, and the addresses it names, lead to (RFC 9111 section 4.4).

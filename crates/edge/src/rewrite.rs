@@ -8,9 +8,11 @@
 //! One pass finds the host name; what stands around it decides. Only host and port are replaced: scheme, slashes and
 //! escapes stay as they are.
 //!
-//! Left out: a host name in running text without slashes before it (that is what the author wrote), and encodings that
-//! are not a superset of ASCII.
+//! Left out: a host name in running text without slashes before it (that is what the author wrote), a name spelled in
+//! another alphabet than DNS has it in, encodings that are not a superset of ASCII, and hashes that a page holds of its
+//! own scripts and styles (`integrity`, a policy's `sha256-`): those must not spell the origin.
 
+mod cookies;
 mod fields;
 mod spelling;
 mod stream;
@@ -36,6 +38,7 @@ struct Rule {
     /// Finds the host's name, in any case (RFC 4343).
     host: AhoCorasick,
     spelling: Spelling,
+    from: Origin,
     to: Origin,
     /// Distinguishes the tags of pages rewritten to `to`.
     mark: String,
@@ -55,7 +58,7 @@ impl Rewriter {
             .expect("one short literal always makes a searcher");
         let spelling = Spelling::new(from, to);
         let (mark, from_mark) = (fields::mark(to), fields::mark(from));
-        Self { rule: Arc::new(Rule { host, spelling, to: to.clone(), mark, from_mark }) }
+        Self { rule: Arc::new(Rule { host, spelling, from: from.clone(), to: to.clone(), mark, from_mark }) }
     }
 
     /// The origin that readers see.

@@ -17,8 +17,9 @@ const IN_ANSWERS: [HeaderName; 7] = [
     header::CONTENT_SECURITY_POLICY_REPORT_ONLY,
 ];
 
-/// Fields of requests by which an application tells its own pages from others: Ghost's admin compares `Origin`.
-const IN_REQUESTS: [HeaderName; 2] = [header::ORIGIN, header::REFERER];
+/// Fields of requests by which an application tells its own pages from others: Ghost's admin compares `Origin`, and
+/// WebDAV moves a file to where `Destination` says.
+const IN_REQUESTS: [HeaderName; 3] = [header::ORIGIN, header::REFERER, HeaderName::from_static("destination")];
 
 /// Fields about the exact bytes of a body: wrong once it is rewritten.
 const ABOUT_BYTES: [HeaderName; 5] = [
@@ -30,7 +31,7 @@ const ABOUT_BYTES: [HeaderName; 5] = [
 ];
 
 /// Whether an answer with these fields is text that can spell an origin: HTML, XML (feeds, sitemaps, SVG), CSS,
-/// scripts, JSON, plain text. An encoded body never is.
+/// scripts, JSON, plain text, forms. An encoded body never is, nor one of several parts: files may be among them.
 pub fn applies_to(headers: &HeaderMap) -> bool {
     if headers
         .get(header::CONTENT_ENCODING)
@@ -45,7 +46,11 @@ pub fn applies_to(headers: &HeaderMap) -> bool {
         || kind.ends_with("+json")
         || matches!(
             kind.as_str(),
-            "application/xml" | "application/json" | "application/javascript" | "application/x-javascript"
+            "application/xml"
+                | "application/json"
+                | "application/javascript"
+                | "application/x-javascript"
+                | "application/x-www-form-urlencoded"
         )
 }
 
@@ -59,6 +64,7 @@ impl Rewriter {
     /// what described the other bytes.
     pub fn response_fields(&self, headers: &mut HeaderMap, body_too: bool) {
         self.values(headers, &IN_ANSWERS);
+        self.cookies(headers);
         if !body_too {
             return;
         }

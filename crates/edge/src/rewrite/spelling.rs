@@ -15,6 +15,9 @@ use sovereign_model::Origin;
 const SLASHES: &[(&str, usize)] = &[
     ("//", 0),
     (r"\/\/", 0),
+    // JSON in a string of a script or of other JSON.
+    (r"\\/\\/", 0),
+    (r"\\\/\\\/", 0),
     ("%2F%2F", 1),
     ("%2f%2f", 2),
     ("%252F%252F", 3),
@@ -33,6 +36,9 @@ const COLONS: &[&str] = &[":", "%3A", "%3a", "%253A", "%253a", r"\u003A", r"\u00
 pub(super) const BEFORE: usize = 12 + 6;
 /// How many bytes after the host decide: the longest colon, a port, and what must not follow it (a colon and a digit).
 pub(super) const AFTER: usize = 6 + 5 + 6 + 1;
+/// The bytes after a host, beside digits, beyond which more may decide: those of [`COLONS`], and a dot. Any other byte
+/// ends every comparison with it.
+const MORE_DECIDES: &[u8] = b".:%aA\\ux&#;";
 
 /// What to put in the place of a host and port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +86,11 @@ impl Spelling {
         };
         authority_ends_before(after).then(|| Replacement { end: text.len() - after.len(), by: &self.by[colon] })
     }
+}
+
+/// Whether enough is known of what follows a host: no byte that comes behind `after` changes what is made of it.
+pub(super) fn is_decided(after: &[u8]) -> bool {
+    after.len() >= AFTER || after.iter().any(|byte| !byte.is_ascii_digit() && !MORE_DECIDES.contains(byte))
 }
 
 /// A colon at the beginning of `text`: what follows it, and which it is.

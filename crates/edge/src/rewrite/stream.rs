@@ -6,9 +6,10 @@ use aho_corasick::Input;
 use bytes::Bytes;
 
 use super::Rule;
-use super::spelling::{AFTER, BEFORE};
+use super::spelling::{AFTER, BEFORE, is_decided};
 
-/// A text on its way. Holds back only the last bytes, as many as a spelling of the origin can have.
+/// A text on its way. Holds back only what may be the beginning of a spelling of the origin: an event that ends in a line
+/// feed goes out at once and whole.
 #[derive(Debug)]
 pub struct Stream {
     rule: Arc<Rule>,
@@ -16,7 +17,7 @@ pub struct Stream {
     buffer: Vec<u8>,
     /// How much of the buffer is context.
     given: usize,
-    /// How much must follow a byte for all to be known about a host that begins there.
+    /// With this much behind it, all is known about a host that begins at a byte.
     hold: usize,
 }
 
@@ -29,8 +30,21 @@ impl Stream {
     /// The next piece in, what is certain by now out. May be empty.
     pub fn push(&mut self, piece: &[u8]) -> Bytes {
         self.buffer.extend_from_slice(piece);
-        let certain = self.buffer.len().saturating_sub(self.hold);
-        self.give(certain)
+        self.give(self.certain())
+    }
+
+    /// How far all is known, whatever comes: to the first host about which the next bytes decide, or that is cut.
+    fn certain(&self) -> usize {
+        let from = self.buffer.len().saturating_sub(self.hold).max(self.given);
+        let mut hosts = self.rule.host.find_iter(Input::new(&self.buffer).range(from..));
+        let undecided = hosts.find(|found| !is_decided(&self.buffer[found.end()..])).map(|found| found.start());
+        let name = self.rule.from.host().as_str().as_bytes();
+        let is_cut = |at: &usize| {
+            let begun = &self.buffer[*at..];
+            name.get(..begun.len()).is_some_and(|name| name.eq_ignore_ascii_case(begun))
+        };
+        let cut = (from..self.buffer.len()).find(is_cut);
+        undecided.into_iter().chain(cut).min().unwrap_or(self.buffer.len())
     }
 
     /// The text is at its end: the rest.

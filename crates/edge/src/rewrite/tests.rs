@@ -27,6 +27,7 @@ http://blog.localhost:8443
 share?u=https%3A%2F%2Fblog.localhost%3A8443%2Fabout%2F&v=https%3a%2f%2fblog.localhost%3a8443
 nested?u=%3Fu%3Dhttps%253A%252F%252Fblog.localhost%253A8443%252F
 "https:\u002F\u002Fblog.localhost:8443\u002Fabout"
+"{\"u\":\"https:\\/\\/blog.localhost:8443\\/\",\"v\":\"https:\\\/\\\/blog.localhost:8443\\\/\"}"
 https:&#x2F;&#x2F;blog.localhost:8443&#x2F; https&#58;&#47;&#47;blog.localhost&#58;8443
 webcal://blog.localhost:8443/cal.ics HTTPS://BLOG.LocalHost:8443/
 See https://blog.localhost:8443. And (https://blog.localhost:8443): “https://blog.localhost:8443”
@@ -41,6 +42,7 @@ https://blog.localhost:8443?x#y https://blog.localhost:8443%22
     share?u=https%3A%2F%2Fblog.localhost%3A8444%2Fabout%2F&v=https%3a%2f%2fblog.localhost%3a8444
     nested?u=%3Fu%3Dhttps%253A%252F%252Fblog.localhost%253A8444%252F
     "https:\u002F\u002Fblog.localhost:8444\u002Fabout"
+    "{\"u\":\"https:\\/\\/blog.localhost:8444\\/\",\"v\":\"https:\\\/\\\/blog.localhost:8444\\\/\"}"
     https:&#x2F;&#x2F;blog.localhost:8444&#x2F; https&#58;&#47;&#47;blog.localhost&#58;8444
     webcal://blog.localhost:8444/cal.ics HTTPS://blog.localhost:8444/
     See https://blog.localhost:8444. And (https://blog.localhost:8444): “https://blog.localhost:8444”
@@ -116,17 +118,55 @@ fn fields_of_answers_and_requests() {
     assert_eq!(request[header::IF_NONE_MATCH], "\"x\", W/\"1\"");
 }
 
+/// What becomes of a cookie for `domain`, set at `https://shop.example.org` and asked for as `other`.
+fn cookie(domain: &str, other: &str) -> String {
+    let cookie = format!("s=a=b; Path=/; {domain}Secure; HttpOnly");
+    let mut answer = HeaderMap::from_iter([(header::SET_COOKIE, HeaderValue::try_from(cookie).unwrap())]);
+    answer.append(header::SET_COOKIE, HeaderValue::from_static("plain=1"));
+    rewriter("https://shop.example.org", other).response_fields(&mut answer, false);
+    let mut cookies = answer.get_all(header::SET_COOKIE).iter();
+    let first = cookies.next().unwrap().to_str().unwrap().to_owned();
+    assert_eq!(cookies.next().unwrap(), "plain=1");
+    first
+}
+
+#[test]
+fn cookies_are_for_the_name_that_was_asked() {
+    let own = "s=a=b; Path=/; Secure; HttpOnly";
+    for domain in ["Domain=shop.example.org; ", "domain=.Shop.Example.Org ; ", "Domain=example.org; "] {
+        assert_eq!(cookie(domain, "https://shop.example.net"), own, "{domain}");
+    }
+    assert_eq!(cookie("", "https://shop.example.net"), own);
+    // Both names are in it, or neither is: then nobody could set it before.
+    assert!(cookie("Domain=example.org; ", "https://www.example.org").contains("Domain=example.org"));
+    assert!(cookie("Domain=evil.example; ", "https://shop.example.net").contains("Domain=evil.example"));
+    assert!(cookie("Domain=hop.example.org; ", "https://shop.example.net").contains("Domain=hop"));
+}
+
 #[test]
 fn kinds_of_text() {
     let applies = |kind: &str| {
         let name: HeaderName = header::CONTENT_TYPE;
         applies_to(&HeaderMap::from_iter([(name, HeaderValue::from_str(kind).unwrap())]))
     };
-    for kind in ["text/html; charset=utf-8", "application/rss+xml", "TEXT/CSS", "application/ld+json", "image/svg+xml"]
-    {
+    for kind in [
+        "text/html; charset=utf-8",
+        "application/rss+xml",
+        "TEXT/CSS",
+        "application/ld+json",
+        "image/svg+xml",
+        "application/x-www-form-urlencoded",
+    ] {
         assert!(applies(kind), "{kind}");
     }
-    for kind in ["image/png", "application/octet-stream", "font/woff2", "application/pdf", ""] {
+    for kind in [
+        "image/png",
+        "application/octet-stream",
+        "font/woff2",
+        "application/pdf",
+        "multipart/form-data; boundary=x",
+        "",
+    ] {
         assert!(!applies(kind), "{kind}");
     }
 }
@@ -185,6 +225,18 @@ proptest! {
         let rewriter = rewriter(SHORT, HOME);
         let whole = rewriter.whole(&Bytes::from(text.clone()));
         prop_assert_eq!(in_pieces(&rewriter, &text, &cuts), whole.to_vec());
+    }
+
+    /// Whatever ends with a line goes out with it.
+    #[test]
+    fn lines_are_not_held_back(text in page("blog.localhost", "8443"), before in page("blog.localhost", "8443")) {
+        let rewriter = rewriter(HOME, SHORT);
+        let text = [&before[..], &text[..], b"\n"].concat();
+        let mut stream = rewriter.stream();
+        let mut out = stream.push(&text[..before.len()]).to_vec();
+        out.extend_from_slice(&stream.push(&text[before.len()..]));
+        prop_assert_eq!(&out, &rewriter.whole(&Bytes::from(text)));
+        prop_assert!(stream.finish().is_empty());
     }
 
     /// Nothing is left of the origin, and the way back gives the same bytes.
