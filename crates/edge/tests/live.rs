@@ -48,7 +48,11 @@ async fn an_event_arrives_before_the_next_is_sent() {
             let mut sender = lab.client.http1(place.address()).await;
             let asked = request(Method::GET, &host, path, &[("accept", "text/event-stream")], Bytes::new());
             let mut response = sender.send_request(asked).await.unwrap();
-            assert_eq!(response.headers()["content-type"], "text/event-stream");
+            assert_eq!(
+                response.headers().get("content-type").map(|kind| kind.as_bytes()),
+                Some(&b"text/event-stream"[..]),
+                "{response:?}"
+            );
             for number in 0..5 {
                 let event = tokio::time::timeout(Duration::from_secs(10), response.frame()).await;
                 let event = event.expect("the event has been sent").unwrap().unwrap().into_data().unwrap();
