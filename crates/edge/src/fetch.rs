@@ -264,7 +264,7 @@ fn decide(
 }
 
 /// 502, 503 and 504 are said by, or instead of, an application that is not there; a 500 is its own.
-fn is_away(status: StatusCode) -> bool {
+pub(crate) fn is_away(status: StatusCode) -> bool {
     matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
 }
 
@@ -316,3 +316,95 @@ async fn confirmed(
     let entry = refreshed.map_err(UpstreamError::Store)?;
     Ok(Fetched::Kept { entry, status: StatusCode::NOT_MODIFIED })
 }
+<<<<<<< HEAD
+=======
+
+/// Writes the body of `response` into the store: in one go when it is short, in batches when it is not.
+async fn keep(
+    edge: &Arc<Edge>,
+    ticket: Ticket,
+    head: Head,
+    response: Response<Body>,
+    listeners: Listeners<'_>,
+) -> Result<Fetched, UpstreamError> {
+    let status = head.status;
+    let (parts, mut body) = response.into_parts();
+    let announced = body.size_hint().exact();
+    let mut batch = BytesMut::new();
+    let mut long: Option<(Writer, Option<Pace>)> = None;
+    let mut written = 0;
+    let store = edge.store.clone();
+    while let Some(chunk) = next_chunk(&mut body).await? {
+        batch.extend_from_slice(&chunk);
+        if batch.len() < BATCH {
+            continue;
+        }
+        let bytes = batch.split().freeze();
+        written += bytes.len() as u64;
+        let (mut writer, pace) = long.take().unwrap_or_else(|| (store.begin(ticket, head.clone()), None));
+        let wrote = blocking(move || writer.write(&bytes).map(|()| writer)).await;
+        let writer = wrote.inspect_err(|_| store.note_crowded())?;
+        let pace = match (pace, listeners) {
+            (Some(pace), _) => {
+                pace.reach(written);
+                Some(pace)
+            }
+            (None, Some(listeners)) => {
+                let begun = Coming::begin(&writer, status, head.fields.clone(), announced);
+                begun.map_err(UpstreamError::Store)?.map(|(coming, pace)| {
+                    listeners.send_replace(Some(Fetched::Coming(Arc::new(coming))));
+                    pace
+                })
+            }
+            (None, None) => None,
+        };
+        long = Some((writer, pace));
+    }
+    let bytes = batch.freeze();
+    written += bytes.len() as u64;
+    let Some((mut writer, pace)) = long else {
+        let (mut writer, rest) = (store.begin(ticket, head), bytes.clone());
+        return match blocking(move || writer.write(&rest).and_then(|()| writer.commit())).await {
+            Ok(entry) => Ok(Fetched::Kept { entry, status }),
+            // The disk is full, say: readers get the page all the same.
+            Err(error) => {
+                warn!(error = %error.in_full(), "a page is served but not kept");
+                Ok(Unkept::for_want_of_room(Response::from_parts(parts, Body::whole(bytes))))
+            }
+        };
+    };
+    let writer = blocking(move || writer.write(&bytes).map(|()| writer)).await?;
+    // Readers have it all, whether or not it can be kept.
+    if let Some(pace) = pace {
+        pace.finish(written);
+    }
+    let entry = blocking(move || writer.commit()).await?;
+    Ok(Fetched::Kept { entry, status })
+}
+
+async fn next_chunk(body: &mut Body) -> Result<Option<Bytes>, UpstreamError> {
+    loop {
+        let frame = tokio::time::timeout(CHUNK_WITHIN, body.frame()).await.map_err(|_| UpstreamError::Timeout)?;
+        match frame {
+            None => return Ok(None),
+            Some(Err(error)) => return Err(UpstreamError::Body(error)),
+            // Trailers are dropped: nothing kept has any.
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, UpstreamError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(UpstreamError::Store),
+        // The runtime is shutting down.
+        Err(_) => Err(UpstreamError::Timeout),
+    }
+}
+>>>>>>> cba1cc1 (Let no second reader wait for a dial that fails, or for an answer that does not fit)

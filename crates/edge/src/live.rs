@@ -24,6 +24,7 @@ use tracing::{debug, warn};
 
 use crate::body::Body;
 use crate::edge::Edge;
+use crate::fetch::is_away;
 use crate::generation::Site;
 use crate::health::Failure;
 use crate::pages::Lacking;
@@ -134,7 +135,10 @@ async fn pass(
         // The time of a write is that of its upload.
         edge.counters.source_took(began.elapsed());
     }
-    site.standing.source_answered();
+    // Another edge's word that its source is away is no sign that it is there.
+    if !is_away(response.status()) {
+        site.standing.source_answered();
+    }
     if !safe && matches!(site.config.app, EdgeApp::Upstream(_)) {
         invalidate(edge, site, route, &response);
     }

@@ -161,7 +161,12 @@ impl Link {
         if let Some(known) = self.known() {
             return known;
         }
-        let _one_at_a_time = self.dial.lock().await;
+        let _one_at_a_time = match self.dial.try_lock() {
+            Ok(alone) => alone,
+            // Whoever dials finds out; nobody else waits for what has failed the last time.
+            Err(_) if self.state().failed.is_some() => return Err(self.unreachable(io::ErrorKind::NotConnected.into())),
+            Err(_) => self.dial.lock().await,
+        };
         if let Some(known) = self.known() {
             return known;
         }

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use http::StatusCode;
 use sovereign_model::edge_config::Source;
+use tokio::io::AsyncWriteExt as _;
 
 use super::common::origin::Page;
+use super::common::raw::{Raw, script};
 use super::common::{Lab, NAME, Origin, eventually, site_changed};
 use super::network::sh;
 
@@ -70,6 +72,25 @@ async fn fill() {
     }
     let kept = running.site().await["pages-kept"].as_u64().unwrap();
     assert!(kept >= before, "{kept}, {before} before: what is kept is not given up");
+
+    // Of what does not say how long it is, one answer may break off, and no more.
+    origin.kill();
+    let raw = Raw::at(
+        &origin.socket,
+        script(|head, mut stream| async move {
+            if !head.starts_with("GET /concert.mp4 ") {
+                return;
+            }
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let body = format!("{FILM:x}\r\n{}\r\n0\r\n\r\n", "x".repeat(FILM));
+            let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+        }),
+    );
+    let _may_break_off = lab.client.get_whole(home.address(), &host, "/concert.mp4").await;
+    let concert = get("/concert.mp4").await;
+    assert_eq!((concert.status, concert.body.len()), (StatusCode::OK, FILM));
+    raw.end();
+    origin.run();
 
     // With the source away what is kept is whole, whichever it is.
     origin.kill();
