@@ -46,7 +46,7 @@ impl Claim {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let (epoch, proof) = text.trim_end().split_once(' ')?;
+        let (epoch, proof) = text.strip_suffix('\n').unwrap_or(text).split_once(' ')?;
         Self::of(epoch.parse().ok()?, proof)
     }
 
@@ -138,6 +138,7 @@ fn question(site: &Site) -> Request<Body> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use sovereign_runtime::SigningKey;
     use sovereign_runtime::signed::attest;
 
@@ -166,6 +167,19 @@ mod tests {
             elsewhere,
         ] {
             assert!(!holds(&other), "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_peer_says_is_read_or_it_is_not(text in "([a-z]{1,9} )?[ -~]{0,200}", epoch: u64) {
+            if let Some(claim) = Claim::of(epoch, &text) {
+                prop_assert_eq!(Claim::parse(&claim.to_string()), Some(claim));
+            }
+            let trust = SigningKey::from_bytes(&[7; 32]).verifying_key();
+            if let Some(claim) = Claim::parse(&text) {
+                prop_assert!(!claim.holds(&trust, &"lab".parse().unwrap(), &"blog".parse().unwrap()));
+            }
         }
     }
 

@@ -293,6 +293,24 @@ mod tests {
         assert_eq!((terms.ttl(at(70)), terms.age(at(70))), (-10, Duration::from_secs(70)));
     }
 
+    #[test]
+    fn a_clock_that_jumps_makes_nothing_fresh_and_takes_nothing_away() {
+        const YEAR: u64 = 365 * 86_400;
+        let kept = |at: SystemTime| {
+            let exchange = Exchange { asked_at: at, answered_at: at };
+            decide(&Target::parse("/").unwrap(), StatusCode::OK, &HeaderMap::new(), exchange).unwrap()
+        };
+        let (before, now, after) = (at(0), at(YEAR), at(2 * YEAR));
+        for jumped in [before, after] {
+            let terms = kept(now);
+            assert_eq!(judge(&terms, false, jumped, true), Use::ServeAndRefresh);
+            assert_eq!(judge(&terms, false, jumped, false), Use::ServeStale);
+            // What is confirmed by the clock as it is now holds by it.
+            assert_eq!(judge(&kept(jumped), false, jumped + Duration::from_secs(59), true), Use::Fresh);
+        }
+        assert_eq!(kept(now).age(before), Duration::ZERO, "nothing is younger than new");
+    }
+
     proptest! {
         /// Whatever else an answer says, one that is marked as one reader's is not kept.
         #[test]

@@ -3,7 +3,7 @@
 //! A peer that can only dial out lends us a connection that it dialled, and answers on it; see [`crate::lend`].
 //! Dialled when first needed and again when it broke; all requests share it. A peer that did not answer is not dialled
 //! again for a moment, so that readers of a mirror whose primary is away are not kept waiting one by one. Pings find a
-//! peer that is gone without a word within seconds. Of several [`uplinks`] the preferred one is used whenever it is well;
+//! peer that is gone without a word within seconds. Of several [`Uplinks`] the preferred one is used whenever it is well;
 //! what is under way on a lesser one when it comes back is answered there.
 
 use std::io;
