@@ -38,9 +38,11 @@ impl Edge {
             generation: generation.number,
             config_digest: generation.digest,
             certificate: Some(generation.tls.chain),
+            certificate_ends_unix: generation.tls.ends.map(unix),
             owns_store: self.may_write(),
             connections: self.lifecycle().open(),
             traffic: Some(self.counters.now()),
+            access_log: self.access.status(&generation),
             sites: generation.sites.values().map(|site| self.site_status(&generation, site)).collect(),
         }
     }

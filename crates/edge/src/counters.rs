@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, StatusCode};
 use sovereign_model::edge_status::{LATENCY_BOUNDS_MS, Latency, Traffic};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -31,7 +31,7 @@ impl Count {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
-    fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -53,6 +53,7 @@ pub(crate) struct Counters {
     misses: Count,
     passed: Count,
     own: Count,
+    limited: Count,
     kept: Count,
     confirmed: Count,
     unkept: Count,
@@ -70,10 +71,13 @@ struct Histogram {
 }
 
 impl Counters {
-    /// An answer to a reader with these fields.
-    pub(crate) fn answered(&self, fields: &HeaderMap) {
-        let said = fields.get(HeaderName::from_static("cache-status")).and_then(Outcome::said);
-        let count = match said {
+    /// An answer to a reader.
+    pub(crate) fn answered(&self, status: StatusCode, fields: &HeaderMap) {
+        let outcome = Outcome::of(fields);
+        if outcome.is_none() && status == StatusCode::TOO_MANY_REQUESTS {
+            self.limited.one();
+        }
+        let count = match outcome {
             Some(Outcome::Hit) => &self.hits,
             Some(Outcome::Stale) => &self.stale,
             Some(Outcome::SourceAway) => &self.away,
@@ -111,6 +115,7 @@ impl Counters {
             misses: self.misses.now(),
             passed: self.passed.now(),
             own: self.own.now(),
+            limited: self.limited.now(),
             kept: self.kept.now(),
             confirmed: self.confirmed.now(),
             unkept: self.unkept.now(),
@@ -187,7 +192,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderName, HeaderValue};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
@@ -205,15 +210,17 @@ mod tests {
             "sovereign; fwd=method; fwd-status=201",
             "somebody else; hit",
         ] {
-            counters.answered(&HeaderMap::from_iter([(
-                HeaderName::from_static("cache-status"),
-                HeaderValue::from_static(said),
-            )]));
+            let fields = [(HeaderName::from_static("cache-status"), HeaderValue::from_static(said))];
+            counters.answered(StatusCode::OK, &HeaderMap::from_iter(fields.clone()));
+            // The application's own is no refusal of ours.
+            counters.answered(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::from_iter(fields));
         }
-        counters.answered(&HeaderMap::new());
+        let limited = counters.now().limited;
+        counters.answered(StatusCode::OK, &HeaderMap::new());
+        counters.answered(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new());
         let now = counters.now();
-        assert_eq!((now.hits, now.stale, now.away, now.misses, now.passed, now.own), (1, 1, 1, 2, 2, 2));
-        assert_eq!(now.requests(), 9);
+        assert_eq!((now.hits, now.stale, now.away, now.misses, now.passed, now.own), (2, 2, 2, 4, 4, 4));
+        assert_eq!((now.requests(), now.limited - limited), (18, 1));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::commands::Control;
 use crate::edge::Edge;
 use crate::generation::{ConfigError, Generation};
 use crate::plain;
+use crate::scrape;
 use crate::serve::accept;
 use crate::store::{Limits, Store, StoreError};
 use crate::tls::{self, CredentialError};
@@ -30,6 +31,8 @@ use crate::tls::{self, CredentialError};
 pub const SOCKET: &str = "https";
 /// The name of those where readers come over plain HTTP and are pointed to HTTPS.
 pub const PLAIN_SOCKET: &str = "http";
+/// The name of those where Prometheus asks for figures, over plain HTTP.
+pub const METRICS_SOCKET: &str = "metrics";
 /// A drain lasts at most this long: an upload of some megabytes over a slow line, a page that Ghost renders under load.
 const GRACE: Duration = Duration::from_secs(20);
 /// How often a process that does not own the store tries to.
@@ -93,6 +96,8 @@ pub struct Listeners {
     pub https: Vec<net::TcpListener>,
     /// For readers who come over plain HTTP and are pointed to HTTPS.
     pub http: Vec<net::TcpListener>,
+    /// For Prometheus, on this machine.
+    pub metrics: Vec<net::TcpListener>,
 }
 
 impl Listeners {
@@ -100,7 +105,8 @@ impl Listeners {
     fn passed() -> Result<Self, SocketsError> {
         let mut https = vec![sockets::take_listener(SOCKET)?];
         https.extend(sockets::take_listeners(SOCKET)?);
-        Ok(Self { https, http: sockets::take_listeners(PLAIN_SOCKET)? })
+        let [http, metrics] = [PLAIN_SOCKET, METRICS_SOCKET].map(sockets::take_listeners);
+        Ok(Self { https, http: http?, metrics: metrics? })
     }
 }
 
@@ -130,6 +136,7 @@ pub async fn serve(options: Options, listeners: Listeners, lifecycle: Lifecycle)
         each.collect::<io::Result<Vec<_>>>().map_err(EdgeError::Listener)
     };
     let (https, http) = (asynchronous(listeners.https)?, asynchronous(listeners.http)?);
+    let metrics = asynchronous(listeners.metrics)?;
     let tickets = tls::ticket_maker().map_err(EdgeError::Tls)?;
     let generation =
         Generation::load(&options.config, &options.trust, None, tickets.clone()).map_err(EdgeError::Config)?;
@@ -150,18 +157,24 @@ pub async fn serve(options: Options, listeners: Listeners, lifecycle: Lifecycle)
     for listener in http {
         tokio::spawn(plain::accept(listener, edge.clone()));
     }
-    tokio::spawn(own_store(edge.clone(), folder));
+    tokio::spawn(own_store(edge.clone(), folder, metrics));
     if let Err(error) = Readiness::from_env().ready() {
         warn!(%error, "whoever waits for this process cannot be told that it serves");
     }
     let drained = lifecycle.run().await.map_err(EdgeError::Signals)?;
+    edge.access.flush().await;
     // Removes the control socket's name, if it still is ours.
     let _ = controlled.await;
     Ok(drained)
 }
 
-/// Owns the store from when no other process does until this one is told to stop.
-async fn own_store(edge: Arc<Edge>, folder: PathBuf) {
+/// Owns the store, and tells figures on `metrics`, from when no other process does until this one is told to stop.
+async fn own_store(edge: Arc<Edge>, folder: PathBuf, mut metrics: Vec<TcpListener>) {
+    let mut tell_figures = || {
+        for listener in metrics.drain(..) {
+            tokio::spawn(scrape::accept(listener, edge.clone()));
+        }
+    };
     let stopping = edge.lifecycle().stopping();
     let mut waited = false;
     let lock = loop {
@@ -172,12 +185,17 @@ async fn own_store(edge: Arc<Edge>, folder: PathBuf) {
                 waited = true;
             }
             Ok(None) => {}
-            Err(error) => warn!(%error, "the store cannot be locked"),
+            Err(error) => {
+                warn!(%error, "the store cannot be locked");
+                // Nobody can own it then, and somebody must tell.
+                tell_figures();
+            }
         }
         if stopping.run_until_cancelled(tokio::time::sleep(TRY_AGAIN)).await.is_none() {
             return;
         }
     };
+    tell_figures();
     edge.take_ownership();
     stopping.cancelled().await;
     drop(lock);

@@ -30,6 +30,7 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::access::{self, Access};
 use crate::body::{Body, Moving};
 use crate::counters::Counters;
 use crate::door::Door;
@@ -74,6 +75,7 @@ pub(crate) struct Edge {
     requests: Buckets,
     pub(crate) door: Door,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) access: Access,
     answers: Shares,
     exchanges: Shares,
     owns_store: AtomicBool,
@@ -121,6 +123,7 @@ impl Edge {
             requests: Buckets::default(),
             door: Door::default(),
             counters: Arc::default(),
+            access: Access::start(),
             answers: Shares::default(),
             exchanges: Shares::default(),
             owns_store: AtomicBool::new(false),
@@ -239,11 +242,12 @@ impl Edge {
         if reader.is_unspecified() { Some(None) } else { self.exchanges.take(reader, MOST_EXCHANGES).map(Some) }
     }
 
-    /// Answers a reader, and counts it.
+    /// Answers a reader, counts it, and writes it down.
     pub(crate) async fn answer_reader(self: &Arc<Self>, request: Request<Incoming>, reader: IpAddr) -> Response<Body> {
+        let pending = self.access.begin(self.generation(), &request, reader);
         let response = self.answer(request, reader).await;
-        self.counters.answered(response.headers());
-        response
+        self.counters.answered(response.status(), response.headers());
+        access::answered(pending, response)
     }
 
     /// The answer, which its reader must take.

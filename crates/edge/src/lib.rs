@@ -13,7 +13,8 @@
 //! | | | `lend` | links for data centers that can only dial out |
 //! | `health` | what is to be counted on | `epochs` | which primary of a site is the newest, with proof |
 //! | | | `generation`, `commands` | configuration and the control socket |
-//! | | | `counters`, `metrics` | what was done, counted, and told |
+//! | | | `counters`, `metrics`, `scrape` | what was done, counted, and told |
+//! | | | `access` | what was asked, written down |
 //!
 //! **Two processes, one store.** While an edge is replaced, the new process runs beside the old one on the same
 //! listening socket. The store belongs to one of them: whoever holds the lock on the store's folder writes to it, runs
@@ -21,6 +22,7 @@
 //! rest through until the old one is told to stop: that one lets go of the lock at once and only serves its last
 //! readers. The new owner then checks every page with its source, so nothing that happened in between is missed.
 
+mod access;
 mod arrival;
 mod body;
 mod coming;
@@ -31,6 +33,7 @@ pub mod discover;
 mod door;
 mod edge;
 mod epochs;
+mod expiry;
 mod fetch;
 mod generation;
 mod health;
@@ -52,6 +55,7 @@ mod rename;
 pub mod rewrite;
 pub mod room;
 pub mod route;
+mod scrape;
 mod serve;
 mod share;
 mod signature;
@@ -61,6 +65,6 @@ mod taken;
 mod tls;
 mod upstream;
 
-pub use daemon::{EdgeError, Listeners, Options, PLAIN_SOCKET, SOCKET, run, serve};
+pub use daemon::{EdgeError, Listeners, METRICS_SOCKET, Options, PLAIN_SOCKET, SOCKET, run, serve};
 pub use generation::ConfigError;
 pub use tls::{CredentialError, LINK_ALPN, LINK_BACK_ALPN};

@@ -197,6 +197,12 @@ impl Routes {
         self.sites.values()
     }
 
+    /// The site that is served under the name of `host`, which may carry a port.
+    pub fn site_of_host(&self, host: &str) -> Option<&SiteName> {
+        let origin = origin(&host.parse().ok()?).ok()?;
+        self.hosts.get(origin.host()).map(|site| &site.site)
+    }
+
     /// What becomes of a request.
     pub fn resolve(&self, asked: &Asked<'_>) -> Decision {
         self.try_resolve(asked).unwrap_or_else(Decision::Refused)

@@ -9,6 +9,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature_with_raw_key};
@@ -24,6 +25,8 @@ use rustls::{
 use sovereign_model::Digest;
 use sovereign_model::edge_config::{CertificateFiles, Peer};
 use sovereign_model::name::DatacenterName;
+
+use crate::expiry;
 
 /// The protocol two edges speak: HTTP/2 inside mutual TLS.
 pub const LINK_ALPN: &[u8] = b"sovereign-link/1";
@@ -121,6 +124,8 @@ pub(crate) struct Tls {
     pub(crate) link: Arc<ServerConfig>,
     /// The digest of the chain's file, so that others can tell which certificate is served.
     pub(crate) chain: Digest,
+    /// When the certificate ends, as far as that can be read.
+    pub(crate) ends: Option<SystemTime>,
     identity: Arc<CertifiedKey>,
     provider: Arc<CryptoProvider>,
 }
@@ -135,10 +140,10 @@ impl Tls {
         tickets: Arc<dyn ProducesTickets>,
     ) -> Result<Self, CredentialError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let (public, chain) = public_config(&provider, certificate, tickets)?;
+        let (public, Chain { digest: chain, ends }) = public_config(&provider, certificate, tickets)?;
         let identity = link_identity(&provider, link_key)?;
         let link = link_server_config(&provider, identity.clone(), peers.into())?;
-        Ok(Self { public: Arc::new(public), link: Arc::new(link), chain, identity, provider })
+        Ok(Self { public: Arc::new(public), link: Arc::new(link), chain, ends, identity, provider })
     }
 
     /// Whether both are the same edge on links.
@@ -166,11 +171,17 @@ pub(crate) fn ticket_maker() -> Result<Arc<dyn ProducesTickets>, CredentialError
     aws_lc_rs::Ticketer::new().map_err(CredentialError::Setup)
 }
 
+/// What readers are shown.
+struct Chain {
+    digest: Digest,
+    ends: Option<SystemTime>,
+}
+
 fn public_config(
     provider: &Arc<CryptoProvider>,
     files: &CertificateFiles,
     tickets: Arc<dyn ProducesTickets>,
-) -> Result<(ServerConfig, Digest), CredentialError> {
+) -> Result<(ServerConfig, Chain), CredentialError> {
     let bad = |path: &Path, source| CredentialError::Pem { path: path.to_owned(), source };
     let text = std::fs::read(&files.chain).map_err(|source| bad(&files.chain, pem::Error::Io(source)))?;
     let chain = CertificateDer::pem_slice_iter(&text)
@@ -179,6 +190,7 @@ fn public_config(
     if chain.is_empty() {
         return Err(CredentialError::EmptyChain { path: files.chain.clone() });
     }
+    let shown = Chain { digest: Digest::of(&text), ends: chain.first().and_then(|leaf| expiry::ends(leaf)) };
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|source| bad(&files.key, source))?;
     let mut config = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
@@ -188,7 +200,7 @@ fn public_config(
         .map_err(|source| CredentialError::Key { path: files.key.clone(), source })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.ticketer = tickets;
-    Ok((config, Digest::of(text)))
+    Ok((config, shown))
 }
 
 fn link_identity(provider: &CryptoProvider, path: &Path) -> Result<Arc<CertifiedKey>, CredentialError> {

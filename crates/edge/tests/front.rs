@@ -180,7 +180,7 @@ async fn plain_http_leads_to_https_and_nowhere_else() {
     let (first, second) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
     let (plain, other) = (first.local_addr().unwrap(), second.local_addr().unwrap());
     let https = vec![home.listener.try_clone().unwrap(), second];
-    let running = lab.start_with(&home, Listeners { https, http: vec![first] }).await;
+    let running = lab.start_with(&home, Listeners { https, http: vec![first], ..Listeners::default() }).await;
     let front = Front { lab, origin, home, running, config };
     let ask = async |method: Method, host: &str, path: &str| {
         front.plain(plain, request(method, host, path, &[], Bytes::new())).await.unwrap()

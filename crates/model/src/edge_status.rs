@@ -33,6 +33,9 @@ pub struct EdgeStatus {
     /// The digest of the certificate chain's file that it serves.
     #[serde(default)]
     pub certificate: Option<Digest>,
+    /// When that certificate ends, in seconds since the Unix epoch.
+    #[serde(default)]
+    pub certificate_ends_unix: Option<u64>,
     /// Whether this process writes to the store; a new one does once the old one has been told to stop.
     pub owns_store: bool,
     /// Connections of readers and peers.
@@ -40,6 +43,9 @@ pub struct EdgeStatus {
     /// What it has done since it was started; an older edge does not say.
     #[serde(default)]
     pub traffic: Option<Traffic>,
+    /// The access log; `None` when none is written.
+    #[serde(default)]
+    pub access_log: Option<AccessLogStatus>,
     /// The sites served here.
     pub sites: Vec<SiteStatus>,
 }
@@ -49,6 +55,18 @@ impl EdgeStatus {
     pub fn site(&self, name: &SiteName) -> Option<&SiteStatus> {
         self.sites.iter().find(|site| site.site == *name)
     }
+}
+
+/// How the access log is written. Numbers since the process was started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct AccessLogStatus {
+    /// Entries in the file.
+    pub written: u64,
+    /// Entries that were dropped, because the disk did not take them (in time).
+    pub dropped: u64,
+    /// Why entries are being dropped now.
+    pub problem: Option<String>,
 }
 
 /// What an edge has done since its process was started. Numbers that only grow.
@@ -67,6 +85,8 @@ pub struct Traffic {
     pub passed: u64,
     /// Answers of the edge itself: refusals, webhooks, "the source is away".
     pub own: u64,
+    /// Those of them that told a reader to ask less often.
+    pub limited: u64,
     /// Questions to sources whose answer was kept.
     pub kept: u64,
     /// Questions that confirmed what was kept.

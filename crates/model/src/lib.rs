@@ -3,6 +3,7 @@
 //! Promise: a value of a type in this crate is valid. Text becomes a value through a parser that reports every
 //! problem at once. Nothing here performs I/O, reads a clock or knows a network; CI checks the dependency tree.
 
+pub mod access_entry;
 pub mod digest;
 pub mod edge_config;
 pub mod edge_rules;

@@ -19,6 +19,9 @@ const MIRROR_WORRY_SECONDS: u64 = 3600;
 
 const DAY: u64 = 86_400;
 
+/// Readers do not notice, so there is no hurry.
+const LOG_HELP: &str = "make room on the disk of the state folder; readers are served as before";
+
 /// The stack as it is.
 #[derive(Debug, Serialize)]
 pub(crate) struct Assessment {
@@ -211,6 +214,12 @@ fn datacenter(
         let help = format!("sovereign logs edge@{name}");
         problems.push(problem(format!("edge@{name}"), why, Some(&help)));
     }
+    if let Some(Ok(edge)) = edge
+        && let Some((log, why)) = edge.access_log.as_ref().and_then(|log| Some((log, log.problem.as_deref()?)))
+    {
+        let message = format!("the access log is not written, {} entries are lost: {why}", log.dropped);
+        problems.push(problem(format!("edge@{name}"), message, Some(LOG_HELP)));
+    }
     let certificate_ends = gathered.certificates.get(name).map(|facts| facts.not_after);
     if let Some(days) = certificate_ends.map(|ends| ends.saturating_sub(now) / DAY)
         && days < CERTIFICATE_WORRY_DAYS
@@ -357,7 +366,7 @@ mod tests {
 
     use sovereign_engine::embedded::Usage;
     use sovereign_model::edge_config::EdgeApp;
-    use sovereign_model::edge_status::SourceReport;
+    use sovereign_model::edge_status::{AccessLogStatus, SourceReport};
     use sovereign_model::{Digest, file};
 
     use super::*;
@@ -401,9 +410,11 @@ mod tests {
             generation: 1,
             config_digest: Digest::of(at),
             certificate: None,
+            certificate_ends_unix: None,
             owns_store: true,
             connections: 0,
             traffic: None,
+            access_log: None,
             sites: vec![SiteStatus {
                 site: site.name.clone(),
                 canonical: site.canonical.clone(),
@@ -451,9 +462,12 @@ mod tests {
         problems.iter().map(|problem| format!("{}: {}", problem.subject, problem.message)).collect()
     }
 
+    fn edge_at<'g>(gathered: &'g mut Gathered, at: &str) -> &'g mut EdgeStatus {
+        gathered.edges.get_mut(&at.parse().unwrap()).unwrap().as_mut().unwrap()
+    }
+
     fn site_at<'g>(gathered: &'g mut Gathered, at: &str) -> &'g mut SiteStatus {
-        let edge = gathered.edges.get_mut(&at.parse().unwrap()).unwrap();
-        &mut edge.as_mut().unwrap().sites[0]
+        &mut edge_at(gathered, at).sites[0]
     }
 
     #[test]
@@ -485,10 +499,15 @@ mod tests {
         gathered.supervisor.as_mut().unwrap().units[2].state = UnitState::Pausing;
         let home = site_at(&mut gathered, "home");
         home.source = SourceReport { reachable: Some(false), last_error: Some("connection refused".to_owned()) };
+        // What was lost is no problem any more.
+        let log = |problem| AccessLogStatus { written: 1, dropped: 70, problem };
+        edge_at(&mut gathered, "home").access_log = Some(log(None));
+        edge_at(&mut gathered, "office").access_log = Some(log(Some("No space left on device".to_owned())));
         let office = site_at(&mut gathered, "office");
         (office.complete, office.pages_kept, office.newest_fetch_unix) = (false, 12, Some(NOW - 7200));
         insta::assert_snapshot!(told(&stack, &gathered).join("\n"), @r"
         ghost-blog@home: it is pausing
+        edge@office: the access log is not written, 70 entries are lost: No space left on device
         blog at home: readers get kept pages, the source is away: connection refused
         blog at office: 12 of 40 pages are kept
         blog at office: no page was confirmed for 120 minutes

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 /// What this edge did with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +103,11 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// What the fields of an answer say; `None` for an answer of the edge's own.
+    pub fn of(fields: &HeaderMap) -> Option<Self> {
+        fields.get(HeaderName::from_static("cache-status")).and_then(Self::said)
+    }
+
     /// Reads what [`CacheStatus::value`] has written; `None` for the edge's own answers, and when it is somebody else's.
     pub fn said(value: &HeaderValue) -> Option<Self> {
         let said = value.as_bytes().strip_prefix(b"sovereign; ")?;

@@ -6,6 +6,7 @@ pub mod client;
 pub mod door;
 pub mod origin;
 pub mod process;
+pub mod prometheus;
 pub mod raw;
 
 use std::net::{SocketAddr, TcpListener};
