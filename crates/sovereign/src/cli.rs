@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use sovereign_engine::embedded::Part;
-use sovereign_model::{SiteName, UnitName};
+use sovereign_model::{DatacenterName, SiteName};
 
 /// Shown below the list of commands.
 const TOP_HELP: &str = "\
@@ -264,9 +264,15 @@ Examples:
 /// `logs`.
 #[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
-    /// Only this unit, for instance ghost-blog@home [default: all]
-    #[arg(value_name = "UNIT")]
-    pub(crate) unit: Option<UnitName>,
+    /// Only this unit, for instance ghost-blog@home; with --access, only this site [default: all]
+    #[arg(value_name = "UNIT|SITE")]
+    pub(crate) what: Option<String>,
+    /// What was read: the access logs of the edges
+    #[arg(short, long)]
+    pub(crate) access: bool,
+    /// Only this data center's edge
+    #[arg(long, value_name = "DATACENTER", requires = "access")]
+    pub(crate) at: Option<DatacenterName>,
     /// Go on as new lines come, until Ctrl-C
     #[arg(short, long)]
     pub(crate) follow: bool,
@@ -278,7 +284,9 @@ pub(crate) struct LogsArgs {
 const LOGS_HELP: &str = "\
 Examples:
   sovereign logs                          # the last lines of every unit
-  sovereign logs ghost-blog@home -f       # follow one";
+  sovereign logs ghost-blog@home -f       # follow one
+  sovereign logs --access blog -f         # what is read of a site, as it is read
+  sovereign logs --access --json | jq -r '.requests[] | select(.status == 404) | .target'";
 
 /// `open`.
 #[derive(Debug, Args)]

@@ -22,6 +22,8 @@ use crate::output::{Cell, Page, Report, Table, figures};
 pub(crate) struct Moment {
     /// Since anything; only differences are used.
     pub(crate) at: Duration,
+    /// The same in seconds since the Unix epoch.
+    pub(crate) unix: u64,
     /// The answers.
     pub(crate) gathered: Gathered,
 }
@@ -48,6 +50,10 @@ struct EdgeLine {
     hit_rate: Option<f64>,
     /// Answers that were stale.
     stale: Option<f64>,
+    /// Answers that told a reader to ask less often.
+    limited: Option<f64>,
+    /// Connections that were too many.
+    refused: Option<f64>,
     received_bytes: Option<f64>,
     sent_bytes: Option<f64>,
     connections: Option<usize>,
@@ -64,7 +70,10 @@ struct SiteLine {
     well: bool,
     pages_kept: usize,
     pages_known: usize,
+    pages_stale: usize,
     bytes: u64,
+    /// Since when the page confirmed longest ago is unconfirmed.
+    oldest_seconds: Option<u64>,
 }
 
 /// A unit's processes.
@@ -93,7 +102,7 @@ impl Figures {
             match edge {
                 Ok(edge) => {
                     edges.push(EdgeLine::of(edge, earlier.zip(span)));
-                    sites.extend(edge.sites.iter().map(|site| SiteLine::of(datacenter, site)));
+                    sites.extend(edge.sites.iter().map(|site| SiteLine::of(datacenter, site, now.unix)));
                 }
                 Err(why) => edges.push(EdgeLine::silent(datacenter, why)),
             }
@@ -127,6 +136,8 @@ impl EdgeLine {
             requests: rate(Traffic::requests),
             hit_rate: asked.zip(grown(Traffic::from_store)).map(|(asked, kept)| kept / asked),
             stale: rate(|traffic| traffic.stale + traffic.away),
+            limited: rate(|traffic| traffic.limited),
+            refused: rate(|traffic| traffic.connections_refused),
             received_bytes: rate(|traffic| traffic.received_bytes),
             sent_bytes: rate(|traffic| traffic.sent_bytes),
             connections: Some(now.connections),
@@ -141,19 +152,23 @@ impl EdgeLine {
             requests: None,
             hit_rate: None,
             stale: None,
+            limited: None,
+            refused: None,
             received_bytes: None,
             sent_bytes: None,
             connections: None,
         }
     }
 
-    fn cells(&self) -> [String; 8] {
+    fn cells(&self) -> [String; 10] {
         [
             self.datacenter.to_string(),
             self.state.clone(),
             self.requests.map(one_decimal).unwrap_or_default(),
             self.hit_rate.map(percent).unwrap_or_default(),
             self.stale.map(one_decimal).unwrap_or_default(),
+            self.limited.map(one_decimal).unwrap_or_default(),
+            self.refused.map(one_decimal).unwrap_or_default(),
             self.received_bytes.map(per_second).unwrap_or_default(),
             self.sent_bytes.map(per_second).unwrap_or_default(),
             self.connections.map(|count| count.to_string()).unwrap_or_default(),
@@ -162,7 +177,7 @@ impl EdgeLine {
 }
 
 impl SiteLine {
-    fn of(datacenter: &DatacenterName, site: &SiteStatus) -> Self {
+    fn of(datacenter: &DatacenterName, site: &SiteStatus, now: u64) -> Self {
         let away = site.source.reachable == Some(false);
         let state = if site.private {
             "private".to_owned()
@@ -183,11 +198,13 @@ impl SiteLine {
             well: (site.complete || site.private) && !away,
             pages_kept: site.pages_kept,
             pages_known: site.pages_known,
+            pages_stale: site.pages_stale,
             bytes: site.bytes,
+            oldest_seconds: site.oldest_fetch_unix.map(|oldest| now.saturating_sub(oldest)),
         }
     }
 
-    fn cells(&self) -> [String; 6] {
+    fn cells(&self) -> [String; 8] {
         let role = match self.role {
             Role::Primary => "primary",
             Role::Mirror => "mirror",
@@ -198,7 +215,9 @@ impl SiteLine {
             role.to_owned(),
             self.state.clone(),
             format!("{} of {}", self.pages_kept, self.pages_known),
+            self.pages_stale.to_string(),
             figures::bytes(self.bytes),
+            self.oldest_seconds.map(figures::seconds).unwrap_or_default(),
         ]
     }
 }
@@ -230,8 +249,9 @@ impl UnitLine {
     }
 }
 
-const EDGES: [&str; 8] = ["EDGE", "STATE", ">REQUESTS/S", ">FROM STORE", ">STALE/S", ">IN/S", ">OUT/S", ">CONNECTIONS"];
-const SITES: [&str; 6] = ["SITE", "AT", "ROLE", "STATE", ">PAGES", ">SIZE"];
+const EDGES: [&str; 10] =
+    ["EDGE", "STATE", ">REQUESTS/S", ">STORE", ">STALE/S", ">LIMITED/S", ">REFUSED/S", ">IN/S", ">OUT/S", ">OPEN"];
+const SITES: [&str; 8] = ["SITE", "AT", "ROLE", "STATE", ">PAGES", ">STALE", ">SIZE", ">OLDEST"];
 const UNITS: [&str; 6] = ["AT", "UNIT", "STATE", ">MEMORY", ">PROCESSOR", ">RESTARTS"];
 /// Which column says how it is.
 const EDGE_STATE: usize = 1;

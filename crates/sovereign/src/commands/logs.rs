@@ -113,7 +113,7 @@ fn read(unit: &str, reader: &mut LogReader) -> Result<String, LogsError> {
 }
 
 /// What an application writes must not steer the terminal: its colors are left out, other controls are shown as such.
-fn printable(line: &str) -> String {
+pub(super) fn printable(line: &str) -> String {
     let mut shown = String::with_capacity(line.len());
     let mut rest = line.chars();
     while let Some(c) = rest.next() {
@@ -132,12 +132,12 @@ fn printable(line: &str) -> String {
 fn readers(context: &Context, args: &LogsArgs) -> Result<Vec<(String, LogReader)>, Failure> {
     let state = Declared::load(context)?.state;
     let kept = kept(&state);
-    let wanted: Vec<_> = match &args.unit {
+    let wanted: Vec<_> = match &args.what {
         None => kept,
         Some(unit) => {
             let names = kept.iter().map(|(name, _)| name.clone()).collect();
-            let found = kept.into_iter().find(|(name, _)| name == unit.as_str());
-            vec![found.ok_or_else(|| LogsError::Unknown { unit: unit.to_string(), kept: names })?]
+            let found = kept.into_iter().find(|(name, _)| name == unit);
+            vec![found.ok_or_else(|| LogsError::Unknown { unit: unit.clone(), kept: names })?]
         }
     };
     let open = |(unit, folder): (String, PathBuf)| match LogReader::tail(&folder, args.lines) {

@@ -1,5 +1,6 @@
 //! The commands, one file each: take arguments, call the rooms, return a report. Printing is not theirs.
 
+mod access;
 mod ca;
 mod check;
 mod completions;
@@ -36,6 +37,8 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Down(args) => down::run(context, &args)?.into(),
         Command::Status => status::run(context)?.into(),
         Command::Top => top::run(context)?.into(),
+        Command::Logs(args) if args.access && args.follow => access::follow(context, &args)?.into(),
+        Command::Logs(args) if args.access => access::run(context, &args)?.into(),
         Command::Logs(args) if args.follow => logs::follow(context, &args)?.into(),
         Command::Logs(args) => logs::run(context, &args)?.into(),
         Command::Open(args) => open::run(context, &args)?.into(),

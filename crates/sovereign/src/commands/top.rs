@@ -1,7 +1,7 @@
 //! `sovereign top`.
 
 use std::io::{self, IsTerminal};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
@@ -59,7 +59,8 @@ pub(crate) fn run(context: &Context) -> Result<Figures, Failure> {
 
 async fn moment(stack: &Stack, state: &StateFolder, began: Instant) -> Result<Moment, Failure> {
     let gathered = gather(stack, state).await?;
-    Ok(Moment { at: began.elapsed(), gathered })
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    Ok(Moment { at: began.elapsed(), unix, gathered })
 }
 
 /// The terminal in raw mode, on its other screen, until dropped.

@@ -91,11 +91,11 @@ mod tests {
             "healthy": true, "draining": false, "version": "1", "process": process, "stack": "demo",
             "datacenter": "home", "generation": 1, "config-digest": format!("sha256:{}", "0".repeat(64)),
             "owns-store": true, "connections": 12,
-            "traffic": {"hits": hits, "misses": misses, "stale": 1, "sent-bytes": sent, "received-bytes": 10},
+            "traffic": {"hits": hits, "misses": misses, "stale": 1, "limited": misses, "connections-refused": hits / 100, "sent-bytes": sent, "received-bytes": 10},
             "sites": [{
                 "site": "blog", "canonical": "https://blog.localhost:8443", "app": "ghost", "role": "primary",
                 "primary": null, "epoch": 1, "superseded": false, "private": false, "complete": true,
-                "pages-kept": 90, "pages-known": 100, "pages-stale": 1, "bytes": 1_234_567, "oldest-fetch-unix": null,
+                "pages-kept": 90, "pages-known": 100, "pages-stale": 1, "bytes": 1_234_567, "oldest-fetch-unix": 1_799_999_000,
                 "newest-fetch-unix": null, "source": {"reachable": true, "last-error": null},
                 "pass": {"reason": "sweep", "done": 30, "known": 100, "failed": 0}, "last-pass": null,
             }],
@@ -121,7 +121,7 @@ mod tests {
         ]);
         let supervisor = Some(serde_json::from_value(supervisor).unwrap());
         let gathered = Gathered { supervisor, edges, certificates: BTreeMap::new(), outgoing: BTreeMap::new() };
-        Moment { at: Duration::from_secs(seconds), gathered }
+        Moment { at: Duration::from_secs(seconds), unix: 1_800_000_000 + seconds, gathered }
     }
 
     fn figures(before: Option<&Moment>, now: &Moment) -> Figures {
