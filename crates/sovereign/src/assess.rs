@@ -10,6 +10,7 @@ use sovereign_model::{DatacenterName, Origin, Stack};
 use sovereign_services::ghost::outgoing_text;
 
 use crate::gather::Gathered;
+use crate::output::figures;
 
 /// A certificate with less than this left is said to be a problem: renewal comes much earlier.
 const CERTIFICATE_WORRY_DAYS: u64 = 60;
@@ -217,7 +218,7 @@ fn datacenter(
     if let Some(Ok(edge)) = edge
         && let Some((log, why)) = edge.access_log.as_ref().and_then(|log| Some((log, log.problem.as_deref()?)))
     {
-        let message = format!("the access log is not written, {} entries are lost: {why}", log.dropped);
+        let message = format!("the access log is not written ({} lost so far): {why}", requests(log.dropped));
         problems.push(problem(format!("edge@{name}"), message, Some(LOG_HELP)));
     }
     let certificate_ends = gathered.certificates.get(name).map(|facts| facts.not_after);
@@ -262,6 +263,10 @@ fn unit(status: &UnitStatus, problems: &mut Vec<Problem>) -> UnitReport {
         confinement: status.confinement.clone(),
         problem: status.problem.clone().or_else(|| status.refused.clone()),
     }
+}
+
+fn requests(number: u64) -> String {
+    figures::count(number, "request", "requests")
 }
 
 /// The state in one word.
@@ -507,7 +512,7 @@ mod tests {
         (office.complete, office.pages_kept, office.newest_fetch_unix) = (false, 12, Some(NOW - 7200));
         insta::assert_snapshot!(told(&stack, &gathered).join("\n"), @r"
         ghost-blog@home: it is pausing
-        edge@office: the access log is not written, 70 entries are lost: No space left on device
+        edge@office: the access log is not written (70 requests lost so far): No space left on device
         blog at home: readers get kept pages, the source is away: connection refused
         blog at office: 12 of 40 pages are kept
         blog at office: no page was confirmed for 120 minutes

@@ -112,28 +112,26 @@ impl Reason for AccessError {
 /// `logs --access`, without `--follow`.
 pub(crate) fn run(context: &Context, args: &LogsArgs) -> Result<Requests, Failure> {
     let (site, logs) = wanted(context, args)?;
-    let mut requests = Vec::new();
-    for mut log in logs {
-        requests.extend(log.tail(args.lines, site.as_ref())?);
-    }
+    let logs = logs.into_iter();
+    let requests = logs.map(|mut log| log.tail(args.lines, site.as_ref())).collect::<Result<Vec<_>, _>>()?;
+    Ok(Requests { requests: last(args.lines, requests) })
+}
+
+/// The last of what several edges have answered, in the order of time.
+fn last(lines: usize, requests: Vec<Vec<Request>>) -> Vec<Request> {
+    let mut requests: Vec<_> = requests.into_iter().flatten().collect();
     requests.sort_by(|a, b| a.entry.time.cmp(&b.entry.time));
-    requests.drain(..requests.len().saturating_sub(args.lines));
-    Ok(Requests { requests })
+    requests.drain(..requests.len().saturating_sub(lines));
+    requests
 }
 
 /// `logs --access --follow`: writes requests as they come, until Ctrl-C; with `--json` an object per line.
 pub(crate) fn follow(context: &Context, args: &LogsArgs) -> Result<Requests, Failure> {
     let (site, mut logs) = wanted(context, args)?;
     interrupt::run(&context.output, |cancel| async move {
-        let mut first = true;
+        let tails = logs.iter_mut().map(|log| log.tail(args.lines, site.as_ref()));
+        let mut requests = last(args.lines, tails.collect::<Result<_, _>>()?);
         loop {
-            let mut requests = Vec::new();
-            for log in &mut logs {
-                let read = if first { log.tail(args.lines, site.as_ref())? } else { log.read_new(site.as_ref())? };
-                requests.extend(read);
-            }
-            first = false;
-            requests.sort_by(|a, b| a.entry.time.cmp(&b.entry.time));
             for request in &requests {
                 let line = if context.output.is_json() {
                     serde_json::to_string(request).unwrap_or_default()
@@ -148,6 +146,8 @@ pub(crate) fn follow(context: &Context, args: &LogsArgs) -> Result<Requests, Fai
                 () = cancel.cancelled() => return Ok(Requests { requests: Vec::new() }),
                 () = tokio::time::sleep(LOOK) => {}
             }
+            let new = logs.iter_mut().map(|log| log.read_new(site.as_ref()));
+            requests = last(usize::MAX, new.collect::<Result<_, _>>()?);
         }
     })
 }
@@ -237,6 +237,10 @@ impl Log {
             self.at = 0;
         }
         let Some(file) = &mut self.file else { return Ok(Vec::new()) };
+        if file.metadata()?.len() < self.at {
+            // Somebody has emptied it.
+            self.at = 0;
+        }
         file.seek(SeekFrom::Start(self.at))?;
         let mut new = Vec::new();
         file.read_to_end(&mut new)?;
