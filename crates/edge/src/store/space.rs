@@ -468,3 +468,6 @@ impl Store {
         self.space.free.store(free, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;
