@@ -202,8 +202,8 @@ enum Seen {
     Gone,
     /// There is none and need not be.
     Nothing,
-    /// There is no room for it.
-    LeftOut,
+    /// There is no room for it; these are the pages that an older copy names.
+    LeftOut(Vec<Target>),
     Failed,
 }
 
@@ -276,7 +276,7 @@ impl<'a> Pass<'a> {
                 self.edge.store.forget_known(&Key::new(self.site.name().clone(), target));
             }
             // The store counts what is left out: more may come while others need the room.
-            Seen::LeftOut => {}
+            Seen::LeftOut(links) => self.enqueue(links),
             Seen::Failed => self.failed += 1,
         }
         let progress = Progress {
@@ -414,7 +414,7 @@ async fn look(edge: &Arc<Edge>, site: &Arc<Site>, target: &Target) -> Seen {
         return Seen::Kept(links(edge, site, &entry).await);
     }
     if edge.store.passes_over(&key) {
-        return Seen::LeftOut;
+        return left_out(edge, site, &key).await;
     }
     let seen = fetch(edge, site, &key).await;
     edge.store.expects_no_more(&key);
@@ -431,10 +431,17 @@ async fn fetch(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key) -> Seen {
         Fetched::Kept { entry, .. } => Seen::Kept(links(edge, site, &entry).await),
         // Not given to those who wait to the end.
         Fetched::Coming(_) => Seen::Kept(Vec::new()),
-        Fetched::Unkept(unkept) if unkept.left_out => Seen::LeftOut,
+        Fetched::Unkept(unkept) if unkept.left_out => left_out(edge, site, key).await,
         Fetched::Unkept(_) if edge.store.get(key).is_some() => Seen::Gone,
         Fetched::Unkept(_) => Seen::Nothing,
         Fetched::Failed(_) => Seen::Failed,
+    }
+}
+
+async fn left_out(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key) -> Seen {
+    match edge.store.get(key) {
+        Some(older) => Seen::LeftOut(links(edge, site, &older).await),
+        None => Seen::LeftOut(Vec::new()),
     }
 }
 
