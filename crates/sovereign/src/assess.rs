@@ -1,5 +1,7 @@
 //! From what was gathered to what an operator wants to know: what serves, what is wrong, what to do. Pure.
 
+mod room;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -11,6 +13,8 @@ use sovereign_services::ghost::outgoing_text;
 
 use crate::gather::Gathered;
 use crate::output::figures;
+pub(crate) use room::CopyRoom;
+use room::Judgement;
 
 /// A certificate with less than this left is said to be a problem: renewal comes much earlier.
 const CERTIFICATE_WORRY_DAYS: u64 = 60;
@@ -32,6 +36,8 @@ pub(crate) struct Assessment {
     pub(crate) well: bool,
     /// What needs attention, most basic first.
     pub(crate) problems: Vec<Problem>,
+    /// What is well and will not stay so by itself.
+    pub(crate) warnings: Vec<Problem>,
     /// The supervisor of this machine; `None` when it does not run.
     pub(crate) supervisor: Option<Daemon>,
     /// The data centers.
@@ -51,6 +57,15 @@ pub(crate) struct Problem {
     pub(crate) message: String,
     /// What to do.
     pub(crate) help: Option<String>,
+    /// Waiting does not help.
+    #[serde(skip)]
+    pub(crate) lasting: bool,
+}
+
+/// What is said while sites are looked at.
+struct Said {
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
 }
 
 /// A process of ours.
@@ -140,6 +155,10 @@ pub(crate) struct Copy {
     pub(crate) pages_known: usize,
     /// Bytes kept.
     pub(crate) bytes: u64,
+    /// Bytes known to belong to the site.
+    pub(crate) bytes_known: u64,
+    /// How much it may take; `None` when an older edge does not say.
+    pub(crate) room: Option<CopyRoom>,
     /// Seconds since a page was confirmed last.
     pub(crate) age_seconds: Option<u64>,
     /// Whether its source answered last.
@@ -167,7 +186,9 @@ pub(crate) fn assess(stack: &Stack, gathered: &Gathered, now: u64) -> Assessment
         .keys()
         .map(|name| datacenter(stack, name, gathered, supervisor, now, &mut problems))
         .collect();
-    let sites = stack.sites.values().map(|declared| site(stack, declared, gathered, now, &mut problems)).collect();
+    let mut said = Said { problems, warnings: Vec::new() };
+    let sites = stack.sites.values().map(|declared| site(stack, declared, gathered, now, &mut said)).collect();
+    let Said { problems, warnings } = said;
     let ends = gathered.certificates.iter().map(|(name, facts)| (facts.not_after, name));
     let unattended_until = ends.min().map(|(unix, name)| Unattended {
         unix,
@@ -177,6 +198,7 @@ pub(crate) fn assess(stack: &Stack, gathered: &Gathered, now: u64) -> Assessment
         stack: stack.name.to_string(),
         well: problems.is_empty(),
         problems,
+        warnings,
         supervisor: supervisor.map(|status| Daemon {
             pid: status.pid,
             version: status.version.clone(),
@@ -189,7 +211,8 @@ pub(crate) fn assess(stack: &Stack, gathered: &Gathered, now: u64) -> Assessment
 }
 
 fn problem(subject: impl ToString, message: impl ToString, help: Option<&str>) -> Problem {
-    Problem { subject: subject.to_string(), message: message.to_string(), help: help.map(str::to_owned) }
+    let (subject, message, help) = (subject.to_string(), message.to_string(), help.map(str::to_owned));
+    Problem { subject, message, help, lasting: false }
 }
 
 fn datacenter(
@@ -283,7 +306,7 @@ pub(crate) fn word(state: UnitState) -> &'static str {
     }
 }
 
-fn site(stack: &Stack, declared: &Site, gathered: &Gathered, now: u64, problems: &mut Vec<Problem>) -> SiteReport {
+fn site(stack: &Stack, declared: &Site, gathered: &Gathered, now: u64, said: &mut Said) -> SiteReport {
     let places = std::iter::once(&declared.primary).chain(&declared.mirrors);
     let mut private = false;
     let copies = places
@@ -291,11 +314,11 @@ fn site(stack: &Stack, declared: &Site, gathered: &Gathered, now: u64, problems:
             let edge: &EdgeStatus = gathered.edges.get(place)?.as_ref().ok()?;
             let Some(status) = edge.site(&declared.name) else {
                 let subject = format!("{} at {place}", declared.name);
-                problems.push(problem(subject, "it is not served here yet", Some("sovereign up")));
+                said.problems.push(problem(subject, "it is not served here yet", Some("sovereign up")));
                 return None;
             };
             private |= status.private;
-            judge_copy(place, status, now, problems);
+            judge_copy(place, status, now, said);
             Some(Copy {
                 datacenter: place.clone(),
                 role: status.role,
@@ -304,6 +327,8 @@ fn site(stack: &Stack, declared: &Site, gathered: &Gathered, now: u64, problems:
                 pages_kept: status.pages_kept,
                 pages_known: status.pages_known,
                 bytes: status.bytes,
+                bytes_known: status.bytes_known.max(status.bytes),
+                room: status.room.as_ref().map(CopyRoom::from),
                 age_seconds: status.newest_fetch_unix.map(|newest| now.saturating_sub(newest)),
                 source_reachable: status.source.reachable,
             })
@@ -323,7 +348,8 @@ fn site(stack: &Stack, declared: &Site, gathered: &Gathered, now: u64, problems:
     }
 }
 
-fn judge_copy(place: &DatacenterName, status: &SiteStatus, now: u64, problems: &mut Vec<Problem>) {
+fn judge_copy(place: &DatacenterName, status: &SiteStatus, now: u64, said: &mut Said) {
+    let Said { problems, warnings } = said;
     let subject = format!("{} at {place}", status.site);
     let logs = format!("sovereign logs edge@{place}");
     if status.source.reachable == Some(false) {
@@ -333,7 +359,7 @@ fn judge_copy(place: &DatacenterName, status: &SiteStatus, now: u64, problems: &
             format_args!("readers get kept pages, the source is away: {why}"),
             Some(&logs),
         ));
-    } else if !status.complete {
+    } else if !status.is_filled() {
         // An edge that has just started keeps its pages, and has to hear from the source whether these are all.
         let (message, help) = if status.pages_kept < status.pages_known {
             let message = format!("{} of {} pages are kept", status.pages_kept, status.pages_known);
@@ -342,6 +368,11 @@ fn judge_copy(place: &DatacenterName, status: &SiteStatus, now: u64, problems: &
             ("it is not known yet whether all pages are kept".to_owned(), "wait: the source is being asked")
         };
         problems.push(problem(&subject, message, Some(help)));
+    }
+    match room::judge(&subject, place, status) {
+        Judgement::Well => {}
+        Judgement::Warning(warning) => warnings.push(warning),
+        Judgement::Problem(problem) => problems.push(Problem { lasting: true, ..problem }),
     }
     if let Some(held) = status.last_pass.as_ref().map(|pass| pass.held).filter(|held| *held > 0) {
         let message = format!("{held} pages are gone at the source; they are too many at once and are still served");
@@ -378,7 +409,7 @@ mod tests {
 
     const NOW: u64 = 1_800_000_000;
 
-    fn stack() -> Stack {
+    pub(super) fn stack() -> Stack {
         file::parse("stack.toml", file::default_file(), Path::new("/")).unwrap()
     }
 
@@ -434,6 +465,8 @@ mod tests {
                 pages_known: 40,
                 pages_stale: 0,
                 bytes: 1 << 20,
+                bytes_known: 1 << 20,
+                room: None,
                 oldest_fetch_unix: Some(NOW - 60),
                 newest_fetch_unix: Some(NOW - 5),
                 source: SourceReport { reachable: Some(true), last_error: None },
@@ -443,7 +476,7 @@ mod tests {
         }
     }
 
-    fn well(stack: &Stack) -> Gathered {
+    pub(super) fn well(stack: &Stack) -> Gathered {
         let units = ["edge@home", "edge@office", "ghost-blog@home"].map(|name| unit(name, UnitState::Healthy)).into();
         Gathered {
             supervisor: Some(SupervisorStatus {
@@ -471,7 +504,7 @@ mod tests {
         gathered.edges.get_mut(&at.parse().unwrap()).unwrap().as_mut().unwrap()
     }
 
-    fn site_at<'g>(gathered: &'g mut Gathered, at: &str) -> &'g mut SiteStatus {
+    pub(super) fn site_at<'g>(gathered: &'g mut Gathered, at: &str) -> &'g mut SiteStatus {
         &mut edge_at(gathered, at).sites[0]
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use crate::assess::{Assessment, assess, word};
+use crate::assess::{Assessment, CopyRoom, assess, word};
 use crate::context::Context;
 use crate::declared::Declared;
 use crate::exit::Exit;
@@ -35,6 +35,12 @@ impl Report for Assessment {
                 page.help(help);
             }
         }
+        for warning in &self.warnings {
+            page.line(format_args!("{}: {}", warning.subject, warning.message));
+            if let Some(help) = &warning.help {
+                page.help(help);
+            }
+        }
         if self.well {
             let good = theme.good;
             page.line(format_args!("{good}all is well{good:#}"));
@@ -44,6 +50,11 @@ impl Report for Assessment {
     fn exit(&self) -> Exit {
         if self.well { Exit::Done } else { Exit::Attention }
     }
+}
+
+/// What is kept, of what is known.
+fn size(kept: u64, known: u64) -> String {
+    if known > kept { format!("{} of {}", figures::bytes(kept), figures::bytes(known)) } else { figures::bytes(kept) }
 }
 
 impl Assessment {
@@ -97,11 +108,16 @@ impl Assessment {
                         sovereign_model::edge_status::Role::Mirror => "mirror".into(),
                     },
                     Cell::styled(format!("{} of {}", copy.pages_kept, copy.pages_known), style),
-                    figures::bytes(copy.bytes).into(),
+                    size(copy.bytes, copy.bytes_known).into(),
                     age.unwrap_or_default().into(),
                 ]);
             }
             page.table(&table);
+            for copy in &site.copies {
+                if let Some(left_out) = copy.room.as_ref().and_then(CopyRoom::left_out_text) {
+                    page.line(format_args!("{}: {left_out}", copy.datacenter));
+                }
+            }
             if site.private {
                 page.line("private: readers need its password, mirrors keep nothing");
             }

@@ -283,7 +283,7 @@ async fn carry_out(
     Ok(Carried { steps, kept: rest.kept.lines(), fetched, addresses })
 }
 
-/// Waits until `status` would find all well: after a change, edges look at every page once more. What takes longer is
+/// Waits until `status` would find all well, or nothing but what waiting does not help: after a change, edges look at every page once more. What takes longer is
 /// no failure of the run, and `status` says what it is.
 async fn settle(deployment: &Deployment, progress: &Progress, stop: &CancellationToken) -> Result<(), Failure> {
     let stage = progress.stage("see that all is well");
@@ -291,7 +291,7 @@ async fn settle(deployment: &Deployment, progress: &Progress, stop: &Cancellatio
     while !stop.is_cancelled() && Instant::now() < deadline {
         let gathered = gather(&deployment.stack, &deployment.state).await?;
         let found = assess(&deployment.stack, &gathered, unix_seconds(SystemTime::now()));
-        let Some(problem) = found.problems.first() else { break };
+        let Some(problem) = found.problems.iter().find(|problem| !problem.lasting) else { break };
         stage.note(format!("{}: {}", problem.subject, problem.message));
         tokio::time::sleep(SETTLE_LOOK).await;
     }
