@@ -66,7 +66,11 @@ pub(super) fn host(sent: &[u8]) -> String {
 
 /// `sent` as visible ASCII and spaces.
 pub(super) fn plain(sent: &[u8]) -> String {
-    String::from_utf8_lossy(sent).chars().map(|c| if matches!(c, ' '..='~') { c } else { LEFT_OUT }).collect()
+    match str::from_utf8(sent) {
+        // Nearly always.
+        Ok(text) if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) => text.to_owned(),
+        _ => String::from_utf8_lossy(sent).chars().map(|c| if matches!(c, ' '..='~') { c } else { LEFT_OUT }).collect(),
+    }
 }
 
 /// A request's target without what may be a secret.
@@ -114,7 +118,7 @@ fn is_between(c: char) -> bool {
 
 fn may_be_secret(run: &str) -> bool {
     let has = |kind: fn(&u8) -> bool| run.as_bytes().iter().any(kind);
-    if !has(u8::is_ascii_digit) {
+    if run.len() < LONG_PIECE || !has(u8::is_ascii_digit) {
         return false;
     }
     let digits_in = |piece: &str| piece.bytes().any(|byte| byte.is_ascii_digit());
