@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 use crate::body::{Body, FileBody};
 use crate::coming::{Coming, Pace};
 use crate::edge::Edge;
-use crate::fetch::{Fetched, Listeners, Unkept};
+use crate::fetch::{Fetched, Listeners, NotKept, Unkept};
 use crate::store::{Content, Entry, Head, Store, StoreError, Ticket, Writer};
 use crate::upstream::UpstreamError;
 
@@ -46,8 +46,7 @@ pub(crate) async fn keep(
             Ok(writer) => begun = Begun::Writing(writer),
             // Before any of it is read.
             Err(error) => {
-                complain(&error);
-                return Ok(Unkept::left_out(status, Some(response)));
+                return Ok(Unkept::because(not_kept(&error), status, Some(response)));
             }
         }
     }
@@ -60,9 +59,8 @@ pub(crate) async fn keep(
         match blocking(move || begun.step(&chunk, commit)).await? {
             Step::Kept(entry) => return Ok(Fetched::Kept { entry, status }),
             Step::Refused { error, before } => {
-                complain(&error);
                 let rest = Rest { bytes, body: (!last).then_some(body) };
-                return pass_on(parts, before, pace, rest, listeners).await;
+                return pass_on(not_kept(&error), parts, before, pace, rest, listeners).await;
             }
             Step::Written(writer) if last => break writer,
             Step::Written(writer) => {
@@ -88,10 +86,7 @@ pub(crate) async fn keep(
     }
     match blocking(move || writer.commit()).await? {
         Ok(entry) => Ok(Fetched::Kept { entry, status }),
-        Err(error) => {
-            complain(&error);
-            Ok(Unkept::left_out(status, None))
-        }
+        Err(error) => Ok(Unkept::because(not_kept(&error), status, None)),
     }
 }
 
@@ -162,6 +157,7 @@ struct Rest {
 
 /// There is no room for the rest: whoever wants the body gets it past the store.
 async fn pass_on(
+    why: NotKept,
     parts: response::Parts,
     before: Option<Before>,
     pace: Option<Pace>,
@@ -175,11 +171,11 @@ async fn pass_on(
             Some(Before { content, writer }) => stored(content).then(after).holding(writer),
             None => after,
         };
-        return Ok(Unkept::left_out(status, Some(Response::from_parts(parts, body))));
+        return Ok(Unkept::because(why, status, Some(Response::from_parts(parts, body))));
     };
     // From here on nobody joins: whoever comes asks for itself, and the keeper need not wait.
     let mut spill = pace.spill();
-    let given = Unkept::left_out(status, None);
+    let given = Unkept::because(why, status, None);
     if let Some(listeners) = listeners {
         listeners.send_replace(Some(given.clone()));
     }
@@ -204,12 +200,14 @@ fn stored(content: Content) -> Body {
 }
 
 /// That there is no room is what `status` is for; anything else is news.
-fn complain(error: &StoreError) {
+fn not_kept(error: &StoreError) -> NotKept {
     if matches!(error, StoreError::NoRoom { .. }) {
         debug!(%error, "a page is served but not kept");
+        NotKept::NoRoom
     } else {
         let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
         warn!(%error, source, "a page is served but not kept");
+        NotKept::Disk
     }
 }
 

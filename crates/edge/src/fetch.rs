@@ -48,24 +48,33 @@ pub(crate) enum Fetched {
     Failed(Arc<UpstreamError>),
 }
 
+/// Why an answer is not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotKept {
+    /// It is not for everybody.
+    OneReaders,
+    /// It is, but there is no room for it.
+    NoRoom,
+    /// It is, but the disk fails.
+    Disk,
+}
+
 /// An answer that is not kept.
 pub(crate) struct Unkept {
     pub(crate) status: StatusCode,
-    /// It is for everybody, but there is no room for it.
-    pub(crate) left_out: bool,
+    pub(crate) why: NotKept,
     /// For whoever takes it first; the others ask for themselves.
     response: Mutex<Option<Response<Body>>>,
 }
 
 impl Unkept {
     fn of(response: Response<Body>) -> Fetched {
-        let (status, response) = (response.status(), Mutex::new(Some(response)));
-        Fetched::Unkept(Arc::new(Self { status, left_out: false, response }))
+        Self::because(NotKept::OneReaders, response.status(), Some(response))
     }
 
-    /// There is no room for it; `None` for the response when that is being given to others already.
-    pub(crate) fn left_out(status: StatusCode, response: Option<Response<Body>>) -> Fetched {
-        Fetched::Unkept(Arc::new(Self { status, left_out: true, response: Mutex::new(response) }))
+    /// `None` for the response when that is being given to others already.
+    pub(crate) fn because(why: NotKept, status: StatusCode, response: Option<Response<Body>>) -> Fetched {
+        Fetched::Unkept(Arc::new(Self { status, why, response: Mutex::new(response) }))
     }
 
     /// The answer, once.

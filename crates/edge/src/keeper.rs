@@ -32,7 +32,7 @@ use tracing::{debug, info, warn};
 use crate::body::Body;
 use crate::discover;
 use crate::edge::Edge;
-use crate::fetch::{Fetched, Flights, away};
+use crate::fetch::{Fetched, Flights, NotKept, away};
 use crate::generation::{Generation, Site};
 use crate::policy::{self, Use};
 use crate::room::Kind;
@@ -431,7 +431,9 @@ async fn fetch(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key) -> Seen {
         Fetched::Kept { entry, .. } => Seen::Kept(links(edge, site, &entry).await),
         // Not given to those who wait to the end.
         Fetched::Coming(_) => Seen::Kept(Vec::new()),
-        Fetched::Unkept(unkept) if unkept.left_out => left_out(edge, site, key).await,
+        Fetched::Unkept(unkept) if unkept.why == NotKept::NoRoom => left_out(edge, site, key).await,
+        // What is kept of it so far still is the site's page.
+        Fetched::Unkept(unkept) if unkept.why == NotKept::Disk => Seen::Failed,
         Fetched::Unkept(_) if edge.store.get(key).is_some() => Seen::Gone,
         Fetched::Unkept(_) => Seen::Nothing,
         Fetched::Failed(_) => Seen::Failed,
