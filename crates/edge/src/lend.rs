@@ -15,6 +15,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use sovereign_model::edge_config::Peer;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,8 @@ use crate::upstream::uplinks::{Uplinks, race};
 
 /// A peer that wants something dials within a second; several times that says that it cannot.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// While a lesser uplink of the peer is used, better ones are tried this often.
+const LOOK_BACK_EVERY: Duration = Duration::from_secs(5);
 /// TCP and TLS together, per address.
 const DIAL_WITHIN: Duration = Duration::from_secs(5);
 
@@ -59,14 +62,54 @@ async fn lend(edge: &Arc<Edge>, peer: &Peer, key: PeerKey, tls: &Arc<ClientConfi
             Ok((address, stream)) => {
                 info!(peer = %peer.datacenter, %address, "a connection is lent to a peer that has not dialled");
                 let began = Instant::now();
-                // In a drain, questions that are under way are answered to their end.
-                let answering = serve::serve_peer(stream, edge.clone(), key, token.clone());
-                let _ = edge.lifecycle().spawn(answering).await;
+                let mut lent = Lent { address, answering: answer(edge, stream, key, &token) };
+                while let Err(_still_lent) = tokio::time::timeout(LOOK_BACK_EVERY, &mut lent.answering).await {
+                    if token.is_cancelled() {
+                        return;
+                    }
+                    lent.move_up(edge, key, &mut uplinks, tls, &token).await;
+                }
                 // It was needed until now, and is again. One that ends as soon as it is made is not.
                 wait = PATIENCE.saturating_sub(began.elapsed());
             }
             Err(Some(error)) => debug!(peer = %peer.datacenter, %error, "a peer cannot be dialled"),
             Err(None) => {}
+        }
+    }
+}
+
+/// Answers on a connection; in a drain, questions that are under way are answered to their end.
+fn answer(edge: &Arc<Edge>, stream: TlsStream<TcpStream>, key: PeerKey, token: &CancellationToken) -> JoinHandle<()> {
+    edge.lifecycle().spawn(serve::serve_peer(stream, edge.clone(), key, token.clone()))
+}
+
+/// The connection that is lent.
+struct Lent {
+    address: SocketAddr,
+    answering: JoinHandle<()>,
+}
+
+impl Lent {
+    /// Lends one over a better uplink of the peer instead, if there is one again. The peer asks on the newest; what it has
+    /// begun on the other is answered there.
+    async fn move_up(
+        &mut self,
+        edge: &Arc<Edge>,
+        key: PeerKey,
+        uplinks: &mut Uplinks,
+        tls: &Arc<ClientConfig>,
+        token: &CancellationToken,
+    ) {
+        for address in uplinks.better_than(self.address) {
+            match dial(address, tls.clone()).await {
+                Ok(stream) if uplinks.answered(address, Instant::now()) => {
+                    info!(%address, "a connection is lent over a better uplink again");
+                    *self = Self { address, answering: answer(edge, stream, key, token) };
+                    return;
+                }
+                Ok(_) => {}
+                Err(_) => uplinks.failed(address, Instant::now()),
+            }
         }
     }
 }

@@ -23,6 +23,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustix::net::sockopt;
 use sovereign_model::edge_rules::Limits;
 use sovereign_runtime::lifecycle::accept_each;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -59,6 +60,9 @@ const LINK_PING_EVERY: Duration = Duration::from_secs(5);
 const LINK_PONG_WITHIN: Duration = Duration::from_secs(5);
 /// Sent data that is not acknowledged for this long ends the connection.
 const TAKEN_WITHIN: Duration = Duration::from_secs(60);
+/// A connection on which nothing is said is asked for a sign of life by the kernel this often: WebSockets are quiet for
+/// hours, and a reader who is gone says nothing at all.
+const PROBED_EVERY: Duration = Duration::from_secs(60);
 /// What one upload may have in flight: 1 MB is 80 Mbit/s at 100 ms.
 const WINDOW: u32 = 1 << 20;
 /// How long idle HTTP/1.1 connections stay open in a drain.
@@ -85,7 +89,10 @@ pub(crate) fn prepare(socket: &TcpStream) {
     // Without it small answers wait for acknowledgements; a socket that refuses is on its way out anyway.
     let _ = socket.set_nodelay(true);
     // A reader that takes nothing for this long is gone or means harm.
-    let _ = rustix::net::sockopt::set_tcp_user_timeout(socket, TAKEN_WITHIN.as_millis() as u32);
+    let _ = sockopt::set_tcp_user_timeout(socket, TAKEN_WITHIN.as_millis() as u32);
+    let _ = sockopt::set_tcp_keepidle(socket, PROBED_EVERY);
+    let _ = sockopt::set_tcp_keepintvl(socket, PROBED_EVERY / 3);
+    let _ = sockopt::set_socket_keepalive(socket, true);
 }
 
 async fn connection(mut socket: TcpStream, peer: SocketAddr, edge: Arc<Edge>, stopping: CancellationToken) {

@@ -149,6 +149,14 @@ async fn websockets_work_at_a_mirror_too() {
         let mut echoed = vec![0; sent.len()];
         read.read_exact(&mut echoed).await.unwrap();
         assert!(echoed == sent, "at {}", place.name);
+        // A reader who is gone without a word is found out.
+        let filter = format!("sport = :{}", place.port());
+        let sockets = Command::new("ss").args(["-tnoH", "state", "established", &filter]).output().unwrap();
+        let sockets = String::from_utf8(sockets.stdout).unwrap();
+        assert!(sockets.lines().count() > 0, "at {}", place.name);
+        for socket in sockets.lines() {
+            assert!(socket.contains("timer:"), "at {}: {sockets}", place.name);
+        }
         // Who hangs up is heard on the other side.
         drop((sender.await.unwrap(), read));
 

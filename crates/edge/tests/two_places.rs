@@ -286,7 +286,9 @@ async fn an_old_primary_that_learns_of_a_newer_one_takes_no_more_writes() {
     lab.seal(&office, 2, &lab.config(&office, vec![home.as_peer()], newer));
     at_office.ask(Request::new("reload")).await.unwrap();
     eventually("home knows", async || (at_home.site().await["superseded"] == true).then_some(())).await;
-    assert_eq!(write().await.status, StatusCode::SERVICE_UNAVAILABLE);
+    let refused = write().await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.text().contains("written at another place now"), "{}", refused.text());
     assert_eq!(lab.client.get(home.address(), &host, "/first/").await.status, StatusCode::OK, "it can be read");
 
     // Started again with nobody to tell it, it still knows.

@@ -129,3 +129,39 @@ async fn an_uplink_dies_freezes_and_comes_back_and_no_read_fails() {
     fibre.stand(Way::Open);
     eventually("all is well", async || (at_office.site().await["source"]["reachable"] == true).then_some(())).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_home_that_can_only_dial_out_lends_its_connection_over_the_uplink_that_works() {
+    let lab = Lab::new();
+    let origin = Origin::start(lab.folder.path());
+    origin.fill();
+    let (home, office) = (lab.place("home"), lab.place("office"));
+    let (fibre, mobile) = (Door::to(office.address()).await, Door::to(office.address()).await);
+    let site = lab.site(&home, Source::Unix(origin.socket.clone()));
+    let mirror = EdgeSite { source: Source::Link("home".parse().unwrap()), webhook_key: None, ..site.clone() };
+    origin.set_canonical(&site.canonical.to_string());
+    let two_ways = Peer { addresses: vec![fibre.address, mobile.address], ..office.as_peer() };
+    lab.seal(&home, 1, &lab.config(&home, vec![two_ways], site));
+    let undialable = Peer { addresses: Vec::new(), ..home.as_peer() };
+    lab.seal(&office, 1, &lab.config(&office, vec![undialable], mirror));
+    let _at_home = lab.start(&home).await;
+    let at_office = lab.start(&office).await;
+    at_office.complete().await;
+    assert_eq!(mobile.carried(), 0);
+    let host = format!("{NAME}:{}", home.port());
+    let asked = async |number: u32| {
+        let answer = lab.client.get(office.address(), &host, &format!("/missing-{number}/")).await;
+        (answer.status == StatusCode::NOT_FOUND).then_some(())
+    };
+    assert!(asked(0).await.is_some());
+    fibre.stand(Way::Shut);
+    eventually("the other uplink is used", async || asked(1).await.filter(|()| mobile.carried() > 0)).await;
+    let before = fibre.carried();
+    fibre.stand(Way::Open);
+    eventually("the preferred uplink is used again", async || {
+        // Nothing is lost on the way.
+        assert!(asked(2).await.is_some());
+        (fibre.carried() > before + 10_000).then_some(())
+    })
+    .await;
+}
