@@ -40,7 +40,7 @@ pub(crate) async fn keep(
     let (status, fields) = (head.status, head.fields.clone());
     let announced = response.body().size_hint().exact();
     let long = announced.is_some_and(|length| length > BATCH as u64) || edge.store.is_left_out(&head.key);
-    let mut begun = Begun::Not { store: edge.store.clone(), ticket, head, announced };
+    let mut begun = Begun::Not(Box::new(Announced { store: edge.store.clone(), ticket, head, length: announced }));
     if long {
         match blocking(|| begun.begin()).await? {
             Ok(writer) => begun = Begun::Writing(writer),
@@ -93,12 +93,20 @@ pub(crate) async fn keep(
 /// How far the writing of a body is.
 #[expect(clippy::large_enum_variant, reason = "moved once per batch of 256 kB")]
 enum Begun {
-    Not { store: Arc<Store>, ticket: Ticket, head: Head, announced: Option<u64> },
-    Writing(Writer),
+    Not(Box<Announced>),
+    Writing(Box<Writer>),
+}
+
+/// A body of which only the head has come.
+struct Announced {
+    store: Arc<Store>,
+    ticket: Ticket,
+    head: Head,
+    length: Option<u64>,
 }
 
 enum Step {
-    Written(Writer),
+    Written(Box<Writer>),
     Kept(Arc<Entry>),
     /// There is no room for this batch; `before` came before it.
     Refused {
@@ -110,15 +118,16 @@ enum Step {
 /// What was written before there was no more room; its file takes up room until this is dropped.
 struct Before {
     content: Content,
-    writer: Option<Writer>,
+    writer: Option<Box<Writer>>,
 }
 
 impl Begun {
-    fn begin(self) -> Result<Writer, StoreError> {
+    fn begin(self) -> Result<Box<Writer>, StoreError> {
         match self {
-            Self::Not { store, ticket, head, announced } => {
-                let room = store.reserve(&head, announced)?;
-                Ok(store.begin(ticket, head).within(room))
+            Self::Not(announced) => {
+                let Announced { store, ticket, head, length } = *announced;
+                let room = store.reserve(&head, length)?;
+                Ok(Box::new(store.begin(ticket, head).within(room)))
             }
             Self::Writing(writer) => Ok(writer),
         }
