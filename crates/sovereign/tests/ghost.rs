@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a failed unwrap fails the test; figures are shown")]
 
+mod renamed;
 mod support;
 
 use std::collections::BTreeSet;
@@ -221,6 +222,10 @@ fn a_site_is_written_at_home_read_at_the_office_and_survives() {
         BTreeSet::from([format!("127.0.0.1:{HOME}")]),
         "Ghost speaks to its edge and nobody else"
     );
+
+    let started = Instant::now();
+    renamed::pages_are_equal_but_for_the_origin(&operator, &staff, &image);
+    eprintln!("themes under another name: {:?}", started.elapsed());
 
     // Ghost is killed: every page is still served, near and far.
     let pages = pages(&operator);
