@@ -5,9 +5,10 @@
 //! | `status` | | [`EdgeStatus`] |
 //! | `reload` | | generation and digest now served; or why the file is refused, and the old one stays |
 //! | `metrics` | | the same figures as one text in Prometheus' format |
-//! | `fill` | `site`; `accept-removals` (default false) | [`SiteStatus`] of the site, whose keeper begins a pass now |
+//! | `fill` | `site`; `accept-removals`, `replaced` (default false) | [`SiteStatus`] of the site, whose keeper begins a pass now |
 //!
-//! `fill` with `accept-removals` also lets the next pass remove what was held back as too much at once.
+//! `fill` with `accept-removals` also lets the next pass remove what was held back as too much at once; with `replaced`
+//! no copy is taken for fresh any more: the data behind the site is another.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -107,6 +108,9 @@ impl Edge {
             .ok_or_else(|| Refusal::new(format!("there is no site {name} here")).help("`status` lists the sites"))?;
         if !self.may_write() {
             return Err(Refusal::new("another process owns the store").help("ask again when the old edge has drained"));
+        }
+        if request.field::<Option<bool>>("replaced")?.unwrap_or(false) {
+            self.site_replaced(site);
         }
         site.standing.request_pass(accept_removals);
         Ok(json(&self.site_status(&generation, site)))

@@ -196,6 +196,14 @@ impl Edge {
         let _ = self.notices.send(site.name().clone());
     }
 
+    /// The data behind the site is another: no copy is fresh any more, whatever its answer promised.
+    pub(crate) fn site_replaced(&self, site: &Site) {
+        let marked = self.store.invalidate(site.name(), |_| true);
+        info!(site = %site.name(), marked, "the site's data was replaced");
+        site.standing.note_change();
+        let _ = self.notices.send(site.name().clone());
+    }
+
     /// The site was closed to the public, or opened again.
     pub(crate) fn site_private(&self, site: &Site, private: bool) {
         if !site.standing.set_private(private) {

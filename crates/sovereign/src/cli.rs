@@ -163,6 +163,8 @@ impl Command {
             Self::Images(ImagesCommand::Prune) => "images prune",
             Self::Images(ImagesCommand::Verify) => "images verify",
             Self::Site(SiteCommand::Credentials(_)) => "site credentials",
+            Self::Site(SiteCommand::Dump(_)) => "site dump",
+            Self::Site(SiteCommand::Load(_)) => "site load",
             Self::Site(SiteCommand::Staff(StaffCommand::Invite(_))) => "site staff invite",
             Self::Site(SiteCommand::Staff(StaffCommand::Reset(_))) => "site staff reset",
             Self::Site(SiteCommand::Staff(StaffCommand::List(_))) => "site staff list",
@@ -383,7 +385,52 @@ pub(crate) enum SiteCommand {
     /// Who may write
     #[command(subcommand, after_help = STAFF_HELP)]
     Staff(StaffCommand),
+    /// Write an `upstream` site's data to a file, by the program the stack file names
+    #[command(after_help = DUMP_HELP)]
+    Dump(DumpArgs),
+    /// Read such a file in, in place of the data that is there
+    #[command(after_help = LOAD_HELP)]
+    Load(LoadArgs),
 }
+
+/// `site dump`.
+#[derive(Debug, Args)]
+pub(crate) struct DumpArgs {
+    /// The site
+    #[arg(value_name = "SITE")]
+    pub(crate) site: SiteName,
+    /// Where to; `-` is standard output [default: SITE.dump]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: Option<PathBuf>,
+}
+
+const DUMP_HELP: &str = "\
+The file appears, or is replaced, only when the program has ended well and has written something.
+FILE.sha256 beside it is what `site load`, and sha256sum --check, compare with.
+
+Examples:
+  sovereign site dump wiki --to /srv/dumps/wiki.dump
+  sovereign site dump wiki --to - | age -r age1... > wiki.dump.age";
+
+/// `site load`.
+#[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// The site
+    #[arg(value_name = "SITE")]
+    pub(crate) site: SiteName,
+    /// The file that `site dump` wrote, with its FILE.sha256
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: PathBuf,
+    /// Replace the data without asking
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+const LOAD_HELP: &str = "\
+The file is compared with its checksum first; then every edge fetches the site's pages anew.
+
+Example:
+  sovereign site load wiki --from /srv/dumps/wiki.dump";
 
 /// Which site.
 #[derive(Debug, Args)]
@@ -396,7 +443,8 @@ pub(crate) struct SiteArgs {
 const SITE_HELP: &str = "\
 Examples:
   sovereign site credentials blog
-  sovereign site staff invite blog ann@example.org --role editor";
+  sovereign site staff invite blog ann@example.org --role editor
+  sovereign site dump wiki --to wiki.dump";
 
 /// `site staff`.
 #[derive(Debug, Subcommand)]

@@ -1,5 +1,7 @@
 //! A command's point of departure: what is declared, and where its state lies.
 
+use std::path::PathBuf;
+
 use sovereign_model::Stack;
 use sovereign_model::layout::StateFolder;
 
@@ -13,6 +15,8 @@ use crate::stack_file::StackFile;
 pub(crate) struct Declared {
     /// What the file declares.
     pub(crate) stack: Stack,
+    /// The file.
+    pub(crate) file: PathBuf,
     /// Where things lie.
     pub(crate) places: Places,
     /// The stack's state folder.
@@ -26,8 +30,7 @@ impl Declared {
     /// When there is none, or it is bad: then with every problem in it.
     pub(crate) fn load(context: &Context) -> Result<Self, Failure> {
         let places = context.places()?;
-        let StackFile { stack, .. } = StackFile::load(&places)?;
-        Ok(Self::new(stack, places))
+        Ok(Self::new(StackFile::load(&places)?, places))
     }
 
     /// The same, writing the default file first where there is none and none was named.
@@ -36,15 +39,16 @@ impl Declared {
     /// As [`Declared::load`], or when the default cannot be written.
     pub(crate) fn load_or_write(context: &Context) -> Result<Self, Failure> {
         let places = context.places()?;
-        let (StackFile { path, stack }, written) = StackFile::load_or_write(&places)?;
+        let (file, written) = StackFile::load_or_write(&places)?;
         if written {
-            context.output.say(format!("There was no stack file, so {} was written: yours to change.", path.display()));
+            let path = file.path.display();
+            context.output.say(format!("There was no stack file, so {path} was written: yours to change."));
         }
-        Ok(Self::new(stack, places))
+        Ok(Self::new(file, places))
     }
 
-    fn new(stack: Stack, places: Places) -> Self {
+    fn new(StackFile { path, stack }: StackFile, places: Places) -> Self {
         let state = StateFolder::new(places.state(&stack.name));
-        Self { stack, places, state }
+        Self { stack, file: path, places, state }
     }
 }

@@ -57,7 +57,7 @@ impl Deployment {
     /// # Errors
     /// When this program or the image store cannot be read.
     pub(crate) fn new(declared: Declared) -> Result<Self, Failure> {
-        let Declared { stack, places, state } = declared;
+        let Declared { stack, places, state, .. } = declared;
         sovereign_engine::state::read(&state)?;
         let program = Program::of_this_process(&state.programs())?;
         let images = Store::open(places.images())?;

@@ -35,6 +35,14 @@ pub(crate) mod names {
     pub(crate) const WAYLAND_DISPLAY: &str = "WAYLAND_DISPLAY";
     /// Set by sshd: the address of this machine that the session came in on, third of its four fields.
     pub(crate) const SSH_CONNECTION: &str = "SSH_CONNECTION";
+    /// Where programs lie. Handed on to an operator's own, like the three below, and `HOME`.
+    pub(crate) const PATH: &str = "PATH";
+    /// The language and character set of texts.
+    pub(crate) const LANG: &str = "LANG";
+    /// The time zone.
+    pub(crate) const TZ: &str = "TZ";
+    /// Where temporary files lie.
+    pub(crate) const TMPDIR: &str = "TMPDIR";
 
     /// All of the above.
     pub(super) const ALL: &[&str] = &[
@@ -51,6 +59,10 @@ pub(crate) mod names {
         DISPLAY,
         WAYLAND_DISPLAY,
         SSH_CONNECTION,
+        PATH,
+        LANG,
+        TZ,
+        TMPDIR,
     ];
 }
 

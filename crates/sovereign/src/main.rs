@@ -7,6 +7,7 @@ mod assess;
 mod cli;
 mod commands;
 mod context;
+mod data;
 mod declared;
 mod deployment;
 #[cfg(test)]

@@ -479,14 +479,14 @@ static SITE: Section = Section {
             kind: Kind::Texts(Form::Line),
             presence: Presence::Default("[]"),
             about: "The program, with its arguments, that writes the data of an `upstream` site to its standard output.",
-            example: "[\"pg_dump\", \"wiki\"]",
+            example: "[\"pg_dump\", \"--clean\", \"--if-exists\", \"wiki\"]",
         },
         Key {
             name: "load",
             kind: Kind::Texts(Form::Line),
             presence: Presence::Default("[]"),
             about: "The program, with its arguments, that reads such data from its standard input, in place of what is there.",
-            example: "[\"psql\", \"--single-transaction\", \"wiki\"]",
+            example: "[\"psql\", \"--set=ON_ERROR_STOP=1\", \"--single-transaction\", \"--file=-\", \"wiki\"]",
         },
         Key {
             name: "mirror",

@@ -19,7 +19,7 @@ use crate::declared::Declared;
 use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
 use crate::interrupt;
-use crate::output::{Page, Report, figures};
+use crate::output::{Page, Report, figures, printable};
 
 /// How often a followed log is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -72,7 +72,7 @@ impl Request {
             self.datacenter,
             from.as_str()
         );
-        super::logs::printable(&line)
+        printable(&line)
     }
 }
 

@@ -15,6 +15,7 @@ mod schema;
 mod seed;
 mod service;
 mod site;
+mod site_data;
 mod status;
 mod top;
 mod up;
@@ -51,6 +52,8 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Images(ImagesCommand::Prune) => images::prune(context)?.into(),
         Command::Images(ImagesCommand::Verify) => images::verify(context)?.into(),
         Command::Site(SiteCommand::Credentials(args)) => site::credentials(context, &args)?.into(),
+        Command::Site(SiteCommand::Dump(args)) => site_data::dump(context, &args)?.into(),
+        Command::Site(SiteCommand::Load(args)) => site_data::load(context, &args)?.into(),
         Command::Site(SiteCommand::Staff(StaffCommand::Invite(args))) => site::invite(context, args)?.into(),
         Command::Site(SiteCommand::Staff(StaffCommand::Reset(args))) => site::reset(context, args)?.into(),
         Command::Site(SiteCommand::Staff(StaffCommand::List(args))) => site::list(context, &args)?.into(),

@@ -9,6 +9,7 @@ mod ask;
 mod error;
 pub(crate) mod figures;
 mod page;
+mod printable;
 mod progress;
 mod report;
 mod table;
@@ -23,6 +24,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 pub(crate) use self::error::to_text as render_failure;
 pub(crate) use self::page::Page;
+pub(crate) use self::printable::printable;
 pub(crate) use self::progress::{Progress, Stage, StageTime};
 pub(crate) use self::report::{Answer, Report};
 pub(crate) use self::table::{Cell, Table};
