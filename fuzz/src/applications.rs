@@ -1,8 +1,11 @@
 //! What applications, peers and package registries send.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
+use sovereign_edge::concern::{Concern, Event, Links, Site, concern};
+use sovereign_edge::notice::Notice;
 use sovereign_edge::policy::{self, Exchange};
 use sovereign_edge::route::Target;
 use sovereign_images::unpack::{Bounds, unpack as unpack_archive};
@@ -34,6 +37,38 @@ pub(crate) fn terms(data: &[u8]) {
         policy::merge_not_modified(&mut kept, &headers);
         policy::strip_hop_by_hop(&mut kept);
         assert!(!kept.contains_key("connection") && !kept.contains_key("set-cookie"));
+    }
+}
+
+/// Whatever a webhook says: each page at most once, and of a site whose links are not known, all of them.
+pub(crate) fn webhook(data: &[u8]) {
+    let event = Event::parse(data);
+    let target = |path: &str| Target::parse(path).expect("a target");
+    let pages =
+        ["/", "/a-post/", "/b-post/", "/tag/news/", "/tag/news/page/2/", "/rss/", "/sitemap.xml", "/p1/", "/p1.md"];
+    let kept = pages.map(target);
+    let canonical = "https://blog.localhost:8443".parse().expect("an origin");
+    let mut links = Links::default();
+    let site = Site { canonical: &canonical, kept: &kept, links: &links };
+    if let Concern::Pages(scope) = concern(&event, site) {
+        assert!(scope.targets.is_empty(), "nothing is known of these links: {scope:?}");
+    }
+    kept.iter().for_each(|page| links.record(page, &kept));
+    links.record_feed(&target("/rss/"), Some(target("/b-post/")));
+    links.settle(|_| true);
+    if let Concern::Pages(scope) = concern(&event, Site { canonical: &canonical, kept: &kept, links: &links }) {
+        let each: BTreeSet<_> = scope.targets.iter().collect();
+        assert_eq!(each.len(), scope.targets.len(), "{scope:?}");
+        assert!(scope.own.iter().all(|own| each.contains(own)), "{scope:?}");
+        assert!(scope.targets.len() <= kept.len() + 2 * data.len(), "{scope:?}");
+    }
+}
+
+/// A line of an edge: what is understood can be said again.
+pub(crate) fn notice(data: &[u8]) {
+    if let Some(notice) = Notice::parse(data) {
+        let line = notice.line(true).expect("what comes in is what goes out");
+        assert_eq!(Notice::parse(line.as_bytes()), Some(notice), "{line:?}");
     }
 }
 

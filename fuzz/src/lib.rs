@@ -33,6 +33,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "respond", from: "readers", run: requests::respond },
     Target { name: "terms", from: "applications and peers", run: applications::terms },
     Target { name: "rewrite", from: "applications and peers", run: pages::rewrite },
+    Target { name: "webhook", from: "Ghost, or whoever has its key", run: applications::webhook },
+    Target { name: "notice", from: "peers", run: applications::notice },
     Target { name: "discover", from: "applications and peers", run: pages::discover },
     Target { name: "store-head", from: "a disk", run: local::store_head },
     Target { name: "store-record", from: "a disk", run: local::store_record },

@@ -17,6 +17,7 @@ const PROOFS: &[Tier] = &[
     Tier { name: "plan", checks: "how planning grows with the stack", budget: minutes(15), run: figures::plan },
     Tier { name: "memory", checks: "our own processes together, idle", budget: minutes(35), run: figures::memory },
     Tier { name: "load", checks: "no request fails during a deploy", budget: minutes(35), run: figures::load },
+    Tier { name: "publish", checks: "how soon a post is everywhere", budget: minutes(50), run: figures::publish },
     Tier { name: "speed", checks: "a cached page, beside nginx", budget: minutes(35), run: figures::speed },
 ];
 

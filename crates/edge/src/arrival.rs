@@ -91,7 +91,6 @@ pub(crate) async fn keep(
 }
 
 /// How far the writing of a body is.
-#[expect(clippy::large_enum_variant, reason = "moved once per batch of 256 kB")]
 enum Begun {
     Not(Box<Announced>),
     Writing(Box<Writer>),

@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sovereign_model::SiteName;
 use sovereign_model::edge_config::Source;
-use sovereign_model::edge_status::{EdgeStatus, Role, RoomReport, SiteStatus};
+use sovereign_model::edge_status::{EdgeStatus, PassReason, Progress, Role, RoomReport, SiteStatus};
 use sovereign_runtime::control::{Commands, Refusal, Request};
 
 use crate::edge::Edge;
@@ -52,7 +52,8 @@ impl Edge {
         let stats = self.store.stats(site.name());
         let account = self.store.account(site.name());
         let standing = &site.standing;
-        let (pass, last_pass) = (standing.progress(), standing.last_pass());
+        let said = || standing.news.is_pending().then(|| Progress::begun(PassReason::Change));
+        let (pass, last_pass) = (standing.progress().or_else(said), standing.last_pass());
         let known = pass.as_ref().map(|pass| pass.known).max(last_pass.as_ref().map(|last| last.known));
         let primary = match &site.config.source {
             Source::Link(datacenter) => Some(datacenter.clone()),

@@ -83,6 +83,11 @@ pub fn links(kind: Kind, base: &Target, canonical: &Origin, app: &EdgeApp, body:
     found.into_iter().collect()
 }
 
+/// What the feed `body`, found at `base`, lists first; `None` if nothing, or nothing of the site.
+pub fn first_entry(base: &Target, canonical: &Origin, body: &[u8]) -> Option<Target> {
+    reference::resolve(base, canonical, &xml::first_entry(&String::from_utf8_lossy(body))?)
+}
+
 /// Where a mirror of a site begins. Not every site has all of them.
 ///
 /// # Panics

@@ -21,12 +21,11 @@ use http::{Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use rustls::server::ProducesTickets;
-use sovereign_model::SiteName;
 use sovereign_model::edge_config::EdgeApp;
 use sovereign_model::edge_rules::Limits;
 use sovereign_runtime::VerifyingKey;
 use sovereign_runtime::lifecycle::Lifecycle;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -37,6 +36,7 @@ use crate::door::Door;
 use crate::fetch::Flights;
 use crate::generation::{ConfigError, Generation, Site};
 use crate::limit::{Buckets, Rate};
+use crate::notice::{Notice, What};
 use crate::route::{Asked, Class, Decision, Route};
 use crate::share::{Share, Shares};
 use crate::store::Store;
@@ -44,8 +44,8 @@ use crate::taken::taken;
 use crate::tls::PeerKey;
 use crate::{epochs, hooks, keeper, lend, live, pages, peers, policy, read};
 
-/// Notices of changes that a slow link may lag behind before it is told "look at everything".
-const NOTICES: usize = 64;
+/// Notices of changes that a slow link may lag behind before it is told "look at everything". One page is one notice.
+const NOTICES: usize = 1024;
 /// Answers that are being taken by one subscriber at a time: files and pages made for it. Beyond any browser, and beyond
 /// an office behind one address.
 const MOST_ANSWERS: usize = 1024;
@@ -79,7 +79,9 @@ pub(crate) struct Edge {
     answers: Shares,
     exchanges: Shares,
     owns_store: AtomicBool,
-    notices: broadcast::Sender<SiteName>,
+    /// Memory for webhooks, in megabytes.
+    pub(crate) hook_memory: Semaphore,
+    notices: broadcast::Sender<Notice>,
     /// Connections that peers have dialled, by their key.
     linked: Mutex<HashMap<PeerKey, usize>>,
     lifecycle: Lifecycle,
@@ -127,6 +129,7 @@ impl Edge {
             answers: Shares::default(),
             exchanges: Shares::default(),
             owns_store: AtomicBool::new(false),
+            hook_memory: Semaphore::new(hooks::MEMORY),
             notices: broadcast::Sender::new(NOTICES),
             linked: Mutex::default(),
             lifecycle,
@@ -192,8 +195,14 @@ impl Edge {
         let marked = self.store.invalidate(site.name(), keeper::changes_with_the_site);
         info!(site = %site.name(), marked, "the site changed");
         site.standing.note_change();
+        site.standing.news.everything();
+        self.tell(site, What::Anything);
+    }
+
+    /// Tells the mirrors.
+    pub(crate) fn tell(&self, site: &Site, what: What) {
         // Nobody listens: no mirror is linked right now; it looks at everything when it is.
-        let _ = self.notices.send(site.name().clone());
+        let _ = self.notices.send(Notice { site: site.name().clone(), what });
     }
 
     /// The data behind the site is another: no copy is fresh any more, whatever its answer promised.
@@ -201,7 +210,8 @@ impl Edge {
         let marked = self.store.invalidate(site.name(), |_| true);
         info!(site = %site.name(), marked, "the site's data was replaced");
         site.standing.note_change();
-        let _ = self.notices.send(site.name().clone());
+        site.standing.news.everything();
+        self.tell(site, What::Anything);
     }
 
     /// The site was closed to the public, or opened again.
@@ -220,7 +230,8 @@ impl Edge {
             self.remember_closed(site, false);
             site.standing.note_change();
         }
-        let _ = self.notices.send(site.name().clone());
+        site.standing.news.everything();
+        self.tell(site, What::Anything);
     }
 
     fn remember_closed(&self, site: &Site, closed: bool) {
@@ -240,7 +251,7 @@ impl Edge {
         self.linked.lock().unwrap_or_else(PoisonError::into_inner).get(&peer).is_some_and(|count| *count > 0)
     }
 
-    pub(crate) fn notices(&self) -> broadcast::Receiver<SiteName> {
+    pub(crate) fn notices(&self) -> broadcast::Receiver<Notice> {
         self.notices.subscribe()
     }
 

@@ -255,7 +255,12 @@ async fn try_ask(
     let fields = policy::storable_fields(response.headers());
     let selection = if by_book { Selection::of(&fields, &said) } else { Selection::default() };
     let key = edge.store.place(key, &selection, &said);
-    arrival::keep(edge, ticket, Head { key, status, fields, terms, selection }, response, listeners).await
+    let head = Head { key: key.clone(), status, fields, terms, selection };
+    let fetched = arrival::keep(edge, ticket, head, response, listeners).await?;
+    if matches!(fetched, Fetched::Kept { .. }) {
+        edge.page_changed(site, &key);
+    }
+    Ok(fetched)
 }
 
 /// A site that tells when it changes is taken at its word; of any other only what its answers say is known.

@@ -9,7 +9,9 @@
 //! | [`policy`] | what HTTP allows a cache | `read`, `fetch` | pages everybody gets, one question however many wait |
 //! | [`rewrite`] | a site under another name | `live` | what belongs to one reader, passed through |
 //! | [`discover`] | what a page links to | `keeper`, `hooks` | the mirror is complete, and follows changes |
-//! | [`store`] | kept pages on disk | `peers`, `upstream` | links between data centers; where content comes from |
+//! | [`concern`] | which pages a change concerns | `news` | what the application says, and what is done about it |
+//! | [`notice`] | what mirrors are told | `peers`, `upstream` | links between data centers; where content comes from |
+//! | [`store`] | kept pages on disk | `mirror` | notices of the primary's edge |
 //! | | | `lend` | links for data centers that can only dial out |
 //! | `health` | what is to be counted on | `epochs` | which primary of a site is the newest, with proof |
 //! | | | `generation`, `commands` | configuration and the control socket |
@@ -27,6 +29,7 @@ mod arrival;
 mod body;
 mod coming;
 mod commands;
+pub mod concern;
 mod counters;
 mod daemon;
 pub mod discover;
@@ -45,6 +48,9 @@ mod limit;
 mod linger;
 mod live;
 mod metrics;
+mod mirror;
+mod news;
+pub mod notice;
 mod pages;
 mod peers;
 mod plain;

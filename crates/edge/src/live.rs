@@ -158,9 +158,11 @@ async fn pass(
         return Ok(pages::text(StatusCode::BAD_GATEWAY, "The site does not speak WebSocket here."));
     }
     policy::strip_hop_by_hop(response.headers_mut());
-    if response.headers_mut().remove(X_CACHE_INVALIDATE).is_some() && site.upstream.is_local() {
+    if let Some(dropped) = response.headers_mut().remove(X_CACHE_INVALIDATE)
+        && site.upstream.is_local()
+    {
         // A second messenger beside the webhook, and a faster one.
-        edge.site_changed(site);
+        edge.hear_answer(site, dropped.to_str().unwrap_or_default());
     }
     let status = CacheStatus::Forwarded { why, status: Some(response.status()), stored: false, collapsed: false };
     response.headers_mut().insert(HeaderName::from_static("cache-status"), status.value());

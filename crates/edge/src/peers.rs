@@ -6,7 +6,7 @@
 //! | `live` | the reader's | the application's answer, for the reader whose address is passed on |
 //! | `epoch` | GET | nothing but the epoch that this edge knows |
 //! | `list` | GET | JSON list of all pages of the site that are known here, with their lengths (`known`) |
-//! | `changes` | GET | a line with a site's name whenever that site changed, for as long as the link lives |
+//! | `changes` | GET | a line whenever a site changed, for as long as the link lives: see [`crate::notice`] |
 //!
 //! The asker names the site and the epoch of the primary it believes in, with its proof. An edge that is asked with a
 //! higher epoch than its own, and finds it proven, stops taking writes for the site: it is the old primary ([`epochs`]).
@@ -30,6 +30,7 @@ use crate::edge::{Edge, received};
 use crate::epochs::Claim;
 use crate::generation::{Generation, Site};
 use crate::limit::Rate;
+use crate::notice::{Notice, What};
 use crate::route::{Asked, Class, Decision, Refusal, Route};
 use crate::store::Known;
 use crate::tls::PeerKey;
@@ -42,6 +43,9 @@ const READER: HeaderName = HeaderName::from_static("sovereign-reader");
 const EPOCH: HeaderName = HeaderName::from_static("sovereign-epoch");
 /// Data center and signature, see [`Claim`].
 const EPOCH_PROOF: HeaderName = HeaderName::from_static("sovereign-epoch-proof");
+/// Says that notices may name pages.
+const NOTICES: HeaderName = HeaderName::from_static("sovereign-notices");
+const PAGES: HeaderValue = HeaderValue::from_static("pages");
 
 /// What a request over a link is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +111,7 @@ pub(crate) fn epoch_of(fields: &HeaderMap) -> (u64, Option<Claim>) {
 pub(crate) fn question_for_changes() -> Request<Body> {
     let mut request = Request::new(Body::empty());
     request.headers_mut().insert(PURPOSE, HeaderValue::from_static(Purpose::Changes.as_str()));
+    request.headers_mut().insert(NOTICES, PAGES);
     request
 }
 
@@ -120,7 +125,7 @@ pub(crate) fn question_for_list(site: &Site) -> Request<Body> {
 
 /// Removes what a reader may have sent under the names of the link's own fields.
 pub(crate) fn remove_claims(fields: &mut HeaderMap) {
-    for name in [SITE, PURPOSE, READER, EPOCH, EPOCH_PROOF] {
+    for name in [SITE, PURPOSE, READER, EPOCH, EPOCH_PROOF, NOTICES] {
         fields.remove(name);
     }
 }
@@ -136,7 +141,8 @@ pub(crate) async fn answer(edge: &Arc<Edge>, request: Request<Incoming>, peer: P
         return pages::text(StatusCode::BAD_REQUEST, "The request does not say what it is for.");
     };
     if purpose == Purpose::Changes {
-        return changes(edge, datacenter.clone());
+        let pages = request.headers().get(NOTICES) == Some(&PAGES);
+        return changes(edge, datacenter.clone(), pages);
     }
     let named = named_site(&generation, request.headers());
     if let Some(site) = named {
@@ -229,9 +235,9 @@ fn keeps(generation: &Generation, datacenter: &DatacenterName, site: &SiteName) 
     generation.sites.get(site).is_some_and(|site| site.config.mirrors.contains(datacenter))
 }
 
-/// A stream of notices for `datacenter`, about the sites it keeps. Ends when this edge drains, so that the mirror turns
-/// to the next process.
-fn changes(edge: &Arc<Edge>, datacenter: DatacenterName) -> Response<Body> {
+/// A stream of notices for `datacenter`, about the sites it keeps; naming `pages` if it understands that. Ends when this
+/// edge drains, so that the mirror turns to the next process.
+fn changes(edge: &Arc<Edge>, datacenter: DatacenterName, pages: bool) -> Response<Body> {
     let (sender, receiver) = mpsc::channel(1);
     let edge = edge.clone();
     let mut notices = edge.notices();
@@ -246,14 +252,18 @@ fn changes(edge: &Arc<Edge>, datacenter: DatacenterName) -> Response<Body> {
                 notice = notices.recv() => notice,
             };
             let generation = edge.generation();
-            let changed: Vec<&SiteName> = match &notice {
-                Ok(site) => vec![site],
+            let changed: Vec<Notice> = match notice {
+                Ok(notice) => vec![notice],
                 // Which ones were missed is not known: all of them may have changed.
-                Err(RecvError::Lagged(_)) => generation.sites.keys().collect(),
+                Err(RecvError::Lagged(_)) => {
+                    let all = generation.sites.keys().cloned();
+                    all.map(|site| Notice { site, what: What::Anything }).collect()
+                }
                 Err(RecvError::Closed) => break,
             };
-            for site in changed.into_iter().filter(|site| keeps(&generation, &datacenter, site)) {
-                said = sender.send(Ok(format!("{site}\n").into())).await;
+            let told = changed.iter().filter(|notice| keeps(&generation, &datacenter, &notice.site));
+            for line in told.filter_map(|notice| notice.line(pages)) {
+                said = sender.send(Ok(line.into())).await;
             }
         }
     });

@@ -94,9 +94,15 @@ async fn from_store(
     let hit = CacheStatus::Hit { ttl: terms.ttl(now) };
     // Where a site does not tell when it changes, an answer that asks to be confirmed is confirmed, however long it takes.
     let patience = if asked.peer || by_book(site) { PEER_PATIENCE } else { PATIENCE };
-    match policy::judge(&terms, entry.is_stale(), now, site.standing.source_reachable()) {
+    let stale = entry.is_stale() || site.standing.news.doubts(&entry);
+    match policy::judge(&terms, stale, now, site.standing.source_reachable()) {
         Use::Fresh => present(edge, site, &entry, hit, asked).await,
-        Use::ServeAndRefresh if !entry.is_stale() && !asked.peer => {
+        // What is not known to have changed is ours to look at, in our own time: an application that renders on one
+        // thread would otherwise render once for every mirror.
+        Use::ServeAndRefresh if !stale && asked.peer && matches!(site.config.app, EdgeApp::Ghost) => {
+            present(edge, site, &entry, hit, asked).await
+        }
+        Use::ServeAndRefresh if !stale && !asked.peer => {
             Flights::fetch_behind(edge, site, key, said(site, asked));
             present(edge, site, &entry, hit, asked).await
         }

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use crate::epochs::Claim;
 use crate::health::{Failure, Health};
+use crate::news::News;
 use crate::route::Target;
 
 /// A source that is away is left alone by readers' requests for this long, then one of them tries again; the keeper
@@ -26,6 +27,8 @@ pub(crate) struct Standing {
     doubted: AtomicBool,
     facts: Mutex<Facts>,
     wake: Notify,
+    /// What is new there.
+    pub(crate) news: News,
 }
 
 #[derive(Default)]
@@ -83,6 +86,11 @@ impl Standing {
     /// Whether removals were accepted since the last call.
     pub(crate) fn take_accepted_removals(&self) -> bool {
         std::mem::take(&mut self.facts().accept_removals)
+    }
+
+    /// There is something for the keeper.
+    pub(crate) fn wake(&self) {
+        self.wake.notify_one();
     }
 
     /// Waits until something wants the keeper's attention.

@@ -503,6 +503,13 @@ impl Store {
         keys
     }
 
+    /// What of a site's pages `wanted` picks.
+    pub fn targets(&self, site: &SiteName, mut wanted: impl FnMut(&Target) -> bool) -> Vec<Target> {
+        let index = self.read_index();
+        let first = index.entries.keys().filter(|key| &key.site == site && key.variant == 0);
+        first.map(|key| &key.target).filter(|target| wanted(target)).cloned().collect()
+    }
+
     /// A page of the site links to `target`: a page under it is no made-up one.
     pub fn note_linked(&self, site: &SiteName, target: &Target) {
         if target.query().is_none() || self.is_linked(site, target) {

@@ -17,7 +17,7 @@ use common::origin::Page;
 use common::{HOOK_SECRET, Lab, NAME, Origin, Place, Running, eventually, proof_by};
 use hmac::{Hmac, Mac as _};
 use http::{Method, Request, StatusCode};
-use http_body_util::Empty;
+use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::DigitallySignedStruct;
@@ -896,4 +896,54 @@ async fn a_peer_that_makes_up_an_epoch_stops_no_writes() {
     }
     say("epoch", "9", Some(&good)).await;
     assert_eq!(running.site().await["superseded"], true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mirror_of_an_earlier_version_is_told_of_sites_only() {
+    let lab = Lab::new();
+    let origin = Origin::start(lab.folder.path());
+    origin.fill();
+    let (home, office) = (lab.place("home"), lab.place("office"));
+    let site = lab.site(&home, Source::Unix(origin.socket.clone()));
+    origin.set_canonical(&site.canonical.to_string());
+    let own = site.canonical.to_string();
+    lab.seal(&home, 1, &lab.config(&home, vec![office.as_peer()], site));
+    let running = lab.start(&home).await;
+    running.complete().await;
+    let mut streams = Vec::new();
+    for understands in ["", "pages"] {
+        let mut sender = link(&office, &home).await;
+        let question = Request::get(format!("https://{NAME}:{}/", home.port()))
+            .header("sovereign-purpose", "changes")
+            .header("sovereign-notices", understands)
+            .body(Empty::new())
+            .unwrap();
+        let mut body = sender.send_request(question).await.unwrap().into_body();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "\n");
+        streams.push((sender, body));
+    }
+    origin.put("/first/", Page::html("<p>edited</p>"));
+    let fields = format!(
+        r#""id":"1","slug":"first","status":"published","url":"{own}/first/","title":"First","updated_at":"now""#
+    );
+    let said =
+        format!(r#"{{"event":"post.published.edited","post":{{"current":{{{fields}}},"previous":{{"title":"x"}}}}}}"#);
+    for body in [r#"{"event":"site.changed"}"#, &said, r#"{"event":"site.changed"}"#] {
+        assert_eq!(lab.hook(&home, body).await.status, StatusCode::NO_CONTENT);
+    }
+    let mut told = Vec::new();
+    for (_sender, body) in &mut streams {
+        let mut lines = String::new();
+        // The last change comes without particulars.
+        while !lines.ends_with("blog\n") || !lines.contains("first") && lines.lines().count() < 2 {
+            lines.push_str(std::str::from_utf8(&body.frame().await.unwrap().unwrap().into_data().unwrap()).unwrap());
+        }
+        told.push(lines);
+    }
+    assert_eq!(told[0], "blog\nblog\n", "each change once, by the name of the site");
+    assert!(
+        told[1].starts_with("blog */ghost/api/content/\n") && told[1].contains("\nblog /first/\n"),
+        "{:?}",
+        told[1]
+    );
 }

@@ -250,6 +250,13 @@ pub struct Progress {
     pub failed: usize,
 }
 
+impl Progress {
+    /// A pass that has looked at nothing yet.
+    pub fn begun(reason: PassReason) -> Self {
+        Self { reason, done: 0, known: 0, failed: 0 }
+    }
+}
+
 /// Why a pass runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

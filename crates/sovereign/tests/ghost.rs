@@ -13,7 +13,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
+use support::staff::Staff;
 use support::{Operator, Readers, eventually, kill};
 
 const HOME: u16 = 8443;
@@ -27,60 +28,6 @@ const PIXEL: &[u8] = &[
     0, 0, 0, 0x1f, 0x15, 0xc4, 0x89, 0, 0, 0, 13, 0x49, 0x44, 0x41, 0x54, 0x78, 0xda, 0x63, 0x64, 0xf8, 0xcf, 0x50,
     0x0f, 0, 3, 0x86, 1, 0x80, 0x5a, 0x34, 0x7d, 0x6b, 0, 0, 0, 0, 0x49, 0x45, 0x4e, 0x44, 0xae, 0x42, 0x60, 0x82,
 ];
-
-/// A member of staff at a browser, coming in through one data center's edge.
-struct Staff<'a> {
-    operator: &'a Operator,
-    authority: &'static str,
-    port: u16,
-    jar: String,
-}
-
-impl<'a> Staff<'a> {
-    fn log_in(operator: &'a Operator, authority: &'static str, port: u16) -> Self {
-        let credentials = operator.json(&["site", "credentials", "blog"]);
-        let jar = operator.home().join(format!("jar-{port}")).display().to_string();
-        let staff = Self { operator, authority, port, jar };
-        let body = json!({ "username": credentials["email"], "password": credentials["password"] });
-        staff.call("POST", "/ghost/api/admin/session/", Some(&body)).is(201);
-        staff
-    }
-
-    fn call(&self, method: &str, path: &str, body: Option<&Value>) -> support::Curled {
-        let origin = format!("Origin: https://{}", self.authority);
-        let mut more = vec!["--cookie", &self.jar, "--cookie-jar", &self.jar, "--request", method, "--header", &origin];
-        let text = body.map(Value::to_string);
-        if let Some(text) = &text {
-            more.extend(["--header", "Content-Type: application/json", "--data-raw", text]);
-        }
-        self.operator.curl(self.authority, self.port, path, &more)
-    }
-
-    fn publish(&self, title: &str, slug: &str, html: &str) -> Value {
-        let body = json!({ "posts": [{ "title": title, "slug": slug, "html": html, "status": "published" }] });
-        self.call("POST", "/ghost/api/admin/posts/?source=html", Some(&body)).is(201).json()["posts"][0].clone()
-    }
-
-    fn edit(&self, post: &Value, change: Value) -> Value {
-        let id = post["id"].as_str().unwrap();
-        let mut change = change;
-        change["updated_at"] = post["updated_at"].clone();
-        self.call("PUT", &format!("/ghost/api/admin/posts/{id}/?source=html"), Some(&json!({ "posts": [change] })))
-            .ok()
-            .json()["posts"][0]
-            .clone()
-    }
-
-    fn upload(&self, name: &str, bytes: &[u8]) -> String {
-        let file = self.operator.home().join(name);
-        fs::write(&file, bytes).unwrap();
-        let form = format!("file=@{};type=image/png", file.display());
-        let origin = format!("Origin: https://{}", self.authority);
-        let more = ["--cookie", &self.jar, "--header", &origin, "--form", &form, "--form", "purpose=image"];
-        let answer = self.operator.curl(self.authority, self.port, "/ghost/api/admin/images/upload/", &more).is(201);
-        answer.json()["images"][0]["url"].as_str().unwrap().to_owned()
-    }
-}
 
 /// What a process connects to, as the kernel sees it.
 struct Wire {

@@ -33,6 +33,33 @@ pub(super) fn addresses(text: &str, take: &mut impl FnMut(&str)) {
     }
 }
 
+/// The address of a feed's first entry, in RSS or Atom.
+pub(super) fn first_entry(text: &str) -> Option<String> {
+    let mut rest = text;
+    let mut inside = false;
+    while let Some(at) = rest.find('<') {
+        rest = &rest[at + 1..];
+        if let Some(data) = rest.strip_prefix("![CDATA[") {
+            rest = data.split_once("]]>").map_or("", |(_, after)| after);
+            continue;
+        }
+        let (tag, after) = rest.split_once('>')?;
+        rest = after;
+        match tag.split(|c: char| c.is_whitespace() || c == '/').next() {
+            Some("item" | "entry") => inside = true,
+            Some("link") if inside => {
+                let mut found = unescape(&rest[..rest.find('<').unwrap_or(rest.len())]).trim().to_owned();
+                if found.is_empty() {
+                    attributes(tag, &mut |address| found = address.to_owned());
+                }
+                return (!found.is_empty()).then_some(found);
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
 /// `name="value"` pairs, in tags and in `<?xml-stylesheet href="…"?>` alike.
 fn attributes(tag: &str, take: &mut impl FnMut(&str)) {
     for name in ATTRIBUTES {

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of the laboratory")]
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+pub mod blog;
 pub mod client;
 pub mod door;
 pub mod origin;
@@ -103,7 +104,7 @@ impl Running {
 
     /// Waits until the mirror is complete and has come to rest.
     pub async fn complete(&self) -> Value {
-        eventually("the site is complete", async || {
+        within(Duration::from_secs(120), "the site is complete", async || {
             let site = self.site().await;
             (site["complete"] == true && site["pass"].is_null() && site["pages-stale"] == 0).then_some(site)
         })
@@ -234,6 +235,32 @@ impl Lab {
         running
     }
 
+    /// What Ghost says in a webhook, signed.
+    pub async fn hook(&self, home: &Place, body: &str) -> Answer {
+        hook(&self.client, home.address(), body, SystemTime::now()).await
+    }
+
+    /// Home with the application, and mirrors of it; all complete.
+    pub async fn many(&self, origin: &Origin, mirrors: &[&'static str]) -> (Place, Running, Vec<(Place, Running)>) {
+        let home = self.place("home");
+        let places: Vec<_> = mirrors.iter().map(|name| self.place(name)).collect();
+        let mut site = self.site(&home, Source::Unix(origin.socket.clone()));
+        site.mirrors = mirrors.iter().map(|name| name.parse().unwrap()).collect();
+        let mirror = EdgeSite { source: Source::Link("home".parse().unwrap()), webhook_key: None, ..site.clone() };
+        origin.set_canonical(&site.canonical.to_string());
+        self.seal(&home, 1, &self.config(&home, places.iter().map(Place::as_peer).collect(), site));
+        let at_home = self.start(&home).await;
+        at_home.complete().await;
+        let mut running = Vec::new();
+        for place in places {
+            self.seal(&place, 1, &self.config(&place, vec![home.as_peer()], mirror.clone()));
+            let edge = self.start(&place).await;
+            edge.complete().await;
+            running.push((place, edge));
+        }
+        (home, at_home, running)
+    }
+
     /// Home with the application, office with a mirror of it; both complete.
     pub async fn two(&self, origin: &Origin) -> (Place, Running, Place, Running) {
         let (home, office) = (self.place("home"), self.place("office"));
@@ -257,12 +284,16 @@ pub fn proof_by(key: &SigningKey, site: &str, epoch: u64, primary: &str) -> Epoc
     EpochProof { primary, signature: signed::attest(key, &statement) }
 }
 
-fn sign(body: &str, at: SystemTime) -> String {
-    let time = at.duration_since(UNIX_EPOCH).unwrap().as_millis().to_string();
+/// What Ghost says in a webhook, signed by a clock that says `now`.
+async fn hook(client: &Client, home: SocketAddr, body: &str, now: SystemTime) -> Answer {
+    let time = now.duration_since(UNIX_EPOCH).unwrap().as_millis().to_string();
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(HOOK_SECRET.as_bytes()).unwrap();
     mac.update(body.as_bytes());
     mac.update(time.as_bytes());
-    format!("sha256={}, t={time}", hex::encode(mac.finalize().into_bytes()))
+    let signature = format!("sha256={}, t={time}", hex::encode(mac.finalize().into_bytes()));
+    let fields = [("x-ghost-signature", signature.as_str()), ("content-type", "application/json")];
+    let host = format!("127.0.0.1:{}", home.port());
+    client.post(home, &host, "/.sovereign/hooks/blog", &fields, Bytes::copy_from_slice(body.as_bytes())).await
 }
 
 /// Ghost says that the site changed.
@@ -272,15 +303,16 @@ pub async fn site_changed(client: &Client, home: SocketAddr) -> Answer {
 
 /// The same, by a clock that says `now`.
 pub async fn site_changed_at(client: &Client, home: SocketAddr, now: SystemTime) -> Answer {
-    let body = r#"{"event":"site.changed"}"#;
-    let signature = sign(body, now);
-    let host = format!("127.0.0.1:{}", home.port());
-    let fields = [("x-ghost-signature", signature.as_str()), ("content-type", "application/json")];
-    client.post(home, &host, "/.sovereign/hooks/blog", &fields, Bytes::from_static(body.as_bytes())).await
+    hook(client, home, r#"{"event":"site.changed"}"#, now).await
 }
 
 /// Asks until there is an answer, for at most 20 seconds.
-pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn eventually<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
+    within(Duration::from_secs(20), what, ask).await
+}
+
+/// The same for what takes longer.
+pub async fn within<T>(time: Duration, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let asking = async {
         loop {
             if let Some(answer) = ask().await {
@@ -289,5 +321,5 @@ pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) 
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), asking).await.unwrap_or_else(|_| panic!("not in time: {what}"))
+    tokio::time::timeout(time, asking).await.unwrap_or_else(|_| panic!("not in time: {what}"))
 }

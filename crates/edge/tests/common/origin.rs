@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -108,6 +109,11 @@ pub struct Shared {
     pages: Mutex<BTreeMap<String, Page>>,
     asked: Mutex<Vec<Asked>>,
     any_query: AtomicBool,
+    /// How long a page takes; one at a time, as on one thread.
+    rendering: tokio::sync::Mutex<Duration>,
+    worked: Mutex<Duration>,
+    most_at_once: AtomicUsize,
+    at_once: AtomicUsize,
     /// Answers wait for a permit.
     pub gate: Semaphore,
 }
@@ -128,6 +134,10 @@ impl Origin {
             pages: Mutex::default(),
             asked: Mutex::default(),
             any_query: AtomicBool::new(false),
+            rendering: tokio::sync::Mutex::default(),
+            worked: Mutex::default(),
+            most_at_once: AtomicUsize::new(0),
+            at_once: AtomicUsize::new(0),
             gate: Semaphore::new(OPEN),
         });
         let origin = Self { socket: folder.join("app.sock"), shared, running: Mutex::default() };
@@ -183,6 +193,26 @@ impl Origin {
         self.shared.any_query.store(true, Ordering::Relaxed);
     }
 
+    /// From now on a page takes this long to render, one at a time.
+    pub async fn render_in(&self, time: Duration) {
+        *self.shared.rendering.lock().await = time;
+    }
+
+    /// For how long pages were rendered since the last call, and how many were asked for at a time at most.
+    pub fn take_worked(&self) -> (Duration, usize) {
+        let worked = std::mem::take(&mut *self.shared.worked.lock().unwrap());
+        (worked, self.shared.most_at_once.swap(0, Ordering::Relaxed))
+    }
+
+    /// What was asked for since the first `before` questions, and how often.
+    pub fn asked_since(&self, before: usize) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for asked in self.shared.asked.lock().unwrap().iter().skip(before) {
+            *counts.entry(asked.target.clone()).or_default() += 1;
+        }
+        counts
+    }
+
     pub fn remove(&self, path: &str) {
         self.shared.pages.lock().unwrap().remove(path);
     }
@@ -234,6 +264,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         Asked { method: parts.method.clone(), target: target.clone(), fields: parts.headers.clone(), body: length };
     shared.asked.lock().unwrap().push(asked);
     let _permit = shared.gate.acquire().await.unwrap();
+    render(&shared).await;
     let canonical = shared.canonical.lock().unwrap().clone();
     let private = [("cache-control", "no-cache, private, no-store")];
     if parts.method == Method::POST && target == "/ghost/api/admin/session/" {
@@ -276,6 +307,19 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         *response.body_mut() = Said::chunks(body, permits);
     }
     Ok(response)
+}
+
+async fn render(shared: &Shared) {
+    let at_once = shared.at_once.fetch_add(1, Ordering::Relaxed) + 1;
+    shared.most_at_once.fetch_max(at_once, Ordering::Relaxed);
+    let time = shared.rendering.lock().await;
+    let began = Instant::now();
+    if !time.is_zero() {
+        // Not a condition to wait for: this is the work itself.
+        tokio::time::sleep(*time).await;
+    }
+    *shared.worked.lock().unwrap() += began.elapsed();
+    shared.at_once.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// Switches protocols and echoes.

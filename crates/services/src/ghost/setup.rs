@@ -13,7 +13,9 @@ use crate::secret::Secret;
 /// The integration whose keys and webhooks are ours.
 const INTEGRATION: &str = "sovereign";
 
-/// What an edge wants to hear about. `site.changed` covers the rest: themes, settings, everything at once.
+/// What an edge wants to hear about: what readers can see of a post, page or tag, said once with all that changed. Drafts
+/// are not theirs to know. `site.changed` comes with each of these and covers the rest: themes, settings, everything at
+/// once.
 const EVENTS: [&str; 12] = [
     "site.changed",
     "post.published",

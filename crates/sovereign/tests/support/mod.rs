@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
 pub(crate) mod leaf;
+pub(crate) mod staff;
 
 use std::collections::BTreeSet;
 use std::fs;
