@@ -19,6 +19,7 @@
 //! trusts its own index only as far as the file's checksum, so the worst is a page fetched once more.
 
 mod entry;
+mod ledger;
 mod memory;
 mod record;
 mod space;
@@ -41,10 +42,12 @@ use crate::policy::{Selection, Terms};
 use crate::room::Stamp;
 use crate::route::{Key, Target};
 pub use entry::{BodyFile, Content, Entry};
+pub(crate) use ledger::Known;
+use ledger::Taken;
 use memory::Memory;
 pub use record::{RecordError, decode as decode_head, encode as encode_head};
-pub(crate) use space::{Account, Known};
-use space::{Space, Taken};
+pub(crate) use space::Account;
+use space::Space;
 pub use writer::Writer;
 
 /// An unfinished page that was not written to for so long will not be finished: fetches give up much earlier.

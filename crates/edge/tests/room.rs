@@ -266,6 +266,12 @@ async fn a_site_with_a_budget_lets_go_what_was_read_least() {
     assert_eq!(fetches(&at_office).await, 0);
     let kept = two.pictures_kept(&two.office).await;
     assert_eq!(kept, [PICTURES[1], PICTURES[3], PICTURES[4]]);
+    // That they were read is written down by the next look at the site.
+    look_again(&at_office).await;
+    for picture in kept {
+        let read = std::fs::metadata(two.record(picture)).unwrap().modified().unwrap();
+        assert!(read.elapsed().unwrap() < HOUR, "{picture}");
+    }
 
     // A page needs the room of one more picture: a page is kept whatever happens. All were just read; one goes.
     let long = "much to say ".repeat(20_000);

@@ -192,7 +192,8 @@ pub struct SiteStatus {
 }
 
 impl SiteStatus {
-    /// Whether everything is kept that is to be: all that is known but what was left out for want of room.
+    /// Whether everything is kept that is to be: all that is known but what was left out for want of room, and nothing of
+    /// a site that its owner closed.
     pub fn is_filled(&self) -> bool {
         self.private || self.complete || self.last_pass.as_ref().is_some_and(|last| last.complete)
     }

@@ -14,7 +14,7 @@
 //! no second format, and after a restart the order is right to the hour. What was left out is not written down: a
 //! mirror learns it again from its primary's list without fetching anything, a primary by asking its application once.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +24,7 @@ use sovereign_model::SiteName;
 use sovereign_model::edge_rules::{Keep, Room};
 use tracing::{info, warn};
 
+use super::ledger::{Awaited, Known, LONGEST, Ledger, MOST_AWAITED, Taken};
 use super::{Entry, Head, Store, StoreError, lock, record};
 use crate::room::{self, Disk, Facts, Kind, Medium, Stamp, Verdict, Wanted};
 use crate::route::{Key, Target};
@@ -31,44 +32,8 @@ use crate::route::{Key, Target};
 /// A file says to the hour when it was read: a mirror of ten thousand images that are all read all the time writes to
 /// three of them a second.
 const NEAR: u32 = 60;
-/// Bodies of one site that are remembered without being kept, like pages that a keeper looks for.
-const MOST_AWAITED: usize = 200_000;
 /// The file system does not say how much is free.
 const UNKNOWN: u64 = u64::MAX;
-
-/// Bytes of bodies.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Taken {
-    pages: u64,
-    media: u64,
-}
-
-impl Taken {
-    pub(super) fn add(&mut self, kind: Kind, length: u64) {
-        *self.of(kind) += length;
-    }
-
-    pub(super) fn subtract(&mut self, kind: Kind, length: u64) {
-        let taken = self.of(kind);
-        *taken = taken.saturating_sub(length);
-    }
-
-    fn of(&mut self, kind: Kind) -> &mut u64 {
-        match kind {
-            Kind::Page => &mut self.pages,
-            Kind::Media => &mut self.media,
-        }
-    }
-}
-
-/// What is known of a body that belongs to a site.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Known {
-    pub(crate) target: Target,
-    /// `None` when nobody has said.
-    pub(crate) length: Option<u64>,
-    pub(crate) kind: Kind,
-}
 
 /// What a store knows about room, for all sites.
 #[derive(Debug, Default)]
@@ -80,74 +45,6 @@ pub(super) struct Space {
     unwritten: AtomicU64,
     /// What the disk had free when somebody last looked.
     free: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct Ledger {
-    room: Room,
-    /// By how much the site grows when all bodies have come that are on their way, or that a keeper is asking for.
-    promised: Taken,
-    /// What is known to belong to the site and is not kept.
-    awaited: HashMap<Target, Awaited>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Awaited {
-    kind: Kind,
-    /// By how much the site would grow with it.
-    length: u64,
-    /// There was no room for it.
-    left_out: bool,
-    /// A keeper is asking for it, and its length is promised to it.
-    expected: bool,
-    /// When readers last asked for it, and the time before.
-    asked: Stamp,
-    asked_before: Stamp,
-}
-
-impl Awaited {
-    fn new(kind: Kind, length: u64) -> Self {
-        let never = Stamp::default();
-        Self { kind, length, left_out: false, expected: false, asked: never, asked_before: never }
-    }
-}
-
-impl Ledger {
-    fn facts(&self, kept: Taken, disk: Option<Disk>) -> Facts {
-        Facts {
-            keep: self.room.keep,
-            budget: self.room.budget.map(|budget| budget.0),
-            pages: kept.pages + self.promised.pages,
-            media: kept.media + self.promised.media,
-            disk,
-        }
-    }
-
-    /// Takes back what was promised to a body that a keeper is asking for: it has come, or will not.
-    fn expect_no_more(&mut self, target: &Target) -> Option<&mut Awaited> {
-        let awaited = self.awaited.get_mut(target)?;
-        if std::mem::take(&mut awaited.expected) {
-            self.promised.subtract(awaited.kind, awaited.length);
-        }
-        Some(awaited)
-    }
-
-    /// Keeps only those of what is awaited that `belong` to the site.
-    fn retain(&mut self, belong: impl Fn(&Target) -> bool) {
-        let Self { promised, awaited, .. } = self;
-        awaited.retain(|target, awaited| {
-            let stays = belong(target);
-            if !stays && awaited.expected {
-                promised.subtract(awaited.kind, awaited.length);
-            }
-            stays
-        });
-    }
-
-    fn forget(&mut self, target: &Target) {
-        self.expect_no_more(target);
-        self.awaited.remove(target);
-    }
 }
 
 impl Space {
@@ -267,7 +164,7 @@ impl Store {
         let least = announced.unwrap_or_else(|| before.map_or(0, |growth| growth + replaces));
         let store = Arc::clone(self);
         let mut room = Reservation { store, key, kind: Kind::of(&head.fields), replaces, granted: 0, written: 0 };
-        room.grow(least)?;
+        room.grow(least.min(LONGEST))?;
         Ok(room)
     }
 
@@ -311,7 +208,7 @@ impl Store {
     /// Somebody who knows says what a site has.
     pub(crate) fn note_known(&self, site: &SiteName, known: impl IntoIterator<Item = Known>) {
         for Known { target, length, kind } in known {
-            let Some(length) = length else { continue };
+            let Some(length) = length.map(|length| length.min(LONGEST)) else { continue };
             let kept = self.get(&Key::new(site.clone(), target.clone())).map(|kept| kept.length());
             let growth = length.saturating_sub(kept.unwrap_or(0));
             self.space.with(site, |ledger| {
