@@ -50,7 +50,11 @@ pub(super) struct Space {
 impl Space {
     /// What `change` does to the ledger of a site.
     fn with<T>(&self, site: &SiteName, change: impl FnOnce(&mut Ledger) -> T) -> T {
-        change(lock(&self.ledgers).entry(site.clone()).or_default())
+        let mut ledgers = lock(&self.ledgers);
+        match ledgers.get_mut(site) {
+            Some(ledger) => change(ledger),
+            None => change(ledgers.entry(site.clone()).or_default()),
+        }
     }
 
     /// A page has come.
