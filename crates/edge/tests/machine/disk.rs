@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::StatusCode;
 use sovereign_edge::room::DISK_RESERVE;
 use sovereign_model::edge_config::Source;
+use sovereign_runtime::control::Request;
 use tokio::io::AsyncWriteExt as _;
 
 use super::common::origin::Page;
@@ -111,6 +112,8 @@ async fn fill() {
     let running = lab.start(&home).await;
     assert_eq!(get("/first/").await.body, first);
     sh(&format!("mount -o remount,size={} {}", DISK_RESERVE + (40 << 20), store.display()));
+    // As a sweep does within minutes.
+    running.ask(Request::new("fill").with("site", "blog")).await.unwrap();
     let site = running.complete().await;
     assert!(site["pages-kept"].as_u64().unwrap() >= before + POSTS as u64, "{site}");
     for number in 0..POSTS {
