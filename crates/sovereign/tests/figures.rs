@@ -256,7 +256,7 @@ fn how_soon_a_post_of_ghost_is_everywhere() {
     let import = format!("importfile=@{};type=application/json", file.display());
     let answer = staff.send_form("/ghost/api/admin/db/", &[&import]);
     assert!(matches!(answer.status, 200..=202), "{} {}", answer.status, answer.text());
-    let long = Duration::from_secs(600);
+    let long = Duration::from_secs(1800);
     support::eventually("all posts are in Ghost", long, || {
         let posts = staff.call("GET", "/ghost/api/admin/posts/?limit=1&fields=id", None).json();
         (posts["meta"]["pagination"]["total"].as_u64() >= Some(POSTS as u64)).then_some(())
