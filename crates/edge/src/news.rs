@@ -31,6 +31,9 @@ use ledger::{Act, Kind, Ledger};
 const SWEEP_AFTER: Duration = Duration::from_secs(15);
 /// Pages that wait to be fetched again; beyond it everything is.
 const MOST_QUEUED: usize = 100_000;
+/// Pages of a higher rank may be all pages of the site: they are fetched one by one, so that an author who goes on
+/// working finds an application that has time.
+const LAST_AT_ONCE: u8 = 5;
 /// Events that are remembered for the ones that come with them.
 const MOST_HEARD: usize = 8;
 /// Removals that are never held back: unpublishing a post takes its page and perhaps those of its tags.
@@ -103,12 +106,21 @@ impl News {
         lock(&self.links)
     }
 
-    /// The next page to be fetched again.
-    pub(crate) fn next(&self) -> Option<Target> {
+    /// The next page to be fetched again; `alone`: while nothing else is fetched.
+    pub(crate) fn next(&self, alone: bool) -> Option<Target> {
         let mut queue = lock(&self.queue);
-        let (_, next) = queue.targets.pop_first()?;
+        let first = queue.targets.first_entry()?;
+        if !alone && first.key().0 > LAST_AT_ONCE {
+            return None;
+        }
+        let next = first.remove();
         queue.queued.remove(&next);
         Some(next)
+    }
+
+    /// Whether pages are to be fetched again.
+    pub(crate) fn has_pages(&self) -> bool {
+        !lock(&self.queue).targets.is_empty()
     }
 
     /// Whether there is something for the keeper.
@@ -383,8 +395,10 @@ mod tests {
                 queue.push(rank, target(path));
             }
         }
-        let order: Vec<_> = std::iter::from_fn(|| news.next()).map(|target| target.to_string()).collect();
-        assert_eq!(order, ["/new/", "/old-2/", "/", "/old-1/"]);
+        let take = |alone| std::iter::from_fn(|| news.next(alone)).map(|target| target.to_string()).collect::<Vec<_>>();
+        assert_eq!(take(false), ["/new/", "/old-2/", "/"]);
+        assert!(news.is_waiting(), "what many pages are among is fetched alone");
+        assert_eq!(take(true), ["/old-1/"]);
         assert!(!news.is_waiting());
     }
 

@@ -134,7 +134,7 @@ impl<'a> Pass<'a> {
         loop {
             self.remove_told().await;
             while looking.len() < at_once
-                && let Some((target, why)) = self.next(routine)
+                && let Some((target, why)) = self.next(looking.is_empty(), routine)
             {
                 routine |= why == Why::Routine;
                 let (edge, site, since) = (self.edge.clone(), self.site.clone(), self.since);
@@ -176,11 +176,15 @@ impl<'a> Pass<'a> {
         true
     }
 
-    /// The next page, and why; `None` also when all that is left has to wait. `routine`: a question without haste is
-    /// under way.
-    fn next(&mut self, routine: bool) -> Option<(Target, Why)> {
-        if let Some(target) = self.site.standing.news.next() {
+    /// The next page, and why; `None` also when all that is left has to wait. `alone`: nothing is looked at;
+    /// `routine`: a question without haste is under way.
+    fn next(&mut self, alone: bool, routine: bool) -> Option<(Target, Why)> {
+        let news = &self.site.standing.news;
+        if let Some(target) = news.next(alone || !self.site.upstream.is_local()) {
             return Some((target, Why::News));
+        }
+        if !alone && news.has_pages() {
+            return None;
         }
         if let Some(target) = self.new.pop_front() {
             return Some((target, Why::News));
