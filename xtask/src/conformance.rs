@@ -7,16 +7,15 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::run::{Deadline, cargo, read, root, run, say, target};
+use crate::stack::{Ended, Stack, free_ports, wait_for};
 use crate::tiers::Tally;
 
 /// The suite, as packaged: its newer versions are other tests, so figures of two versions do not compare.
@@ -100,7 +99,8 @@ fn judge_in(scratch: &Path, suite: &Path) -> Result<Judged> {
         .context("cannot start the suite's server")?;
     let _server = Ended(server);
     wait_for(origin)?;
-    let stack = Stack::up(scratch, origin, edge)?;
+    let program = target().join("debug/sovereign");
+    let stack = Stack::up(&program, scratch, &stack_file(origin, edge))?;
     let authority = scratch.join("ca.pem");
     fs::write(&authority, read(stack.command().args(["ca", "show"]))?)?;
     let mut client = Command::new("node");
@@ -115,63 +115,13 @@ fn judge_in(scratch: &Path, suite: &Path) -> Result<Judged> {
     Ok(printed.into_iter().map(|(id, test)| (id, (text(&test, "kind"), text(&test, "ending")))).collect())
 }
 
-/// A stack of one edge, taken down when dropped.
-struct Stack {
-    home: PathBuf,
-}
-
-impl Stack {
-    fn up(home: &Path, origin: u16, edge: u16) -> Result<Self> {
-        let file = format!(
-            "version = 1\n[stack]\nname = \"conformance\"\n[[datacenter]]\nname = \"home\"\n[[datacenter.uplink]]\n\
-             name = \"loopback\"\naddress = \"127.0.0.1\"\nport = {edge}\n[[site]]\nname = \"suite\"\n\
-             app = \"upstream\"\naddress = \"127.0.0.1:{origin}\"\nmirror = {{ crawl = false }}\n\
-             canonical = \"localhost\"\nprimary = \"home\"\n"
-        );
-        fs::write(home.join("stack.toml"), file)?;
-        let stack = Self { home: home.to_owned() };
-        read(stack.command().args(["up", "--yes"]))?;
-        Ok(stack)
-    }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new(target().join("debug/sovereign"));
-        command.current_dir(&self.home).env("HOME", &self.home).env("SOVEREIGN_STATE", self.home.join("state"));
-        command
-    }
-}
-
-impl Drop for Stack {
-    fn drop(&mut self) {
-        if let Err(error) = read(self.command().args(["down", "--purge", "--yes"])) {
-            say(format!("the stack is left behind: {error:#}"));
-        }
-    }
-}
-
-/// A process that is ended when dropped.
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        // Gone already is as good.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn free_ports() -> Result<[u16; 2]> {
-    let listeners = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
-    Ok([listeners[0].local_addr()?.port(), listeners[1].local_addr()?.port()])
-}
-
-fn wait_for(port: u16) -> Result<()> {
-    let began = Instant::now();
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        ensure!(began.elapsed() < Duration::from_secs(20), "nothing listens on port {port}");
-        thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
+fn stack_file(origin: u16, edge: u16) -> String {
+    format!(
+        "version = 1\n[stack]\nname = \"conformance\"\n[[datacenter]]\nname = \"home\"\n[[datacenter.uplink]]\n\
+         name = \"loopback\"\naddress = \"127.0.0.1\"\nport = {edge}\n[[site]]\nname = \"suite\"\n\
+         app = \"upstream\"\naddress = \"127.0.0.1:{origin}\"\nmirror = {{ crawl = false }}\n\
+         canonical = \"localhost\"\nprimary = \"home\"\n"
+    )
 }
 
 /// The command line: nothing, or `--accept`.

@@ -25,11 +25,6 @@ pub(crate) fn load(deadline: Deadline) -> Result<Tally> {
     measured("load", "no_reader_of_ghost_notices_a_deploy", deadline)
 }
 
-/// A cached page over TLS, beside nginx.
-pub(crate) fn speed(deadline: Deadline) -> Result<Tally> {
-    measured("figures", "how_the_edge_stands_beside_nginx", deadline)
-}
-
 /// From an author's change to every mirror: on a site that renders a page in 35 ms, and with a real Ghost.
 pub(crate) fn publish(deadline: Deadline) -> Result<Tally> {
     let mut sum = told(test("sovereign-edge", "publish", "how_"), deadline)?;
@@ -78,6 +73,6 @@ fn told(mut command: Command, deadline: Deadline) -> Result<Tally> {
 const PROGRAM: &str = "SOVEREIGN_E2E_PROGRAM";
 
 /// The one named by the environment, else the release binary of this checkout.
-fn program() -> Result<PathBuf> {
+pub(crate) fn program() -> Result<PathBuf> {
     std::env::var_os(PROGRAM).map_or_else(dist::dist, |path| Ok(path.into()))
 }

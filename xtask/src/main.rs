@@ -3,6 +3,7 @@
 //! Promises: whatever is needed is looked for first and named with its reason; every step says how long it took; the
 //! exit code is 0 only when everything passed. Nothing of the product depends on this crate.
 
+mod bench;
 mod conformance;
 mod deny;
 mod dist;
@@ -13,6 +14,7 @@ mod needs;
 mod prove;
 mod rooms;
 mod run;
+mod stack;
 mod test;
 mod tiers;
 
@@ -29,6 +31,8 @@ Usage: cargo xtask COMMAND
                    feed the parsers of strangers' bytes with what breaks parsers; 10 seconds per target
   prove [NAME...]  what takes long: release build, figures, advisories; run before a release
                      --list      name the proofs with what they check and their time budgets
+  bench edge [--rounds N] [--seconds S] [--only CASE,...]
+                   the edge beside nginx, Varnish, HAProxy and Caddy; fails when a must of docs/benchmarks.md is missed
   conformance [--accept]
                    the public HTTP cache test suite against an edge, compared with what passed before
   dist             the static release binary with its checksum, in dist/
@@ -57,6 +61,9 @@ fn dispatch(args: &[&str]) -> Result<ExitCode> {
         ["test", rest @ ..] => test::test(rest),
         ["fuzz", rest @ ..] => fuzz::fuzz(rest),
         ["prove", rest @ ..] => prove::prove(rest),
+        ["bench", rest @ ..] => bench::command(rest),
+        // What `bench` starts as the limit of the machine.
+        ["bare", rest @ ..] => match bench::bare(rest)? {},
         ["conformance", rest @ ..] => conformance::command(rest).map(|()| ExitCode::SUCCESS),
         ["dist"] => dist::dist().map(|_| ExitCode::SUCCESS),
         ["docs"] => docs::write().map(|()| ExitCode::SUCCESS),

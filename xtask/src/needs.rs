@@ -1,6 +1,5 @@
 //! What the gates need from the machine, why, and how it gets there.
 
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -33,12 +32,36 @@ const NEEDS: &[Need] = &[
     Need { program: "python3", package: "python3", why: "runs small applications to supervise" },
 ];
 
-/// Makes sure everything is there: installs it where this user can, else says how.
+/// What the benchmark of the edge needs. Debian starts a server when it is installed as root; where that is not wanted,
+/// a `policy-rc.d` that answers 101 keeps it from doing so.
+const RIVALS: &[Need] = &[
+    Need { program: "curl", package: "curl", why: "fills caches and counts answers" },
+    Need { program: "wrk", package: "wrk", why: "asks over HTTP/1.1" },
+    Need { program: "h2load", package: "nghttp2-client", why: "asks over HTTP/2" },
+    Need { program: "nginx", package: "nginx-light", why: "is the origin, and one of the four to compare with" },
+    Need { program: "varnishd", package: "varnish", why: "is one of the four" },
+    Need { program: "haproxy", package: "haproxy", why: "is one of the four" },
+    Need { program: "caddy", package: "caddy", why: "is one of the four" },
+];
+
+/// Makes sure that everything the gates need is there: installs it where this user can, else says how.
 ///
 /// # Errors
 /// When something is missing and cannot be installed.
 pub(crate) fn ensure() -> Result<()> {
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !is_there(need.program)).collect();
+    ensure_all(NEEDS)
+}
+
+/// The same for what the benchmark of the edge needs.
+///
+/// # Errors
+/// When something is missing and cannot be installed.
+pub(crate) fn ensure_rivals() -> Result<()> {
+    ensure_all(RIVALS)
+}
+
+fn ensure_all(needs: &[Need]) -> Result<()> {
+    let missing: Vec<&Need> = needs.iter().filter(|need| which(need.program).is_none()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -58,12 +81,6 @@ pub(crate) fn ensure() -> Result<()> {
     run(&mut apt(&["update"])?, deadline).context("cannot refresh the package lists")?;
     let install = [&["install", "--yes", "--no-install-recommends"], &packages[..]].concat();
     run(&mut apt(&install)?, deadline).context("cannot install what is missing")
-}
-
-/// Tools of the machine's keeper are not on everybody's path.
-fn is_there(program: &str) -> bool {
-    let kept = ["/usr/sbin", "/sbin"].map(|folder| Path::new(folder).join(program));
-    which(program).is_some() || kept.iter().any(|file| file.is_file())
 }
 
 fn apt(args: &[&str]) -> Result<Command> {

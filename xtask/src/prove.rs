@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::run::{Deadline, say};
 use crate::tiers::{Tally, Tier, run_all};
-use crate::{deny, dist, figures, fuzz};
+use crate::{bench, deny, dist, figures, fuzz};
 
 const PROOFS: &[Tier] = &[
     Tier { name: "advisories", checks: "no dependency has a known vulnerability", budget: minutes(6), run: advisories },
@@ -18,7 +18,12 @@ const PROOFS: &[Tier] = &[
     Tier { name: "memory", checks: "our own processes together, idle", budget: minutes(35), run: figures::memory },
     Tier { name: "load", checks: "no request fails during a deploy", budget: minutes(35), run: figures::load },
     Tier { name: "publish", checks: "how soon a post is everywhere", budget: minutes(50), run: figures::publish },
-    Tier { name: "speed", checks: "a cached page, beside nginx", budget: minutes(35), run: figures::speed },
+    Tier {
+        name: "edge",
+        checks: "kept pages beside nginx, Varnish, HAProxy, Caddy",
+        budget: minutes(70),
+        run: bench::prove,
+    },
 ];
 
 const fn minutes(count: u64) -> Duration {

@@ -110,10 +110,12 @@ pub(crate) fn read(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Where a program lies on the `PATH`.
+/// Where a program lies: on the `PATH`, or where servers and the tools of the machine's keeper are, which is not on
+/// everybody's.
 pub(crate) fn which(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    folders.map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 fn shown(command: &Command) -> String {
@@ -124,19 +126,24 @@ fn shown(command: &Command) -> String {
 
 /// Kills a child and what it started. A process group of its own would be simpler and would lose Ctrl-C.
 fn kill_family(child: &mut Child) {
-    let mut family = vec![child.id()];
-    let mut next = 0;
-    while let Some(&parent) = family.get(next) {
-        family.extend(children(parent));
-        next += 1;
-    }
-    for id in family.into_iter().rev() {
+    for id in family(child.id()).into_iter().rev() {
         if let Some(pid) = i32::try_from(id).ok().and_then(Pid::from_raw) {
             // Gone already is as good.
             let _ = kill_process(pid, Signal::KILL);
         }
     }
     let _ = child.wait();
+}
+
+/// A process and all that it started, parents first.
+pub(crate) fn family(root: u32) -> Vec<u32> {
+    let mut family = vec![root];
+    let mut next = 0;
+    while let Some(&parent) = family.get(next) {
+        family.extend(children(parent));
+        next += 1;
+    }
+    family
 }
 
 fn children(parent: u32) -> Vec<u32> {

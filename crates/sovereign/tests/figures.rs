@@ -8,8 +8,6 @@ mod support;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -91,111 +89,11 @@ fn how_much_memory_our_processes_hold() {
     assert!(sums[1] <= 40_000_000, "the aim is 40 MB for all of them together, what they share counted once");
 }
 
-/// nginx with a cached page, beside the edge: same machine, certificate and page.
-struct Nginx {
-    child: Child,
-    port: u16,
-}
-
-impl Nginx {
-    fn start(folder: &Path, pages: &Path, credentials: &Path) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let (at, pages, keys) = (folder.display(), pages.display(), credentials.display());
-        let config = format!(
-            "daemon off; worker_processes 2; pid {at}/pid; error_log {at}/error.log; user root;\n\
-             events {{ worker_connections 1024; }}\n\
-             http {{\n\
-               access_log off; tcp_nopush on; keepalive_requests 100000000; types {{ text/html html; }}\n\
-               client_body_temp_path {at}/b; proxy_temp_path {at}/p; fastcgi_temp_path {at}/f;\n\
-               uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;\n\
-               proxy_cache_path {at}/cache levels=1:2 keys_zone=pages:10m;\n\
-               server {{ listen unix:{at}/origin; root {pages}; }}\n\
-               server {{\n\
-                 listen 127.0.0.1:{port} ssl; ssl_certificate {keys}/chain.pem; ssl_certificate_key {keys}/key.pem;\n\
-                 location / {{ proxy_pass http://unix:{at}/origin; proxy_cache pages; proxy_cache_valid 1h; }}\n\
-               }}\n\
-             }}\n"
-        );
-        fs::create_dir_all(folder).unwrap();
-        fs::write(folder.join("nginx.conf"), config).unwrap();
-        let mut command = Command::new("nginx");
-        command.arg("-p").arg(folder).arg("-c").arg(folder.join("nginx.conf")).stdin(Stdio::null());
-        let child = command.spawn().expect("nginx is installed: apt-get install nginx-light");
-        support::eventually("nginx", Duration::from_secs(10), || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).ok()
-        });
-        Self { child, port }
-    }
-
-    fn processes(&self) -> Vec<i32> {
-        let master = self.child.id();
-        let children = fs::read_to_string(format!("/proc/{master}/task/{master}/children")).unwrap();
-        children.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        support::kill(i32::try_from(self.child.id()).unwrap(), "TERM");
-        let _ = self.child.wait();
-    }
-}
-
 /// Processor time of a process so far, all threads: proc_pid_stat(5), fields 14 and 15, at 100 ticks a second.
 fn processor(pid: i32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
     Duration::from_millis(10 * (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()))
-}
-
-/// One round of wrk: (requests a second, processor time of the server per request, what wrk calls latency at 99 %).
-fn round(port: u16, host: &str, servers: &[i32]) -> (f64, Duration, String) {
-    let before: Duration = servers.iter().copied().map(processor).sum();
-    let output = Command::new("wrk")
-        .args(["-t1", "-c64", "-d5s", "--latency", "-H", &format!("Host: {host}")])
-        .arg(format!("https://127.0.0.1:{port}/page.html"))
-        .output()
-        .unwrap();
-    let used = servers.iter().copied().map(processor).sum::<Duration>() - before;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(!said.contains("Non-2xx") && !said.contains("Socket errors"), "{said}");
-    let word = |before: &str| {
-        let line = said.lines().find(|line| line.trim_start().starts_with(before)).unwrap_or_else(|| panic!("{said}"));
-        line.split_whitespace().nth(1).unwrap().to_owned()
-    };
-    let requests = said.lines().find(|line| line.contains(" requests in ")).unwrap_or_else(|| panic!("{said}"));
-    let requests: u32 = requests.split_whitespace().next().unwrap().parse().unwrap();
-    (word("Requests/sec:").parse().unwrap(), used / requests, word("99%"))
-}
-
-#[test]
-#[ignore = "a figure of the release binary: cargo xtask prove speed"]
-fn how_the_edge_stands_beside_nginx() {
-    let operator = leaf::operator_with_site();
-    let words = "All that one operator declares, in one file. ".repeat(20_000 / 45);
-    operator.write("public/page.html", &format!("<!doctype html><title>Page</title><p>{words}"));
-    operator.up();
-    let host = format!("leaf.localhost:{}", operator.home_port);
-    operator.curl(&host, operator.office_port, "/page.html", &[]).ok();
-    let keys = operator.state().join("dc/office/edge");
-    let nginx = Nginx::start(&operator.home().join("nginx"), &operator.home().join("public"), &keys);
-    let edge = [operator.pid("edge@office")];
-    let workers = nginx.processes();
-    let mut rounds = BTreeMap::<&str, Vec<_>>::new();
-    for turn in 0..6 {
-        // In turns and in both orders, so that neither always has the quieter machine.
-        let servers: [(&str, u16, &[i32]); 2] =
-            [("sovereign edge", operator.office_port, &edge), ("nginx proxy_cache", nginx.port, &workers)];
-        for (name, port, pids) in if turn % 2 == 0 { servers } else { [servers[1], servers[0]] } {
-            rounds.entry(name).or_default().push(round(port, &host, pids));
-        }
-    }
-    eprintln!("\n| server | requests/s | processor time per request | p99 |\n|---|---:|---:|---:|");
-    for (name, mut rounds) in rounds {
-        rounds.sort_by_key(|round| round.1);
-        let (rate, used, p99) = &rounds[rounds.len() / 2];
-        eprintln!("| {name} | {rate:.0} | {used:.1?} | {p99} |");
-    }
 }
 
 /// Posts of a site that has been written on for years.
