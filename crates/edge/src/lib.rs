@@ -38,6 +38,7 @@ mod edge;
 mod epochs;
 mod expiry;
 mod fetch;
+mod gather;
 mod generation;
 mod health;
 mod hooks;

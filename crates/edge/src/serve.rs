@@ -12,9 +12,11 @@
 //! closing it at once would cross with a request that is already on its way, and that request would be lost.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
@@ -22,7 +24,7 @@ use http::{Request, Response, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt;
 use sovereign_model::edge_rules::Limits;
 use sovereign_runtime::lifecycle::accept_each;
@@ -34,9 +36,10 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::body::Body;
+use crate::body::{Body, BodyError};
 use crate::counters::Counted;
 use crate::edge::Edge;
+use crate::gather::{AtOnce, gather};
 use crate::linger::{HadBody, Lingering};
 use crate::proxied::{Arrival, Speech, arrive, forwarded_for};
 use crate::tls::{LINK_ALPN, LINK_BACK_ALPN, PeerKey};
@@ -97,6 +100,8 @@ pub(crate) fn prepare(socket: &TcpStream) {
 
 async fn connection(mut socket: TcpStream, peer: SocketAddr, edge: Arc<Edge>, stopping: CancellationToken) {
     prepare(&socket);
+    // A token of its own, because asking one takes its lock.
+    let stopping = stopping.child_token();
     let generation = edge.generation();
     let limits = generation.config.rules.limits.clone();
     let arriving = arrive(&mut socket, peer, generation.config.proxy.as_ref());
@@ -221,12 +226,16 @@ fn reader_service(
     Error = Infallible,
     Future = impl Future<Output = Result<Response<Body>, Infallible>> + Send,
 > + Send {
+    // One share of what belongs to this connection for each request: what all connections share is not touched, which
+    // would make every core wait for the others.
+    let shared = Arc::new((edge, stopping));
     service_fn(move |request: Request<Incoming>| {
         if !request.body().is_end_stream() {
             had_body.note();
         }
-        let (edge, stopping) = (edge.clone(), stopping.clone());
+        let shared = shared.clone();
         async move {
+            let (edge, stopping) = &*shared;
             let version = request.version();
             // Where a chunked body ends, others on the way may have seen differently: RFC 9112 section 6.1 asks to close
             // if it came with a length too, and the HTTP implementation does not tell whether it did.
@@ -301,7 +310,8 @@ where
         Asker::Reader => (PING_EVERY, PONG_WITHIN),
         Asker::Peer => (LINK_PING_EVERY, LINK_PONG_WITHIN),
     };
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let (stream, outlet) = gather(stream);
+    let mut builder = http2::Builder::new(AtOnce);
     if asker == Asker::Peer {
         // WebSockets come over links; browsers open them over HTTP/1.1.
         builder.enable_connect_protocol();
@@ -316,15 +326,20 @@ where
         .keep_alive_interval(ping_every)
         .keep_alive_timeout(pong_within)
         .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stopping.cancelled() => {
+    let (mut connection, mut stopped, mut told) = (pin!(connection), pin!(stopping.cancelled()), false);
+    let ended = poll_fn(|cx| {
+        if !told && stopped.as_mut().poll(cx).is_ready() {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            told = true;
         }
-    };
-    if let Err(error) = ended {
+        let turn = connection.as_mut().poll(cx).map_err(BodyError::from);
+        // What the turn has written leaves with it, whether it was the last or not.
+        match outlet.poll_send(cx) {
+            Poll::Ready(Err(error)) if turn.is_pending() => Poll::Ready(Err(error.into())),
+            _ => turn,
+        }
+    });
+    if let Err(error) = ended.await {
         debug!(%error, "an HTTP/2 connection broke off");
     }
 }
