@@ -107,14 +107,14 @@ impl Access {
     /// Notes a request, if `generation` wants that.
     pub(crate) fn begin<B>(
         &self,
-        generation: Arc<Generation>,
+        generation: &Arc<Generation>,
         request: &Request<B>,
         reader: IpAddr,
     ) -> Option<Pending> {
-        if !is_wanted(&generation) {
+        if !is_wanted(generation) {
             return None;
         }
-        let record = Some(Record::of(generation, request, reader));
+        let record = Some(Record::of(generation.clone(), request, reader));
         Some(Pending { record, queue: self.queue.clone(), tally: self.tally.clone() })
     }
 
@@ -282,7 +282,7 @@ mod tests {
     async fn entry(body: Body, taken: usize) -> AccessEntry {
         let folder = tempfile::tempdir().unwrap();
         let access = Access::start();
-        let pending = access.begin(generation(folder.path()), &request(), READER);
+        let pending = access.begin(&generation(folder.path()), &request(), READER);
         let mut response = answered(pending, Response::new(body));
         for _ in 0..taken {
             let _ = response.body_mut().frame().await;
@@ -325,7 +325,7 @@ mod tests {
         for _ in 0..20 {
             let began = Instant::now();
             for _ in 0..ROUND {
-                let pending = access.begin(generation.clone(), &request, READER);
+                let pending = access.begin(&generation, &request, READER);
                 std::hint::black_box(answered(pending, Response::new(Body::empty())));
             }
             best = best.min(began.elapsed() / ROUND);

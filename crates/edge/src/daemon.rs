@@ -141,7 +141,7 @@ pub async fn serve(options: Options, listeners: Listeners, lifecycle: Lifecycle)
     let generation =
         Generation::load(&options.config, &options.trust, None, tickets.clone()).map_err(EdgeError::Config)?;
     let folder = generation.config.store.clone();
-    let store = Store::open(&folder, Limits::default()).map_err(EdgeError::Store)?;
+    let store = Store::open(&folder, Limits::of_this_machine()).map_err(EdgeError::Store)?;
     let kept = store.opened().kept;
     info!(generation = generation.number, kept, "the edge starts");
     let edge = Edge::new(options.config, options.trust, tickets, generation, Arc::new(store), lifecycle.clone());

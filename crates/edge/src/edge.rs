@@ -3,7 +3,7 @@
 //! ```text
 //!  reader ──▶ Routes::resolve ─┬─ Refused ─▶ a sentence
 //!                              ├─ Hook ────▶ hooks      signature, then: the site changed
-//!                              ├─ Read ────▶ read       store, or one fetch however many wait
+//!                              ├─ Read ────▶ read       memory; else the store, or one fetch however many wait
 //!                              └─ Live ────▶ live       through to the source, nothing kept
 //!  peer ────▶ peers ───────────▶ the same read and live, for canonical bytes
 //! ```
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use http::header::STRICT_TRANSPORT_SECURITY;
 use http::{Request, Response};
 use http_body::Body as _;
@@ -263,7 +263,7 @@ impl Edge {
 
     /// Answers a reader, counts it, and writes it down.
     pub(crate) async fn answer_reader(self: &Arc<Self>, request: Request<Incoming>, reader: IpAddr) -> Response<Body> {
-        let pending = self.access.begin(self.generation(), &request, reader);
+        let pending = self.access.begin(&self.generation.load(), &request, reader);
         let response = self.answer(request, reader).await;
         self.counters.answered(response.status(), response.headers());
         access::answered(pending, response)
@@ -271,12 +271,15 @@ impl Edge {
 
     /// The answer, which its reader must take.
     async fn answer(self: &Arc<Self>, request: Request<Incoming>, reader: IpAddr) -> Response<Body> {
-        let generation = self.generation();
-        let rate = Rate::of_requests(&generation.config.rules.limits);
-        if let Err(wait) = self.requests.take(rate, reader, Instant::now()) {
-            return pages::too_many_requests(wait);
-        }
-        let response = self.find_answer(&generation, request, reader).await;
+        let generation = self.generation.load();
+        let response = match self.at_once(&generation, &request, reader) {
+            Ok(response) => response,
+            Err(decision) => {
+                // In a box: the futures of answers that take their time are large, and those of all others would be too.
+                let generation = Guard::into_inner(generation);
+                Box::pin(self.in_time(generation, *decision, request, reader)).await
+            }
+        };
         if matches!(response.body(), Body::Whole(_)) {
             return response;
         }
@@ -286,14 +289,50 @@ impl Edge {
         }
     }
 
-    async fn find_answer(
-        self: &Arc<Self>,
+    /// What can be answered without waiting: refusals, and kept pages that are awake. Else where the request belongs.
+    fn at_once(
+        &self,
         generation: &Generation,
+        request: &Request<Incoming>,
+        reader: IpAddr,
+    ) -> Result<Response<Body>, Box<Decision>> {
+        let limits = &generation.config.rules.limits;
+        if let Err(wait) = self.requests.take(Rate::of_requests(limits), reader, Instant::now()) {
+            return Ok(pages::too_many_requests(wait));
+        }
+        let asked = Asked { method: request.method(), uri: request.uri(), headers: request.headers(), reader };
+        let route = match generation.routes.resolve(&asked) {
+            Decision::Refused(refusal) => return Ok(pages::refused(refusal)),
+            hook @ Decision::Hook(_) => return Err(Box::new(hook)),
+            Decision::Site(route) => route,
+        };
+        if generation.via.is_in(request.headers()) {
+            return Ok(pages::text(http::StatusCode::LOOP_DETECTED, "This request was here before."));
+        }
+        if request.body().size_hint().lower() > limits.body.0 {
+            return Ok(pages::too_long());
+        }
+        if let Class::Read { key, .. } = &route.class
+            && let Some(site) = generation.sites.get(&route.site.site)
+        {
+            let asked =
+                read::Asked { method: request.method(), fields: request.headers(), route: &route, reader, peer: false };
+            if let Some(response) = read::at_once(self, site, key, &asked) {
+                return Ok(secured(site, &route, response));
+            }
+        }
+        Err(Box::new(Decision::Site(route)))
+    }
+
+    /// The answer to a request that belongs there.
+    async fn in_time(
+        self: &Arc<Self>,
+        generation: Arc<Generation>,
+        decision: Decision,
         request: Request<Incoming>,
         reader: IpAddr,
     ) -> Response<Body> {
-        let asked = Asked { method: request.method(), uri: request.uri(), headers: request.headers(), reader };
-        let route = match generation.routes.resolve(&asked) {
+        let route = match decision {
             Decision::Refused(refusal) => return pages::refused(refusal),
             Decision::Hook(site) => {
                 return match generation.sites.get(&site) {
@@ -303,20 +342,11 @@ impl Edge {
             }
             Decision::Site(route) => route,
         };
-        if generation.via.is_in(request.headers()) {
-            return pages::text(http::StatusCode::LOOP_DETECTED, "This request was here before.");
-        }
-        if request.body().size_hint().lower() > generation.config.rules.limits.body.0 {
-            return pages::too_long();
-        }
         let Some(site) = generation.sites.get(&route.site.site) else {
             return pages::text(http::StatusCode::MISDIRECTED_REQUEST, "No site of this name is served here.");
         };
-        let mut response = self.answer_for(generation, site, &route, request, reader).await;
-        if let Some(hsts) = site.hsts.as_ref().filter(|_| route.origin.port() == HTTPS_PORT) {
-            response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
-        }
-        response
+        let response = self.answer_for(&generation, site, &route, request, reader).await;
+        secured(site, &route, response)
     }
 
     async fn answer_for(
@@ -354,6 +384,14 @@ impl Edge {
     pub(crate) async fn answer_peer(self: &Arc<Self>, request: Request<Incoming>, peer: PeerKey) -> Response<Body> {
         peers::answer(self, request, peer).await
     }
+}
+
+/// With the promise that the site is to be had over HTTPS only, where it is made.
+fn secured(site: &Site, route: &Route, mut response: Response<Body>) -> Response<Body> {
+    if let Some(hsts) = site.hsts.as_ref().filter(|_| route.origin.port() == HTTPS_PORT) {
+        response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+    }
+    response
 }
 
 /// An open connection that a peer has dialled.

@@ -165,7 +165,7 @@ async fn pass(
         edge.hear_answer(site, dropped.to_str().unwrap_or_default());
     }
     let status = CacheStatus::Forwarded { why, status: Some(response.status()), stored: false, collapsed: false };
-    response.headers_mut().insert(HeaderName::from_static("cache-status"), status.value());
+    response.headers_mut().insert(policy::CACHE_STATUS, status.value());
     Ok(match rewriter {
         Some(rewriter) => rename::response(&rewriter, response),
         None => response,

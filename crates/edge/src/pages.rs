@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Method, Response, StatusCode, header};
 
 use crate::body::Body;
-use crate::policy::CacheStatus;
+use crate::policy::{CACHE_STATUS, CacheStatus};
 use crate::route::{Refusal, Target};
 
 /// A reader who met an absent primary is asked to wait this long: what a restart of Ghost takes, with room.
@@ -182,7 +182,7 @@ fn build(status: StatusCode, kind: &'static str, body: String) -> Response<Body>
 
 /// Marks an answer as one that neither the store nor a source had a part in.
 pub(crate) fn own(mut response: Response<Body>) -> Response<Body> {
-    response.headers_mut().insert(HeaderName::from_static("cache-status"), CacheStatus::Own.value());
+    response.headers_mut().insert(CACHE_STATUS, CacheStatus::Own.value());
     response
 }
 

@@ -22,9 +22,9 @@ mod selection;
 mod terms;
 mod via;
 
-pub use answer::{Reply, Span, Subject, respond};
+pub use answer::{Reply, Span, Subject, respond, whole};
 pub use book::{decide_by_book, is_for_everybody};
-pub use cache_status::{CacheStatus, Outcome, Why};
+pub use cache_status::{CACHE_STATUS, CacheStatus, Outcome, Why};
 pub use fields::{
     forward_request, forwarded_fields, merge_not_modified, request_fields, storable_fields, strip_hop_by_hop,
 };

@@ -17,7 +17,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::header::{AGE, CONTENT_LENGTH, DATE, HeaderName, HeaderValue, RANGE};
+use http::header::{AGE, CONTENT_LENGTH, DATE, HeaderValue, RANGE};
 use http::{HeaderMap, Method, Response, StatusCode};
 use sovereign_model::edge_config::EdgeApp;
 use tracing::debug;
@@ -28,12 +28,12 @@ use crate::edge::Edge;
 use crate::fetch::{self, Fetched, Flights, Said};
 use crate::generation::Site;
 use crate::pages::Lacking;
-use crate::policy::{self, CacheStatus, Span, Subject, Use, Why};
+use crate::policy::{self, CACHE_STATUS, CacheStatus, Span, Subject, Use, Why};
 use crate::rename;
 use crate::rewrite::{self, Rewriter};
 use crate::room::Stamp;
 use crate::route::{Key, Route};
-use crate::store::{BodyFile, Content, Entry};
+use crate::store::{Awake, BodyFile, Content, Entry};
 use crate::upstream::UpstreamError;
 use crate::{live, pages, peers};
 
@@ -41,8 +41,6 @@ use crate::{live, pages, peers};
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a mirror waits for it: it would only ask again.
 const PEER_PATIENCE: Duration = Duration::from_secs(30);
-
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// A request for a page.
 pub(crate) struct Asked<'a> {
@@ -52,6 +50,26 @@ pub(crate) struct Asked<'a> {
     pub(crate) reader: IpAddr,
     /// Another edge, which is to get what the source says now.
     pub(crate) peer: bool,
+}
+
+/// The answer to a request of class read that needs nothing but memory: the page is awake and may be used as it is. This
+/// is the way of nearly all requests, so it is a plain function: no task waits for it, no future is made and moved about.
+/// What it gives is what [`answer`] would give.
+pub(crate) fn at_once(edge: &Edge, site: &Site, key: &Key, asked: &Asked<'_>) -> Option<Response<Body>> {
+    if site.standing.is_private() {
+        return None;
+    }
+    let entry = edge.store.get(key).filter(|entry| entry.selection().is_empty())?;
+    let now = SystemTime::now();
+    let terms = entry.terms();
+    let ttl = terms.ttl(now);
+    let stale = entry.is_stale() || site.standing.news.doubts(&entry);
+    let status = match policy::judge(&terms, stale, now, || site.standing.source_reachable()) {
+        Use::Fresh => CacheStatus::Hit { ttl },
+        Use::ServeStale => CacheStatus::SourceAway { ttl, status: None },
+        Use::ServeAndRefresh | Use::Confirm => return None,
+    };
+    Some(compose(site, &entry, Held::Awake(entry.awake()?), status, asked))
 }
 
 /// Answers a request of class read.
@@ -95,7 +113,7 @@ async fn from_store(
     // Where a site does not tell when it changes, an answer that asks to be confirmed is confirmed, however long it takes.
     let patience = if asked.peer || by_book(site) { PEER_PATIENCE } else { PATIENCE };
     let stale = entry.is_stale() || site.standing.news.doubts(&entry);
-    match policy::judge(&terms, stale, now, site.standing.source_reachable()) {
+    match policy::judge(&terms, stale, now, || site.standing.source_reachable()) {
         Use::Fresh => present(edge, site, &entry, hit, asked).await,
         // What is not known to have changed is ours to look at, in our own time: an application that renders on one
         // thread would otherwise render once for every mirror.
@@ -281,7 +299,7 @@ pub(crate) async fn stand_in(
     Some(response)
 }
 
-/// A kept page as the answer to this request.
+/// A kept page as the answer to this request; `None` when its file turns out unusable.
 async fn present(
     edge: &Arc<Edge>,
     site: &Site,
@@ -289,28 +307,39 @@ async fn present(
     status: CacheStatus,
     asked: &Asked<'_>,
 ) -> Option<Response<Body>> {
-    let mut fields = entry.fields();
+    let held = match entry.awake() {
+        Some(awake) => Held::Awake(awake),
+        None => Held::Content(load(edge, entry).await?),
+    };
+    Some(compose(site, entry, held, status, asked))
+}
+
+/// The answer with a page that is there.
+fn compose(site: &Site, entry: &Entry, held: Held, status: CacheStatus, asked: &Asked<'_>) -> Response<Body> {
     let rewriter = site.rewriter(asked.route);
-    let applies = rewriter.is_some() && rewrite::applies_to(&fields);
-    let page = match load(edge, entry).await? {
-        Content::Memory(bytes) => match &rewriter {
-            Some(rewriter) if applies => Page::Own(rewriter.whole(&bytes)),
-            _ => Page::Whole(bytes),
-        },
-        Content::File(file) => match &rewriter {
-            Some(rewriter) if applies => Page::Rewritten(file, rewriter.clone()),
-            _ => Page::File(file),
-        },
+    let (made, ready);
+    let (page, head) = match (held, &rewriter) {
+        (Held::Awake(awake), None) => {
+            ready = awake;
+            (Page::Whole(ready.body.clone()), &ready.head)
+        }
+        (held, rewriter) => {
+            let mut fields = entry.fields();
+            let applies = rewriter.is_some() && rewrite::applies_to(&fields);
+            let page = match (held.content(), rewriter) {
+                (Content::Memory(bytes), Some(rewriter)) if applies => Page::Own(rewriter.whole(&bytes)),
+                (Content::Memory(bytes), _) => Page::Whole(bytes),
+                (Content::File(file), Some(rewriter)) if applies => Page::Rewritten(file, rewriter.clone()),
+                (Content::File(file), _) => Page::File(file),
+            };
+            if let Some(rewriter) = rewriter {
+                rewriter.response_fields(&mut fields, applies);
+            }
+            made = policy::whole(entry.status(), fields, page.length());
+            (page, &made)
+        }
     };
-    if let Some(rewriter) = &rewriter {
-        rewriter.response_fields(&mut fields, applies);
-    }
-    let length = match &page {
-        Page::Whole(bytes) | Page::Own(bytes) => Some(bytes.len() as u64),
-        Page::File(file) => Some(file.length()),
-        Page::Rewritten(..) => None,
-    };
-    let subject = Subject { status: entry.status(), fields: &fields, length };
+    let subject = Subject { status: entry.status(), fields: head, length: page.length() };
     let reply = policy::respond(asked.method, asked.fields, &subject);
     let body = match (reply.span, page) {
         (Span::Nothing, _) => Body::empty(),
@@ -325,18 +354,36 @@ async fn present(
     let mut response = Response::new(body);
     *response.status_mut() = reply.status;
     *response.headers_mut() = reply.fields;
-    let terms = entry.terms();
-    if let Some(dated) = terms.dated.and_then(|dated| HeaderValue::try_from(httpdate::fmt_http_date(dated)).ok()) {
-        response.headers_mut().insert(DATE, dated);
+    match entry.date() {
+        Some(date) => drop(response.headers_mut().insert(DATE, date)),
+        // Dated when it is sent.
+        None => drop(response.headers_mut().remove(DATE)),
     }
     let now = SystemTime::now();
     if !asked.peer {
         entry.note_read(now);
     }
-    let age = terms.age(now).as_secs();
+    let age = entry.terms().age(now).as_secs();
     response.headers_mut().insert(AGE, HeaderValue::from(age));
     response.headers_mut().insert(CACHE_STATUS, status.value());
-    Some(response)
+    response
+}
+
+/// What there is of a page to answer with.
+enum Held {
+    /// Everything, ready.
+    Awake(Arc<Awake>),
+    /// Its body.
+    Content(Content),
+}
+
+impl Held {
+    fn content(self) -> Content {
+        match self {
+            Self::Awake(awake) => Content::Memory(awake.body.clone()),
+            Self::Content(content) => content,
+        }
+    }
 }
 
 fn cut(bytes: &bytes::Bytes, part: Range<u64>) -> bytes::Bytes {
@@ -354,6 +401,17 @@ enum Page {
     Rewritten(BodyFile, Rewriter),
 }
 
+impl Page {
+    /// `None` while it is not known.
+    fn length(&self) -> Option<u64> {
+        match self {
+            Self::Whole(bytes) | Self::Own(bytes) => Some(bytes.len() as u64),
+            Self::File(file) => Some(file.length()),
+            Self::Rewritten(..) => None,
+        }
+    }
+}
+
 fn stored(file: BodyFile, part: Option<Range<u64>>) -> Body {
     let part = part.unwrap_or(0..file.length());
     Body::stream(FileBody::new(file, part))
@@ -361,9 +419,6 @@ fn stored(file: BodyFile, part: Option<Range<u64>>) -> Body {
 
 /// The body; `None` when its file turns out unusable.
 async fn load(edge: &Arc<Edge>, entry: &Arc<Entry>) -> Option<Content> {
-    if let Some(bytes) = entry.in_memory() {
-        return Some(Content::Memory(bytes));
-    }
     let (store, entry) = (edge.store.clone(), entry.clone());
     let loaded = tokio::task::spawn_blocking(move || {
         store.read(&entry).inspect_err(|error| tracing::warn!(%error, "a kept page cannot be read"))

@@ -17,7 +17,7 @@
 mod class;
 mod target;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -159,6 +159,8 @@ pub enum RouteError {
 #[derive(Debug, Clone, Default)]
 pub struct Routes {
     hosts: BTreeMap<DnsName, Arc<EdgeSite>>,
+    /// The origins that readers usually see, as browsers name them: those need not be parsed each time.
+    usual: HashMap<String, Origin>,
     sites: BTreeMap<SiteName, Arc<EdgeSite>>,
 }
 
@@ -180,7 +182,10 @@ impl Routes {
                             second: site.site.clone(),
                         });
                     }
-                    _ => {}
+                    _ => {
+                        let origin = Origin::https(name.clone(), site.canonical.port());
+                        routes.usual.insert(origin.authority(), origin);
+                    }
                 }
             }
         }
@@ -212,20 +217,34 @@ impl Routes {
         if asked.method == Method::CONNECT || asked.method == Method::TRACE {
             return Err(refuse_method("This method is not supported.", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
         }
-        let authority = authority(asked)?;
+        let origin = match self.usual(asked) {
+            Some(usual) => Ok(usual.clone()),
+            None => origin(&authority(asked)?),
+        };
         let text = asked.uri.path_and_query().map_or("/", |target| target.as_str());
         let target =
             Target::parse(text).map_err(|_| refuse(StatusCode::BAD_REQUEST, "The address is not in a safe form."))?;
         if target.is_under(OWN) {
             return self.own(asked.method, &target);
         }
-        let origin = origin(&authority)?;
+        let origin = origin?;
         let Some(site) = self.hosts.get(origin.host()) else {
             // RFC 9110 section 15.5.20.
             return Err(refuse(StatusCode::MISDIRECTED_REQUEST, "No site of this name is served here."));
         };
         let class = class::classify(site, asked, &target)?;
         Ok(Decision::Site(Route { site: Arc::clone(site), origin, target, class }))
+    }
+
+    /// The origin, if the request names it once and as browsers do.
+    fn usual(&self, asked: &Asked<'_>) -> Option<&Origin> {
+        let mut hosts = asked.headers.get_all(header::HOST).iter();
+        let text = match (hosts.next(), hosts.next(), asked.uri.authority()) {
+            (Some(host), None, None) => host.to_str().ok()?,
+            (None, None, Some(authority)) => authority.as_str(),
+            _ => return None,
+        };
+        self.usual.get(text)
     }
 
     /// Webhooks come to whatever name or address the application can reach, so the host is not looked at.

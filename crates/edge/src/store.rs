@@ -41,7 +41,7 @@ use tracing::warn;
 use crate::policy::{Selection, Terms};
 use crate::room::Stamp;
 use crate::route::{Key, Target};
-pub use entry::{BodyFile, Content, Entry};
+pub use entry::{Awake, BodyFile, Content, Entry};
 pub(crate) use ledger::Known;
 use ledger::Taken;
 use memory::Memory;
@@ -63,6 +63,17 @@ pub struct Limits {
     /// Pages under made-up queries, per site: those that no page of the site is known to link to, whatever they are
     /// called. The oldest go first.
     pub incidental: usize,
+}
+
+impl Limits {
+    /// More memory where there is more: an eighth of the machine's, up to 256 MiB, which is ten thousand pages. A page
+    /// that lies in memory costs a quarter of one that is read from its file.
+    pub fn of_this_machine() -> Self {
+        let machine = rustix::system::sysinfo();
+        let installed = (machine.totalram as u64).saturating_mul(machine.mem_unit.into());
+        let least = Self::default();
+        Self { memory: (installed / 8).clamp(least.memory, 256 << 20), ..least }
+    }
 }
 
 impl Default for Limits {
@@ -333,8 +344,8 @@ impl Store {
 
     /// Like [`Store::read`], for work that nobody waits for: what is held in memory stays what readers ask for.
     pub fn glance(&self, entry: &Arc<Entry>) -> Result<Content, StoreError> {
-        if let Some(bytes) = entry.in_memory() {
-            return Ok(Content::Memory(bytes));
+        if let Some(awake) = entry.awake() {
+            return Ok(Content::Memory(awake.body.clone()));
         }
         self.load(entry).inspect_err(|_| self.forget(entry))
     }

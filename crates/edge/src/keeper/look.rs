@@ -44,7 +44,7 @@ pub(super) struct Looked {
 fn is_good(site: &Site, entry: &Entry, since: Option<SystemTime>) -> bool {
     // That a copy is fresh says nothing of a source that was away: only a question tells whether it is back.
     !site.standing.source_is_doubtful()
-        && policy::judge(&entry.terms(), entry.is_stale(), SystemTime::now(), true) == Use::Fresh
+        && policy::judge(&entry.terms(), entry.is_stale(), SystemTime::now(), || true) == Use::Fresh
         && !(since.is_some_and(|since| entry.terms().fetched <= since) && changes_with_the_site(entry))
 }
 

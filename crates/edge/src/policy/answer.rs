@@ -12,7 +12,7 @@ use super::range::{Wanted, wanted};
 pub struct Subject<'a> {
     /// Its status.
     pub status: StatusCode,
-    /// Its fields.
+    /// The fields of an answer with all of it, as [`whole`] makes them.
     pub fields: &'a HeaderMap,
     /// Its length in bytes; `None` while it is not known (rewritten on the way): then no ranges are offered.
     pub length: Option<u64>,
@@ -40,6 +40,23 @@ pub enum Span {
     Part(Range<u64>),
 }
 
+/// The fields of an answer with a whole page of that many bytes: made once and used for every reader who gets it.
+pub fn whole(status: StatusCode, mut fields: HeaderMap, length: Option<u64>) -> HeaderMap {
+    match length {
+        Some(length) => {
+            fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+            if status == StatusCode::OK {
+                fields.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+            }
+        }
+        None => {
+            fields.remove(header::CONTENT_LENGTH);
+            fields.remove(header::ACCEPT_RANGES);
+        }
+    }
+    fields
+}
+
 /// The answer to a `GET` or `HEAD` for `subject`.
 pub fn respond(method: &Method, request: &HeaderMap, subject: &Subject<'_>) -> Reply {
     let ok = subject.status == StatusCode::OK;
@@ -47,16 +64,9 @@ pub fn respond(method: &Method, request: &HeaderMap, subject: &Subject<'_>) -> R
         return Reply { status: StatusCode::NOT_MODIFIED, fields: confirming(subject.fields), span: Span::Nothing };
     }
     let mut fields = subject.fields.clone();
-    let Some(length) = subject.length else {
-        fields.remove(header::CONTENT_LENGTH);
-        fields.remove(header::ACCEPT_RANGES);
+    let Some(length) = subject.length.filter(|_| ok) else {
         return Reply { status: subject.status, fields, span: span(method, Span::Whole) };
     };
-    fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    if !ok {
-        return Reply { status: subject.status, fields, span: span(method, Span::Whole) };
-    }
-    fields.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     // RFC 9110 section 14.2: `Range` has a meaning with GET only.
     let range = request
         .get(header::RANGE)
@@ -119,6 +129,7 @@ mod tests {
             ("last-modified", "Thu, 01 Jan 1970 00:10:00 GMT"),
             ("content-type", "text/html"),
         ]);
+        let kept = whole(StatusCode::OK, kept, length);
         say(&respond(&method, &fields(request), &Subject { status: StatusCode::OK, fields: &kept, length }))
     }
 

@@ -66,7 +66,7 @@ const NOT_KEPT: [HeaderName; 8] = [
     header::DATE,
     header::SET_COOKIE,
     header::VIA,
-    HeaderName::from_static("cache-status"),
+    super::CACHE_STATUS,
     HeaderName::from_static("x-cache-invalidate"),
     HeaderName::from_static("x-powered-by"),
 ];

@@ -188,16 +188,18 @@ pub enum Use {
     ServeStale,
 }
 
-/// How an answer kept on `terms` may be used at `now`. `marked_stale`: something changed at the site since.
-pub fn judge(terms: &Terms, marked_stale: bool, now: SystemTime, source_reachable: bool) -> Use {
+/// How an answer kept on `terms` may be used at `now`. `marked_stale`: something changed at the site since. Whether the
+/// source can be asked is only looked at when it matters.
+pub fn judge(terms: &Terms, marked_stale: bool, now: SystemTime, source_reachable: impl FnOnce() -> bool) -> Use {
     // A clock that ran backwards proves nothing about freshness.
-    let fresh = !marked_stale && now < terms.fresh_until && now >= terms.fetched;
-    match (fresh, source_reachable, terms.when_stale) {
-        (true, _, _) => Use::Fresh,
-        (false, false, _) => Use::ServeStale,
-        (false, true, WhenStale::Refresh) => Use::ServeAndRefresh,
-        (false, true, WhenStale::RefreshUntil(until)) if now < until => Use::ServeAndRefresh,
-        (false, true, WhenStale::Confirm | WhenStale::RefreshUntil(_)) => Use::Confirm,
+    if !marked_stale && now < terms.fresh_until && now >= terms.fetched {
+        return Use::Fresh;
+    }
+    match (source_reachable(), terms.when_stale) {
+        (false, _) => Use::ServeStale,
+        (true, WhenStale::Refresh) => Use::ServeAndRefresh,
+        (true, WhenStale::RefreshUntil(until)) if now < until => Use::ServeAndRefresh,
+        (true, WhenStale::Confirm | WhenStale::RefreshUntil(_)) => Use::Confirm,
     }
 }
 
@@ -282,14 +284,14 @@ mod tests {
     #[test]
     fn use_is_a_comparison_of_times() {
         let terms = terms("/", 200, &[]).unwrap();
-        assert_eq!(judge(&terms, false, at(59), true), Use::Fresh);
-        assert_eq!(judge(&terms, true, at(59), true), Use::ServeAndRefresh);
-        assert_eq!(judge(&terms, false, at(60), true), Use::ServeAndRefresh);
-        assert_eq!(judge(&terms, false, at(400 * 86_400), false), Use::ServeStale);
-        assert_eq!(judge(&terms, false, NOW, true), Use::ServeAndRefresh);
+        assert_eq!(judge(&terms, false, at(59), || true), Use::Fresh);
+        assert_eq!(judge(&terms, true, at(59), || true), Use::ServeAndRefresh);
+        assert_eq!(judge(&terms, false, at(60), || true), Use::ServeAndRefresh);
+        assert_eq!(judge(&terms, false, at(400 * 86_400), || false), Use::ServeStale);
+        assert_eq!(judge(&terms, false, NOW, || true), Use::ServeAndRefresh);
         let strict = Terms { when_stale: WhenStale::Confirm, ..terms };
-        assert_eq!(judge(&strict, false, at(60), true), Use::Confirm);
-        assert_eq!(judge(&strict, false, at(60), false), Use::ServeStale);
+        assert_eq!(judge(&strict, false, at(60), || true), Use::Confirm);
+        assert_eq!(judge(&strict, false, at(60), || false), Use::ServeStale);
         assert_eq!((terms.ttl(at(70)), terms.age(at(70))), (-10, Duration::from_secs(70)));
     }
 
@@ -303,10 +305,10 @@ mod tests {
         let (before, now, after) = (at(0), at(YEAR), at(2 * YEAR));
         for jumped in [before, after] {
             let terms = kept(now);
-            assert_eq!(judge(&terms, false, jumped, true), Use::ServeAndRefresh);
-            assert_eq!(judge(&terms, false, jumped, false), Use::ServeStale);
+            assert_eq!(judge(&terms, false, jumped, || true), Use::ServeAndRefresh);
+            assert_eq!(judge(&terms, false, jumped, || false), Use::ServeStale);
             // What is confirmed by the clock as it is now holds by it.
-            assert_eq!(judge(&kept(jumped), false, jumped + Duration::from_secs(59), true), Use::Fresh);
+            assert_eq!(judge(&kept(jumped), false, jumped + Duration::from_secs(59), || true), Use::Fresh);
         }
         assert_eq!(kept(now).age(before), Duration::ZERO, "nothing is younger than new");
     }

@@ -68,12 +68,11 @@ impl Target {
             return Err(BadTarget::NotAPath);
         }
         let (path, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
-        let mut canonical = canonical_path(path)?;
-        if let Some(query) = query {
-            canonical.push('?');
-            canonical.push_str(query);
-        }
-        Ok(Self(canonical.into()))
+        let canonical = match canonical_path(path)? {
+            Cow::Borrowed(_) => text.into(),
+            Cow::Owned(path) => query.map_or_else(|| path.as_str().into(), |query| format!("{path}?{query}").into()),
+        };
+        Ok(Self(canonical))
     }
 
     /// The same page, asked for on everybody's behalf: without parameters that only scripts in a reader's browser read,
@@ -148,7 +147,21 @@ fn without_parameters(path: &str) -> Cow<'_, str> {
     Cow::Owned(segments.collect::<Vec<_>>().join("/"))
 }
 
-fn canonical_path(path: &str) -> Result<String, BadTarget> {
+fn canonical_path(path: &str) -> Result<Cow<'_, str>, BadTarget> {
+    let canonical = if path.contains('%') { Cow::Owned(decoded(path)?) } else { Cow::Borrowed(path) };
+    let mut segments = canonical.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let name = segment.split(';').next().unwrap_or_default();
+        let last = segments.peek().is_none();
+        if matches!(name, "." | "..") || (name.is_empty() && !(last && segment.is_empty())) {
+            return Err(BadTarget::Segment);
+        }
+    }
+    Ok(canonical)
+}
+
+/// The path with nothing encoded that need not be.
+fn decoded(path: &str) -> Result<String, BadTarget> {
     let mut canonical = String::with_capacity(path.len());
     let mut rest = path.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
@@ -168,14 +181,6 @@ fn canonical_path(path: &str) -> Result<String, BadTarget> {
                 canonical.push(char::from(high.to_ascii_uppercase()));
                 canonical.push(char::from(low.to_ascii_uppercase()));
             }
-        }
-    }
-    let mut segments = canonical.split('/').skip(1).peekable();
-    while let Some(segment) = segments.next() {
-        let name = segment.split(';').next().unwrap_or_default();
-        let last = segments.peek().is_none();
-        if matches!(name, "." | "..") || (name.is_empty() && !(last && segment.is_empty())) {
-            return Err(BadTarget::Segment);
         }
     }
     Ok(canonical)

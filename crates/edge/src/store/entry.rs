@@ -1,18 +1,24 @@
 //! One kept page, as the index holds it.
+//!
+//! Most pages sleep: their body is in a file, and their fields are held as slim as they can be. One that readers ask for
+//! is awake ([`Awake`]): its body is in memory, and beside it the head of the answer that most of them get. What changes
+//! about a page without its content changing (its [`Terms`], whether it is stale, its `Date`) is swapped as one value. So
+//! a hit takes no lock here, formats no field that does not change with every answer, and parses none.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::SystemTime;
 
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
+use super::Head;
 use super::record::Shape;
-use super::{Head, lock};
-use crate::policy::{Selection, Terms};
+use crate::policy::{self, Selection, Terms};
 use crate::room::{Kind, Stamp};
 use crate::route::Key;
 
@@ -25,8 +31,8 @@ pub struct Entry {
     fields: Box<[(HeaderName, HeaderValue)]>,
     selection: Selection,
     shape: Shape,
-    standing: Mutex<Standing>,
-    body: Mutex<Option<Bytes>>,
+    standing: ArcSwap<Standing>,
+    awake: ArcSwapOption<Awake>,
     /// Whether the body was asked for since the memory's hand last passed.
     asked_for: AtomicBool,
     /// Whether the file's body was checked since opening.
@@ -39,10 +45,43 @@ pub struct Entry {
 }
 
 /// What changes about an entry without its content changing.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Standing {
     terms: Terms,
     stale: bool,
+    /// When the source says that it made the page, as readers are told.
+    date: Option<HeaderValue>,
+}
+
+impl Standing {
+    fn new(terms: Terms, stale: bool) -> Self {
+        let date = terms.dated.and_then(|dated| HeaderValue::try_from(httpdate::fmt_http_date(dated)).ok());
+        Self { terms, stale, date }
+    }
+}
+
+/// What is in memory of a page that readers ask for.
+#[derive(Debug)]
+pub struct Awake {
+    /// The whole body.
+    pub body: Bytes,
+    /// The fields of an answer with it, as [`policy::whole`] makes them, with places for `Age`, `Date` and `Cache-Status`.
+    pub head: HeaderMap,
+}
+
+/// The same fields with all their values in one piece of memory of their own. As they come, they are slices of whatever
+/// was read from the source at once, and would keep all of that; and an answer that takes a share of each has to write to
+/// one place in memory instead of many, which other cores write to as well.
+fn in_one_piece(fields: &HeaderMap) -> Box<[(HeaderName, HeaderValue)]> {
+    let piece: Bytes = fields.values().flat_map(HeaderValue::as_bytes).copied().collect::<Vec<u8>>().into();
+    let mut end = 0;
+    let slim = |(name, value): (&HeaderName, &HeaderValue)| {
+        let start = end;
+        end += value.len();
+        let slice = HeaderValue::from_maybe_shared(piece.slice(start..end)).unwrap_or_else(|_| value.clone());
+        (name.clone(), slice)
+    };
+    fields.iter().map(slim).collect()
 }
 
 impl Entry {
@@ -53,11 +92,11 @@ impl Entry {
             read: AtomicU32::new(read.0),
             remembered: AtomicU32::new(read.0),
             status: head.status,
-            fields: head.fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            fields: in_one_piece(&head.fields),
             selection: head.selection,
             shape,
-            standing: Mutex::new(Standing { terms: head.terms, stale: false }),
-            body: Mutex::default(),
+            standing: ArcSwap::from_pointee(Standing::new(head.terms, false)),
+            awake: ArcSwapOption::empty(),
             asked_for: AtomicBool::new(false),
             verified: AtomicBool::new(false),
         }
@@ -89,12 +128,17 @@ impl Entry {
 
     /// On which terms it is kept.
     pub fn terms(&self) -> Terms {
-        lock(&self.standing).terms
+        self.standing.load().terms
     }
 
     /// Whether something changed at the site since it was fetched.
     pub fn is_stale(&self) -> bool {
-        lock(&self.standing).stale
+        self.standing.load().stale
+    }
+
+    /// The `Date` of its answers, if the source has given it one.
+    pub fn date(&self) -> Option<HeaderValue> {
+        self.standing.load().date.clone()
     }
 
     /// The length of its body in bytes.
@@ -102,13 +146,14 @@ impl Entry {
         self.shape.body_length
     }
 
-    /// Its body, if that is in memory.
-    pub fn in_memory(&self) -> Option<Bytes> {
-        let body = lock(&self.body).clone();
-        if body.is_some() {
+    /// What readers get at once, if it is awake; it stays so for as long as it is asked for.
+    pub fn awake(&self) -> Option<Arc<Awake>> {
+        let awake = self.awake.load_full()?;
+        // Looked at first: a page that everybody asks for would be written to by every core for nothing.
+        if !self.asked_for.load(Ordering::Relaxed) {
             self.asked_for.store(true, Ordering::Relaxed);
         }
-        body
+        Some(awake)
     }
 
     /// What it is for the room it takes.
@@ -145,11 +190,11 @@ impl Entry {
 
     /// Marks it stale; whether it was not before.
     pub(super) fn mark_stale(&self) -> bool {
-        !std::mem::replace(&mut lock(&self.standing).stale, true)
+        !self.standing.rcu(|standing| Standing { stale: true, ..Standing::clone(standing) }).stale
     }
 
     pub(super) fn confirm(&self, terms: Terms, stale: bool) {
-        *lock(&self.standing) = Standing { terms, stale };
+        self.standing.store(Arc::new(Standing::new(terms, stale)));
     }
 
     pub(super) fn same_fields(&self, fields: &HeaderMap) -> bool {
@@ -164,8 +209,19 @@ impl Entry {
         self.verified.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn swap_body(&self, body: Option<Bytes>) -> Option<Bytes> {
-        std::mem::replace(&mut lock(&self.body), body)
+    /// Its body comes into memory. Whether it was not there before.
+    pub(super) fn wake(&self, body: Bytes) -> bool {
+        let mut head = policy::whole(self.status, self.fields(), Some(self.length()));
+        // Places for what every answer sets anew: a copy of this map has room for its fields and no more.
+        for name in [header::AGE, header::DATE, policy::CACHE_STATUS] {
+            head.insert(name, HeaderValue::from_static(""));
+        }
+        self.awake.swap(Some(Arc::new(Awake { body, head }))).is_none()
+    }
+
+    /// Its body goes out of memory; readers who have it keep it to the end.
+    pub(super) fn sleep(&self) {
+        self.awake.store(None);
     }
 
     pub(super) fn take_asked_for(&self) -> bool {

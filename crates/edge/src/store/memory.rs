@@ -35,7 +35,7 @@ impl Memory {
             return;
         }
         let mut held = lock(&self.held);
-        if entry.swap_body(Some(body.clone())).is_some() {
+        if !entry.wake(body.clone()) {
             return;
         }
         held.round.push_back((Arc::downgrade(entry), length));
@@ -46,7 +46,7 @@ impl Memory {
                 Some(next) if next.take_asked_for() => held.round.push_back((Arc::downgrade(&next), length)),
                 gone_or_idle => {
                     if let Some(idle) = gone_or_idle {
-                        idle.swap_body(None);
+                        idle.sleep();
                     }
                     held.bytes -= length;
                 }
@@ -57,7 +57,7 @@ impl Memory {
     /// Lets the body of an entry go that is no longer in the index.
     pub(super) fn release(&self, entry: &Arc<Entry>) {
         let mut held = lock(&self.held);
-        entry.swap_body(None);
+        entry.sleep();
         let mut freed = 0;
         held.round.retain(|(other, length)| {
             let same = std::ptr::eq(other.as_ptr(), Arc::as_ptr(entry));

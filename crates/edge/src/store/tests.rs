@@ -271,15 +271,15 @@ fn memory_keeps_to_its_budget_and_to_what_is_asked_for() {
     let store = open(folder.path());
     let wanted = put(&store, "/wanted", &[1; 1000]);
     store.glance(&wanted).unwrap();
-    assert!(wanted.in_memory().is_none() && store.memory.bytes() == 0);
+    assert!(wanted.awake().is_none() && store.memory.bytes() == 0);
     store.read(&wanted).unwrap();
     for number in 0..20 {
-        assert!(wanted.in_memory().is_some(), "{number}");
+        assert!(wanted.awake().is_some(), "{number}");
         let other = put(&store, &format!("/{number}"), &[1; 1000]);
         store.read(&other).unwrap();
         assert!(store.memory.bytes() <= LIMITS.memory);
     }
-    assert!(store.get(&key("/0")).unwrap().in_memory().is_none());
+    assert!(store.get(&key("/0")).unwrap().awake().is_none());
     for key in store.keys(&site()) {
         store.remove(&key).unwrap();
     }
