@@ -23,7 +23,7 @@ use sovereign_edge::{EdgeError, Listeners, Options};
 use sovereign_model::edge_config::{
     CertificateFiles, EdgeApp, EdgeConfig, EdgeSite, EpochProof, PROTOCOL, Peer, Source, epoch_statement,
 };
-use sovereign_model::edge_rules::{EdgeRules, Room};
+use sovereign_model::edge_rules::{EdgeRules, Limits, Room};
 use sovereign_model::stack::AdminReach;
 use sovereign_runtime::SigningKey;
 use sovereign_runtime::control::{self, Request};
@@ -172,7 +172,11 @@ impl Lab {
             link_key: place.folder.join("link.pem"),
             peers,
             sites: vec![site],
-            rules: EdgeRules::default(),
+            // Everything here comes from one address.
+            rules: EdgeRules {
+                limits: Limits { requests_per_address: 1_000_000, ..Limits::default() },
+                ..EdgeRules::default()
+            },
             access_log: None,
             proxy: None,
             https_port: 443,
