@@ -104,7 +104,8 @@ pub(crate) fn respond(data: &[u8]) {
     page.insert("etag", http::HeaderValue::from_static("\"abc\""));
     page.insert("last-modified", http::HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"));
     let request = crate::fields(request);
-    let reply = policy::respond(&method, &request, &Subject { status, fields: &page, length: Some(length) });
+    let whole = policy::whole(status, page.clone(), Some(length));
+    let reply = policy::respond(&method, &request, &Subject { status, fields: &whole, length: Some(length) });
     let announced =
         reply.fields.get("content-length").and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
     match reply.span {
@@ -115,5 +116,6 @@ pub(crate) fn respond(data: &[u8]) {
         Span::Whole => assert_eq!((reply.status, announced, &method), (status, Some(length), &Method::GET)),
         Span::Nothing => assert_ne!(reply.status, StatusCode::PARTIAL_CONTENT, "{request:?}"),
     }
-    policy::respond(&method, &request, &Subject { status, fields: &page, length: None });
+    let unknown = policy::whole(status, page, None);
+    policy::respond(&method, &request, &Subject { status, fields: &unknown, length: None });
 }

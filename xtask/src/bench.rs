@@ -2,7 +2,7 @@
 //!
 //! nginx, Varnish, HAProxy and Caddy come from Debian's packages, each configured as its documentation would have it for
 //! this use ([`rivals`]); our edge is the release binary, brought up with `sovereign up`; and a responder that does
-//! nothing but read and write ([`bare`]) shows what the machine itself costs. All of them answer from the same files, all
+//! nothing but read and write ([`mod@bare`]) shows what the machine itself costs. All of them answer from the same files, all
 //! that can cache stand before the same origin.
 //!
 //! Promise: servers are measured in turns, in the other order each second round, so that neither always has the quieter
