@@ -189,7 +189,7 @@ fn measure(cases: &[&Case], servers: &[Server], wanted: &Wanted, report: &mut Re
                         continue;
                     }
                 };
-                let used = usage::processor_time(&processes) - before;
+                let used = usage::processor_time(&processes).saturating_sub(before);
                 requests += answered.requests;
                 report.add(case, at, used, answered);
             }
