@@ -32,17 +32,14 @@ pub(super) fn start(site: &Site, origin: &Origin, program: &Path) -> Result<(Ser
     Ok((server, credentials))
 }
 
-/// One data center, one site. The load generator stands for all readers, so what one address may have is raised; none of
-/// the servers writes a line for each request.
+/// One data center, one site, everything as it is when nothing is said. The load generator stands for all readers, so what
+/// one address may have is raised.
 fn stack_file(origin: u16, port: u16) -> String {
     format!(
         r#"version = 1
 
 [stack]
 name = "bench"
-
-[edge]
-access-log = "off"
 
 [edge.limits]
 requests-per-address = 1000000
