@@ -26,9 +26,9 @@ const REMEMBER: HeaderValue = HeaderValue::from_static("max-age=86400");
 /// Points readers on `listener` to HTTPS until the edge is told to stop.
 pub(crate) async fn accept(listener: TcpListener, edge: Arc<Edge>) {
     let stopping = edge.lifecycle().stopping();
+    prepare(&listener);
     accept_each(&listener, stopping.clone(), |(socket, reader)| {
         let Some(entry) = edge.door.enter(&edge, reader.ip()) else { return };
-        prepare(&socket);
         let (edge, stopping) = (edge.clone(), stopping.clone());
         edge.clone().lifecycle().spawn(async move {
             let socket = Counted::new(socket, edge.counters.clone());

@@ -45,9 +45,9 @@ pub(crate) async fn accept(listener: TcpListener, edge: Arc<Edge>) {
     let stopping = edge.lifecycle().stopping();
     let seats = Arc::new(Semaphore::new(MOST_AT_ONCE));
     let limits = Limits { head: MOST_HEAD, head_within: ASKED_WITHIN_SECONDS, ..Limits::default() };
+    prepare(&listener);
     accept_each(&listener, stopping.clone(), |(socket, _)| {
         let Ok(seat) = seats.clone().try_acquire_owned() else { return };
-        prepare(&socket);
         let (edge, stopping, limits) = (edge.clone(), stopping.clone(), limits.clone());
         edge.clone().lifecycle().spawn(async move {
             let service = service_fn(move |request| {

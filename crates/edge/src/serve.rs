@@ -75,6 +75,7 @@ type Tls = TlsStream<Counted<TcpStream>>;
 
 /// Serves readers and peers on `listener` until the edge is told to stop.
 pub(crate) async fn accept(listener: TcpListener, edge: Arc<Edge>) {
+    prepare(&listener);
     let stopping = edge.lifecycle().stopping();
     accept_each(&listener, stopping.clone(), |(socket, peer)| {
         let Some(entry) = edge.door.enter(&edge, peer.ip()) else { return };
@@ -87,10 +88,11 @@ pub(crate) async fn accept(listener: TcpListener, edge: Arc<Edge>) {
     .await;
 }
 
-/// Sets what every accepted socket has.
-pub(crate) fn prepare(socket: &TcpStream) {
-    // Without it small answers wait for acknowledgements; a socket that refuses is on its way out anyway.
-    let _ = socket.set_nodelay(true);
+/// Sets what every accepted socket is to have: it inherits these from the one it was accepted on, which saves five system
+/// calls for each connection.
+pub(crate) fn prepare(socket: &TcpListener) {
+    // Without it small answers wait for acknowledgements. What cannot be set is no reason not to serve.
+    let _ = sockopt::set_tcp_nodelay(socket, true);
     // A reader that takes nothing for this long is gone or means harm.
     let _ = sockopt::set_tcp_user_timeout(socket, TAKEN_WITHIN.as_millis() as u32);
     let _ = sockopt::set_tcp_keepidle(socket, PROBED_EVERY);
@@ -99,7 +101,6 @@ pub(crate) fn prepare(socket: &TcpStream) {
 }
 
 async fn connection(mut socket: TcpStream, peer: SocketAddr, edge: Arc<Edge>, stopping: CancellationToken) {
-    prepare(&socket);
     // A token of its own, because asking one takes its lock.
     let stopping = stopping.child_token();
     let generation = edge.generation();
@@ -159,8 +160,9 @@ async fn handshake(socket: Counted<TcpStream>, reader: SocketAddr, edge: &Edge) 
         let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket).await?;
         let generation = edge.generation();
         let from_peer = hello.client_hello().alpn().is_some_and(|mut offered| offered.any(is_link));
-        let config = if from_peer { &generation.tls.link } else { &generation.tls.public };
-        hello.into_stream(config.clone()).await
+        let tls = &generation.tls;
+        let config = if from_peer { tls.link.clone() } else { tls.for_reader(&hello.client_hello()).clone() };
+        hello.into_stream(config).await
     });
     match shaken.await {
         Ok(Ok(stream)) => {
