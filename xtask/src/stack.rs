@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::run::{read, say};
@@ -73,12 +74,22 @@ impl Drop for Stack {
     }
 }
 
-/// A process that is ended when dropped.
+/// How long a process may take to end by itself.
+const ENDS_WITHIN: Duration = Duration::from_secs(3);
+
+/// A process that is ended when dropped. It is asked first: a server that is killed leaves its workers behind.
 pub(crate) struct Ended(pub(crate) Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        // Gone already is as good.
+        // Gone already is as good, at every step.
+        if let Some(pid) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let asked = Instant::now();
+        while asked.elapsed() < ENDS_WITHIN && matches!(self.0.try_wait(), Ok(None)) {
+            thread::sleep(Duration::from_millis(10));
+        }
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

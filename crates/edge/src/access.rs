@@ -47,8 +47,11 @@ const MOST_WAITING: usize = 8192;
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The log of a process.
-pub(crate) struct Access {
-    queue: mpsc::Sender<Message>,
+pub(crate) struct Access(Arc<Queue>);
+
+/// What requests under way share with it.
+struct Queue {
+    entries: mpsc::Sender<Message>,
     tally: Arc<Tally>,
 }
 
@@ -92,7 +95,7 @@ impl Tally {
 impl Access {
     /// A log whose writer waits for its first entry.
     pub(crate) fn start() -> Self {
-        let (queue, receiver) = mpsc::channel(MOST_WAITING);
+        let (entries, receiver) = mpsc::channel(MOST_WAITING);
         let tally = Arc::<Tally>::default();
         let counted = tally.clone();
         let spawned =
@@ -101,7 +104,7 @@ impl Access {
             warn!(%error, "the access log has no thread to write it: its entries are dropped");
             tally.failed(error.to_string());
         }
-        Self { queue, tally }
+        Self(Arc::new(Queue { entries, tally }))
     }
 
     /// Notes a request, if `generation` wants that.
@@ -115,19 +118,19 @@ impl Access {
             return None;
         }
         let record = Some(Record::of(generation.clone(), request, reader));
-        Some(Pending { record, queue: self.queue.clone(), tally: self.tally.clone() })
+        Some(Pending { record, queue: self.0.clone() })
     }
 
     /// How it is written; `None` when `generation` wants none.
     pub(crate) fn status(&self, generation: &Generation) -> Option<AccessLogStatus> {
-        is_wanted(generation).then(|| self.tally.status())
+        is_wanted(generation).then(|| self.0.tally.status())
     }
 
     /// Waits until the entries so far are written, but not long.
     pub(crate) async fn flush(&self) {
         let (flushed, done) = oneshot::channel();
         let flush = async {
-            if self.queue.send(Message::Flush(flushed)).await.is_ok() {
+            if self.0.entries.send(Message::Flush(flushed)).await.is_ok() {
                 let _ = done.await;
             }
         };
@@ -144,16 +147,15 @@ fn is_wanted(generation: &Generation) -> bool {
 /// A request under way. Its entry is written when this is dropped, with what is known by then.
 pub(crate) struct Pending {
     record: Option<Record>,
-    queue: mpsc::Sender<Message>,
-    tally: Arc<Tally>,
+    queue: Arc<Queue>,
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
         let Some(mut record) = self.record.take() else { return };
         record.took = record.began.elapsed();
-        if self.queue.try_send(Message::Entry(record)).is_err() {
-            self.tally.dropped.one();
+        if self.queue.entries.try_send(Message::Entry(record)).is_err() {
+            self.queue.tally.dropped.one();
         }
     }
 }
@@ -279,7 +281,7 @@ mod tests {
     const READER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 7));
 
     /// The entry of a request that is answered with `body`, of which `taken` frames are taken.
-    async fn entry(body: Body, taken: usize) -> AccessEntry {
+    async fn entry(body: Body, taken: usize) -> AccessEntry<'static> {
         let folder = tempfile::tempdir().unwrap();
         let access = Access::start();
         let pending = access.begin(&generation(folder.path()), &request(), READER);
@@ -303,7 +305,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_entry_says_how_an_answer_ended() {
-        let how = |entry: AccessEntry| (entry.bytes, entry.cut);
+        let how = |entry: AccessEntry<'_>| (entry.bytes, entry.cut);
         let reset = || std::io::Error::from(std::io::ErrorKind::ConnectionReset);
         assert_eq!(how(entry(Body::from("whole"), 0).await), (5, None));
         assert_eq!(how(entry(Body::empty(), 0).await), (0, None));

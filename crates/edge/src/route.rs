@@ -17,6 +17,7 @@
 mod class;
 mod target;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -204,7 +205,9 @@ impl Routes {
 
     /// The site that is served under the name of `host`, which may carry a port.
     pub fn site_of_host(&self, host: &str) -> Option<&SiteName> {
-        let origin = origin(&host.parse().ok()?).ok()?;
+        let parse = || origin(&host.parse().ok()?).ok();
+        let origin =
+            self.usual.get(host).map_or_else(|| parse().map(Cow::Owned), |usual| Some(Cow::Borrowed(usual)))?;
         self.hosts.get(origin.host()).map(|site| &site.site)
     }
 

@@ -3,6 +3,7 @@
 //! An edge writes them, the command line and an operator's own tools read them. A reader ignores fields it does not
 //! know. What is left out for the readers' sake is left out before a line is made: see the edge's `access`.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -24,23 +25,23 @@ pub fn rotated(path: &Path, times: u32) -> PathBuf {
     name.into()
 }
 
-/// One request.
+/// One request. An edge writes many, so what it writes may be borrowed from what it has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct AccessEntry {
+pub struct AccessEntry<'a> {
     /// When it came: RFC 3339, UTC, milliseconds.
-    pub time: String,
+    pub time: Cow<'a, str>,
     /// The site it was for, by its host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub site: Option<SiteName>,
+    pub site: Option<Cow<'a, SiteName>>,
     /// The host that was asked.
-    pub host: String,
+    pub host: Cow<'a, str>,
     /// Its method.
-    pub method: String,
+    pub method: Cow<'a, str>,
     /// What it was for, without what may be a secret.
-    pub target: String,
+    pub target: Cow<'a, str>,
     /// `HTTP/1.1`, `HTTP/2`.
-    pub version: String,
+    pub version: Cow<'a, str>,
     /// The answer's status; `None` when the reader left before there was one.
     pub status: Option<u16>,
     /// Bytes of the answer's body that were handed to the connection.
@@ -53,13 +54,13 @@ pub struct AccessEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<Cut>,
     /// The reader's address, or the network it is in.
-    pub reader: String,
+    pub reader: Cow<'a, str>,
     /// The origin of the page that led here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub referrer: Option<String>,
+    pub referrer: Option<Cow<'a, str>>,
     /// What the reader's program calls itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub agent: Option<String>,
+    pub agent: Option<Cow<'a, str>>,
 }
 
 /// Where an answer came from: the words of the metric `sovereign_edge_requests_total`.

@@ -1,5 +1,6 @@
 //! From what was noted of a request to its line. Pure.
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Error;
@@ -12,13 +13,30 @@ use super::privacy;
 use super::record::{Part, Record};
 use crate::policy::Outcome;
 
-const TIME: &[BorrowedFormatItem<'_>] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+const SECOND: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]");
+
+/// The last second that was written: most requests of a busy edge come within the same.
+#[derive(Debug, Default)]
+pub(super) struct Clock {
+    second: i64,
+    text: String,
+}
+
+impl Clock {
+    fn time(&mut self, at: SystemTime) -> String {
+        let at = OffsetDateTime::from(at);
+        if self.text.is_empty() || self.second != at.unix_timestamp() {
+            self.second = at.unix_timestamp();
+            self.text = at.format(SECOND).unwrap_or_default();
+        }
+        format!("{}.{:03}Z", self.text, at.millisecond())
+    }
+}
 
 /// Adds the line of `record` to `lines`.
-pub(super) fn push(lines: &mut Vec<u8>, record: &Record) -> Result<(), Error> {
+pub(super) fn push(lines: &mut Vec<u8>, record: &Record, clock: &mut Clock) -> Result<(), Error> {
     let before = lines.len();
-    let written = serde_json::to_writer(&mut *lines, &entry(record));
+    let written = serde_json::to_writer(&mut *lines, &entry(record, clock));
     if written.is_err() {
         lines.truncate(before);
         return written;
@@ -27,16 +45,15 @@ pub(super) fn push(lines: &mut Vec<u8>, record: &Record) -> Result<(), Error> {
     Ok(())
 }
 
-fn entry(record: &Record) -> AccessEntry {
+fn entry<'a>(record: &'a Record, clock: &mut Clock) -> AccessEntry<'a> {
     let host = privacy::host(record.part(Part::Host));
-    let some = |text: String| Some(text).filter(|text| !text.is_empty());
     AccessEntry {
-        time: time(record.at),
-        site: record.generation.routes.site_of_host(&host).cloned(),
+        time: clock.time(record.at).into(),
+        site: record.generation.routes.site_of_host(&host).map(Cow::Borrowed),
         host,
         method: privacy::plain(record.part(Part::Method)),
-        target: privacy::target(record.part(Part::Target)),
-        version: version(record.version).to_owned(),
+        target: privacy::target(record.part(Part::Target)).into(),
+        version: version(record.version).into(),
         status: record.status.map(|status| status.as_u16()),
         bytes: record.bytes,
         duration_ms: milliseconds(record.took),
@@ -49,14 +66,10 @@ fn entry(record: &Record) -> AccessEntry {
             None => CameFrom::Edge,
         },
         cut: record.cut,
-        reader: privacy::reader(record.reader, record.generation.config.rules.access_log),
-        referrer: privacy::referrer(record.part(Part::Referrer)),
-        agent: some(privacy::plain(record.part(Part::Agent))),
+        reader: privacy::reader(record.reader, record.generation.config.rules.access_log).into(),
+        referrer: privacy::referrer(record.part(Part::Referrer)).map(Cow::Owned),
+        agent: Some(privacy::plain(record.part(Part::Agent))).filter(|agent| !agent.is_empty()),
     }
-}
-
-fn time(at: SystemTime) -> String {
-    OffsetDateTime::from(at).format(TIME).unwrap_or_default()
 }
 
 /// To the microsecond.
@@ -79,7 +92,13 @@ mod tests {
     #[test]
     fn a_moment_is_written_in_milliseconds() {
         let at = SystemTime::UNIX_EPOCH + Duration::new(1_764_065_000, 7_999_999);
-        assert_eq!(time(at), "2025-11-25T10:03:20.007Z");
+        let mut clock = Clock::default();
+        let later = at + Duration::from_millis(990);
+        assert_eq!(
+            [at, later, at].map(|at| clock.time(at)),
+            ["2025-11-25T10:03:20.007Z", "2025-11-25T10:03:20.997Z", "2025-11-25T10:03:20.007Z"]
+        );
+        assert_eq!(clock.time(at + Duration::from_secs(1)), "2025-11-25T10:03:21.007Z");
         assert_eq!(milliseconds(Duration::from_nanos(1_234_567)), 1.234);
     }
 }

@@ -60,16 +60,19 @@ pub(super) fn referrer(field: &[u8]) -> Option<String> {
 }
 
 /// A host, without the name and password that a URL may carry before it.
-pub(super) fn host(sent: &[u8]) -> String {
+pub(super) fn host(sent: &[u8]) -> Cow<'_, str> {
     plain(sent.rsplit(|byte| *byte == b'@').next().unwrap_or_default())
 }
 
 /// `sent` as visible ASCII and spaces.
-pub(super) fn plain(sent: &[u8]) -> String {
+pub(super) fn plain(sent: &[u8]) -> Cow<'_, str> {
     match str::from_utf8(sent) {
         // Nearly always.
-        Ok(text) if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) => text.to_owned(),
-        _ => String::from_utf8_lossy(sent).chars().map(|c| if matches!(c, ' '..='~') { c } else { LEFT_OUT }).collect(),
+        Ok(text) if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) => Cow::Borrowed(text),
+        _ => {
+            let visible = |c| if matches!(c, ' '..='~') { c } else { LEFT_OUT };
+            Cow::Owned(String::from_utf8_lossy(sent).chars().map(visible).collect())
+        }
     }
 }
 
@@ -240,7 +243,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_come_out_as_visible_ascii(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            for text in [target(&bytes), plain(&bytes), host(&bytes), referrer(&bytes).unwrap_or_default()] {
+            for text in [target(&bytes).into(), plain(&bytes), host(&bytes), referrer(&bytes).unwrap_or_default().into()] {
                 prop_assert!(text.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{text:?}");
             }
         }

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::Tally;
 use super::file::LogFile;
-use super::line;
+use super::line::{self, Clock};
 use super::record::Record;
 
 /// How long entries are gathered before they are written: who follows the log does not notice, and a busy edge writes
@@ -40,6 +40,7 @@ pub(super) fn run(mut receiver: mpsc::Receiver<Message>, tally: &Arc<Tally>) {
         path: PathBuf::new(),
         file: None,
         lines: Vec::new(),
+        clock: Clock::default(),
         entries: 0,
         failing: false,
     };
@@ -59,6 +60,7 @@ struct Writer {
     file: Option<LogFile>,
     /// What was gathered for the file at `path`.
     lines: Vec<u8>,
+    clock: Clock,
     entries: u64,
     failing: bool,
 }
@@ -89,7 +91,7 @@ impl Writer {
             self.path = path.to_owned();
             self.file = None;
         }
-        match line::push(&mut self.lines, record) {
+        match line::push(&mut self.lines, record, &mut self.clock) {
             Ok(()) => self.entries += 1,
             Err(_) => self.tally.dropped.one(),
         }
