@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::run::{Deadline, cargo, read, root, run, say, target};
 
-/// Thin LTO over the whole program on two cores, from nothing.
+/// LTO over the whole program on two cores, from nothing.
 const BUDGET: Duration = Duration::from_secs(30 * 60);
 
 /// Builds, checks that the file is static and runs, and writes it with its checksum. Returns where it lies.
@@ -23,9 +23,9 @@ const BUDGET: Duration = Duration::from_secs(30 * 60);
 /// When any of that fails.
 pub(crate) fn dist() -> Result<PathBuf> {
     let host = host()?;
-    let mut build = cargo(["build", "--release", "--locked", "--package=sovereign", "--target", &host]);
+    let mut build = cargo(["build", "--profile=dist", "--locked", "--package=sovereign", "--target", &host]);
     run(build.env("RUSTFLAGS", "-C target-feature=+crt-static"), Deadline::after(BUDGET))?;
-    let built = target().join(&host).join("release/sovereign");
+    let built = target().join(&host).join("dist/sovereign");
     ensure_static(&built)?;
     let version = read(Command::new(&built).arg("--version"))?;
     let version = version.split_whitespace().last().context("`sovereign --version` says a version")?;
