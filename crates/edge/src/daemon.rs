@@ -25,6 +25,7 @@ use crate::plain;
 use crate::scrape;
 use crate::serve::accept;
 use crate::store::{Limits, Store, StoreError};
+use crate::threads::Threads;
 use crate::tls::{self, CredentialError};
 
 /// The name of the listening sockets that are passed to an edge, for readers and peers.
@@ -70,6 +71,9 @@ pub enum EdgeError {
     /// The control socket cannot be bound.
     #[error("the control socket cannot be opened")]
     Control(#[source] SocketError),
+    /// The system gave no threads.
+    #[error("the threads that serve connections cannot be started")]
+    Threads(#[source] io::Error),
     /// Signals cannot be received.
     #[error("signals cannot be received")]
     Signals(#[source] io::Error),
@@ -84,7 +88,7 @@ impl EdgeError {
             Self::Tls(source) => source.help(),
             Self::Store(source) => source.help(),
             Self::Control(source) => source.help(),
-            Self::Listener(_) | Self::Signals(_) => None,
+            Self::Listener(_) | Self::Threads(_) | Self::Signals(_) => None,
         }
     }
 }
@@ -151,8 +155,9 @@ pub async fn serve(options: Options, listeners: Listeners, lifecycle: Lifecycle)
         let lifecycle = lifecycle.clone();
         async move { control.serve(commands, &lifecycle).await }
     });
+    let threads = Arc::new(Threads::start().map_err(EdgeError::Threads)?);
     for listener in https {
-        tokio::spawn(accept(listener, edge.clone()));
+        tokio::spawn(accept(listener, edge.clone(), threads.clone()));
     }
     for listener in http {
         tokio::spawn(plain::accept(listener, edge.clone()));
@@ -162,6 +167,7 @@ pub async fn serve(options: Options, listeners: Listeners, lifecycle: Lifecycle)
         warn!(%error, "whoever waits for this process cannot be told that it serves");
     }
     let drained = lifecycle.run().await.map_err(EdgeError::Signals)?;
+    drop(threads);
     edge.access.flush().await;
     // Removes the control socket's name, if it still is ours.
     let _ = controlled.await;

@@ -32,6 +32,7 @@ mod commands;
 pub mod concern;
 mod counters;
 mod daemon;
+mod deadlines;
 pub mod discover;
 mod door;
 mod edge;
@@ -69,6 +70,7 @@ mod signature;
 mod standing;
 pub mod store;
 mod taken;
+mod threads;
 mod tls;
 mod upstream;
 

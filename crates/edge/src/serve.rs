@@ -38,10 +38,12 @@ use tracing::debug;
 
 use crate::body::{Body, BodyError};
 use crate::counters::Counted;
+use crate::deadlines::Deadlines;
 use crate::edge::Edge;
 use crate::gather::{AtOnce, gather};
 use crate::linger::{HadBody, Lingering};
 use crate::proxied::{Arrival, Speech, arrive, forwarded_for};
+use crate::threads::Threads;
 use crate::tls::{LINK_ALPN, LINK_BACK_ALPN, PeerKey};
 
 /// From the accepted socket to the finished handshake.
@@ -74,14 +76,18 @@ const LINGER: Duration = Duration::from_secs(5);
 type Tls = TlsStream<Counted<TcpStream>>;
 
 /// Serves readers and peers on `listener` until the edge is told to stop.
-pub(crate) async fn accept(listener: TcpListener, edge: Arc<Edge>) {
+pub(crate) async fn accept(listener: TcpListener, edge: Arc<Edge>, threads: Arc<Threads>) {
     prepare(&listener);
     let stopping = edge.lifecycle().stopping();
     accept_each(&listener, stopping.clone(), |(socket, peer)| {
         let Some(entry) = edge.door.enter(&edge, peer.ip()) else { return };
-        let (edge, stopping) = (edge.clone(), stopping.clone());
-        edge.clone().lifecycle().spawn(async move {
-            connection(socket, peer, edge, stopping).await;
+        // The thread that serves it is the one that watches it.
+        let Ok(socket) = socket.into_std() else { return };
+        let (serving, stopping) = (edge.clone(), stopping.clone());
+        threads.spawn(edge.lifecycle(), move || async move {
+            if let Ok(socket) = TcpStream::from_std(socket) {
+                connection(socket, peer, serving, stopping).await;
+            }
             drop(entry);
         });
     })
@@ -261,7 +267,7 @@ where
 {
     let head = most_head(limits);
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(Deadlines::default())
         .header_read_timeout(Duration::from_secs(limits.head_within.into()))
         .max_buf_size(head)
         .max_headers(MOST_FIELDS)

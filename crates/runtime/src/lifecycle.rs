@@ -97,6 +97,15 @@ impl Lifecycle {
         self.tasks.spawn(work)
     }
 
+    /// The same, on another runtime than the one that is at work.
+    pub fn spawn_on<F>(&self, runtime: &tokio::runtime::Handle, work: F) -> tokio::task::JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.tasks.spawn_on(work, runtime)
+    }
+
     /// Tells the daemon to stop, like SIGTERM does.
     pub fn stop(&self) {
         self.stopping.cancel();

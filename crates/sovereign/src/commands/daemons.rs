@@ -31,7 +31,7 @@ struct NoRuntime(#[source] std::io::Error);
 
 impl Reason for NoRuntime {}
 
-/// Two threads serve a small machine's link to the full, and each more costs memory while idle.
+/// For what is no reader's: keepers and links. Connections have threads of their own.
 const EDGE_THREADS: usize = 2;
 
 /// `edge`.
