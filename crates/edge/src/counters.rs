@@ -8,36 +8,21 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use sovereign_model::edge_status::{LATENCY_BOUNDS_MS, Latency, Traffic};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::fetch::Fetched;
+use crate::lane::{Apart, LANES, lane};
 use crate::policy::Outcome;
 
-/// Parts of a number. Few machines that run an edge have more cores, and two that share a part still count right.
-const LANES: usize = 4;
-
-/// A number that only grows. Each thread adds to a part of its own: a cache line that all cores write to for every
-/// request would be waited for more than anything else here.
+/// A number that only grows. Each thread adds to a part of its own.
 #[derive(Debug, Default)]
-pub(crate) struct Count([Lane; LANES]);
-
-/// Two cache lines, because processors fetch them in pairs.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Lane(AtomicU64);
-
-thread_local! {
-    static LANE: usize = {
-        static THREADS: AtomicUsize = AtomicUsize::new(0);
-        THREADS.fetch_add(1, Ordering::Relaxed) % LANES
-    };
-}
+pub(crate) struct Count([Apart<AtomicU64>; LANES]);
 
 impl Count {
     pub(crate) fn one(&self) {
@@ -46,9 +31,7 @@ impl Count {
 
     pub(crate) fn add(&self, more: u64) {
         if more > 0 {
-            // A thread that is ending has none any more.
-            let lane = LANE.try_with(|lane| *lane).unwrap_or_default();
-            self.0[lane].0.fetch_add(more, Ordering::Relaxed);
+            self.0[lane()].0.fetch_add(more, Ordering::Relaxed);
         }
     }
 
@@ -93,8 +76,7 @@ struct Histogram {
 
 impl Counters {
     /// An answer to a reader.
-    pub(crate) fn answered(&self, status: StatusCode, fields: &HeaderMap) {
-        let outcome = Outcome::of(fields);
+    pub(crate) fn answered(&self, status: StatusCode, outcome: Option<Outcome>) {
         if outcome.is_none() && status == StatusCode::TOO_MANY_REQUESTS {
             self.limited.one();
         }
@@ -213,7 +195,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
+    use http::{HeaderMap, HeaderName, HeaderValue};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
@@ -232,13 +214,14 @@ mod tests {
             "somebody else; hit",
         ] {
             let fields = [(HeaderName::from_static("cache-status"), HeaderValue::from_static(said))];
-            counters.answered(StatusCode::OK, &HeaderMap::from_iter(fields.clone()));
+            let outcome = Outcome::of(&HeaderMap::from_iter(fields));
+            counters.answered(StatusCode::OK, outcome);
             // The application's own is no refusal of ours.
-            counters.answered(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::from_iter(fields));
+            counters.answered(StatusCode::TOO_MANY_REQUESTS, outcome);
         }
         let limited = counters.now().limited;
-        counters.answered(StatusCode::OK, &HeaderMap::new());
-        counters.answered(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new());
+        counters.answered(StatusCode::OK, None);
+        counters.answered(StatusCode::TOO_MANY_REQUESTS, None);
         let now = counters.now();
         assert_eq!((now.hits, now.stale, now.away, now.misses, now.passed, now.own), (2, 2, 2, 4, 4, 4));
         assert_eq!((now.requests(), now.limited - limited), (18, 1));

@@ -36,7 +36,9 @@ use crate::door::Door;
 use crate::fetch::Flights;
 use crate::generation::{ConfigError, Generation, Site};
 use crate::limit::{Buckets, Rate};
+use crate::moment::Moment;
 use crate::notice::{Notice, What};
+use crate::policy::Outcome;
 use crate::route::{Asked, Class, Decision, Route};
 use crate::share::{Share, Shares};
 use crate::store::Store;
@@ -113,6 +115,8 @@ impl Edge {
         recall_closed(&store, &generation);
         epochs::recall(&store, &trust, &generation);
         set_rooms(&store, &generation);
+        let access = Access::start();
+        access.follow(&generation);
         Arc::new(Self {
             config,
             trust,
@@ -125,7 +129,7 @@ impl Edge {
             requests: Buckets::default(),
             door: Door::default(),
             counters: Arc::default(),
-            access: Access::start(),
+            access,
             answers: Shares::default(),
             exchanges: Shares::default(),
             owns_store: AtomicBool::new(false),
@@ -152,6 +156,7 @@ impl Edge {
         recall_closed(&self.store, &next);
         epochs::recall(&self.store, &self.trust, &next);
         set_rooms(&self.store, &next);
+        self.access.follow(&next);
         let next = Arc::new(next);
         self.generation.store(next.clone());
         info!(generation = next.number, "a new generation is served");
@@ -263,23 +268,32 @@ impl Edge {
 
     /// Answers a reader, counts it, and writes it down.
     pub(crate) async fn answer_reader(self: &Arc<Self>, request: Request<Incoming>, reader: IpAddr) -> Response<Body> {
-        let pending = self.access.begin(&self.generation.load(), &request, reader);
-        let response = self.answer(request, reader).await;
-        self.counters.answered(response.status(), response.headers());
-        access::answered(pending, response)
+        let now = Moment::now();
+        let generation = self.generation.load();
+        let decision = match self.at_once(&generation, &request, reader, now) {
+            Ok(response) => {
+                let response = self.bounded(response, reader);
+                let outcome = self.count(&response);
+                return self.access.answered_at_once(&generation, &request, reader, now, outcome, response);
+            }
+            Err(decision) => decision,
+        };
+        let pending = self.access.begin(&generation, &request, reader, now);
+        let generation = Guard::into_inner(generation);
+        // In a box: the futures of answers that take their time are large, and those of all others would be too.
+        let response = Box::pin(self.in_time(generation, *decision, request, reader)).await;
+        let response = self.bounded(response, reader);
+        access::answered(pending, self.count(&response), response)
+    }
+
+    fn count(&self, response: &Response<Body>) -> Option<Outcome> {
+        let outcome = Outcome::of(response.headers());
+        self.counters.answered(response.status(), outcome);
+        outcome
     }
 
     /// The answer, which its reader must take.
-    async fn answer(self: &Arc<Self>, request: Request<Incoming>, reader: IpAddr) -> Response<Body> {
-        let generation = self.generation.load();
-        let response = match self.at_once(&generation, &request, reader) {
-            Ok(response) => response,
-            Err(decision) => {
-                // In a box: the futures of answers that take their time are large, and those of all others would be too.
-                let generation = Guard::into_inner(generation);
-                Box::pin(self.in_time(generation, *decision, request, reader)).await
-            }
-        };
+    fn bounded(&self, response: Response<Body>, reader: IpAddr) -> Response<Body> {
         if matches!(response.body(), Body::Whole(_)) {
             return response;
         }
@@ -295,9 +309,10 @@ impl Edge {
         generation: &Generation,
         request: &Request<Incoming>,
         reader: IpAddr,
+        now: Moment,
     ) -> Result<Response<Body>, Box<Decision>> {
         let limits = &generation.config.rules.limits;
-        if let Err(wait) = self.requests.take(Rate::of_requests(limits), reader, Instant::now()) {
+        if let Err(wait) = self.requests.take(Rate::of_requests(limits), reader, now.monotonic) {
             return Ok(pages::too_many_requests(wait));
         }
         let asked = Asked { method: request.method(), uri: request.uri(), headers: request.headers(), reader };
@@ -317,7 +332,7 @@ impl Edge {
         {
             let asked =
                 read::Asked { method: request.method(), fields: request.headers(), route: &route, reader, peer: false };
-            if let Some(response) = read::at_once(self, site, key, &asked) {
+            if let Some(response) = read::at_once(self, site, key, &asked, now.wall) {
                 return Ok(secured(site, &route, response));
             }
         }

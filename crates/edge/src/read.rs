@@ -55,12 +55,17 @@ pub(crate) struct Asked<'a> {
 /// The answer to a request of class read that needs nothing but memory: the page is awake and may be used as it is. This
 /// is the way of nearly all requests, so it is a plain function: no task waits for it, no future is made and moved about.
 /// What it gives is what [`answer`] would give.
-pub(crate) fn at_once(edge: &Edge, site: &Site, key: &Key, asked: &Asked<'_>) -> Option<Response<Body>> {
+pub(crate) fn at_once(
+    edge: &Edge,
+    site: &Site,
+    key: &Key,
+    asked: &Asked<'_>,
+    now: SystemTime,
+) -> Option<Response<Body>> {
     if site.standing.is_private() {
         return None;
     }
     let entry = edge.store.get(key).filter(|entry| entry.selection().is_empty())?;
-    let now = SystemTime::now();
     let terms = entry.terms();
     let ttl = terms.ttl(now);
     let stale = entry.is_stale() || site.standing.news.doubts(&entry);
@@ -69,7 +74,7 @@ pub(crate) fn at_once(edge: &Edge, site: &Site, key: &Key, asked: &Asked<'_>) ->
         Use::ServeStale => CacheStatus::SourceAway { ttl, status: None },
         Use::ServeAndRefresh | Use::Confirm => return None,
     };
-    Some(compose(site, &entry, Held::Awake(entry.awake()?), status, asked))
+    Some(compose(site, &entry, Held::Awake(entry.awake()?), status, asked, now))
 }
 
 /// Answers a request of class read.
@@ -311,11 +316,18 @@ async fn present(
         Some(awake) => Held::Awake(awake),
         None => Held::Content(load(edge, entry).await?),
     };
-    Some(compose(site, entry, held, status, asked))
+    Some(compose(site, entry, held, status, asked, SystemTime::now()))
 }
 
 /// The answer with a page that is there.
-fn compose(site: &Site, entry: &Entry, held: Held, status: CacheStatus, asked: &Asked<'_>) -> Response<Body> {
+fn compose(
+    site: &Site,
+    entry: &Entry,
+    held: Held,
+    status: CacheStatus,
+    asked: &Asked<'_>,
+    now: SystemTime,
+) -> Response<Body> {
     let rewriter = site.rewriter(asked.route);
     let (made, ready);
     let (page, head) = match (held, &rewriter) {
@@ -359,7 +371,6 @@ fn compose(site: &Site, entry: &Entry, held: Held, status: CacheStatus, asked: &
         // Dated when it is sent.
         None => drop(response.headers_mut().remove(DATE)),
     }
-    let now = SystemTime::now();
     if !asked.peer {
         entry.note_read(now);
     }

@@ -3,7 +3,6 @@
 //! An edge writes them, the command line and an operator's own tools read them. A reader ignores fields it does not
 //! know. What is left out for the readers' sake is left out before a line is made: see the edge's `access`.
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -25,23 +24,23 @@ pub fn rotated(path: &Path, times: u32) -> PathBuf {
     name.into()
 }
 
-/// One request. An edge writes many, so what it writes may be borrowed from what it has.
+/// One request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct AccessEntry<'a> {
+pub struct AccessEntry {
     /// When it came: RFC 3339, UTC, milliseconds.
-    pub time: Cow<'a, str>,
+    pub time: String,
     /// The site it was for, by its host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub site: Option<Cow<'a, SiteName>>,
+    pub site: Option<SiteName>,
     /// The host that was asked.
-    pub host: Cow<'a, str>,
+    pub host: String,
     /// Its method.
-    pub method: Cow<'a, str>,
+    pub method: String,
     /// What it was for, without what may be a secret.
-    pub target: Cow<'a, str>,
+    pub target: String,
     /// `HTTP/1.1`, `HTTP/2`.
-    pub version: Cow<'a, str>,
+    pub version: String,
     /// The answer's status; `None` when the reader left before there was one.
     pub status: Option<u16>,
     /// Bytes of the answer's body that were handed to the connection.
@@ -54,13 +53,13 @@ pub struct AccessEntry<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<Cut>,
     /// The reader's address, or the network it is in.
-    pub reader: Cow<'a, str>,
+    pub reader: String,
     /// The origin of the page that led here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub referrer: Option<Cow<'a, str>>,
+    pub referrer: Option<String>,
     /// What the reader's program calls itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub agent: Option<Cow<'a, str>>,
+    pub agent: Option<String>,
 }
 
 /// Where an answer came from: the words of the metric `sovereign_edge_requests_total`.
@@ -105,6 +104,16 @@ pub enum Cut {
     Edge,
 }
 
+impl Cut {
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reader => "reader",
+            Self::Edge => "edge",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +124,9 @@ mod tests {
             [CameFrom::Hit, CameFrom::Stale, CameFrom::SourceAway, CameFrom::Miss, CameFrom::Passed, CameFrom::Edge]
         {
             assert_eq!(serde_json::to_value(from).unwrap(), from.as_str());
+        }
+        for cut in [Cut::Reader, Cut::Edge] {
+            assert_eq!(serde_json::to_value(cut).unwrap(), cut.as_str());
         }
     }
 

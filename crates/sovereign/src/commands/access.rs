@@ -37,7 +37,7 @@ struct Request {
     #[serde(flatten)]
     raw: Map<String, Value>,
     #[serde(skip)]
-    entry: AccessEntry<'static>,
+    entry: AccessEntry,
 }
 
 impl Report for Requests {
@@ -52,8 +52,8 @@ impl Request {
     /// An entry of `site`, or of any; `None` for another's, and for a line that is none.
     fn read(datacenter: &DatacenterName, line: &[u8], site: Option<&SiteName>) -> Option<Self> {
         let raw: Map<String, Value> = serde_json::from_slice(line).ok()?;
-        let entry: AccessEntry<'static> = serde_json::from_value(Value::Object(raw.clone())).ok()?;
-        let wanted = site.is_none_or(|site| entry.site.as_deref() == Some(site));
+        let entry: AccessEntry = serde_json::from_value(Value::Object(raw.clone())).ok()?;
+        let wanted = site.is_none_or(|site| entry.site.as_ref() == Some(site));
         wanted.then(|| Self { datacenter: datacenter.clone(), raw, entry })
     }
 
@@ -287,7 +287,7 @@ mod tests {
     }
 
     fn targets(requests: Result<Vec<Request>, AccessError>) -> Vec<String> {
-        requests.unwrap().into_iter().map(|request| request.entry.target.into_owned()).collect()
+        requests.unwrap().into_iter().map(|request| request.entry.target).collect()
     }
 
     fn add(log: &Log, text: &str) {
