@@ -16,6 +16,7 @@ use sovereign_runtime::lifecycle::{Drained, Lifecycle, Readiness};
 use sovereign_runtime::socket::SocketError;
 use sovereign_runtime::sockets::{self, SocketsError};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::commands::Control;
@@ -149,15 +150,16 @@ pub async fn serve(options: Options, listeners: Listeners, lifecycle: Lifecycle)
     let kept = store.opened().kept;
     info!(generation = generation.number, kept, "the edge starts");
     let edge = Edge::new(options.config, options.trust, tickets, generation, Arc::new(store), lifecycle.clone());
+    let threads = Arc::new(Threads::start().map_err(EdgeError::Threads)?);
     let control = Server::take_over(&options.control).map_err(EdgeError::Control)?;
     let commands = Arc::new(Control(edge.clone()));
     let controlled = tokio::spawn({
         let lifecycle = lifecycle.clone();
         async move { control.serve(commands, &lifecycle).await }
     });
-    let threads = Arc::new(Threads::start().map_err(EdgeError::Threads)?);
+    let mut accepting = JoinSet::new();
     for listener in https {
-        tokio::spawn(accept(listener, edge.clone(), threads.clone()));
+        accepting.spawn(accept(listener, edge.clone(), threads.clone()));
     }
     for listener in http {
         tokio::spawn(plain::accept(listener, edge.clone()));
@@ -167,7 +169,11 @@ pub async fn serve(options: Options, listeners: Listeners, lifecycle: Lifecycle)
         warn!(%error, "whoever waits for this process cannot be told that it serves");
     }
     let drained = lifecycle.run().await.map_err(EdgeError::Signals)?;
-    drop(threads);
+    // They have ended: no new connections are taken since the drain began.
+    accepting.join_all().await;
+    if let Some(threads) = Arc::into_inner(threads) {
+        threads.end().await;
+    }
     edge.access.flush().await;
     // Removes the control socket's name, if it still is ours.
     let _ = controlled.await;

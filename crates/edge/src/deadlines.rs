@@ -1,8 +1,8 @@
 //! Deadlines that nearly always are met, for the HTTP implementation: it sets one for the head of each request.
 //!
-//! A timer of the runtime is entered into a list that all threads share, and taken out of it again. Here a connection has
-//! one for all its deadlines, and it is left to run: when it ends before the deadline that holds by then, it is set again.
-//! A busy connection so pays for a timer once in the time that a head may take, instead of with every request.
+//! A timer of the runtime is entered into its list of timers, and taken out of it again. Here a connection has one for
+//! all its deadlines, and it is left to run: when it ends before the deadline that holds by then, it is set again. A busy
+//! connection so pays for a timer once in the time that a head may take, instead of with every request.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};

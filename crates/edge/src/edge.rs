@@ -25,8 +25,11 @@ use sovereign_model::edge_config::EdgeApp;
 use sovereign_model::edge_rules::Limits;
 use sovereign_runtime::VerifyingKey;
 use sovereign_runtime::lifecycle::Lifecycle;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, broadcast};
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use crate::access::{self, Access};
@@ -87,6 +90,8 @@ pub(crate) struct Edge {
     /// Connections that peers have dialled, by their key.
     linked: Mutex<HashMap<PeerKey, usize>>,
     lifecycle: Lifecycle,
+    /// That of the process, as against those of the threads that serve connections.
+    runtime: Handle,
 }
 
 /// The store learns how much room each site may take.
@@ -104,6 +109,7 @@ fn recall_closed(store: &Store, generation: &Generation) {
 }
 
 impl Edge {
+    /// An edge of the process whose runtime this is called on.
     pub(crate) fn new(
         config: PathBuf,
         trust: VerifyingKey,
@@ -137,6 +143,7 @@ impl Edge {
             notices: broadcast::Sender::new(NOTICES),
             linked: Mutex::default(),
             lifecycle,
+            runtime: Handle::current(),
         })
     }
 
@@ -280,10 +287,26 @@ impl Edge {
         };
         let pending = self.access.begin(&generation, &request, reader, now);
         let generation = Guard::into_inner(generation);
-        // In a box: the futures of answers that take their time are large, and those of all others would be too.
-        let response = Box::pin(self.in_time(generation, *decision, request, reader)).await;
+        let response = self.beside(self.clone().in_time(generation, decision, request, reader)).await;
         let response = self.bounded(response, reader);
         access::answered(pending, self.count(&response), response)
+    }
+
+    /// What `work` gives on the runtime of the process, where it keeps no connection from being served. It ends with
+    /// whoever waits for it. Started at once, because its state is large, and that of all other answers would be too.
+    pub(crate) fn beside<W>(&self, work: W) -> impl Future<Output = Response<Body>> + use<W>
+    where
+        W: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let working = AbortOnDropHandle::new(self.runtime.spawn(work));
+        async move {
+            match working.await.map_err(JoinError::try_into_panic) {
+                Ok(response) => response,
+                Err(Ok(panic)) => std::panic::resume_unwind(panic),
+                // The process ends.
+                Err(Err(_)) => pages::text(http::StatusCode::SERVICE_UNAVAILABLE, "This edge has stopped."),
+            }
+        }
     }
 
     fn count(&self, response: &Response<Body>) -> Option<Outcome> {
@@ -341,17 +364,17 @@ impl Edge {
 
     /// The answer to a request that belongs there.
     async fn in_time(
-        self: &Arc<Self>,
+        self: Arc<Self>,
         generation: Arc<Generation>,
-        decision: Decision,
+        decision: Box<Decision>,
         request: Request<Incoming>,
         reader: IpAddr,
     ) -> Response<Body> {
-        let route = match decision {
+        let route = match *decision {
             Decision::Refused(refusal) => return pages::refused(refusal),
             Decision::Hook(site) => {
                 return match generation.sites.get(&site) {
-                    Some(site) => hooks::receive(self, site, request, SystemTime::now()).await,
+                    Some(site) => hooks::receive(&self, site, request, SystemTime::now()).await,
                     None => pages::text(http::StatusCode::NOT_FOUND, "There is nothing here."),
                 };
             }
@@ -396,8 +419,8 @@ impl Edge {
     }
 
     /// Answers the edge of another data center.
-    pub(crate) async fn answer_peer(self: &Arc<Self>, request: Request<Incoming>, peer: PeerKey) -> Response<Body> {
-        peers::answer(self, request, peer).await
+    pub(crate) async fn answer_peer(self: Arc<Self>, request: Request<Incoming>, peer: PeerKey) -> Response<Body> {
+        peers::answer(&self, request, peer).await
     }
 }
 

@@ -3,8 +3,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Parts. Few machines that run an edge have more cores, and threads that share a part only wait for each other.
-pub(crate) const LANES: usize = 4;
+/// Parts: as many as threads serve connections. Threads that share a part only wait for each other.
+pub(crate) const LANES: usize = crate::threads::MOST;
 
 /// The lane of this thread.
 pub(crate) fn lane() -> usize {

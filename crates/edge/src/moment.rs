@@ -1,4 +1,5 @@
-//! The two clocks, read together and once per request: reading one costs as much as finding a page.
+//! The two clocks, read together and once for a request that is answered at once: reading one costs as much as finding a
+//! page.
 
 use std::time::{Instant, SystemTime};
 

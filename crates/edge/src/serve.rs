@@ -81,12 +81,13 @@ pub(crate) async fn accept(listener: TcpListener, edge: Arc<Edge>, threads: Arc<
     let stopping = edge.lifecycle().stopping();
     accept_each(&listener, stopping.clone(), |(socket, peer)| {
         let Some(entry) = edge.door.enter(&edge, peer.ip()) else { return };
-        // The thread that serves it is the one that watches it.
-        let Ok(socket) = socket.into_std() else { return };
         let (serving, stopping) = (edge.clone(), stopping.clone());
-        threads.spawn(edge.lifecycle(), move || async move {
-            if let Ok(socket) = TcpStream::from_std(socket) {
-                connection(socket, peer, serving, stopping).await;
+        let socket = socket.into_std();
+        threads.spawn(edge.lifecycle(), async move {
+            // The thread that serves it is the one that watches it.
+            match socket.and_then(TcpStream::from_std) {
+                Ok(socket) => connection(socket, peer, serving, stopping).await,
+                Err(error) => debug!(%peer, %error, "a connection cannot be watched"),
             }
             drop(entry);
         });
@@ -199,8 +200,8 @@ where
 {
     let limits = edge.generation().config.rules.limits.clone();
     let service = service_fn(move |request| {
-        let edge = edge.clone();
-        async move { Ok::<_, Infallible>(edge.answer_peer(request, peer).await) }
+        let answer = edge.beside(edge.clone().answer_peer(request, peer));
+        async move { Ok::<_, Infallible>(answer.await) }
     });
     serve_http2(stream, service, Asker::Peer, &limits, stopping).await;
 }

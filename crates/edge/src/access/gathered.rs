@@ -1,4 +1,5 @@
-//! Where lines wait for the disk: each thread adds to a piece of memory of its own, the writer takes them all.
+//! Where lines wait for the disk: each thread adds to memory of its own (of a few threads, where there are many), the
+//! writer takes it all.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -12,7 +13,7 @@ use crate::lane::{Apart, LANES, lane};
 const MOST_WAITING: usize = 4 << 20;
 /// As much is written without waiting for more: it is still in the caches of the core that made it.
 const ENOUGH: usize = 128 << 10;
-/// How long lines are gathered otherwise: who follows the log does not notice, and a busy edge writes ten times a second.
+/// How long lines are gathered otherwise: who follows the log does not notice.
 const GATHER: Duration = Duration::from_millis(100);
 
 /// The lines of all threads.
@@ -33,9 +34,9 @@ pub(super) struct Lines {
     pub(super) clock: Clock,
 }
 
-/// There is no room for a line.
+/// A line was not taken: too many wait already, or there is nobody to write it.
 #[derive(Debug)]
-pub(super) struct NoRoom;
+pub(super) struct NotTaken;
 
 impl Gathered {
     /// From now on `writer` takes lines.
@@ -45,12 +46,12 @@ impl Gathered {
     }
 
     /// Adds a line, which `push` writes.
-    pub(super) fn add(&self, push: impl FnOnce(&mut Vec<u8>, &mut Clock)) -> Result<(), NoRoom> {
-        let Some(writer) = self.writer.get() else { return Err(NoRoom) };
+    pub(super) fn add(&self, push: impl FnOnce(&mut Vec<u8>, &mut Clock)) -> Result<(), NotTaken> {
+        let Some(writer) = self.writer.get() else { return Err(NotTaken) };
         let mut lines = self.lane(lane());
-        let before = lines.text.len();
+        let (before, first) = (lines.text.len(), lines.count == 0);
         if before >= MOST_WAITING {
-            return Err(NoRoom);
+            return Err(NotTaken);
         }
         let Lines { text, count, clock } = &mut *lines;
         push(text, clock);
@@ -59,7 +60,7 @@ impl Gathered {
         drop(lines);
         if enough {
             self.hurry();
-        } else if before == 0 {
+        } else if first {
             writer.unpark();
         }
         Ok(())
@@ -86,22 +87,23 @@ impl Gathered {
         }
     }
 
-    /// Takes what waits, lane by lane: each is given `spare` room for the next lines, and `write` the lines and how many
-    /// they are.
-    pub(super) fn take(&self, spare: &mut Vec<u8>, mut write: impl FnMut(&[u8], u64)) {
-        for index in 0..LANES {
-            let mut lines = self.lane(index);
-            if lines.count == 0 {
-                continue;
-            }
-            std::mem::swap(&mut lines.text, spare);
-            let count = std::mem::take(&mut lines.count);
-            drop(lines);
-            write(spare, count);
-            spare.clear();
+    /// Takes what waits, lane by lane, and gives the lanes the room that was `taken` before. Returns how many lines.
+    pub(super) fn take(&self, taken: &mut [Vec<u8>; LANES]) -> u64 {
+        let mut count = 0;
+        for (index, text) in taken.iter_mut().enumerate() {
+            text.clear();
             // After a flood.
-            spare.shrink_to(2 * ENOUGH);
+            text.shrink_to(2 * ENOUGH);
+            let mut lines = self.lane(index);
+            std::mem::swap(&mut lines.text, text);
+            count += std::mem::take(&mut lines.count);
         }
+        count
+    }
+
+    /// Whether there is somebody to write.
+    pub(super) fn is_written(&self) -> bool {
+        self.writer.get().is_some()
     }
 
     fn lane(&self, index: usize) -> MutexGuard<'_, Lines> {

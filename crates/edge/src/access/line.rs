@@ -18,6 +18,9 @@ use crate::policy::Outcome;
 
 const SECOND: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]");
 
+/// The length of a moment.
+const MOMENT: usize = "2025-11-25T10:03:20.007Z".len();
+
 /// A request that is to be written down.
 pub(super) struct Noted<'a> {
     /// The generation it began with: its names, and what is written of readers.
@@ -48,11 +51,36 @@ impl Clock {
     }
 }
 
+/// What a line begins with, before the moment.
+const BEGINNING: &[u8] = b"{\"time\":\"";
+
+/// Adds the lines of all `lanes` to `lines`, by the moment that each begins with.
+pub(super) fn merge(lanes: &[Vec<u8>], lines: &mut Vec<u8>) {
+    let mut rests: Vec<&[u8]> = lanes.iter().map(Vec::as_slice).filter(|lane| !lane.is_empty()).collect();
+    while rests.len() > 1
+        && let Some(next) = (0..rests.len()).min_by_key(|lane| moment(rests[*lane]))
+    {
+        let rest = rests[next];
+        let (line, after) = rest.split_at(memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1));
+        lines.extend_from_slice(line);
+        if after.is_empty() {
+            rests.swap_remove(next);
+        } else {
+            rests[next] = after;
+        }
+    }
+    rests.into_iter().for_each(|rest| lines.extend_from_slice(rest));
+}
+
+fn moment(line: &[u8]) -> &[u8] {
+    line.get(BEGINNING.len()..BEGINNING.len() + MOMENT).unwrap_or_default()
+}
+
 /// Adds the line of a request to `lines`.
 pub(super) fn push(lines: &mut Vec<u8>, clock: &mut Clock, request: &Noted<'_>) {
     let Noted { generation, reader, sent, story } = request;
     let host = privacy::host(sent.host);
-    lines.extend_from_slice(b"{\"time\":\"");
+    lines.extend_from_slice(BEGINNING);
     clock.push(lines, story.began.wall);
     lines.push(b'"');
     if let Some(site) = generation.routes.site_of_host(&host) {
@@ -167,6 +195,16 @@ mod tests {
             ["2025-11-25T10:03:20.007Z", "2025-11-25T10:03:20.997Z", "2025-11-25T10:03:20.007Z"]
         );
         assert_eq!(written(at + Duration::from_secs(1)), "2025-11-25T10:03:21.007Z");
+    }
+
+    #[test]
+    fn lines_of_several_threads_are_put_in_order() {
+        let line = |ms: u32| format!("{{\"time\":\"2025-11-25T10:03:20.{ms:03}Z\",\"site\":{ms}}}\n");
+        let lane = |all: &[u32]| all.iter().flat_map(|ms| line(*ms).into_bytes()).collect::<Vec<u8>>();
+        let mut lines = Vec::new();
+        // A line that came late in its lane keeps none of the others back.
+        merge(&[lane(&[1, 5, 9]), Vec::new(), lane(&[2, 7, 3]), lane(&[4])], &mut lines);
+        assert_eq!(String::from_utf8(lines).unwrap(), [1, 2, 4, 5, 7, 3, 9].map(line).concat());
     }
 
     #[test]

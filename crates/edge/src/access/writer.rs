@@ -11,21 +11,28 @@ use sovereign_model::access_entry::MOST_BYTES;
 use tracing::{info, warn};
 
 use super::file::LogFile;
-use super::{Queue, Tally};
+use super::{Queue, Tally, line};
+use crate::lane::LANES;
 
 /// Writes what comes to `queue`, until it is closed.
 pub(super) fn run(queue: &Queue) {
     let mut writer = Writer { tally: queue.tally.clone(), path: PathBuf::new(), file: None, failing: false };
-    let mut spare = Vec::new();
+    let (mut taken, mut lines) = (<[Vec<u8>; LANES]>::default(), Vec::new());
     loop {
         queue.lines.wait();
         // First: what is gathered after this may not be asked for.
         let closed = queue.is_closed();
         let flushes = queue.take_flushes();
-        if let Some(path) = queue.path() {
-            writer.write_to(path);
+        // Before the disk is asked: what is dropped while it takes its time is dropped since.
+        let dropped = queue.tally.dropped.now();
+        let count = queue.lines.take(&mut taken);
+        if let Some(path) = queue.path()
+            && count > 0
+        {
+            lines.clear();
+            line::merge(&taken, &mut lines);
+            writer.write(path, &lines, count, dropped);
         }
-        queue.lines.take(&mut spare, |lines, count| writer.write(lines, count));
         for flushed in flushes {
             // Whoever asked may have stopped waiting.
             let _ = flushed.send(());
@@ -44,16 +51,11 @@ struct Writer {
 }
 
 impl Writer {
-    fn write_to(&mut self, path: PathBuf) {
+    fn write(&mut self, path: PathBuf, lines: &[u8], count: u64, dropped: u64) {
         if self.path != path {
             self.path = path;
             self.file = None;
         }
-    }
-
-    fn write(&mut self, lines: &[u8], count: u64) {
-        // Before the disk is asked: what is dropped while it takes its time is dropped since.
-        let dropped = self.tally.dropped.now();
         match self.append(lines) {
             Ok(()) => {
                 self.tally.written.add(count);

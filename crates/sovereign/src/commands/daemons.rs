@@ -31,7 +31,7 @@ struct NoRuntime(#[source] std::io::Error);
 
 impl Reason for NoRuntime {}
 
-/// For what is no reader's: keepers and links. Connections have threads of their own.
+/// For what takes its time: applications, mirrors, the store. Connections have threads of their own.
 const EDGE_THREADS: usize = 2;
 
 /// `edge`.
