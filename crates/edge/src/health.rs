@@ -14,7 +14,8 @@
 //! exchanges of one connection do.
 //!
 //! What comes back is well with its first answer, as after any restart. Only what falls again soon after is put on trial,
-//! each time for longer: going to and fro costs readers more than staying with what is kept.
+//! each time for longer: going to and fro costs readers more than staying with what is kept. What was not there yet when it
+//! was asked for the first time has not come back, it has come.
 
 use std::time::{Duration, Instant};
 
@@ -45,7 +46,10 @@ enum State {
     Well {
         returned: Option<Instant>,
     },
-    Away,
+    /// `before`: it was well before.
+    Away {
+        before: bool,
+    },
     OnTrial {
         since: Instant,
     },
@@ -73,9 +77,10 @@ impl Health {
         self.state = match self.state {
             State::Unasked => State::Well { returned: None },
             State::Well { returned } => State::Well { returned },
-            State::Away if !self.settle.is_zero() => State::OnTrial { since: now },
+            State::Away { before: false } => State::Well { returned: None },
+            State::Away { .. } if !self.settle.is_zero() => State::OnTrial { since: now },
             State::OnTrial { since } if now.duration_since(since) < self.settle => State::OnTrial { since },
-            State::Away | State::OnTrial { .. } => State::Well { returned: Some(now) },
+            State::Away { .. } | State::OnTrial { .. } => State::Well { returned: Some(now) },
         };
     }
 
@@ -91,26 +96,26 @@ impl Health {
                 return;
             }
         }
-        let flaps = match self.state {
-            State::Away => return,
-            State::Unasked => false,
-            State::Well { returned } => returned.is_some_and(|returned| now.duration_since(returned) < CALM),
-            State::OnTrial { .. } => true,
+        let (before, flaps) = match self.state {
+            State::Away { .. } => return,
+            State::Unasked => (false, false),
+            State::Well { returned } => (true, returned.is_some_and(|returned| now.duration_since(returned) < CALM)),
+            State::OnTrial { .. } => (true, true),
         };
         let longer = (self.settle * 2).clamp(FIRST_SETTLE, LONGEST_SETTLE);
         self.settle = if flaps { longer } else { Duration::ZERO };
         self.silences = 0;
-        self.state = State::Away;
+        self.state = State::Away { before };
     }
 
     /// Not to be counted on, and not on its way back.
     pub(crate) fn is_away(&self) -> bool {
-        self.state == State::Away
+        matches!(self.state, State::Away { .. })
     }
 
     /// Away, or on trial.
     pub(crate) fn is_doubtful(&self) -> bool {
-        matches!(self.state, State::Away | State::OnTrial { .. })
+        matches!(self.state, State::Away { .. } | State::OnTrial { .. })
     }
 
     /// Whether a question was ever asked.
@@ -129,6 +134,7 @@ mod tests {
 
     fn fallen(at: Instant) -> Health {
         let mut health = Health::default();
+        health.answered(at);
         health.failed(Failure::Refused, at);
         health
     }
@@ -140,6 +146,20 @@ mod tests {
         assert!(health.is_away());
         health.answered(now);
         assert!(!health.is_doubtful());
+    }
+
+    #[test]
+    fn what_was_not_there_yet_does_not_flap_when_it_falls_for_the_first_time() {
+        let now = Instant::now();
+        let mut health = Health::default();
+        health.failed(Failure::Refused, now);
+        health.answered(now + SECOND);
+        health.failed(Failure::Refused, now + SECOND * 2);
+        health.answered(now + SECOND * 3);
+        assert!(!health.is_doubtful());
+        health.failed(Failure::Refused, now + SECOND * 4);
+        health.answered(now + SECOND * 5);
+        assert!(health.is_doubtful());
     }
 
     #[test]

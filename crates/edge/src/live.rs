@@ -162,7 +162,7 @@ async fn pass(
         && site.upstream.is_local()
     {
         // A second messenger beside the webhook, and a faster one.
-        edge.hear_answer(site, dropped.to_str().unwrap_or_default());
+        edge.hear_answer(site, &route.target, dropped.to_str().unwrap_or_default());
     }
     let status = CacheStatus::Forwarded { why, status: Some(response.status()), stored: false, collapsed: false };
     response.headers_mut().insert(policy::CACHE_STATUS, status.value());

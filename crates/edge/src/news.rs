@@ -36,6 +36,8 @@ const MOST_QUEUED: usize = 100_000;
 const LAST_AT_ONCE: u8 = 5;
 /// Events that are remembered for the ones that come with them.
 const MOST_HEARD: usize = 8;
+/// Where Ghost's staff change what events tell of.
+const WITH_EVENTS: [&str; 3] = ["/ghost/api/admin/posts/", "/ghost/api/admin/pages/", "/ghost/api/admin/tags/"];
 /// Removals that are never held back: unpublishing a post takes its page and perhaps those of its tags.
 pub(crate) const ALWAYS_REMOVED: usize = 3;
 
@@ -235,13 +237,16 @@ impl Edge {
         self.attend(site, scope);
     }
 
-    /// The answer to somebody who changed something names what caches should drop: everything, or some addresses.
-    pub(crate) fn hear_answer(self: &Arc<Self>, site: &Arc<Site>, dropped: &str) {
+    /// The answer to somebody who changed something at `asked` names what caches should drop: everything, or some
+    /// addresses.
+    pub(crate) fn hear_answer(self: &Arc<Self>, site: &Arc<Site>, asked: &Target, dropped: &str) {
         if !self.may_write() || !matches!(site.config.app, EdgeApp::Ghost) {
             return self.site_changed(site);
         }
         if dropped.trim() == "/*" {
-            lock(&site.standing.news.ledger).signal(Instant::now(), Kind::Answer);
+            let has_events = WITH_EVENTS.iter().any(|below| asked.is_under(below));
+            let kind = if has_events { Kind::Answer } else { Kind::OtherAnswer };
+            lock(&site.standing.news.ledger).signal(Instant::now(), kind);
             return self.attend(site, None);
         }
         let mut targets = Vec::new();

@@ -186,7 +186,8 @@ impl Standing {
         let facts = self.facts();
         let health = &facts.source.health;
         SourceReport {
-            reachable: health.is_known().then(|| !health.is_doubtful()),
+            // On trial it answers: that kept pages are preferred for a while yet is nothing to be told of.
+            reachable: health.is_known().then(|| !health.is_away()),
             last_error: facts.source.error.clone(),
         }
     }

@@ -12,6 +12,9 @@
 //!                    └─ TOGETHER, still alone ─────▶ Everything
 //! ```
 //!
+//! An answer to somebody who changed something else than a post, a page or a tag (the theme, a setting) has no event: it
+//! waits like a signal that nothing explains, because a signal comes with it too, but is never explained.
+//!
 //! Promise: an event explains one signal of each kind, so that of two changes that come together, one without an event,
 //! the other is not taken to explain both. No clock: times come in.
 
@@ -33,8 +36,10 @@ const SETTLE: Duration = Duration::from_millis(300);
 pub(crate) enum Kind {
     /// A webhook without particulars.
     Hook,
-    /// A field of the answer to whoever changed it.
+    /// A field of the answer to whoever changed something that events are about.
     Answer,
+    /// The same of the answer to another change.
+    OtherAnswer,
 }
 
 /// What is to be done.
@@ -124,11 +129,13 @@ impl Ledger {
             let free = |known: &&mut Explanation| match signal.kind {
                 Kind::Hook => !known.hook,
                 Kind::Answer => !known.answer,
+                Kind::OtherAnswer => false,
             };
             let Some(known) = explanations.iter_mut().find(free) else { return true };
             match signal.kind {
                 Kind::Hook => known.hook = true,
                 Kind::Answer => known.answer = true,
+                Kind::OtherAnswer => {}
             }
             known.front |= signal.looked;
             if known.begun && signal.kind == Kind::Hook {
@@ -251,6 +258,15 @@ mod tests {
         assert!(play(two).contains(&(1007, ALONE)), "the tag came with the post");
         let two = vec![(0, signal()), (5, Event(post("a"))), (6, signal()), (9, Event(post("b")))];
         assert!(play(two).iter().all(|(_, act)| *act != ALONE), "each has its own");
+    }
+
+    #[test]
+    fn a_theme_that_is_switched_right_after_a_post_is_no_part_of_it() {
+        let signal = || Signal(Kind::Hook);
+        // The first post's answer named its address only, and its signal came with the second's.
+        let posts = vec![(0, Event(post("a"))), (600, Event(post("b"))), (610, signal()), (620, Signal(Kind::Answer))];
+        let theme = vec![(700, Signal(Kind::OtherAnswer)), (720, signal())];
+        assert!(play(posts.into_iter().chain(theme).collect()).contains(&(1700, ALONE)));
     }
 
     proptest! {
