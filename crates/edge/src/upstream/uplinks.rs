@@ -162,6 +162,7 @@ mod tests {
         let now = Instant::now();
         let mut uplinks = Uplinks::new(&addresses());
         let [first, second, third] = addresses()[..] else { unreachable!() };
+        assert!(uplinks.answered(first, now));
         uplinks.note(&Raced::<(), ()> { result: Ok((second, ())), lost: vec![first] }, now);
         assert_eq!(uplinks.order(), [second, third, first]);
         assert_eq!(uplinks.better_than(second), [first]);
