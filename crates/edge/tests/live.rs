@@ -150,6 +150,8 @@ async fn websockets_work_at_a_mirror_too() {
         let sending = sent.clone();
         let sender = tokio::spawn(async move {
             write.write_all(&sending).await.unwrap();
+            // TLS keeps the end to itself when the connection has no room for it at that moment.
+            write.flush().await.unwrap();
             write
         });
         let mut echoed = vec![0; sent.len()];
