@@ -64,6 +64,15 @@ struct Queue {
     tally: Arc<Tally>,
 }
 
+/// A reader's request as it came.
+pub(crate) struct Came<'a, B> {
+    /// What was served then.
+    pub(crate) generation: &'a Arc<Generation>,
+    pub(crate) request: &'a Request<B>,
+    pub(crate) reader: IpAddr,
+    pub(crate) at: Moment,
+}
+
 /// What became of entries.
 #[derive(Debug, Default)]
 struct Tally {
@@ -148,40 +157,32 @@ impl Access {
         }
     }
 
-    /// Notes a request that will be answered, if `generation` wants that.
-    pub(crate) fn begin<B>(
-        &self,
-        generation: &Arc<Generation>,
-        request: &Request<B>,
-        reader: IpAddr,
-        now: Moment,
-    ) -> Option<Pending> {
-        is_wanted(generation).then(|| Pending {
-            generation: generation.clone(),
-            reader,
-            sent: Kept::of(Sent::of(request)),
-            story: Story::of(request, now),
+    /// Notes a request that will be answered, if its generation wants that.
+    pub(crate) fn begin<B>(&self, came: &Came<'_, B>) -> Option<Pending> {
+        is_wanted(came.generation).then(|| Pending {
+            generation: came.generation.clone(),
+            reader: came.reader,
+            sent: Kept::of(Sent::of(came.request)),
+            story: Story::of(came.request, came.at),
             queue: self.0.clone(),
         })
     }
 
-    /// Notes a request that came at `now`, and the answer that it has got already.
+    /// Notes a request and the answer that it has got already.
     pub(crate) fn answered_at_once<B>(
         &self,
-        generation: &Arc<Generation>,
-        request: &Request<B>,
-        reader: IpAddr,
-        now: Moment,
+        came: &Came<'_, B>,
         outcome: Option<Outcome>,
         response: Response<Body>,
     ) -> Response<Body> {
         if matches!(response.body(), Body::Stream(_)) {
-            return answered(self.begin(generation, request, reader, now), outcome, response);
+            return answered(self.begin(came), outcome, response);
         }
+        let Came { generation, request, reader, at } = *came;
         if is_wanted(generation) {
-            let (sent, mut story) = (Sent::of(request), Story::of(request, now));
+            let (sent, mut story) = (Sent::of(request), Story::of(request, at));
             note_answer(&mut story, sent.method, outcome, &response);
-            story.took = now.monotonic.elapsed();
+            story.took = at.monotonic.elapsed();
             self.0.add(&Noted { generation, reader, sent, story });
         }
         response
@@ -352,13 +353,17 @@ mod tests {
 
     const READER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 7));
 
+    fn came<'a>(generation: &'a Arc<Generation>, request: &'a Request<()>) -> Came<'a, ()> {
+        Came { generation, request, reader: READER, at: Moment::now() }
+    }
+
     /// The entry of a request that is answered with `body`, of which `taken` frames are taken.
     async fn entry(body: Body, taken: usize) -> AccessEntry {
         let folder = tempfile::tempdir().unwrap();
         let (access, generation) = (Access::start(), generation(folder.path()));
         access.follow(&generation);
         let response = Response::new(body);
-        let mut response = access.answered_at_once(&generation, &request(), READER, Moment::now(), None, response);
+        let mut response = access.answered_at_once(&came(&generation, &request()), None, response);
         for _ in 0..taken {
             let _ = response.body_mut().frame().await;
         }
@@ -403,7 +408,7 @@ mod tests {
         access.follow(&generation);
         let mut request = request();
         request.headers_mut().insert("user-agent", HeaderValue::from_static(r#"a "quoted\" one"#));
-        drop(access.begin(&generation, &request, READER, Moment::now()));
+        drop(access.begin(&came(&generation, &request)));
         access.flush().await;
         let entry = read(&std::fs::read_to_string(folder.path().join("access.jsonl")).unwrap());
         assert_eq!(entry.agent.as_deref(), Some(r#"a "quoted\" one"#));
@@ -425,8 +430,7 @@ mod tests {
             let began = Instant::now();
             for _ in 0..ROUND {
                 let response = Response::new(Body::from("a page"));
-                let now = Moment::now();
-                std::hint::black_box(access.answered_at_once(&generation, &request, READER, now, None, response));
+                std::hint::black_box(access.answered_at_once(&came(&generation, &request), None, response));
             }
             began.elapsed() / ROUND
         };
@@ -451,13 +455,13 @@ mod tests {
         let (access, generation) = (Access::start(), generation(folder.path()));
         access.follow(&generation);
         std::fs::create_dir(folder.path().join("access.jsonl")).unwrap();
-        drop(access.begin(&generation, &request(), READER, Moment::now()));
+        drop(access.begin(&came(&generation, &request())));
         access.flush().await;
         let status = access.status(&generation).unwrap();
         assert_eq!((status.written, status.dropped), (0, 1));
         assert!(status.problem.is_some());
         std::fs::remove_dir(folder.path().join("access.jsonl")).unwrap();
-        drop(access.begin(&generation, &request(), READER, Moment::now()));
+        drop(access.begin(&came(&generation, &request())));
         access.flush().await;
         let status = access.status(&generation).unwrap();
         assert_eq!((status.written, status.dropped, status.problem), (1, 1, None));

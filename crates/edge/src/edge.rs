@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use crate::access::{self, Access};
+use crate::access::{self, Access, Came};
 use crate::body::{Body, Moving};
 use crate::counters::Counters;
 use crate::door::Door;
@@ -275,17 +275,17 @@ impl Edge {
 
     /// Answers a reader, counts it, and writes it down.
     pub(crate) async fn answer_reader(self: &Arc<Self>, request: Request<Incoming>, reader: IpAddr) -> Response<Body> {
-        let now = Moment::now();
+        let at = Moment::now();
         let generation = self.generation.load();
-        let decision = match self.at_once(&generation, &request, reader, now) {
+        let came = Came { generation: &generation, request: &request, reader, at };
+        let decision = match self.at_once(&came) {
             Ok(response) => {
                 let response = self.bounded(response, reader);
-                let outcome = self.count(&response);
-                return self.access.answered_at_once(&generation, &request, reader, now, outcome, response);
+                return self.access.answered_at_once(&came, self.count(&response), response);
             }
             Err(decision) => decision,
         };
-        let pending = self.access.begin(&generation, &request, reader, now);
+        let pending = self.access.begin(&came);
         let generation = Guard::into_inner(generation);
         let response = self.beside(self.clone().in_time(generation, decision, request, reader)).await;
         let response = self.bounded(response, reader);
@@ -327,15 +327,10 @@ impl Edge {
     }
 
     /// What can be answered without waiting: refusals, and kept pages that are awake. Else where the request belongs.
-    fn at_once(
-        &self,
-        generation: &Generation,
-        request: &Request<Incoming>,
-        reader: IpAddr,
-        now: Moment,
-    ) -> Result<Response<Body>, Box<Decision>> {
+    fn at_once(&self, came: &Came<'_, Incoming>) -> Result<Response<Body>, Box<Decision>> {
+        let Came { generation, request, reader, at } = *came;
         let limits = &generation.config.rules.limits;
-        if let Err(wait) = self.requests.take(Rate::of_requests(limits), reader, now.monotonic) {
+        if let Err(wait) = self.requests.take(Rate::of_requests(limits), reader, at.monotonic) {
             return Ok(pages::too_many_requests(wait));
         }
         let asked = Asked { method: request.method(), uri: request.uri(), headers: request.headers(), reader };
@@ -355,7 +350,7 @@ impl Edge {
         {
             let asked =
                 read::Asked { method: request.method(), fields: request.headers(), route: &route, reader, peer: false };
-            if let Some(response) = read::at_once(self, site, key, &asked, now.wall) {
+            if let Some(response) = read::at_once(self, site, key, &asked, at.wall) {
                 return Ok(secured(site, &route, response));
             }
         }

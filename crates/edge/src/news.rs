@@ -36,8 +36,6 @@ const MOST_QUEUED: usize = 100_000;
 const LAST_AT_ONCE: u8 = 5;
 /// Events that are remembered for the ones that come with them.
 const MOST_HEARD: usize = 8;
-/// Where Ghost's staff change what events tell of.
-const WITH_EVENTS: [&str; 3] = ["/ghost/api/admin/posts/", "/ghost/api/admin/pages/", "/ghost/api/admin/tags/"];
 /// Removals that are never held back: unpublishing a post takes its page and perhaps those of its tags.
 pub(crate) const ALWAYS_REMOVED: usize = 3;
 
@@ -244,9 +242,7 @@ impl Edge {
             return self.site_changed(site);
         }
         if dropped.trim() == "/*" {
-            let has_events = WITH_EVENTS.iter().any(|below| asked.is_under(below));
-            let kind = if has_events { Kind::Answer } else { Kind::OtherAnswer };
-            lock(&site.standing.news.ledger).signal(Instant::now(), kind);
+            lock(&site.standing.news.ledger).signal(Instant::now(), Kind::of_answer(asked));
             return self.attend(site, None);
         }
         let mut targets = Vec::new();

@@ -22,6 +22,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use crate::concern::Subject;
+use crate::route::Target;
 
 /// How far apart the messages about one change come, at most. Beyond it a change is handled as one more, which costs
 /// and does no harm.
@@ -40,6 +41,16 @@ pub(crate) enum Kind {
     Answer,
     /// The same of the answer to another change.
     OtherAnswer,
+}
+
+/// Where Ghost's staff change what events tell of.
+const WITH_EVENTS: [&str; 3] = ["/ghost/api/admin/posts/", "/ghost/api/admin/pages/", "/ghost/api/admin/tags/"];
+
+impl Kind {
+    /// That of the answer to a request for `asked`. In doubt no event is awaited for it: then everything is looked at.
+    pub(crate) fn of_answer(asked: &Target) -> Self {
+        if WITH_EVENTS.iter().any(|below| asked.is_under(below)) { Self::Answer } else { Self::OtherAnswer }
+    }
 }
 
 /// What is to be done.
@@ -258,6 +269,20 @@ mod tests {
         assert!(play(two).contains(&(1007, ALONE)), "the tag came with the post");
         let two = vec![(0, signal()), (5, Event(post("a"))), (6, signal()), (9, Event(post("b")))];
         assert!(play(two).iter().all(|(_, act)| *act != ALONE), "each has its own");
+    }
+
+    #[test]
+    fn answers_about_posts_pages_and_tags_have_events() {
+        for (asked, kind) in [
+            ("/ghost/api/admin/posts/?source=html", Kind::Answer),
+            ("/ghost/api/admin/pages/0123/?formats=lexical", Kind::Answer),
+            ("/Ghost/api/admin/tags/0123/", Kind::Answer),
+            ("/ghost/api/admin/themes/casper/activate/", Kind::OtherAnswer),
+            ("/ghost/api/admin/settings/", Kind::OtherAnswer),
+            ("/ghost/api/admin/postscript/", Kind::OtherAnswer),
+        ] {
+            assert_eq!(Kind::of_answer(&Target::parse(asked).unwrap()), kind, "{asked}");
+        }
     }
 
     #[test]
