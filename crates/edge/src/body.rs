@@ -70,6 +70,15 @@ impl Body {
         Self::stream(Chained { first: Some(self), next })
     }
 
+    /// This, with an error a turn later: what came before it is sent first. Of an answer that breaks off a reader so gets
+    /// the beginning. One who gets nothing at all may take the connection for an old one and ask again, in a write too.
+    pub(crate) fn failing_late(self) -> Self {
+        match self {
+            Self::Whole(bytes) => Self::Whole(bytes),
+            Self::Stream(body) => Self::stream(FailingLate { body, error: None }),
+        }
+    }
+
     /// Keeps `held` for as long as there is something to send.
     pub(crate) fn holding(self, held: impl Send + 'static) -> Self {
         match self {
@@ -97,6 +106,39 @@ impl HttpBody for Chained {
             }
         }
         Pin::new(&mut self.next).poll_frame(cx)
+    }
+}
+
+struct FailingLate {
+    body: UnsyncBoxBody<Bytes, BodyError>,
+    /// To be told at the next turn.
+    error: Option<BodyError>,
+}
+
+impl HttpBody for FailingLate {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(error) = self.error.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(Err(error)) => {
+                self.error = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            frame => Poll::Ready(frame),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.error.is_none() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -297,5 +339,35 @@ impl<F: ReadAt> HttpBody for FileBody<F> {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left.end - self.left.start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_error_is_told_a_turn_after_what_came_before_it() {
+        let (sender, receiver) = mpsc::channel(2);
+        sender.try_send(Ok(Bytes::from_static(b"half a p"))).unwrap();
+        sender.try_send(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())).unwrap();
+        let mut body = Body::stream(ChannelBody(receiver)).failing_late();
+        let mut turns = Vec::new();
+        for _ in 0..3 {
+            turns.push(poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await);
+            assert!(!body.is_end_stream());
+        }
+        let kinds: Vec<_> = turns
+            .iter()
+            .map(|turn| match turn {
+                Poll::Ready(Some(Ok(_))) => "data",
+                Poll::Pending => "nothing yet",
+                Poll::Ready(Some(Err(_))) => "error",
+                Poll::Ready(None) => "end",
+            })
+            .collect();
+        assert_eq!(kinds, ["data", "nothing yet", "error"]);
     }
 }

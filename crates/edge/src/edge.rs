@@ -301,7 +301,8 @@ impl Edge {
         let working = AbortOnDropHandle::new(self.runtime.spawn(work));
         async move {
             match working.await.map_err(JoinError::try_into_panic) {
-                Ok(response) => response,
+                // What broke off meanwhile would otherwise end the connection before anything is sent on it.
+                Ok(response) => response.map(Body::failing_late),
                 Err(Ok(panic)) => std::panic::resume_unwind(panic),
                 // The process ends.
                 Err(Err(_)) => pages::text(http::StatusCode::SERVICE_UNAVAILABLE, "This edge has stopped."),
