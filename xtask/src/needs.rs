@@ -22,6 +22,7 @@ const NEEDS: &[Need] = &[
     Need { program: "g++", package: "g++", why: "compiles Ghost's SQLite binding" },
     Need { program: "curl", package: "curl", why: "reads sites from outside, as readers do" },
     Need { program: "openssl", package: "openssl", why: "judges certificates and TLS from outside" },
+    Need { program: "restic", package: "restic", why: "reads the archive without us" },
     Need { program: "strace", package: "strace", why: "logs every outgoing connection of an application" },
     Need { program: "wrk", package: "wrk", why: "keeps a constant load up while things are replaced" },
     Need { program: "ip", package: "iproute2", why: "lays networks between edges" },

@@ -18,9 +18,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("images", &["model"]),
     ("services", &["model", "runtime"]),
     ("edge", &["model", "runtime"]),
+    ("archive", &["model", "runtime"]),
     ("engine", &["model", "plan", "services", "images", "keys", "runtime"]),
-    ("sovereign", &["model", "plan", "services", "images", "keys", "runtime", "edge", "engine"]),
-    ("fuzz", &["model", "keys", "images", "services", "runtime", "edge"]),
+    ("sovereign", &["model", "plan", "services", "images", "keys", "runtime", "edge", "archive", "engine"]),
+    ("fuzz", &["model", "keys", "images", "services", "runtime", "edge", "archive"]),
     ("testkit", &["model", "plan", "services", "images", "keys", "runtime", "edge", "engine"]),
 ];
 

@@ -24,6 +24,8 @@ pub enum Purpose {
     Link(DatacenterName),
     /// `config-signing`: signs what daemons are configured with.
     ConfigSigning,
+    /// `archive`: opens the encrypted backups.
+    Archive,
 }
 
 impl fmt::Display for Purpose {
@@ -34,6 +36,7 @@ impl fmt::Display for Purpose {
             Self::Ca => f.write_str("ca"),
             Self::Link(datacenter) => write!(f, "link/{datacenter}"),
             Self::ConfigSigning => f.write_str("config-signing"),
+            Self::Archive => f.write_str("archive"),
         }
     }
 }
@@ -46,7 +49,10 @@ pub struct InvalidPurpose(String);
 impl InvalidPurpose {
     /// What the operator can do about it.
     pub fn help(&self) -> Option<String> {
-        Some("secrets are: owner-password/<site>, webhook/<site>, ca, link/<data center>, config-signing".into())
+        Some(
+            "secrets are: owner-password/<site>, webhook/<site>, ca, link/<data center>, config-signing, archive"
+                .into(),
+        )
     }
 }
 
@@ -58,6 +64,7 @@ impl FromStr for Purpose {
         match text.split_once('/') {
             None if text == "ca" => Ok(Self::Ca),
             None if text == "config-signing" => Ok(Self::ConfigSigning),
+            None if text == "archive" => Ok(Self::Archive),
             Some(("owner-password", site)) => site.parse().map(Self::OwnerPassword).map_err(|_| invalid()),
             Some(("webhook", site)) => site.parse().map(Self::Webhook).map_err(|_| invalid()),
             Some(("link", datacenter)) => datacenter.parse().map(Self::Link).map_err(|_| invalid()),
@@ -133,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_purpose_survives_its_text() {
-        for text in ["owner-password/blog", "webhook/blog", "ca", "link/home", "config-signing"] {
+        for text in ["owner-password/blog", "webhook/blog", "ca", "link/home", "config-signing", "archive"] {
             assert_eq!(text.parse::<Purpose>().unwrap().to_string(), text);
         }
         for text in ["", "ca/", "ca/x", "webhook", "webhook/", "webhook/a/b", "webhook/A", "onion"] {

@@ -32,6 +32,11 @@ pub fn owner_password(secret: &DerivedSecret) -> SecretText {
     SecretText::new(text)
 }
 
+/// The archive's password: the secret as 64 hex digits.
+pub fn archive_password(secret: &DerivedSecret) -> SecretText {
+    webhook_key(secret)
+}
+
 /// The key of a webhook's signature: 64 hex digits, used as the text it is.
 pub fn webhook_key(secret: &DerivedSecret) -> SecretText {
     SecretText::new(hex::encode(secret.expose()))

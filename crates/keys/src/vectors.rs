@@ -10,7 +10,7 @@ use crate::ca::{Ca, CaKey};
 use crate::derive::DerivedSecret;
 use crate::purpose::Purpose;
 use crate::seed::RootSeed;
-use crate::typed::{link_key, owner_password, signing_key, webhook_key};
+use crate::typed::{archive_password, link_key, owner_password, signing_key, webhook_key};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/secrets.md");
 
@@ -43,6 +43,7 @@ fn private() -> String {
         ("ca 1", hex::encode(CaKey::from_secret(&secret("ca", 1)).scalar())),
         ("link/home 1", hex::encode(secret("link/home", 1).expose())),
         ("config-signing 1", hex::encode(signing_key(&secret("config-signing", 1)).to_bytes())),
+        ("archive 1", archive_password(&secret("archive", 1)).expose().to_owned()),
     ])
 }
 

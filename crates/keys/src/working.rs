@@ -196,6 +196,11 @@ impl WorkingKeys {
         Ok(typed::signing_key(&self.secret(Purpose::ConfigSigning)?.1))
     }
 
+    /// What opens the archive, [`typed::archive_password`].
+    pub fn archive_password(&self) -> Result<SecretText, KeysError> {
+        Ok(typed::archive_password(&self.secret(Purpose::Archive)?.1))
+    }
+
     /// The internal certificate authority.
     pub fn ca(&self) -> Result<Ca, KeysError> {
         let (epoch, secret) = self.secret(Purpose::Ca)?;

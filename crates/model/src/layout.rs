@@ -62,6 +62,11 @@ impl StateFolder {
         self.0.join("bin")
     }
 
+    /// Everything of the backup archive: the repository, unless it lies elsewhere, and what is known of it.
+    pub fn archive(&self) -> PathBuf {
+        self.0.join("archive")
+    }
+
     /// Sockets and memory of the supervisor.
     pub fn run(&self) -> PathBuf {
         self.0.join("run")
@@ -164,6 +169,11 @@ impl SiteFolder {
     /// Sockets.
     pub fn run(&self) -> PathBuf {
         self.0.join("run")
+    }
+
+    /// The folder with the dump of a `ghost` site's database.
+    pub fn ghost_dump(&self) -> PathBuf {
+        self.0.join("dump")
     }
 
     /// The socket that a `ghost` site listens on.

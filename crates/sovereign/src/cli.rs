@@ -123,6 +123,15 @@ pub(crate) enum Command {
     /// One site: its owner's password, its staff
     #[command(subcommand, after_help = SITE_HELP)]
     Site(SiteCommand),
+    /// Back sites up into the encrypted archive, and prove it by restoring
+    #[command(after_help = BACKUP_HELP)]
+    Backup(BackupArgs),
+    /// The encrypted backups on this machine
+    #[command(subcommand, after_help = ARCHIVE_HELP)]
+    Archive(ArchiveCommand),
+    /// Bring a site's data back from the archive, into a folder
+    #[command(after_help = RESTORE_HELP)]
+    Restore(RestoreArgs),
     /// Start the stack when this machine starts
     #[command(subcommand, after_help = SERVICE_HELP)]
     Service(ServiceCommand),
@@ -136,6 +145,9 @@ pub(crate) enum Command {
     /// The embedded engine. Started by `up`.
     #[command(hide = true)]
     Supervise(SuperviseArgs),
+    /// Hands out the data of one site. Started by `backup`.
+    #[command(hide = true)]
+    ArchiveSource(ArchiveSourceArgs),
     /// Confines itself, then becomes an application. Started by the supervisor.
     #[command(hide = true)]
     Shim,
@@ -168,18 +180,25 @@ impl Command {
             Self::Site(SiteCommand::Staff(StaffCommand::Invite(_))) => "site staff invite",
             Self::Site(SiteCommand::Staff(StaffCommand::Reset(_))) => "site staff reset",
             Self::Site(SiteCommand::Staff(StaffCommand::List(_))) => "site staff list",
+            Self::Backup(_) => "backup",
+            Self::Archive(ArchiveCommand::List) => "archive list",
+            Self::Archive(ArchiveCommand::Show(_)) => "archive show",
+            Self::Archive(ArchiveCommand::Check(_)) => "archive check",
+            Self::Archive(ArchiveCommand::Key(_)) => "archive key",
+            Self::Restore(_) => "restore",
             Self::Service(ServiceCommand::Install) => "service install",
             Self::Service(ServiceCommand::Uninstall) => "service uninstall",
             Self::Completions(_) => "completions",
             Self::Edge(_) => "edge",
             Self::Supervise(_) => "supervise",
+            Self::ArchiveSource(_) => "archive-source",
             Self::Shim => "shim",
         }
     }
 
     /// Whether this is a long-running part of the stack and not something an operator types.
     pub(crate) const fn is_daemon(&self) -> bool {
-        matches!(self, Self::Edge(_) | Self::Supervise(_) | Self::Shim)
+        matches!(self, Self::Edge(_) | Self::Supervise(_) | Self::ArchiveSource(_) | Self::Shim)
     }
 }
 
@@ -501,6 +520,101 @@ pub(crate) enum StaffRole {
     Editor,
     /// May change everything but the owner.
     Administrator,
+}
+
+/// `backup`.
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// Only these sites [default: all]
+    #[arg(value_name = "SITE")]
+    pub(crate) sites: Vec<SiteName>,
+}
+
+const BACKUP_HELP: &str = "\
+Nothing is stopped. A snapshot is whole or it is not there; what is new in it is restored at once and compared. The \
+stack's own state (stack file, journal, epochs, CA certificate) is backed up each time, the root seed never. Upstream \
+sites are not covered.
+
+Examples:
+  sovereign backup
+  sovereign backup blog --json";
+
+/// `archive`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ArchiveCommand {
+    /// What has been backed up, the oldest first
+    List,
+    /// What a snapshot has in it
+    Show(ArchiveShowArgs),
+    /// Look whether everything can be restored
+    Check(ArchiveCheckArgs),
+    /// Print the password, for Debian's restic
+    Key(ArchiveKeyArgs),
+}
+
+/// `archive show`.
+#[derive(Debug, Args)]
+pub(crate) struct ArchiveShowArgs {
+    /// The snapshot: the beginning of its name is enough
+    #[arg(value_name = "SNAPSHOT")]
+    pub(crate) snapshot: String,
+}
+
+/// `archive check`.
+#[derive(Debug, Args)]
+pub(crate) struct ArchiveCheckArgs {
+    /// Read every byte, not only what there should be
+    #[arg(long)]
+    pub(crate) read_data: bool,
+}
+
+/// `archive key`.
+#[derive(Debug, Args)]
+pub(crate) struct ArchiveKeyArgs {
+    /// Print it into a pipe or a file too
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+const ARCHIVE_HELP: &str = "\
+The archive is a restic repository: Debian's restic lists, checks and restores it too.
+
+Examples:
+  sovereign archive list
+  sovereign archive check --read-data
+  sovereign archive key                     # what restic asks for";
+
+/// `restore`.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// The site
+    #[arg(value_name = "SITE")]
+    pub(crate) site: SiteName,
+    /// Where to: a folder that is empty or not there yet
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) to: PathBuf,
+    /// Which snapshot [default: the newest]
+    #[arg(long, value_name = "SNAPSHOT")]
+    pub(crate) snapshot: Option<String>,
+    /// Only this, with what is below it, as `archive show` prints it
+    #[arg(long, value_name = "PATH")]
+    pub(crate) path: Option<PathBuf>,
+}
+
+const RESTORE_HELP: &str = "\
+Every byte is compared with its checksum. Files belong to whoever runs this. The running site is not touched: putting \
+restored data in its place is not built yet.
+
+Examples:
+  sovereign restore blog --to /tmp/blog
+  sovereign restore blog --to /tmp/images --path content/images --snapshot 8f3d51c2";
+
+/// `archive-source`.
+#[derive(Debug, Args)]
+pub(crate) struct ArchiveSourceArgs {
+    /// A folder or file, and its name in the archive
+    #[arg(long, value_name = "NAME=PATH", required = true)]
+    pub(crate) root: Vec<std::ffi::OsString>,
 }
 
 /// `service`.

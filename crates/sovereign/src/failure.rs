@@ -99,6 +99,7 @@ macro_rules! reasons {
 reasons! {
     crate::places::NoHome,
     crate::verify::ProbeError,
+    sovereign_archive::ArchiveError,
     sovereign_edge::EdgeError,
     sovereign_engine::embedded::ClientError,
     sovereign_engine::embedded::SuperviseError,
@@ -135,5 +136,7 @@ impl<E: sovereign_engine::apply::Failure> Reason for sovereign_engine::apply::Ap
     }
 }
 
+impl Reason for sovereign_archive::SourceError {}
+impl Reason for sovereign_engine::embedded::once::OnceError {}
 impl Reason for sovereign_model::InvalidName {}
 impl Reason for sovereign_plan::IncompleteWorld {}

@@ -4,6 +4,7 @@
 //! This crate wires: what is decided and done lives in the other rooms.
 
 mod assess;
+mod backup;
 mod cli;
 mod commands;
 mod context;

@@ -20,7 +20,7 @@ pub(crate) fn purposes(stack: &Stack) -> Vec<Purpose> {
     let sites = stack.sites.values().filter(|site| site.app == App::Ghost).map(|site| &site.name);
     let of_sites = sites.flat_map(|site| [Purpose::OwnerPassword(site.clone()), Purpose::Webhook(site.clone())]);
     let links = stack.datacenters.keys().cloned().map(Purpose::Link);
-    [Purpose::Ca, Purpose::ConfigSigning].into_iter().chain(links).chain(of_sites).collect()
+    [Purpose::Ca, Purpose::ConfigSigning, Purpose::Archive].into_iter().chain(links).chain(of_sites).collect()
 }
 
 /// Where the stack's root seed lies.

@@ -9,13 +9,13 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::staff::Staff;
-use support::{Operator, Readers, eventually, kill};
+use support::{Operator, Readers, eventually, files, kill};
 
 const HOME: u16 = 8443;
 const OFFICE: u16 = 8444;
@@ -215,6 +215,8 @@ fn a_site_is_written_at_home_read_at_the_office_and_survives() {
         operator.curl(CANONICAL, OFFICE, "/later/", &[]).text().contains("On time").then_some(())
     });
 
+    backed_up_while_people_write(&operator);
+
     // Keys that Ghost's notices depend on are rotated: the next edit still reaches the mirror at once.
     for secret in ["webhook/blog", "ca"] {
         operator.run(&["rotate", secret]).success();
@@ -245,10 +247,63 @@ fn a_site_is_written_at_home_read_at_the_office_and_survives() {
 
     operator.run(&["down", "--purge", "--yes"]).success();
     assert_eq!(operator.processes(), BTreeSet::new());
-    assert!(
-        !operator.state().exists() || fs::read_dir(operator.state()).unwrap().next().is_none(),
-        "state left behind"
-    );
+    let left: Vec<_> = fs::read_dir(operator.state()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["archive"], "the backups stay, and nothing else");
+}
+
+/// Posts are published and pages read while backups are made: none of it fails, and what comes back is what was there.
+fn backed_up_while_people_write(operator: &Operator) {
+    let staff = Staff::log_in(operator, CANONICAL, HOME);
+    let readers = Readers::start(operator, "blog.localhost", &[HOME, OFFICE], "/");
+    let began = Instant::now();
+    let (first, slowest) = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let publish = |number| {
+                let asked = Instant::now();
+                staff.publish("While it is backed up", &format!("backed-up-{number}"), "<p>Words.</p>");
+                asked.elapsed()
+            };
+            (0..12).map(publish).max().unwrap_or_default()
+        });
+        let first = operator.json(&["backup", "blog"]);
+        operator.json(&["backup", "blog"]);
+        (first, writer.join().unwrap())
+    });
+    eprintln!("two backups while 12 posts were published: {:?}, slowest post {slowest:?}\n{first}", began.elapsed());
+    readers.stop_without_failure();
+    let row = |answer: &Value| answer["snapshots"][0].clone();
+    assert!(row(&first)["examined"].as_str().unwrap().contains("integrity ok"), "{first}");
+    assert_eq!(row(&first)["files_proven"], row(&first)["files"], "all of a first backup is new: {first}");
+
+    // At rest, nothing is copied and nothing is read.
+    eventually("a backup that finds nothing changed", Duration::from_secs(60), || {
+        let answer = operator.json(&["backup", "blog"]);
+        (row(&answer)["unchanged"] == true && row(&answer)["bytes_read"] == 0).then_some(())
+    });
+    operator.run(&["archive", "check", "--read-data"]).success();
+    let to = operator.home().join("restored");
+    operator.run(&["restore", "blog", "--to", to.to_str().unwrap()]).success();
+    let site = operator.state().join("dc/home/sites/blog");
+    assert_eq!(files(&to.join("content")), files(&site.join("content")));
+    let rows = rows(&to.join("database/ghost.db"));
+    assert_eq!(rows, self::rows(&site.join("data/ghost.db")));
+    for slug in ["first-light", "backed-up-0", "backed-up-11"] {
+        assert!(rows.contains(slug), "{slug} in {rows}");
+    }
+    assert!(to.join("set-up.json").exists(), "Ghost's keys come back too");
+}
+
+/// Every row of every table, by python's SQLite.
+fn rows(database: &Path) -> String {
+    const SCRIPT: &str = "import sqlite3, sys
+db = sqlite3.connect('file:' + sys.argv[1] + '?mode=ro', uri=True)
+tables = [t for t, in db.execute(\"select name from sqlite_master where type = 'table' order by name\")]
+for table in tables:
+    for row in sorted(map(repr, db.execute(f'select * from \"{table}\"'))):
+        print(table, row)";
+    let output = Command::new("python3").args(["-c", SCRIPT]).arg(database).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 fn with_title(declared: &str, title: &str) -> String {

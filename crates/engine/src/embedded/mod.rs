@@ -23,6 +23,7 @@ mod keeper;
 mod ledger;
 mod listen;
 pub mod logs;
+pub mod once;
 mod proc;
 pub mod service;
 pub mod shim;

@@ -11,9 +11,10 @@
 //!                                    └── 127.0.0.1:<edge> webhooks; everything else refused → run/outgoing.log
 //! ```
 //!
-//! Left out: fetching the image, keeping the process running, backing up.
+//! Left out: fetching the image, keeping the process running, the archive that its [`data`] goes into.
 
 mod connection;
+pub mod data;
 mod files;
 mod operator;
 mod outgoing;

@@ -20,6 +20,13 @@ pub(crate) struct Ended {
     drained: bool,
 }
 
+impl Ended {
+    /// After all that was asked for.
+    pub(super) fn well() -> Self {
+        Self { drained: true }
+    }
+}
+
 impl Report for Ended {
     fn show(&self, _: &mut Page) {}
 }

@@ -27,6 +27,8 @@ pub(crate) struct Stopped {
     removed: Option<PathBuf>,
     /// The systemd unit that was removed with it.
     service: Option<Service>,
+    /// The archive, which a purge leaves.
+    archive: Option<PathBuf>,
     #[serde(skip)]
     kept: PathBuf,
 }
@@ -42,6 +44,9 @@ impl Report for Stopped {
                 page.line(format_args!("removed {} and everything in it", folder.display()));
                 if let Some(service) = &self.service {
                     service.show(page);
+                }
+                if let Some(archive) = &self.archive {
+                    page.line(format_args!("but the archive: it stays in {}", archive.display()));
                 }
             }
             None => {
@@ -77,6 +82,7 @@ pub(crate) fn run(context: &Context, args: &DownArgs) -> Result<Stopped, Failure
         units: Vec::new(),
         removed,
         service: None,
+        archive: None,
         kept: state.path().to_owned(),
     };
     if !state.path().exists() {
@@ -102,14 +108,14 @@ pub(crate) fn run(context: &Context, args: &DownArgs) -> Result<Stopped, Failure
         None
     };
     let units = interrupt::run(&context.output, |_| stop(&state))?;
-    let removed = if args.purge {
+    let (removed, archive) = if args.purge {
         remove(state.path())?;
-        Some(state.path().to_owned())
+        (Some(state.path().to_owned()), Some(state.archive()).filter(|archive| archive.exists()))
     } else {
-        None
+        (None, None)
     };
     drop(lock);
-    Ok(Stopped { units, service, ..nothing(removed) })
+    Ok(Stopped { units, service, archive, ..nothing(removed) })
 }
 
 async fn stop(state: &StateFolder) -> Result<Vec<String>, Failure> {
@@ -123,16 +129,20 @@ fn remove(folder: &Path) -> Result<(), PurgeError> {
         let path = path.to_owned();
         move |source| PurgeError::Io { path, source }
     };
-    let description = StateFolder::new(folder).state_file();
+    let (description, archive) = (StateFolder::new(folder).state_file(), StateFolder::new(folder).archive());
     for entry in fs::read_dir(folder).map_err(failed(folder))? {
         let entry = entry.map_err(failed(folder))?;
         let path = entry.path();
-        if path == description {
+        if path == description || path == archive {
             continue;
         }
         let is_folder = entry.file_type().map_err(failed(&path))?.is_dir();
         if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }.map_err(failed(&path))?;
     }
     fs::remove_file(&description).map_err(failed(&description))?;
+    // What backups are for.
+    if archive.exists() {
+        return Ok(());
+    }
     fs::remove_dir(folder).map_err(failed(folder))
 }

@@ -1,6 +1,8 @@
 //! The commands, one file each: take arguments, call the rooms, return a report. Printing is not theirs.
 
 mod access;
+mod archive;
+mod backup;
 mod ca;
 mod check;
 mod completions;
@@ -20,7 +22,9 @@ mod status;
 mod top;
 mod up;
 
-use crate::cli::{CaCommand, Command, ImagesCommand, SeedCommand, ServiceCommand, SiteCommand, StaffCommand};
+use crate::cli::{
+    ArchiveCommand, CaCommand, Command, ImagesCommand, SeedCommand, ServiceCommand, SiteCommand, StaffCommand,
+};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::Answer;
@@ -57,11 +61,18 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Site(SiteCommand::Staff(StaffCommand::Invite(args))) => site::invite(context, args)?.into(),
         Command::Site(SiteCommand::Staff(StaffCommand::Reset(args))) => site::reset(context, args)?.into(),
         Command::Site(SiteCommand::Staff(StaffCommand::List(args))) => site::list(context, &args)?.into(),
+        Command::Backup(args) => backup::run(context, &args)?.into(),
+        Command::Archive(ArchiveCommand::List) => archive::list(context)?.into(),
+        Command::Archive(ArchiveCommand::Show(args)) => archive::show(context, &args)?.into(),
+        Command::Archive(ArchiveCommand::Check(args)) => archive::check(context, &args)?.into(),
+        Command::Archive(ArchiveCommand::Key(args)) => archive::key(context, &args)?.into(),
+        Command::Restore(args) => archive::restore(context, &args)?.into(),
         Command::Service(ServiceCommand::Install) => service::install(context)?.into(),
         Command::Service(ServiceCommand::Uninstall) => service::uninstall(context)?.into(),
         Command::Completions(args) => completions::run(&args).into(),
         Command::Edge(args) => daemons::edge(&args)?.into(),
         Command::Supervise(args) => daemons::supervise(context, &args)?.into(),
+        Command::ArchiveSource(args) => archive::source(&args)?.into(),
         Command::Shim => daemons::shim()?.into(),
     })
 }

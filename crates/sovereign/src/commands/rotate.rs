@@ -49,11 +49,13 @@ pub(crate) fn run(context: &Context, args: &RotateArgs) -> Result<Rotated, Failu
     let (stack, state) = (&declared.stack, &declared.state);
     let ours = secrets::purposes(stack);
     let purpose = args.name.parse::<Purpose>().ok().filter(|purpose| ours.contains(purpose)).ok_or_else(|| {
-        let names = ours.iter().filter(|purpose| !matches!(purpose, Purpose::OwnerPassword(_)));
+        let names = ours.iter().filter(|purpose| !matches!(purpose, Purpose::OwnerPassword(_) | Purpose::Archive));
         NotOurs { name: args.name.clone(), ours: names.map(ToString::to_string).collect() }
     })?;
-    if matches!(purpose, Purpose::OwnerPassword(_)) {
-        return Err(FirstPassword.into());
+    match purpose {
+        Purpose::OwnerPassword(_) => return Err(FirstPassword.into()),
+        Purpose::Archive => return Err(OpensTheArchive.into()),
+        _ => {}
     }
     let _lock = secrets::lock(state, "rotate")?;
     let file = secrets::epochs_file(state);
@@ -66,6 +68,17 @@ pub(crate) fn run(context: &Context, args: &RotateArgs) -> Result<Rotated, Failu
     })?;
     epochs.write(&file)?;
     Ok(Rotated { secret: purpose.to_string(), epoch })
+}
+
+/// An archive that exists is opened by the password it was made with.
+#[derive(Debug, thiserror::Error)]
+#[error("the archive's password opens every snapshot there is; another one would open none")]
+struct OpensTheArchive;
+
+impl Reason for OpensTheArchive {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
 }
 
 /// Only the first password of an owner is the stack's to choose.

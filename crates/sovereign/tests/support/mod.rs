@@ -4,7 +4,7 @@
 pub(crate) mod leaf;
 pub(crate) mod staff;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -369,6 +369,29 @@ pub(crate) fn eventually<T>(what: &str, within: Duration, mut condition: impl Fn
 /// Sends a signal by number-free name, as an operator would.
 pub(crate) fn kill(pid: i32, signal: &str) {
     let _ = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status();
+}
+
+/// Every file below a folder with its bytes, every link with its target.
+pub(crate) fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut todo = vec![folder.to_owned()];
+    while let Some(at) = todo.pop() {
+        for entry in fs::read_dir(&at).unwrap() {
+            let place = entry.unwrap().path();
+            let kind = place.symlink_metadata().unwrap().file_type();
+            if kind.is_dir() {
+                todo.push(place);
+                continue;
+            }
+            let bytes = if kind.is_symlink() {
+                fs::read_link(&place).unwrap().into_os_string().into_encoded_bytes()
+            } else {
+                fs::read(&place).unwrap()
+            };
+            found.insert(place.strip_prefix(folder).unwrap().to_owned(), bytes);
+        }
+    }
+    found
 }
 
 pub(crate) fn alive(pid: i32) -> bool {

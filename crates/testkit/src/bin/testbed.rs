@@ -5,6 +5,7 @@
 //! testbed supervise --state <folder> [--part <part>]
 //! testbed shim
 //! testbed daemon <control socket> <word>       answers each connection on the socket `https` with the word and its pid
+//! testbed once <state> <own folder> <seconds> <script>   runs a shell's script once, confined to the folder
 //! testbed up <folder> <point>                  carries the sample stack's plan out in memory kept in the folder, and kills
 //!                                              itself at that point of the run, counted from 1; 0 for never
 //! ```
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sovereign_engine::apply::{Audience, Caller, Engine as _, Event, apply};
-use sovereign_engine::embedded::{Options, Part, Timing, shim, supervise};
+use sovereign_engine::embedded::{Options, Part, Timing, once, shim, supervise};
 use sovereign_engine::journal::Journal;
 use sovereign_model::StateFolder;
 use sovereign_runtime::control::{Commands, Refusal, Request, Server};
@@ -49,6 +50,21 @@ fn main() -> Result<(), Box<dyn Error>> {
             })?)
         }
         ["up", folder, point] => up(Path::new(folder), point.parse()?),
+        ["once", state, own, seconds, script] => {
+            let said = once::run(
+                &StateFolder::new(*state),
+                &once::Once {
+                    program: "/bin/sh".into(),
+                    args: vec!["-c".to_owned(), (*script).to_owned()],
+                    working_dir: own.into(),
+                    read: Vec::new(),
+                    write: vec![own.into()],
+                    user: Some(61_001),
+                    patience: Duration::from_secs(seconds.parse()?),
+                },
+            )?;
+            Ok(std::io::Write::write_all(&mut std::io::stdout(), said.as_bytes())?)
+        }
         ["daemon", control, word] => daemon(Path::new(control), word),
         _ => Err("usage: testbed supervise|shim|daemon ...".into()),
     }

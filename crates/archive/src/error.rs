@@ -1,0 +1,145 @@
+//! What can go wrong with an archive, and what the operator can do.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::pull::PullError;
+
+/// Something about the archive failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// There is no archive at this place.
+    #[error("there is no archive in {folder}", folder = .folder.display())]
+    Missing {
+        /// The place.
+        folder: PathBuf,
+    },
+    /// The key does not open it.
+    #[error("the key does not open the archive in {folder}", folder = .folder.display())]
+    WrongKey {
+        /// The place.
+        folder: PathBuf,
+    },
+    /// The repository could not be read or written.
+    #[error("cannot {action}: {why}")]
+    Repository {
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        why: String,
+    },
+    /// A file or folder outside the repository.
+    #[error("cannot {action} {path}", path = .path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The source cannot be had whole; no snapshot was made.
+    #[error("no snapshot was made")]
+    Source(#[source] PullError),
+    /// What was stored is not what was listed; no snapshot was made.
+    #[error("no snapshot was made: {path} {what}")]
+    NotAsListed {
+        /// Where they differ.
+        path: String,
+        /// How.
+        what: &'static str,
+    },
+    /// What a snapshot holds is not what was put in.
+    #[error("snapshot {snapshot} cannot be restored as it was made: {path} {what}")]
+    Unproven {
+        /// Which.
+        snapshot: String,
+        /// Where they differ.
+        path: String,
+        /// How.
+        what: &'static str,
+    },
+    /// No snapshot goes by this name.
+    #[error("there is no snapshot {0}")]
+    NoSnapshot(String),
+    /// Several do.
+    #[error("several snapshots begin with {0}")]
+    Ambiguous(String),
+    /// A snapshot does not have this path.
+    #[error("snapshot {snapshot} has no {path}")]
+    NoPath {
+        /// Which.
+        snapshot: String,
+        /// What it lacks.
+        path: String,
+    },
+    /// A snapshot has in it what cannot be restored: it was not made by this program, or tampered with.
+    #[error("snapshot {snapshot} has something in it that cannot be: {why}")]
+    Tampered {
+        /// Which.
+        snapshot: String,
+        /// What.
+        why: String,
+    },
+    /// A folder to restore into has something in it.
+    #[error("{path} is not empty", path = .path.display())]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Another run works on the archive.
+    #[error("another run works on the archive")]
+    Locked,
+    /// The library gave up with a panic.
+    #[error("the archive library failed inside while it had to {action}")]
+    Panicked {
+        /// What was tried.
+        action: &'static str,
+    },
+}
+
+impl ArchiveError {
+    /// What the operator can do.
+    pub fn help(&self) -> Option<String> {
+        let text = match self {
+            Self::Missing { .. } => "`sovereign backup` makes one".to_owned(),
+            Self::WrongKey { .. } => "it was made with another root seed, or another program changed its keys; bring \
+                                      the stack's own words: `sovereign seed restore`"
+                .to_owned(),
+            Self::Repository { why, .. } if why.contains("os error 28") => {
+                "free some space on the archive's file system and run the command again".to_owned()
+            }
+            Self::Repository { .. } => "`sovereign archive check` says whether the archive is sound".to_owned(),
+            Self::Source(error) if error.may_pass() => {
+                "files changed while they were read; run the command again".to_owned()
+            }
+            Self::NoSnapshot(_) | Self::Ambiguous(_) => "`sovereign archive list` names them".to_owned(),
+            Self::NoPath { snapshot, .. } => format!("`sovereign archive show {snapshot}` lists what it has"),
+            Self::NotEmpty { .. } => "name a folder that is empty or not there yet".to_owned(),
+            Self::Locked => "wait until it is done, or interrupt it with Ctrl-C".to_owned(),
+            Self::Unproven { .. } => "run `sovereign archive check --read-data`, and the backup again".to_owned(),
+            Self::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                "free some space and run the command again".to_owned()
+            }
+            _ => return None,
+        };
+        Some(text)
+    }
+
+    /// For `map_err` on a path.
+    pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { action, path, source }
+    }
+}
+
+/// Names what was being done when the library failed.
+pub(crate) trait To<T> {
+    fn to(self, action: &'static str) -> Result<T, ArchiveError>;
+}
+
+impl<T> To<T> for rustic_core::RusticResult<T> {
+    fn to(self, action: &'static str) -> Result<T, ArchiveError> {
+        self.map_err(|error| ArchiveError::Repository { action, why: error.display_log() })
+    }
+}

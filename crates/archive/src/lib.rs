@@ -1,0 +1,35 @@
+//! The archive: encrypted backups on the management machine, made by pulling, proven by restoring.
+//!
+//! ```text
+//!  host                              management machine
+//!  source ── list, bytes on demand ─▶ pull ─▶ take ─▶ repository (restic's format)
+//!  (reads below its roots, no key)    parses,   compares     │
+//!                                     counts    the tree     └─▶ restore, prove, check
+//! ```
+//!
+//! Promise: a snapshot is whole or it is not there; a host holds no key and reaches no earlier snapshot; a file that
+//! did not change is not sent again; what was archived can be restored by Debian's `restic` without this program.
+//!
+//! Left out: making a database hold still, what belongs to which site, where the key comes from, when a backup is due.
+
+pub mod entry;
+mod error;
+mod folder;
+mod held;
+mod maintain;
+pub mod manifest;
+mod pull;
+mod repository;
+mod restore;
+mod source;
+mod take;
+mod tree;
+pub mod wire;
+
+pub use error::ArchiveError;
+pub use maintain::{Checked, CleanUp};
+pub use pull::{Fault, Line, Listed, Patient, PullError, Sum, list};
+pub use repository::{Archive, Password, Snapshot, Subject};
+pub use restore::{Contents, Restored};
+pub use source::{Offer, Root, SourceError, serve};
+pub use take::{Seen, Taken, Watch};

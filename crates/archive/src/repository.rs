@@ -1,0 +1,281 @@
+//! The encrypted repository on the management machine: a folder in restic's format, version 2.
+//!
+//! Promise: nothing of the library shows outside of this crate; the key is needed once per run (its scrypt takes half a
+//! second and 128 MB); one run at a time, by a lock that ends with the process that holds it.
+//!
+//! ```text
+//!  /sites/<site>/...    the data of a site       host = the data center it was read at
+//!  /state/...           the stack's own state    host = the stack
+//! ```
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
+use std::sync::Arc;
+
+use bytesize::ByteSize;
+use rustic_backend::LocalBackend;
+use rustic_core::repofile::{MasterKey, SnapshotFile};
+use rustic_core::{
+    ConfigOptions, Credentials, IndexedFullStatus, KeyOptions, OpenStatus, Repository, RepositoryBackends,
+    RepositoryOptions, WriteBackend,
+};
+use rustix::fs::FlockOperation;
+use sovereign_model::SiteName;
+use zeroize::Zeroizing;
+
+use crate::entry::TreePath;
+use crate::error::{ArchiveError, To as _};
+
+/// Average size of the chunks that files are cut into. Databases change in small places: with the library's usual
+/// 1 MiB, a dump with 2% of its rows changed was stored again almost whole, with this to a seventh of that.
+const CHUNK: ByteSize = ByteSize::kib(64);
+const SMALLEST_CHUNK: ByteSize = ByteSize::kib(32);
+const LARGEST_CHUNK: ByteSize = ByteSize::kib(512);
+/// A pack is held in memory while it is made, several at a time.
+const PACK: ByteSize = ByteSize::mib(8);
+
+/// What a snapshot is of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// The data of a site.
+    Site(SiteName),
+    /// The stack's own state.
+    State,
+}
+
+impl Subject {
+    /// The folder of the repository that it lies in, as restic shows it.
+    pub(crate) fn folder(&self) -> String {
+        match self {
+            Self::Site(site) => format!("sites/{site}"),
+            Self::State => "state".to_owned(),
+        }
+    }
+
+    fn of_paths(snapshot: &SnapshotFile) -> Option<Self> {
+        let mut paths = snapshot.paths.into_iter();
+        let (path, None) = (paths.next()?, paths.next()) else { return None };
+        match path.strip_prefix('/')? {
+            "state" => Some(Self::State),
+            other => Some(Self::Site(SiteName::from_str(other.strip_prefix("sites/")?).ok()?)),
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Site(site) => write!(f, "{site}"),
+            Self::State => f.write_str("(state)"),
+        }
+    }
+}
+
+/// One backup in the archive.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Its name: 64 hex digits.
+    pub id: String,
+    /// Of what; `None` for one that another program made.
+    pub subject: Option<Subject>,
+    /// When it was made, seconds since 1970.
+    pub taken_unix: i64,
+    /// How many files and links it has.
+    pub files: u64,
+    /// How many bytes they have.
+    pub bytes: u64,
+    /// How many bytes it added to the archive.
+    pub added: u64,
+    pub(crate) file: SnapshotFile,
+}
+
+impl Snapshot {
+    /// The part of the name that people type.
+    pub fn short(&self) -> &str {
+        self.id.get(..8).unwrap_or(&self.id)
+    }
+
+    pub(crate) fn of(file: SnapshotFile) -> Self {
+        let summary = file.summary.clone().unwrap_or_default();
+        Self {
+            id: file.id.to_hex().to_string(),
+            subject: Subject::of_paths(&file),
+            taken_unix: file.time.timestamp().as_second(),
+            files: summary.total_files_processed,
+            bytes: summary.total_bytes_processed,
+            added: summary.data_added_packed,
+            file,
+        }
+    }
+}
+
+/// The password of an archive, as restic asks for it.
+pub type Password = Zeroizing<String>;
+
+/// An archive that is open. One process at a time has one.
+pub struct Archive {
+    folder: PathBuf,
+    backend: Arc<dyn WriteBackend>,
+    key: MasterKey,
+    _lock: File,
+}
+
+impl fmt::Debug for Archive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Archive({})", self.folder.display())
+    }
+}
+
+impl Archive {
+    /// The archive in `folder`; it is made when there is none.
+    ///
+    /// # Errors
+    /// When the folder cannot be used, another run uses it, or `password` does not open it.
+    pub fn open_or_create(folder: &Path, password: &Password) -> Result<Self, ArchiveError> {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(ArchiveError::file("make", folder))?;
+        let lock = lock(folder)?;
+        let backend = backend(folder)?;
+        let repository = plain(&backend)?;
+        if repository.config_id().to("look for the archive")?.is_some() {
+            return Self::with(folder, backend, password, lock);
+        }
+        let config = ConfigOptions::default()
+            .set_chunk_size(CHUNK)
+            .set_chunk_min_size(SMALLEST_CHUNK)
+            .set_chunk_max_size(LARGEST_CHUNK)
+            .set_datapack_size(PACK)
+            .set_datapack_size_limit(PACK)
+            .set_treepack_size_limit(PACK);
+        let credentials = Credentials::password(password.as_str());
+        let made = repository.init(&credentials, &KeyOptions::default(), &config).to("make the archive")?;
+        Ok(Self { folder: folder.to_owned(), backend, key: made.key(), _lock: lock })
+    }
+
+    /// The archive that is in `folder`.
+    ///
+    /// # Errors
+    /// When there is none, another run uses it, or `password` does not open it.
+    pub fn open(folder: &Path, password: &Password) -> Result<Self, ArchiveError> {
+        if !folder.join("config").is_file() {
+            return Err(ArchiveError::Missing { folder: folder.to_owned() });
+        }
+        let lock = lock(folder)?;
+        Self::with(folder, backend(folder)?, password, lock)
+    }
+
+    fn with(
+        folder: &Path,
+        backend: Arc<dyn WriteBackend>,
+        password: &Password,
+        lock: File,
+    ) -> Result<Self, ArchiveError> {
+        let opened = plain(&backend)?.open(&Credentials::password(password.as_str())).map_err(|error| {
+            if error.is_incorrect_password() {
+                ArchiveError::WrongKey { folder: folder.to_owned() }
+            } else {
+                ArchiveError::Repository { action: "open the archive", why: error.display_log() }
+            }
+        })?;
+        Ok(Self { folder: folder.to_owned(), backend, key: opened.key(), _lock: lock })
+    }
+
+    /// The folder it lies in.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(crate) fn repository(&self) -> Result<Repository<OpenStatus>, ArchiveError> {
+        plain(&self.backend)?.open(&self.credentials()).to("open the archive")
+    }
+
+    pub(crate) fn credentials(&self) -> Credentials {
+        Credentials::Masterkey(self.key.clone())
+    }
+
+    pub(crate) fn backend(&self) -> Arc<dyn WriteBackend> {
+        Arc::clone(&self.backend)
+    }
+
+    pub(crate) fn indexed(&self) -> Result<Repository<IndexedFullStatus>, ArchiveError> {
+        self.repository()?.to_indexed().to("read the archive's index")
+    }
+
+    /// Every snapshot, the oldest first.
+    ///
+    /// # Errors
+    /// When the archive cannot be read.
+    pub fn snapshots(&self) -> Result<Vec<Snapshot>, ArchiveError> {
+        let mut files = self.repository()?.get_all_snapshots().to("list the snapshots")?;
+        files.sort_by(|a, b| a.time.cmp(&b.time));
+        Ok(files.into_iter().map(Snapshot::of).collect())
+    }
+
+    /// The newest snapshot of a subject.
+    ///
+    /// # Errors
+    /// When the archive cannot be read.
+    pub fn newest(&self, subject: &Subject) -> Result<Option<Snapshot>, ArchiveError> {
+        let of_it = |snapshot: &Snapshot| snapshot.subject.as_ref() == Some(subject);
+        Ok(self.snapshots()?.into_iter().rfind(of_it))
+    }
+
+    /// The snapshot whose name begins so.
+    ///
+    /// # Errors
+    /// When there is none, or several.
+    pub fn find(&self, name: &str) -> Result<Snapshot, ArchiveError> {
+        let mut found = self.snapshots()?.into_iter().filter(|snapshot| snapshot.id.starts_with(name));
+        match (found.next(), found.next()) {
+            (Some(snapshot), None) if !name.is_empty() => Ok(snapshot),
+            (Some(_), _) => Err(ArchiveError::Ambiguous(name.to_owned())),
+            (None, _) => Err(ArchiveError::NoSnapshot(name.to_owned())),
+        }
+    }
+
+    /// A second password that opens it from now on: one that is on paper elsewhere, say.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn add_password(&self, password: &Password) -> Result<(), ArchiveError> {
+        self.repository()?.add_key(password, &KeyOptions::default()).to("add the key").map(drop)
+    }
+}
+
+fn backend(folder: &Path) -> Result<Arc<dyn WriteBackend>, ArchiveError> {
+    let text = folder.to_str().ok_or_else(|| ArchiveError::File {
+        action: "use",
+        path: folder.to_owned(),
+        source: std::io::Error::new(std::io::ErrorKind::InvalidFilename, "its name is no text"),
+    })?;
+    Ok(Arc::new(LocalBackend::new(text, None).to("open the archive's folder")?))
+}
+
+fn plain(backend: &Arc<dyn WriteBackend>) -> Result<Repository<()>, ArchiveError> {
+    let options = RepositoryOptions::default().no_cache(true);
+    Repository::new(&options, &RepositoryBackends::new(Arc::clone(backend), None)).to("open the archive")
+}
+
+/// Taken for as long as the file is open; the kernel lets go of it when the process ends, however it ends. Other
+/// programs do not know of it: restic only reads beside us.
+fn lock(folder: &Path) -> Result<File, ArchiveError> {
+    let path = folder.join("sovereign.lock");
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = opened.map_err(ArchiveError::file("open", &path))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(ArchiveError::Locked),
+        Err(errno) => Err(ArchiveError::file("lock", path)(errno.into())),
+    }
+}
+
+/// A subject's folder as a path of the library.
+pub(crate) fn within(subject: &Subject, path: &TreePath) -> PathBuf {
+    path.below(&Path::new("/").join(subject.folder()))
+}

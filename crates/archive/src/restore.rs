@@ -1,0 +1,230 @@
+//! Bringing files back from a snapshot, in little memory, and sure of every byte.
+//!
+//! The library's own restore reads packs with many threads and took a gigabyte. Here one chunk after the other is
+//! read, decrypted, compared with the SHA-256 that is its name, and written.
+//!
+//! Promise: only a folder that is empty or not there yet is written into; nothing is written outside of it, whatever
+//! the snapshot holds; links are made and never followed. Owners are not restored (everything belongs to whoever runs
+//! this) and neither are set-user-id bits.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use rustic_core::repofile::BlobType;
+use rustic_core::{DataId, IndexedFullStatus, Repository};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
+use sha2::{Digest as _, Sha256};
+
+use crate::entry::{Entry, Kind, Moment, TreePath};
+use crate::error::{ArchiveError, To as _};
+use crate::manifest::Manifest;
+use crate::pull::Sum;
+use crate::repository::{Archive, Snapshot};
+use crate::tree;
+
+/// What was brought back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Folders, files and links.
+    pub entries: u64,
+    /// Of them, files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// A snapshot that is open for reading.
+pub struct Contents {
+    repository: Repository<IndexedFullStatus>,
+    snapshot: String,
+    manifest: Manifest,
+    chunks: Vec<Vec<DataId>>,
+}
+
+impl std::fmt::Debug for Contents {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Contents({})", self.snapshot)
+    }
+}
+
+impl Archive {
+    /// Opens a snapshot.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is none of this program's.
+    pub fn contents(&self, snapshot: &Snapshot) -> Result<Contents, ArchiveError> {
+        let tampered = |why| ArchiveError::Tampered { snapshot: snapshot.short().to_owned(), why };
+        let Some(subject) = &snapshot.subject else {
+            return Err(tampered("it was made by another program".to_owned()));
+        };
+        let repository = self.indexed()?;
+        let (manifest, chunks) = tree::read(&repository, snapshot.file.tree, subject).map_err(tampered)?;
+        Ok(Contents { repository, snapshot: snapshot.short().to_owned(), manifest, chunks })
+    }
+}
+
+impl Contents {
+    /// Everything in it.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Restores all, or `only` what is at and below a path, into the folder `to`. `seen` is told how many bytes have
+    /// been written.
+    ///
+    /// # Errors
+    /// When the folder is not empty, or something cannot be read or written. What was written by then stays.
+    pub fn restore(&self, only: Option<&TreePath>, to: &Path, seen: &dyn Fn(u64)) -> Result<Restored, ArchiveError> {
+        let chosen = |entry: &&(usize, &Entry)| only.is_none_or(|only| entry.1.path.is_in(only));
+        let all: Vec<_> = self.manifest.entries().iter().enumerate().collect();
+        let chosen: Vec<_> = all.iter().filter(chosen).copied().collect();
+        if let (true, Some(only)) = (chosen.is_empty(), only) {
+            return Err(ArchiveError::NoPath { snapshot: self.snapshot.clone(), path: only.to_string() });
+        }
+        empty_folder(to)?;
+        if let Some(folder) = only.and_then(TreePath::parent) {
+            let folder = TreePath::parse(folder).map(|folder| folder.below(to)).unwrap_or_else(|_| to.to_owned());
+            fs::create_dir_all(&folder).map_err(ArchiveError::file("make", folder))?;
+        }
+        let mut restored = Restored::default();
+        for (index, entry) in &chosen {
+            let place = entry.path.below(to);
+            self.restore_one(*index, entry, &place, &mut |more| {
+                restored.bytes += more;
+                seen(restored.bytes);
+            })?;
+            restored.entries += 1;
+            restored.files += u64::from(matches!(entry.kind, Kind::File { .. }));
+        }
+        // Last and inside out, because a folder's time changes with what is put in, and its mode may forbid it.
+        for (_, entry) in chosen.iter().rev().filter(|(_, entry)| entry.kind == Kind::Folder) {
+            let place = entry.path.below(to);
+            finish(entry, &place).map_err(ArchiveError::file("finish", place))?;
+        }
+        Ok(restored)
+    }
+
+    fn restore_one(
+        &self,
+        index: usize,
+        entry: &Entry,
+        place: &Path,
+        wrote: &mut dyn FnMut(u64),
+    ) -> Result<(), ArchiveError> {
+        let failed = |action| ArchiveError::file(action, place);
+        match &entry.kind {
+            Kind::Folder => DirBuilder::new().mode(0o700).create(place).map_err(failed("make")),
+            Kind::Link { target } => {
+                let target = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(target);
+                std::os::unix::fs::symlink(target, place).map_err(failed("make"))?;
+                let times = Timestamps { last_access: spec(entry.modified), last_modification: spec(entry.modified) };
+                rustix::fs::utimensat(CWD, place, &times, AtFlags::SYMLINK_NOFOLLOW)
+                    .map_err(|errno| failed("finish")(errno.into()))
+            }
+            Kind::File { .. } => {
+                let mut file =
+                    OpenOptions::new().write(true).create_new(true).mode(0o600).open(place).map_err(failed("make"))?;
+                self.read(index, &mut |bytes| {
+                    file.write_all(bytes).map_err(failed("write"))?;
+                    wrote(bytes.len() as u64);
+                    Ok(())
+                })?;
+                finish(entry, place).map_err(failed("finish"))
+            }
+        }
+    }
+
+    /// Reads one file, chunk by chunk, each compared with its name.
+    fn read(&self, index: usize, take: &mut dyn FnMut(&[u8]) -> Result<(), ArchiveError>) -> Result<(), ArchiveError> {
+        for id in self.chunks.get(index).into_iter().flatten() {
+            let chunk = self.repository.get_blob_cached(&(*id).into(), BlobType::Data).to("read a chunk")?;
+            if hex::encode(Sha256::digest(&chunk)) != id.into_inner().to_hex().as_str() {
+                let path = self.manifest.entries().get(index).map(|entry| entry.path.to_string()).unwrap_or_default();
+                let what = "has a chunk that is not what it was";
+                return Err(ArchiveError::Unproven { snapshot: self.snapshot.clone(), path, what });
+            }
+            take(&chunk)?;
+        }
+        Ok(())
+    }
+
+    /// Restores files into `scratch` and compares the bytes on disk with what came from the source when they were
+    /// read. What is named in `paths` without a sum is restored too, for others to look at.
+    ///
+    /// # Errors
+    /// When one is not what it was.
+    pub fn prove(
+        &self,
+        paths: &mut dyn Iterator<Item = (&TreePath, Option<&Sum>)>,
+        scratch: &Path,
+        seen: &dyn Fn(u64),
+    ) -> Result<Restored, ArchiveError> {
+        empty_folder(scratch)?;
+        let mut restored = Restored::default();
+        for (path, sum) in paths {
+            let unproven =
+                |what| ArchiveError::Unproven { snapshot: self.snapshot.clone(), path: path.to_string(), what };
+            let found = self.manifest.entries().binary_search_by(|entry| entry.path.cmp(path));
+            let index = found.map_err(|_| unproven("is missing"))?;
+            let entry = self.manifest.entries().get(index).ok_or_else(|| unproven("is missing"))?;
+            let place = path.below(scratch);
+            if let Some(folder) = place.parent() {
+                fs::create_dir_all(folder).map_err(ArchiveError::file("make", folder))?;
+            }
+            self.restore_one(index, entry, &place, &mut |more| {
+                restored.bytes += more;
+                seen(restored.bytes);
+            })?;
+            restored.entries += 1;
+            restored.files += 1;
+            if let Some(sum) = sum {
+                let on_disk = sum_of(&place).map_err(ArchiveError::file("read", &place))?;
+                if on_disk != *sum {
+                    return Err(unproven("has other bytes"));
+                }
+                // Only what somebody still looks at needs to stay.
+                fs::remove_file(&place).map_err(ArchiveError::file("remove", &place))?;
+            }
+        }
+        Ok(restored)
+    }
+}
+
+fn sum_of(path: &Path) -> io::Result<Sum> {
+    let mut hasher = Sha256::new();
+    io::copy(&mut File::open(path)?, &mut hasher)?;
+    Ok(hasher.finalize().into())
+}
+
+fn empty_folder(folder: &Path) -> Result<(), ArchiveError> {
+    match fs::read_dir(folder).map(|mut inside| inside.next().is_none()) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(ArchiveError::NotEmpty { path: folder.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(ArchiveError::file("make", folder))
+        }
+        Err(error) => Err(ArchiveError::file("read", folder)(error)),
+    }
+}
+
+fn spec(moment: Moment) -> Timespec {
+    Timespec { tv_sec: moment.seconds, tv_nsec: moment.nanoseconds.into() }
+}
+
+/// Mode and time of a file or folder that this run made.
+fn finish(entry: &Entry, place: &Path) -> io::Result<()> {
+    let file = File::open(place)?;
+    let time = match entry.modified {
+        Moment { seconds, nanoseconds } if seconds >= 0 => {
+            SystemTime::UNIX_EPOCH + Duration::new(seconds.unsigned_abs(), nanoseconds)
+        }
+        Moment { seconds, nanoseconds } => {
+            SystemTime::UNIX_EPOCH - Duration::from_secs(seconds.unsigned_abs()) + Duration::new(0, nanoseconds)
+        }
+    };
+    file.set_modified(time)?;
+    file.set_permissions(fs::Permissions::from_mode(entry.mode & 0o777))
+}

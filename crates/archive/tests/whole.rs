@@ -1,0 +1,196 @@
+//! A snapshot is whole, or it is not there: whatever dies, whenever.
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a failed unwrap fails the test; a skipped one says so")]
+
+mod common;
+
+use std::fs;
+use std::io::Write as _;
+use std::sync::atomic::Ordering;
+
+use common::{Place, contents, noise, subject};
+use sovereign_archive::{Archive, ArchiveError, PullError};
+
+/// Whatever went before: only whole snapshots are there, all is sound, and the next backup is right.
+fn is_sound(archive: &Archive, snapshots: usize) {
+    assert_eq!(archive.snapshots().unwrap().len(), snapshots);
+    let checked = archive.check(true).unwrap();
+    assert_eq!(checked.errors, Vec::<String>::new());
+    if let Some(newest) = archive.newest(&subject()).unwrap() {
+        let to = tempfile::tempdir().unwrap();
+        archive.contents(&newest).unwrap().restore(None, to.path(), &|_| {}).unwrap();
+        assert!(!contents(to.path()).is_empty());
+    }
+}
+
+#[test]
+fn a_source_that_dies_at_any_point_leaves_no_part_of_a_snapshot() {
+    let place = Place::new();
+    let archive = place.archive();
+    // How much it says in all, from a run into an archive of its own.
+    let other = Place::new();
+    let (line, said) = other.line_that(usize::MAX, |_| {});
+    other.try_take(&other.archive(), line).unwrap();
+    let all = said.load(Ordering::Relaxed);
+    // Each byte of the first frames, then steps that fall on every kind of place, the last bytes one by one.
+    let points = (0..60).chain((60..1200).step_by(61)).chain((1200..all).step_by(all / 25)).chain(all - 12..all);
+    for point in points {
+        let (line, _) = place.line_that(point, |_| {});
+        let error = place.try_take(&archive, line).unwrap_err();
+        assert!(matches!(error, ArchiveError::Source(_)), "after {point} of {all} bytes: {error:?}");
+        assert_eq!(archive.snapshots().unwrap().len(), 0, "after {point} of {all} bytes");
+    }
+    is_sound(&archive, 0);
+    place.take(&archive);
+    is_sound(&archive, 1);
+}
+
+#[test]
+fn a_source_that_dies_does_not_harm_the_snapshot_before() {
+    let place = Place::new();
+    let archive = place.archive();
+    place.take(&archive);
+    for (round, point) in [900, 5_000, 200_000, 700_000].into_iter().enumerate() {
+        place.write("data/site.db", &noise(round as u64 + 100, 800_000));
+        let (line, _) = place.line_that(point, |_| {});
+        place.try_take(&archive, line).unwrap_err();
+        is_sound(&archive, 1);
+    }
+    place.take(&archive);
+    is_sound(&archive, 2);
+}
+
+#[test]
+fn a_file_that_is_not_as_it_was_listed_is_named() {
+    type Meddle = fn(&std::path::Path);
+    let meddlers: [(&str, Meddle); 5] = [
+        ("gone", |file| fs::remove_file(file).unwrap()),
+        ("longer", |file| {
+            fs::OpenOptions::new().append(true).open(file).unwrap().write_all(b"more").unwrap();
+        }),
+        ("shorter", |file| fs::File::options().write(true).open(file).unwrap().set_len(10).unwrap()),
+        ("other", |file| fs::write(file, noise(55, 20_000)).unwrap()),
+        ("a link", |file| {
+            fs::remove_file(file).unwrap();
+            std::os::unix::fs::symlink("/etc/passwd", file).unwrap();
+        }),
+    ];
+    for (what, meddle) in meddlers {
+        let place = Place::new();
+        let archive = place.archive();
+        let file = place.site().join("content/images/b.png");
+        let (line, _) = place.line_that(usize::MAX, move |path| {
+            if path.to_string() == "content/images/b.png" {
+                meddle(&file);
+            }
+        });
+        let error = place.try_take(&archive, line).unwrap_err();
+        let ArchiveError::Source(PullError::Fault(fault)) = &error else { panic!("{what}: {error:?}") };
+        assert_eq!(fault.path, "content/images/b.png", "{what}: {fault}");
+        assert!(error.help().unwrap().contains("run the command again"), "{what}");
+        is_sound(&archive, 0);
+    }
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_read_is_noticed() {
+    // Larger than all buffers between the two, so that reading is under way when it changes.
+    let place = Place::new();
+    place.write("data/site.db", &noise(4, 8_000_000));
+    let archive = place.archive();
+    let file = place.site().join("data/site.db");
+    let (line, said) = place.line_that(usize::MAX, |_| {});
+    let meddler = std::thread::spawn(move || {
+        while said.load(Ordering::Relaxed) < 1_000_000 {
+            std::thread::yield_now();
+        }
+        fs::File::options().append(true).open(file).unwrap().write_all(b"x").unwrap();
+    });
+    let error = place.try_take(&archive, line).unwrap_err();
+    meddler.join().unwrap();
+    assert!(error.help().unwrap().contains("again"), "{error:?}");
+    is_sound(&archive, 0);
+}
+
+#[test]
+fn what_cannot_be_listed_is_no_snapshot() {
+    let place = Place::new();
+    let deep = vec!["d"; 70].join("/");
+    place.write(&format!("content/{deep}/file"), b"x");
+    let archive = place.archive();
+    let error = place.try_take(&archive, place.line()).unwrap_err();
+    assert!(
+        matches!(&error, ArchiveError::Source(PullError::Fault(fault)) if fault.why.contains("too deep")),
+        "{error:?}"
+    );
+    is_sound(&archive, 0);
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_leaves_no_part_of_a_snapshot() {
+    let place = Place::new();
+    let archive = place.archive();
+    place.take(&archive);
+    place.write("content/large", &noise(77, 20_000_000));
+    for folder in ["data", "index", "snapshots"] {
+        let blocked = place.repository().join(folder);
+        let aside = place.repository().join(format!("{folder}-aside"));
+        fs::rename(&blocked, &aside).unwrap();
+        fs::write(&blocked, "in the way").unwrap();
+        let failed = place.try_take(&archive, place.line());
+        fs::remove_file(&blocked).unwrap();
+        fs::rename(&aside, &blocked).unwrap();
+        failed.unwrap_err();
+        is_sound(&archive, 1);
+    }
+    place.take(&archive);
+    is_sound(&archive, 2);
+}
+
+/// Names the small file system that a run of this test binary in a namespace of its own has.
+const SMALL: &str = "SOVEREIGN_SMALL_DISK";
+
+#[test]
+fn a_full_disk_leaves_no_part_of_a_snapshot() {
+    if let Some(small) = std::env::var_os(SMALL) {
+        return on_a_small_disk(std::path::Path::new(&small));
+    }
+    let small = tempfile::tempdir().unwrap();
+    let script = "mount -t tmpfs -o size=24m none \"$SOVEREIGN_SMALL_DISK\" || exit 77; exec \"$0\" \"$@\"";
+    let ran = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "a_full_disk_leaves_no_part_of_a_snapshot", "--nocapture"])
+        .env(SMALL, small.path())
+        .status();
+    match ran {
+        Ok(status) if status.success() => {}
+        // Users may have no namespaces here. As root they are there, and a failure is one.
+        Ok(status) if matches!(status.code(), Some(1 | 77)) && !rustix::process::geteuid().is_root() => {
+            eprintln!("ignored: this user cannot have a file system of their own ({status})");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn on_a_small_disk(disk: &std::path::Path) {
+    let place = Place::new();
+    let folder = disk.join("archive");
+    let archive = Archive::open_or_create(&folder, &common::password()).unwrap();
+    place.take(&archive);
+    place.write("content/large", &noise(78, 40_000_000));
+    // Full at once, and after some packs.
+    for filled in [20_000_000, 0] {
+        let filler = disk.join("filler");
+        fs::write(&filler, vec![0; filled]).unwrap();
+        let error = place.try_take(&archive, place.line()).unwrap_err();
+        fs::remove_file(&filler).unwrap();
+        assert!(!matches!(error, ArchiveError::Source(_)), "it is not the source's fault: {error:?}");
+        is_sound(&archive, 1);
+    }
+    // What the interrupted runs left is in the way now: cleaned up, there is room for something smaller.
+    archive.clean_up().unwrap();
+    fs::remove_file(place.site().join("content/large")).unwrap();
+    place.write("content/small", b"there is room for this");
+    place.take(&archive);
+    is_sound(&archive, 2);
+}

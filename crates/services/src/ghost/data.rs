@@ -1,0 +1,125 @@
+//! A Ghost's data: which files it is, a copy of its database that holds still, and whether such a copy is sound.
+//!
+//! The two scripts run in the image's node, confined by whoever runs them: [`dump_arguments`], [`examine_arguments`].
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+const DUMP: &str = include_str!("assets/dump.cjs");
+const EXAMINE: &str = include_str!("assets/examine.cjs");
+
+/// The name of the copy in its folder.
+pub const DUMP_FILE: &str = "ghost.db";
+
+/// The database of the Ghost in `folder`.
+pub fn database(folder: &Path) -> PathBuf {
+    folder.join("data").join("ghost.db")
+}
+
+/// The folder with images, themes, and all else that people uploaded.
+pub fn content(folder: &Path) -> PathBuf {
+    folder.join("content")
+}
+
+/// What tells one state of a database from another: SQLite raises the counter with every transaction, and the file
+/// system its times.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Stamp {
+    counter: u32,
+    size: u64,
+    inode: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// SQLite's file format: the header, and where the file change counter is in it.
+const MAGIC: &[u8] = b"SQLite format 3\0";
+const COUNTER: std::ops::Range<usize> = 24..28;
+
+/// The stamp of a database that lies where others may write; `None` while a transaction is being written, and for
+/// what is no database.
+///
+/// # Errors
+/// When the file cannot be looked at.
+pub fn stamp(database: &Path) -> io::Result<Option<Stamp>> {
+    let before = database.symlink_metadata()?;
+    let head = sovereign_runtime::file::read_foreign(database, 100)?;
+    let journal = ["-journal", "-wal"].iter().any(|end| {
+        let mut beside = database.as_os_str().to_owned();
+        beside.push(end);
+        Path::new(&beside).symlink_metadata().is_ok()
+    });
+    let counter = head.get(COUNTER).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
+    let (true, false, Some(counter)) = (head.starts_with(MAGIC), journal, counter) else { return Ok(None) };
+    Ok(Some(Stamp {
+        counter,
+        size: before.size(),
+        inode: before.ino(),
+        modified: (before.mtime(), before.mtime_nsec()),
+        changed: (before.ctime(), before.ctime_nsec()),
+    }))
+}
+
+/// Arguments for the image's node: copy `database` to `to`, as it is at one moment.
+pub fn dump_arguments(image: &Path, database: &Path, to: &Path) -> Vec<String> {
+    arguments(DUMP, [&image.join("app"), database, to])
+}
+
+/// Arguments for the image's node: say whether the database at `file` is sound. The answer is a [`Examined`] in JSON.
+pub fn examine_arguments(image: &Path, file: &Path) -> Vec<String> {
+    arguments(EXAMINE, [&image.join("app"), file])
+}
+
+fn arguments<const N: usize>(script: &str, paths: [&Path; N]) -> Vec<String> {
+    let fixed = ["-e", script, "--"].map(str::to_owned);
+    fixed.into_iter().chain(paths.map(|path| path.display().to_string())).collect()
+}
+
+/// What was found in a database.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Examined {
+    /// Whether SQLite finds nothing wrong with it.
+    pub sound: bool,
+    /// How many posts and pages it has.
+    pub posts: u64,
+    /// How many people write on it.
+    pub users: u64,
+    /// What SQLite complains about.
+    #[serde(default)]
+    pub found: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_shows_in_the_stamp() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db");
+        let mut bytes = [MAGIC, &[0; 84]].concat();
+        std::fs::write(&path, &bytes).unwrap();
+        let first = stamp(&path).unwrap().unwrap();
+        assert_eq!(stamp(&path).unwrap().unwrap(), first);
+        bytes[COUNTER.end - 1] = 1;
+        std::fs::write(&path, &bytes).unwrap();
+        assert_ne!(stamp(&path).unwrap().unwrap(), first);
+        std::fs::write(folder.path().join("x.db-journal"), "").unwrap();
+        assert_eq!(stamp(&path).unwrap(), None, "a transaction is under way");
+    }
+
+    #[test]
+    fn what_is_no_database_has_no_stamp() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db");
+        std::fs::write(&path, "text").unwrap();
+        assert_eq!(stamp(&path).unwrap(), None);
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
+        stamp(&path).unwrap_err();
+    }
+}

@@ -1,0 +1,128 @@
+//! A Ghost's data: a copy of its database that holds still, its content folder, the keys it made for us.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sovereign_archive::Offer;
+use sovereign_engine::embedded::once::{self, Once};
+use sovereign_images::Store;
+use sovereign_model::layout::StateFolder;
+use sovereign_model::stack::Site;
+use sovereign_services::ghost::data::{self, Examined};
+
+use super::{BackupError, offer, remove};
+use crate::context::Context;
+use crate::declared::Declared;
+use crate::failure::Failure;
+use crate::output::Progress;
+
+/// Where the database lies in a snapshot.
+pub(super) const DATABASE: &str = "database/ghost.db";
+
+/// A gigabyte takes some ten seconds.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+pub(super) struct Ghost<'a> {
+    state: &'a StateFolder,
+    folder: PathBuf,
+    dumps: PathBuf,
+    /// What is known of the dump; where Ghost does not write.
+    stamp: PathBuf,
+    set_up: PathBuf,
+    image: PathBuf,
+}
+
+impl<'a> Ghost<'a> {
+    pub(super) fn of(context: &Context, declared: &'a Declared, site: &Site) -> Result<Self, Failure> {
+        let image = sovereign_images::ghost::find(&Store::open(context.places()?.images())?)?;
+        let folder = declared.state.site(&site.primary, &site.name);
+        Ok(Self {
+            state: &declared.state,
+            dumps: folder.ghost_dump(),
+            stamp: declared.state.archive().join(format!("dump-{}.json", site.name)),
+            set_up: declared.state.datacenter(&site.primary).join("set-up").join(format!("{}.json", site.name)),
+            folder: folder.path().to_owned(),
+            image: image.ok_or(BackupError::NoImage)?.root,
+        })
+    }
+
+    /// Makes the copy agree with the database. Nothing is done when it did not change since the last copy, so that the
+    /// copy is not read again either.
+    pub(super) fn dump(&self, progress: &Progress) -> Result<(), Failure> {
+        let database = data::database(&self.folder);
+        let to = self.dumps.join(data::DUMP_FILE);
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |source| BackupError::File { path, source }
+        };
+        let now = data::stamp(&database).map_err(at(&database))?;
+        let before = fs::read(&self.stamp).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        if now.is_some() && now == before && to.symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
+            return Ok(());
+        }
+        let stage = progress.stage("copy the database");
+        // Ghost's own user makes the copy, in a folder of its own: nobody mightier reads or writes where Ghost may have
+        // put links.
+        let data = self.folder.join("data");
+        let user = data.metadata().map_err(at(&data))?.uid();
+        remove_file(&self.stamp).map_err(at(&self.stamp))?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dumps).map_err(at(&self.dumps))?;
+        let once = Once {
+            program: self.image.join("node/bin/node"),
+            args: data::dump_arguments(&self.image, &database, &to),
+            working_dir: self.dumps.clone(),
+            read: vec![self.image.clone()],
+            // SQLite locks the database by writing into it.
+            write: vec![data, self.dumps.clone()],
+            user: Some(user).filter(|user| *user != 0),
+            patience: PATIENCE,
+        };
+        once::run(self.state, &once)?;
+        if let Some(stamp) = now {
+            let text = serde_json::to_vec(&stamp).map_err(io::Error::other).map_err(at(&self.stamp))?;
+            sovereign_runtime::file::replace(&self.stamp, &text, 0o600)
+                .map_err(|error| at(&self.stamp)(error.source))?;
+        }
+        stage.finish();
+        Ok(())
+    }
+
+    pub(super) fn offer(&self) -> Offer {
+        let set_up = Some(("set-up.json", self.set_up.clone())).filter(|(_, path)| path.is_file());
+        let folders = [("content", data::content(&self.folder)), ("database", self.dumps.clone())];
+        offer(folders.into_iter().chain(set_up))
+    }
+
+    /// Has a restored database looked at, by a process that sees nothing but it and the image.
+    pub(super) fn examine(&self, scratch: &Path) -> Result<String, Failure> {
+        let file = scratch.join(DATABASE);
+        let folder = file.parent().unwrap_or(scratch).to_owned();
+        let user = self.folder.join("data").metadata().map(|metadata| metadata.uid()).ok();
+        let once = Once {
+            program: self.image.join("node/bin/node"),
+            args: data::examine_arguments(&self.image, &file),
+            working_dir: folder.clone(),
+            read: vec![self.image.clone()],
+            write: vec![folder.clone()],
+            user: user.filter(|user| *user != 0),
+            patience: PATIENCE,
+        };
+        let said = once::run(self.state, &once)?;
+        let Examined { sound, posts, users, found } = serde_json::from_str(&said).map_err(BackupError::Senseless)?;
+        if !sound {
+            return Err(BackupError::Broken(found.join("; ").chars().filter(|c| !c.is_control()).collect()).into());
+        }
+        remove(&folder).map_err(|source| BackupError::File { path: folder, source })?;
+        Ok(format!("integrity ok, {posts} posts and pages, {users} on the staff"))
+    }
+}
+
+fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,61 @@
+//! What is known of the archive without opening it: for each subject, what was proven last.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+use sovereign_archive::Subject;
+use sovereign_model::layout::StateFolder;
+
+use super::BackupError;
+
+/// The format of the file.
+const VERSION: u32 = 1;
+
+/// A snapshot that was restored, as far as it was new, and found to be what had been read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Proof {
+    /// Which.
+    pub(crate) snapshot: String,
+    /// When it was made.
+    pub(crate) taken_unix: i64,
+    /// When it was proven; later than that when nothing had changed since.
+    pub(crate) verified_unix: u64,
+    /// How many files were restored and compared.
+    pub(crate) files: u64,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+    /// What a look into the database said.
+    #[serde(default)]
+    pub(crate) examined: Option<String>,
+}
+
+/// The file `archive/verified.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    version: u32,
+    /// By subject.
+    pub(crate) proofs: BTreeMap<String, Proof>,
+}
+
+impl Record {
+    /// What is known; nothing when there is no file, or one that nobody understands: it is made anew then.
+    pub(crate) fn read(state: &StateFolder) -> Self {
+        let read = std::fs::read(Self::path(state)).ok().and_then(|text| serde_json::from_slice::<Self>(&text).ok());
+        read.filter(|record| record.version == VERSION).unwrap_or(Self { version: VERSION, proofs: BTreeMap::new() })
+    }
+
+    /// Adds a proof.
+    pub(super) fn note(state: &StateFolder, subject: &Subject, proof: Proof) -> Result<(), BackupError> {
+        let path = Self::path(state);
+        let failed = |source| BackupError::File { path: path.clone(), source };
+        let mut record = Self::read(state);
+        record.proofs.insert(subject.to_string(), proof);
+        let text = serde_json::to_vec_pretty(&record).map_err(|error| failed(io::Error::other(error)))?;
+        sovereign_runtime::file::replace(&path, &text, 0o600).map_err(|error| failed(error.source))
+    }
+
+    fn path(state: &StateFolder) -> std::path::PathBuf {
+        state.archive().join("verified.json")
+    }
+}

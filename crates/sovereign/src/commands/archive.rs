@@ -1,0 +1,327 @@
+//! `sovereign archive` and `sovereign restore`, and the source that a backup reads from.
+
+use std::io::{self, BufReader, BufWriter, IsTerminal as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use serde::Serialize;
+use sovereign_archive::entry::{Kind, Malformed, TreePath};
+use sovereign_archive::{Offer, Root, Subject, serve};
+
+use super::daemons::Ended;
+use super::site::find;
+use crate::backup::{self, Record};
+use crate::cli::{ArchiveCheckArgs, ArchiveKeyArgs, ArchiveShowArgs, ArchiveSourceArgs, RestoreArgs};
+use crate::context::Context;
+use crate::declared::Declared;
+use crate::exit::Exit;
+use crate::failure::{Failure, Reason};
+use crate::output::{Cell, Page, Report, Table, figures};
+use crate::world::unix_seconds;
+
+/// What the archive has.
+#[derive(Debug, Serialize)]
+pub(crate) struct Snapshots {
+    archive: String,
+    now_unix: u64,
+    snapshots: Vec<Row>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    snapshot: String,
+    of: Option<String>,
+    taken_unix: i64,
+    files_and_links: u64,
+    bytes: u64,
+    bytes_added: u64,
+    /// When it was restored and compared last, when it is the newest of its kind.
+    verified_unix: Option<u64>,
+}
+
+impl Report for Snapshots {
+    fn show(&self, page: &mut Page) {
+        if self.snapshots.is_empty() {
+            page.line("the archive has no snapshot");
+            return;
+        }
+        let ago = |unix: u64| format!("{} ago", figures::seconds(self.now_unix.saturating_sub(unix)));
+        let mut table = Table::new(["SNAPSHOT", "OF", ">TAKEN", ">FILES AND LINKS", ">SIZE", ">ADDED", ">PROVEN"]);
+        for row in &self.snapshots {
+            table.row([
+                Cell::from(row.snapshot.get(..8).unwrap_or_default()),
+                row.of.as_deref().unwrap_or("another program's").into(),
+                ago(row.taken_unix.try_into().unwrap_or_default()).into(),
+                row.files_and_links.into(),
+                figures::bytes(row.bytes).into(),
+                figures::bytes(row.bytes_added).into(),
+                row.verified_unix.map(ago).unwrap_or_default().into(),
+            ]);
+        }
+        page.table(&table);
+    }
+}
+
+/// `archive list`.
+pub(crate) fn list(context: &Context) -> Result<Snapshots, Failure> {
+    let declared = Declared::load(context)?;
+    let archive = backup::open(context, &declared)?;
+    let record = Record::read(&declared.state);
+    let row = |snapshot: sovereign_archive::Snapshot| {
+        let of = snapshot.subject.as_ref().map(ToString::to_string);
+        let proof = of.as_ref().and_then(|of| record.proofs.get(of)).filter(|proof| proof.snapshot == snapshot.id);
+        Row {
+            verified_unix: proof.map(|proof| proof.verified_unix),
+            of,
+            taken_unix: snapshot.taken_unix,
+            files_and_links: snapshot.files,
+            bytes: snapshot.bytes,
+            bytes_added: snapshot.added,
+            snapshot: snapshot.id,
+        }
+    };
+    Ok(Snapshots {
+        archive: archive.folder().display().to_string(),
+        now_unix: unix_seconds(SystemTime::now()),
+        snapshots: archive.snapshots()?.into_iter().map(row).collect(),
+    })
+}
+
+/// What a snapshot has.
+#[derive(Debug, Serialize)]
+pub(crate) struct Shown {
+    snapshot: String,
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, Serialize)]
+struct Entry {
+    path: String,
+    kind: &'static str,
+    mode: String,
+    bytes: u64,
+    modified_unix: i64,
+}
+
+impl Report for Shown {
+    fn show(&self, page: &mut Page) {
+        let mut table = Table::new(["MODE", ">SIZE", "PATH"]);
+        for entry in &self.entries {
+            let slash = if entry.kind == "folder" { "/" } else { "" };
+            table.row([
+                Cell::from(&entry.mode),
+                figures::bytes(entry.bytes).into(),
+                format!("{}{slash}", entry.path).into(),
+            ]);
+        }
+        page.table(&table);
+    }
+}
+
+/// `archive show`.
+pub(crate) fn show(context: &Context, args: &ArchiveShowArgs) -> Result<Shown, Failure> {
+    let declared = Declared::load(context)?;
+    let archive = backup::open(context, &declared)?;
+    let snapshot = archive.find(&args.snapshot)?;
+    let contents = archive.contents(&snapshot)?;
+    let entry = |entry: &sovereign_archive::entry::Entry| Entry {
+        path: entry.path.to_string(),
+        kind: match entry.kind {
+            Kind::Folder => "folder",
+            Kind::File { .. } => "file",
+            Kind::Link { .. } => "link",
+        },
+        mode: format!("{:04o}", entry.mode),
+        bytes: entry.size(),
+        modified_unix: entry.modified.seconds,
+    };
+    Ok(Shown { snapshot: snapshot.id, entries: contents.manifest().entries().iter().map(entry).collect() })
+}
+
+/// What a check found.
+#[derive(Debug, Serialize)]
+pub(crate) struct Checked {
+    snapshots: u64,
+    read_data: bool,
+    errors: Vec<String>,
+    remarks: Vec<String>,
+}
+
+impl Report for Checked {
+    fn show(&self, page: &mut Page) {
+        for error in &self.errors {
+            let warning = page.theme().warning;
+            page.line(format_args!("{warning}error{warning:#}: {error}"));
+        }
+        for remark in &self.remarks {
+            page.line(format_args!("remark: {remark}"));
+        }
+        let snapshots = figures::count(self.snapshots, "snapshot", "snapshots");
+        match (self.errors.is_empty(), self.read_data) {
+            (true, true) => page.line(format_args!("{snapshots}: all there, every byte read")),
+            (true, false) => page.line(format_args!("{snapshots}: all there; `--read-data` reads every byte too")),
+            (false, _) => page.help("copy what is left of the archive before anything else; then back up anew"),
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        if self.errors.is_empty() { Exit::Done } else { Exit::Failed }
+    }
+}
+
+/// `archive check`.
+pub(crate) fn check(context: &Context, args: &ArchiveCheckArgs) -> Result<Checked, Failure> {
+    let declared = Declared::load(context)?;
+    let archive = backup::open(context, &declared)?;
+    let progress = context.output.progress();
+    let stage = progress.stage(if args.read_data { "read the whole archive" } else { "check the archive" });
+    let found = archive.check(args.read_data)?;
+    stage.finish();
+    let sovereign_archive::Checked { snapshots, errors, remarks } = found;
+    Ok(Checked { snapshots, read_data: args.read_data, errors, remarks })
+}
+
+/// The archive's password.
+#[derive(Serialize)]
+pub(crate) struct Key {
+    archive: String,
+    password: String,
+}
+
+impl Report for Key {
+    fn show(&self, page: &mut Page) {
+        page.line(&self.password);
+    }
+}
+
+/// The password would have gone where nobody looks.
+#[derive(Debug, thiserror::Error)]
+#[error("the archive's password is not written into a file or a pipe unasked")]
+struct NotATerminal;
+
+impl Reason for NotATerminal {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+
+    fn help(&self) -> Option<String> {
+        Some("`--yes` says that it is meant; then see that nobody else reads it".to_owned())
+    }
+}
+
+/// `archive key`.
+pub(crate) fn key(context: &Context, args: &ArchiveKeyArgs) -> Result<Key, Failure> {
+    if !args.yes && !io::stdout().is_terminal() {
+        return Err(NotATerminal.into());
+    }
+    let declared = Declared::load(context)?;
+    let password = backup::password(context, &declared)?;
+    Ok(Key { archive: backup::repository(&declared).display().to_string(), password: password.to_string() })
+}
+
+/// What was brought back.
+#[derive(Debug, Serialize)]
+pub(crate) struct Restored {
+    snapshot: String,
+    to: PathBuf,
+    files: u64,
+    bytes: u64,
+}
+
+impl Report for Restored {
+    fn show(&self, page: &mut Page) {
+        let (files, bytes) = (figures::count(self.files, "file", "files"), figures::bytes(self.bytes));
+        page.line(format_args!(
+            "{files} ({bytes}) of snapshot {} are in {}",
+            self.snapshot.get(..8).unwrap_or_default(),
+            self.to.display()
+        ));
+    }
+}
+
+/// The snapshot is another site's.
+#[derive(Debug, thiserror::Error)]
+#[error("snapshot {snapshot} is not one of site {site}")]
+struct OtherSite {
+    snapshot: String,
+    site: String,
+}
+
+impl Reason for OtherSite {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+
+    fn help(&self) -> Option<String> {
+        Some("`sovereign archive list` says whose they are".to_owned())
+    }
+}
+
+/// A path that leads nowhere.
+#[derive(Debug, thiserror::Error)]
+#[error("this is no path inside a snapshot")]
+struct NoPath(#[source] Malformed);
+
+impl Reason for NoPath {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+
+    fn help(&self) -> Option<String> {
+        Some("paths are as `sovereign archive show` prints them".to_owned())
+    }
+}
+
+/// `restore`.
+pub(crate) fn restore(context: &Context, args: &RestoreArgs) -> Result<Restored, Failure> {
+    let declared = Declared::load(context)?;
+    let site = find(&declared.stack, Some(&args.site))?;
+    let subject = Subject::Site(site.name.clone());
+    let path =
+        args.path.as_ref().map(|path| TreePath::parse(path.as_os_str().as_bytes())).transpose().map_err(NoPath)?;
+    let archive = backup::open(context, &declared)?;
+    let snapshot = match &args.snapshot {
+        Some(name) => archive.find(name)?,
+        None => archive
+            .newest(&subject)?
+            .ok_or_else(|| sovereign_archive::ArchiveError::NoSnapshot(format!("of site {}", site.name)))?,
+    };
+    if snapshot.subject.as_ref() != Some(&subject) {
+        let (snapshot, site) = (snapshot.short().to_owned(), site.name.to_string());
+        return Err(OtherSite { snapshot, site }.into());
+    }
+    let contents = archive.contents(&snapshot)?;
+    let progress = context.output.progress();
+    let stage = progress.stage(format!("restore {}", site.name));
+    stage.expect_bytes(if path.is_none() { contents.manifest().bytes() } else { 0 });
+    let restored = contents.restore(path.as_ref(), &args.to, &|bytes| stage.reach(bytes))?;
+    stage.finish();
+    Ok(Restored { snapshot: snapshot.id, to: args.to.clone(), files: restored.files, bytes: restored.bytes })
+}
+
+/// A root that is none.
+#[derive(Debug, thiserror::Error)]
+#[error("a root is NAME=PATH")]
+struct NoRoot;
+
+impl Reason for NoRoot {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+}
+
+/// `archive-source`: on standard input and output, until the other side has had enough.
+pub(crate) fn source(args: &ArchiveSourceArgs) -> Result<Ended, Failure> {
+    let root = |text: &std::ffi::OsString| {
+        let bytes = text.as_bytes();
+        let equals = bytes.iter().position(|byte| *byte == b'=').ok_or(NoRoot)?;
+        let name = TreePath::parse(&bytes[..equals]).map_err(|_| NoRoot)?;
+        let path = PathBuf::from(std::ffi::OsStr::from_bytes(&bytes[equals + 1..]));
+        Ok::<_, NoRoot>(Root { name, path })
+    };
+    let roots = args.root.iter().map(root).collect::<Result<_, _>>()?;
+    let offer = Offer { roots, without: Vec::new() };
+    serve(&offer, &mut BufReader::new(io::stdin().lock()), &mut BufWriter::new(io::stdout().lock()))?;
+    Ok(Ended::well())
+}

@@ -1,0 +1,205 @@
+//! The archive with the real binary: backed up, killed in the midst, restored, and read by Debian's restic.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use support::leaf::operator_with_site;
+use support::{Operator, eventually, files, kill};
+
+/// Bytes that neither compress nor repeat.
+fn noise(seed: u64, count: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(count + 8);
+    while bytes.len() < count {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend(state.to_le_bytes());
+    }
+    bytes.truncate(count);
+    bytes
+}
+
+fn repository(operator: &Operator) -> PathBuf {
+    operator.state().join("archive/repository")
+}
+
+fn row<'v>(answer: &'v Value, of: &str) -> &'v Value {
+    let rows = answer["snapshots"].as_array().unwrap_or_else(|| panic!("{answer}"));
+    rows.iter().rfind(|row| row["of"] == of).unwrap_or_else(|| panic!("nothing of {of}: {answer}"))
+}
+
+fn how_many(operator: &Operator, of: &str) -> usize {
+    let listed = operator.json(&["archive", "list"]);
+    listed["snapshots"].as_array().unwrap().iter().filter(|row| row["of"] == of).count()
+}
+
+#[test]
+fn a_site_is_backed_up_proven_restored_and_read_by_restic() {
+    let operator = operator_with_site();
+    operator.run(&["archive", "list"]).exits(1);
+    operator.up();
+    operator.run(&["archive", "list"]).exits(1);
+
+    let public = operator.home().join("public");
+    fs::write(public.join("large.bin"), noise(1, 3_000_000)).unwrap();
+    fs::write(public.join("secret.txt"), "the plaintext nobody finds in the archive").unwrap();
+    let first = operator.json(&["backup"]);
+    let (leaf, state) = (row(&first, "leaf"), row(&first, "(state)"));
+    let count = files(&public).len();
+    assert_eq!(leaf["files"], count, "{first}");
+    assert_eq!(leaf["files_proven"], count, "every new file is restored and compared");
+    assert!(state["files"].as_u64().unwrap() >= 3, "{first}");
+
+    // Nothing changed: nothing is read, no snapshot is added, and it was looked at again.
+    let second = operator.json(&["backup", "leaf"]);
+    assert_eq!((&row(&second, "leaf")["unchanged"], &row(&second, "leaf")["bytes_read"]), (&true.into(), &0.into()));
+    assert_eq!(how_many(&operator, "leaf"), 1);
+
+    // One file more: that file and no other is read.
+    fs::write(public.join("new.html"), "<p>new</p>").unwrap();
+    let third = operator.json(&["backup", "leaf"]);
+    assert_eq!(row(&third, "leaf")["bytes_read"], 10, "{third}");
+    operator.run(&["archive", "check", "--read-data"]).success();
+
+    // The newest comes back, an older one too, and a part of it.
+    let to = operator.home().join("restored");
+    operator.run(&["restore", "leaf", "--to", to.to_str().unwrap()]).success();
+    assert_eq!(files(&to.join("files")), files(&public));
+    operator.run(&["restore", "leaf", "--to", to.to_str().unwrap()]).exits(1);
+    let older = row(&first, "leaf")["snapshot"].as_str().unwrap();
+    let part = operator.home().join("part");
+    let args =
+        ["restore", "leaf", "--to", part.to_str().unwrap(), "--snapshot", &older[..8], "--path", "files/large.bin"];
+    operator.run(&args).success();
+    assert_eq!(files(&part).keys().collect::<Vec<_>>(), [Path::new("files/large.bin")]);
+    let of_state = row(&first, "(state)")["snapshot"].as_str().unwrap();
+    operator.run(&["restore", "leaf", "--to", part.to_str().unwrap(), "--snapshot", of_state]).exits(2);
+    operator.run(&["restore", "leaf", "--to", part.to_str().unwrap(), "--path", "../etc"]).exits(2);
+
+    // No key and no word of the seed is in the state's snapshot, and nothing is readable without the password.
+    let shown = operator.run(&["archive", "show", of_state]).success().stdout();
+    assert!(shown.contains("stack.toml") && !shown.contains("root.json") && !shown.contains("keys"), "{shown}");
+    for (name, bytes) in files(&repository(&operator)) {
+        assert!(!bytes.windows(9).any(|part| part == b"plaintext"), "{} is not encrypted", name.display());
+    }
+    assert_eq!(repository(&operator).metadata().unwrap().permissions().mode() & 0o777, 0o700);
+
+    // The password goes to a terminal, or where it is meant to.
+    operator.run(&["archive", "key"]).exits(2);
+    operator.run(&["rotate", "archive"]).exits(2);
+    let password = operator.home().join("password");
+    fs::write(&password, operator.run(&["archive", "key", "--yes"]).success().stdout()).unwrap();
+    read_by_restic(&operator, &password, &public);
+
+    // What backups are for outlives what they are of.
+    operator.run(&["down", "--purge", "--yes"]).success();
+    assert!(repository(&operator).join("config").exists());
+}
+
+/// Debian's restic, which knows nothing of us, lists, checks and restores it.
+fn read_by_restic(operator: &Operator, password: &Path, public: &Path) {
+    let restic = |args: &[&str]| {
+        let output = Command::new("restic")
+            .args(["--no-cache", "--repo"])
+            .arg(repository(operator))
+            .arg("--password-file")
+            .arg(password)
+            .args(args)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "restic {args:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
+        said
+    };
+    let listed: Value = serde_json::from_str(&restic(&["snapshots", "--json", "--path", "/sites/leaf"])).unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
+    assert!(restic(&["check", "--read-data"]).contains("no errors were found"));
+    let to = operator.home().join("by-restic");
+    restic(&["restore", "latest", "--path", "/sites/leaf", "--target", to.to_str().unwrap()]);
+    assert_eq!(files(&to.join("sites/leaf/files")), files(public));
+}
+
+/// The process whose command line has both words in it.
+fn process(words: [&str; 2]) -> Option<i32> {
+    fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+        let pid = entry.file_name().to_string_lossy().parse().ok()?;
+        let line = fs::read(entry.path().join("cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line);
+        words.iter().all(|word| line.contains(word)).then_some(pid)
+    })
+}
+
+fn size(folder: &Path) -> u64 {
+    let metadata = folder.symlink_metadata();
+    let inside = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| size(&entry.path())).sum::<u64>();
+    inside + metadata.map_or(0, |metadata| if metadata.is_file() { metadata.len() } else { 0 })
+}
+
+#[test]
+fn whatever_is_killed_leaves_whole_snapshots_only() {
+    let operator = operator_with_site();
+    operator.up();
+    operator.run(&["backup"]).success();
+    let public = operator.home().join("public");
+    let home = operator.home().display().to_string();
+    for (round, (victim, grown)) in
+        [("backup", 0), ("backup", 9_000_000), ("source", 0), ("source", 9_000_000)].into_iter().enumerate()
+    {
+        let round = round as u64;
+        for number in 0..8 {
+            fs::write(public.join(format!("{number}.bin")), noise(round * 8 + number + 2, 4_000_000)).unwrap();
+        }
+        let before = size(&repository(&operator).join("data"));
+        let mut running =
+            operator.command(&["backup", "leaf"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let source = eventually("a source", Duration::from_secs(60), || process(["archive-source", &home]));
+        eventually("a repository that grows", Duration::from_secs(60), || {
+            (size(&repository(&operator).join("data")) >= before + grown).then_some(())
+        });
+        match victim {
+            "backup" => kill(running.id().try_into().unwrap(), "KILL"),
+            _ => kill(source, "KILL"),
+        }
+        let ended = running.wait().unwrap();
+        assert!(!ended.success(), "round {round}: nothing was killed");
+        eventually("the source's end", Duration::from_secs(20), || {
+            process(["archive-source", &home]).is_none().then_some(())
+        });
+        assert_eq!(how_many(&operator, "leaf"), 1, "round {round}");
+        operator.run(&["archive", "check", "--read-data"]).success();
+    }
+    // And the next one is whole, from what the others left.
+    let at_last = operator.json(&["backup"]);
+    assert_eq!(row(&at_last, "leaf")["files_proven"], 8, "{at_last}");
+    let to = operator.home().join("restored");
+    operator.run(&["restore", "leaf", "--to", to.to_str().unwrap()]).success();
+    assert_eq!(files(&to.join("files")), files(&public));
+    in_little_memory(&operator);
+}
+
+/// However much there is: 128 MB of it are for making the key from the password.
+fn in_little_memory(operator: &Operator) {
+    const MEASURE: &str = "import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
+    fs::write(operator.home().join("public/huge.bin"), noise(99, 150_000_000)).unwrap();
+    let to = operator.home().join("huge");
+    for args in [&["backup", "leaf"][..], &["restore", "leaf", "--to", to.to_str().unwrap()]] {
+        let program = Operator::program();
+        let mut measured = Command::new("python3");
+        measured.args(["-c", MEASURE]).arg(program).args(args).current_dir(operator.home()).env_clear();
+        let output = measured.env("HOME", operator.home()).env("SOVEREIGN_STATE", operator.state()).output().unwrap();
+        let peak: u64 = String::from_utf8_lossy(&output.stdout).trim().parse().unwrap_or_else(|_| panic!("{output:?}"));
+        assert!(peak < 300_000, "{args:?} took {peak} kB");
+    }
+    assert_eq!(fs::metadata(to.join("files/huge.bin")).unwrap().len(), 150_000_000);
+}
