@@ -2,23 +2,34 @@
 //!
 //! It is confined by the same [`super::shim`] as a unit: it sees its paths, the system's libraries, and nothing of the
 //! stack's state. On a machine that can do that neither by a root folder of its own nor by Landlock, it is ended at once.
+//!
+//! Promise: what it says takes a bounded amount of memory and no disk, however much that is. Its answer (standard
+//! output) is told from its complaints (standard error). With it, however it ends, end the processes of its group; when
+//! this process is killed, it is killed too.
+//!
+//! Left out: processes that it put into a group of their own, and what it leaves behind when this process is killed.
+//! They stay as confined as it was.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _};
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::{Pid, PidfdFlags};
+use rustix::pipe::PipeFlags;
+use rustix::process::{Pid, PidfdFlags, Signal};
 use sovereign_model::layout::StateFolder;
 
 use super::channel;
 use super::shim::{Instruction, Report};
 
-/// The most that is taken of what it says.
-const LONGEST_WORD: u64 = 64 << 10;
+/// The longest answer, and as much as a pipe holds at most unless its writer asks for more (pipe(7)): one read of so
+/// much takes all that was written.
+const LONGEST_ANSWER: usize = 64 << 10;
+/// What is kept of complaints. The last ones say why it ended; a stack trace of node has some 2 KiB.
+const LONGEST_COMPLAINT: usize = 4 << 10;
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -58,6 +69,12 @@ pub enum OnceError {
         /// How long it was given.
         patience: Duration,
     },
+    /// It said more than any answer has, and was ended.
+    #[error("{program} does not stop talking", program = .program.display())]
+    Talkative {
+        /// The program.
+        program: PathBuf,
+    },
     /// It failed.
     #[error("{program} failed ({status}): {said}", program = .program.display())]
     Failed {
@@ -65,27 +82,46 @@ pub enum OnceError {
         program: PathBuf,
         /// How it ended.
         status: ExitStatus,
-        /// Its last words.
+        /// Its last complaints.
         said: String,
     },
 }
 
-/// Runs it to its end and returns what it said.
+/// Runs it to its end and returns its answer.
 ///
 /// # Errors
-/// When it cannot be started, takes too long, or ends with another code than 0.
+/// When it cannot be started, takes too long, says too much, or ends with another code than 0.
 pub fn run(state: &StateFolder, once: &Once) -> Result<String, OnceError> {
-    let failed = |source| OnceError::Start { program: once.program.clone(), source };
+    let program = || once.program.clone();
+    let failed = |source| OnceError::Start { program: program(), source };
+    let (mut child, mut said) = start(state, once).map_err(failed)?;
+    let ending = said.until_ended(child.id(), once.patience);
+    end(&mut child);
+    let status = child.wait().map_err(failed)?;
+    let ending = ending.and_then(|ending| said.hear().map(|()| ending)).map_err(failed)?;
+    let (answer, complaints) = (said.answer.kept, said.complaints.kept);
+    match ending {
+        Ending::Late => Err(OnceError::Slow { program: program(), patience: once.patience }),
+        _ if answer.len() > LONGEST_ANSWER => Err(OnceError::Talkative { program: program() }),
+        _ if status.success() => Ok(String::from_utf8_lossy(&answer).into_owned()),
+        _ => {
+            let said: String =
+                String::from_utf8_lossy(&complaints).chars().filter(|c| !c.is_control() || *c == '\n').collect();
+            Err(OnceError::Failed { program: program(), status, said: said.trim().to_owned() })
+        }
+    }
+}
+
+/// Starts it, and hears it.
+fn start(state: &StateFolder, once: &Once) -> io::Result<(Child, Said)> {
     let root = state.run().join("once");
-    crate::file::private_folder(&root).map_err(failed)?;
-    let temporary = state.run().join("tmp").join("once");
-    let mut said = File::from(
-        rustix::fs::memfd_create("once", rustix::fs::MemfdFlags::CLOEXEC).map_err(io::Error::from).map_err(failed)?,
-    );
-    let (here, there) = channel::pair().map_err(failed)?;
+    crate::file::private_folder(&root)?;
+    let (answer, its_answer) = Pipe::new()?;
+    let (complaints, its_complaints) = Pipe::new()?;
+    let (here, there) = channel::pair()?;
     let mut command = Command::new("/proc/self/exe");
     command.arg("shim").env_clear().current_dir("/").stdin(Stdio::from(there)).stdout(Stdio::null());
-    let mut child = command.spawn().map_err(failed)?;
+    let mut child = command.spawn()?;
     drop(command); // and with it the other end of the channel
     let instruction = Instruction {
         program: once.program.clone(),
@@ -101,30 +137,105 @@ pub fn run(state: &StateFolder, once: &Once) -> Result<String, OnceError> {
         own_root: true,
         user: once.user,
         root,
-        temporary,
+        temporary: state.run().join("tmp").join("once"),
+        once: true,
     };
-    let started = channel::send(&here, &instruction, &[said.as_fd()]).and_then(|()| until_started(&here));
+    let started = channel::send(&here, &instruction, &[its_answer.as_fd(), its_complaints.as_fd()])
+        .and_then(|()| until_started(&here));
     if let Err(error) = started {
-        let _ = child.kill(); // it may have ended by itself
+        end(&mut child);
         let _ = child.wait();
-        return Err(failed(error));
+        return Err(error);
     }
-    let ended = wait(child.id(), once.patience);
-    if !ended.as_ref().is_ok_and(|ended| *ended) {
-        let _ = child.kill();
+    Ok((child, Said { answer, complaints }))
+}
+
+/// Ends it, if it has not ended, and all of its group. It must not be collected yet: until then the group's id is
+/// nobody else's.
+fn end(child: &mut Child) {
+    // There may be no such group yet, or none any more.
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let _ = group.map(|group| rustix::process::kill_process_group(group, Signal::KILL));
+    let _ = child.kill();
+}
+
+/// What it says, as far as it is kept.
+struct Said {
+    answer: Pipe,
+    complaints: Pipe,
+}
+
+enum Ending {
+    /// It ended, or is to be ended because it has said enough.
+    Heard,
+    /// It had its time.
+    Late,
+}
+
+impl Said {
+    /// Takes down what it says until it has ended or must.
+    fn until_ended(&mut self, id: u32, patience: Duration) -> io::Result<Ending> {
+        let pid = i32::try_from(id).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+        let process = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+        let deadline = Instant::now() + patience;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(Ending::Late);
+            }
+            let left =
+                Timespec { tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() };
+            let pipes = [&self.answer, &self.complaints].into_iter().filter_map(|pipe| pipe.from.as_ref());
+            let mut polled: Vec<PollFd<'_>> = pipes.map(|from| PollFd::new(from, PollFlags::IN)).collect();
+            polled.push(PollFd::new(&process, PollFlags::IN));
+            match rustix::event::poll(&mut polled, Some(&left)) {
+                Err(rustix::io::Errno::INTR) => continue,
+                other => other?,
+            };
+            let ended = polled.last().is_some_and(|process| !process.revents().is_empty());
+            self.hear()?;
+            if ended || self.answer.kept.len() > LONGEST_ANSWER {
+                return Ok(Ending::Heard);
+            }
+        }
     }
-    let status = child.wait().map_err(failed)?;
-    if !ended.map_err(failed)? {
-        return Err(OnceError::Slow { program: once.program.clone(), patience: once.patience });
+
+    /// Takes down what it has said since.
+    fn hear(&mut self) -> io::Result<()> {
+        self.answer.read()?;
+        self.complaints.read()?;
+        let surplus = self.complaints.kept.len().saturating_sub(LONGEST_COMPLAINT);
+        self.complaints.kept.drain(..surplus);
+        Ok(())
     }
-    let mut bytes = Vec::new();
-    said.rewind().and_then(|()| said.take(LONGEST_WORD).read_to_end(&mut bytes)).map_err(failed)?;
-    let said = String::from_utf8_lossy(&bytes).into_owned();
-    if status.success() {
-        return Ok(said);
+}
+
+/// The reading end of a pipe, and what was read.
+struct Pipe {
+    /// `None` once nobody can write any more.
+    from: Option<File>,
+    kept: Vec<u8>,
+}
+
+impl Pipe {
+    fn new() -> io::Result<(Self, OwnedFd)> {
+        let (from, to) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        rustix::io::ioctl_fionbio(&from, true)?; // of this end alone
+        Ok((Self { from: Some(from.into()), kept: Vec::new() }, to))
     }
-    let last: String = said.chars().filter(|c| !c.is_control() || *c == '\n').take(2000).collect();
-    Err(OnceError::Failed { program: once.program.clone(), status, said: last.trim().to_owned() })
+
+    /// Reads once, without waiting.
+    fn read(&mut self) -> io::Result<()> {
+        let Some(from) = &mut self.from else { return Ok(()) };
+        let mut some = vec![0; LONGEST_ANSWER];
+        match from.read(&mut some) {
+            Ok(0) => self.from = None,
+            Ok(length) => self.kept.extend_from_slice(&some[..length]),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
 }
 
 /// The channel closes when the shim has become the program.
@@ -139,22 +250,6 @@ fn until_started(link: &OwnedFd) -> io::Result<()> {
             Some((Report::Failed(why), _)) => return Err(io::Error::other(why)),
             None if confined => return Ok(()),
             None => return Err(io::Error::other("the shim died")),
-        }
-    }
-}
-
-/// Whether the process ended in time.
-fn wait(id: u32, patience: Duration) -> io::Result<bool> {
-    let pid = i32::try_from(id).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
-    let process = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
-    let deadline = Instant::now() + patience;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let left =
-            Timespec { tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() };
-        match rustix::event::poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&left)) {
-            Err(rustix::io::Errno::INTR) => {}
-            other => return Ok(other? > 0),
         }
     }
 }

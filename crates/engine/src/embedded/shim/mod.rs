@@ -25,14 +25,15 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use rustix::fs::Mode;
-use rustix::process::{Resource, Rlimit};
+use rustix::process::{Resource, Rlimit, Signal};
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 use sovereign_model::unit::UnitSpec;
 
 use super::channel;
 
-/// What the shim is told. Beside it travel the log file and the listening sockets, in this order.
+/// What the shim is told. Beside it travel the log file and the listening sockets, in this order; to what is run once,
+/// something to write answers to and something for complaints.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Instruction {
     pub(crate) program: PathBuf,
@@ -52,6 +53,9 @@ pub(crate) struct Instruction {
     pub(crate) root: PathBuf,
     /// The unit's temporary folder where it cannot have a `/tmp` of its own.
     pub(crate) temporary: PathBuf,
+    /// Whether it is run once, for an answer, and ends with whoever started it. A unit outlives its supervisor.
+    #[serde(default)]
+    pub(crate) once: bool,
 }
 
 impl Instruction {
@@ -69,6 +73,7 @@ impl Instruction {
             user,
             root,
             temporary,
+            once: false,
         }
     }
 }
@@ -161,10 +166,12 @@ pub fn exec() -> Result<(), ShimError> {
 
 fn start(mut instruction: Instruction, descriptors: Vec<OwnedFd>, link: &OwnedFd) -> Result<Infallible, ShimError> {
     let mut descriptors = descriptors.into_iter();
-    let log = descriptors.next().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData)).to("find the log file")?;
+    let mut output = || descriptors.next().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData));
+    let log = output().to("find the log file")?;
+    let complaints = instruction.once.then(output).transpose().to("find where complaints go")?;
     rustix::stdio::dup2_stdout(&log).to("write to the log")?;
-    rustix::stdio::dup2_stderr(&log).to("write to the log")?;
-    drop(log);
+    rustix::stdio::dup2_stderr(complaints.as_ref().unwrap_or(&log)).to("write to the log")?;
+    drop((log, complaints));
     rustix::process::setsid().to("start a session")?;
     rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
         .to("switch core dumps off")?;
@@ -183,6 +190,10 @@ fn start(mut instruction: Instruction, descriptors: Vec<OwnedFd>, link: &OwnedFd
         instruction.read.push(instruction.program.clone());
     }
     let confined = confine(&mut instruction)?;
+    if instruction.once {
+        // After the change of the user, which undoes it (prctl(2)). Whoever died before is found out by the report.
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).to("end with who started it")?;
+    }
     channel::send(link, &Report::Confined(confined), &[]).map_err(ShimError::Channel)?;
     let mut program = Command::new(&instruction.program);
     program.args(&instruction.args).env_clear().envs(&instruction.env).current_dir(&instruction.working_dir);
