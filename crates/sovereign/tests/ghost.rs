@@ -291,6 +291,14 @@ fn backed_up_while_people_write(operator: &Operator) {
         assert!(rows.contains(slug), "{slug} in {rows}");
     }
     assert!(to.join("set-up.json").exists(), "Ghost's keys come back too");
+
+    // Before an upgrade: the new program's image is not in the store yet, and the one that Ghost runs will do.
+    staff.publish("Before an upgrade", "before-an-upgrade", "<p>Words.</p>");
+    let mut backup = operator.command(&["--json", "backup", "blog"]);
+    let output = backup.env("XDG_CACHE_HOME", operator.home().join("no-images")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(row(&answer)["examined"].as_str().unwrap().contains("integrity ok"), "{answer}");
 }
 
 /// Every row of every table, by python's SQLite.

@@ -2,6 +2,7 @@
 //!
 //! The two scripts run in the image's node, confined by whoever runs them: [`dump_arguments`], [`examine_arguments`].
 
+use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,14 @@ pub fn database(folder: &Path) -> PathBuf {
 /// The folder with images, themes, and all else that people uploaded.
 pub fn content(folder: &Path) -> PathBuf {
     folder.join("content")
+}
+
+/// The image that the Ghost in `folder` was last started from; `None` when it is not there any more. A newer program
+/// may be about to replace it by another.
+pub fn image(folder: &Path) -> Option<PathBuf> {
+    let app = fs::read_link(folder.join("current")).ok()?;
+    let image = app.parent()?;
+    image.join("node/bin/node").is_file().then(|| image.to_owned())
 }
 
 /// What tells one state of a database from another: SQLite raises the counter with every transaction, and the file
@@ -96,6 +105,21 @@ pub struct Examined {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ghost::{Home, layout, sample};
+
+    #[test]
+    fn the_image_of_a_ghost_is_the_one_it_was_laid_out_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let (site, old) = (folder.path().join("site"), folder.path().join("old"));
+        assert_eq!(image(&site), None, "nothing runs yet");
+        sample::with_home(|home| {
+            layout(&Home { folder: &site, image: &old, ..*home }).write().unwrap();
+        });
+        assert_eq!(image(&site), None, "it is gone");
+        fs::create_dir_all(old.join("node/bin")).unwrap();
+        fs::write(old.join("node/bin/node"), "").unwrap();
+        assert_eq!(image(&site), Some(old));
+    }
 
     #[test]
     fn a_transaction_shows_in_the_stamp() {

@@ -37,15 +37,22 @@ pub(super) struct Ghost<'a> {
 
 impl<'a> Ghost<'a> {
     pub(super) fn of(context: &Context, declared: &'a Declared, site: &Site) -> Result<Self, Failure> {
-        let image = sovereign_images::ghost::find(&Store::open(context.places()?.images())?)?;
         let folder = declared.state.site(&site.primary, &site.name);
+        // Before an upgrade this program's own image is not built yet, and a backup is wanted most.
+        let image = match data::image(folder.path()) {
+            Some(running) => running,
+            None => {
+                let built = sovereign_images::ghost::find(&Store::open(context.places()?.images())?)?;
+                built.ok_or(BackupError::NoImage)?.root
+            }
+        };
         Ok(Self {
             state: &declared.state,
             dumps: folder.ghost_dump(),
             stamp: declared.state.archive().join(format!("dump-{}.json", site.name)),
             set_up: declared.state.datacenter(&site.primary).join("set-up").join(format!("{}.json", site.name)),
             folder: folder.path().to_owned(),
-            image: image.ok_or(BackupError::NoImage)?.root,
+            image,
         })
     }
 
@@ -75,7 +82,7 @@ impl<'a> Ghost<'a> {
             args: data::dump_arguments(&self.image, &database, &to),
             working_dir: self.dumps.clone(),
             read: vec![self.image.clone()],
-            // SQLite locks the database by writing into it.
+            // SQLite may have to undo there what a killed Ghost left half written.
             write: vec![data, self.dumps.clone()],
             user: Some(user).filter(|user| *user != 0),
             patience: PATIENCE,
