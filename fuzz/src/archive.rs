@@ -26,7 +26,7 @@ pub(crate) fn wire(data: &[u8]) {
     while let Ok(tell) = Tell::receive(&mut rest) {
         let mut said = Vec::new();
         tell.send(&mut said).expect("into memory");
-        if !matches!(tell, Tell::Unlisted(..) | Tell::FileFault(_)) {
+        if !matches!(tell, Tell::Unlisted(..) | Tell::FileFault(..)) {
             assert_eq!(Tell::receive(&mut said.as_slice()).expect("our own words"), tell);
         }
     }

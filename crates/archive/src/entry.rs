@@ -164,7 +164,7 @@ pub struct Moment {
 }
 
 impl Moment {
-    fn is_possible(self) -> bool {
+    pub(crate) fn is_possible(self) -> bool {
         (FIRST_SECOND..=LAST_SECOND).contains(&self.seconds) && self.nanoseconds < 1_000_000_000
     }
 }

@@ -113,6 +113,11 @@ impl ArchiveError {
             Self::Source(error) if error.may_pass() => {
                 "files changed while they were read; run the command again".to_owned()
             }
+            Self::Source(error) if error.is_unreadable() => {
+                "see that whoever runs this may read it, and that its disk is well; \
+                                                  nothing is left out of a backup"
+                    .to_owned()
+            }
             Self::NoSnapshot(_) | Self::Ambiguous(_) => "`sovereign archive list` names them".to_owned(),
             Self::NoPath { snapshot, .. } => format!("`sovereign archive show {snapshot}` lists what it has"),
             Self::NotEmpty { .. } => "name a folder that is empty or not there yet".to_owned(),

@@ -12,8 +12,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
 
 use crate::entry::{ALL_MODES, Entry, Kind, LONGEST_PATH, Moment, TreePath};
+use crate::wire::Cause;
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 const FILE: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
@@ -21,9 +23,23 @@ const FILE: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY
 /// What is listed: an entry, or why there is none.
 pub(crate) enum Found {
     Entry(Entry),
-    Unlisted(String, String),
+    Unlisted(Cause, String, String),
     /// A pipe, socket or device.
     LeftOut,
+}
+
+impl Found {
+    pub(crate) fn unlisted(path: &TreePath, error: &io::Error) -> Self {
+        Self::Unlisted(cause(error), path.to_string(), error.to_string())
+    }
+}
+
+/// What an error says about trying again. That a name leads nowhere any more, or to something else than a moment ago,
+/// is a change; all else (no permission, a bad disk, too many open files) stays as it is.
+pub(crate) fn cause(error: &io::Error) -> Cause {
+    let changes = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::NXIO, Errno::STALE];
+    let is_change = error.raw_os_error().is_some_and(|raw| changes.iter().any(|errno| errno.raw_os_error() == raw));
+    if is_change || error.kind() == io::ErrorKind::NotFound { Cause::Changed } else { Cause::Unreadable }
 }
 
 /// Opens a folder that the operator named: on the way to it links are followed.
@@ -44,13 +60,13 @@ pub(crate) fn walk<E>(
 ) -> Result<(), E> {
     let names = match names(&folder) {
         Ok(names) => names,
-        Err(error) => return tell(Found::Unlisted(path.to_string(), error.to_string())),
+        Err(error) => return tell(Found::unlisted(path, &error)),
     };
     for name in names {
         let inner = match path.join(&name) {
             Ok(inner) => inner,
             Err(error) => {
-                tell(Found::Unlisted(path.to_string(), error.to_string()))?;
+                tell(Found::Unlisted(Cause::Unreadable, path.to_string(), error.to_string()))?;
                 continue;
             }
         };
@@ -67,7 +83,7 @@ pub(crate) fn walk<E>(
             // Removed since its name was read: it is no part of this folder any more.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => {
-                tell(Found::Unlisted(inner.to_string(), error.to_string()))?;
+                tell(Found::unlisted(&inner, &error))?;
                 continue;
             }
         };
@@ -76,7 +92,7 @@ pub(crate) fn walk<E>(
         if is_folder {
             match rustix::fs::openat(&folder, name, FOLDER | OFlags::NOFOLLOW, Mode::empty()) {
                 Ok(inside) => walk(inside, &inner, leave_out, tell)?,
-                Err(error) => tell(Found::Unlisted(inner.to_string(), error.to_string()))?,
+                Err(error) => tell(Found::unlisted(&inner, &io::Error::from(error)))?,
             }
         }
     }
@@ -103,7 +119,9 @@ pub(crate) fn look(folder: impl AsFd, name: &OsStr, path: TreePath) -> io::Resul
         FileType::Directory => Kind::Folder,
         FileType::RegularFile => Kind::File { size: stat.st_size.try_into().unwrap_or(u64::MAX) },
         FileType::Symlink => {
-            let target = rustix::fs::readlinkat(&folder, name, Vec::with_capacity(LONGEST_PATH))?;
+            // That it is no link any more is told as a change.
+            let target = rustix::fs::readlinkat(&folder, name, Vec::with_capacity(LONGEST_PATH))
+                .map_err(|errno| if errno == Errno::INVAL { Errno::STALE } else { errno })?;
             Kind::Link { target: CStr::to_bytes(&target).to_vec() }
         }
         _ => return Ok(None),
@@ -159,6 +177,21 @@ fn plain(descriptor: OwnedFd) -> io::Result<File> {
     if file.metadata()?.is_file() {
         Ok(file)
     } else {
-        Err(io::Error::new(io::ErrorKind::InvalidData, "it is no plain file any more"))
+        Err(io::Error::new(io::ErrorKind::NotFound, "it is no plain file any more"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_change_is_one() {
+        for errno in [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::STALE] {
+            assert_eq!(cause(&errno.into()), Cause::Changed, "{errno}");
+        }
+        for errno in [Errno::ACCESS, Errno::PERM, Errno::IO, Errno::MFILE] {
+            assert_eq!(cause(&errno.into()), Cause::Unreadable, "{errno}");
+        }
     }
 }

@@ -18,6 +18,7 @@ mod folder;
 mod held;
 mod maintain;
 pub mod manifest;
+mod patience;
 mod pull;
 mod repository;
 mod restore;
@@ -28,7 +29,7 @@ pub mod wire;
 
 pub use error::ArchiveError;
 pub use maintain::{Checked, CleanUp};
-pub use pull::{Fault, Line, Listed, Patient, PullError, Sum, list};
+pub use pull::{Fault, Line, Listed, PullError, Sum, list};
 pub use repository::{Archive, Password, Snapshot, Subject};
 pub use restore::{Contents, Restored};
 pub use source::{Offer, Root, SourceError, serve};

@@ -2,7 +2,7 @@
 //!
 //! One file is on the line at a time. Whoever reads a file holds the line until its last byte has come; others wait.
 //! Every fault of the source is kept here and counted, because the library that stores what is read passes over
-//! errors: see [`Pull::first_fault`].
+//! errors: see [`Pull::fault`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,16 +11,16 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use sha2::{Digest as _, Sha256};
 
 use crate::entry::{Entry, TreePath};
 use crate::manifest::{Disorder, Listing, Manifest};
-use crate::wire::{Ask, Tell, VERSION, Wanted, WireError};
+use crate::patience::{Hear, Patient, Trusting};
+use crate::wire::{Ask, Cause, Tell, VERSION, Wanted, WireError};
 
 /// Both directions to a source.
 pub struct Line {
-    from: Box<dyn Read + Send>,
+    from: Box<dyn Hear>,
     to: Box<dyn Write + Send>,
 }
 
@@ -31,9 +31,18 @@ impl fmt::Debug for Line {
 }
 
 impl Line {
-    /// Over these two; nothing is said yet.
+    /// Over these two; nothing is said yet. Nobody gives up on a source that stays silent.
     pub fn new(from: impl Read + Send + 'static, to: impl Write + Send + 'static) -> Self {
-        Self { from: Box::new(from), to: Box::new(to) }
+        Self { from: Box::new(Trusting(from)), to: Box::new(to) }
+    }
+
+    /// The same, with an end to waiting: see [`crate::patience`].
+    pub fn patient(
+        from: impl Read + AsFd + Send + 'static,
+        to: impl Write + Send + 'static,
+        patience: Duration,
+    ) -> Self {
+        Self { from: Box::new(Patient::new(from, patience)), to: Box::new(to) }
     }
 
     fn ask(&mut self, ask: &Ask) -> Result<(), WireError> {
@@ -41,32 +50,12 @@ impl Line {
     }
 
     fn hear(&mut self) -> Result<Tell, WireError> {
-        Tell::receive(&mut self.from)
-    }
-}
-
-/// Reads from a pipe or socket, and gives up on one that stays silent.
-#[derive(Debug)]
-pub struct Patient<R> {
-    inner: R,
-    patience: Duration,
-}
-
-impl<R: Read + AsFd> Patient<R> {
-    /// Waits so long for the next byte.
-    pub fn new(inner: R, patience: Duration) -> Self {
-        Self { inner, patience }
-    }
-}
-
-impl<R: Read + AsFd> Read for Patient<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let patience = Timespec { tv_sec: self.patience.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: 0 };
-        let ready = rustix::event::poll(&mut [PollFd::new(&self.inner, PollFlags::IN)], Some(&patience))?;
-        if ready == 0 {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the source says nothing any more"));
+        let tell = Tell::receive(&mut self.from)?;
+        match &tell {
+            Tell::Data(bytes) => self.from.content(bytes.len()),
+            _ => self.from.answer(),
         }
-        self.inner.read(buffer)
+        Ok(tell)
     }
 }
 
@@ -93,9 +82,14 @@ pub enum PullError {
 }
 
 impl PullError {
-    /// Whether the same may go well when it is tried again: files that change while they are read.
+    /// Whether the same may go well when it is tried again: files and folders that change while they are read.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Fault(fault) if fault.passing)
+        matches!(self, Self::Fault(fault) if fault.cause == Some(Cause::Changed))
+    }
+
+    /// Whether the source says that it cannot read something.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Fault(fault) if fault.cause == Some(Cause::Unreadable))
     }
 }
 
@@ -108,8 +102,31 @@ pub struct Fault {
     pub why: String,
     /// How many others.
     pub others: usize,
-    /// Whether it may be another matter next time.
-    passing: bool,
+    /// Its kind; none when the line broke. Of several the worst: [`Cause::Changed`] only when all are.
+    cause: Option<Cause>,
+}
+
+impl Fault {
+    fn new(path: String, cause: Option<Cause>, why: String) -> Self {
+        Self { path, why, others: 0, cause }
+    }
+
+    /// One more: the worst is told, of two that are alike the first.
+    fn and(&mut self, other: Self) {
+        let others = self.others + 1;
+        if other.badness() > self.badness() {
+            *self = other;
+        }
+        self.others = others;
+    }
+
+    fn badness(&self) -> u8 {
+        match self.cause {
+            Some(Cause::Changed) => 0,
+            Some(Cause::Unreadable) => 1,
+            None => 2,
+        }
+    }
 }
 
 impl fmt::Display for Fault {
@@ -145,10 +162,12 @@ pub fn list(line: &mut Line, seen: &dyn Fn(u64)) -> Result<Listed, PullError> {
     loop {
         match line.hear().map_err(PullError::Wire)? {
             Tell::Entry(entry) => listing.push(entry).map_err(PullError::Disorder)?,
-            Tell::Unlisted(path, why) => match &mut fault {
-                None => fault = Some(Fault { path, why, others: 0, passing: false }),
+            Tell::Unlisted(cause, path, why) => match &mut fault {
+                None => fault = Some(Fault::new(path, Some(cause), why)),
                 // An endless tale of woe is none.
-                Some(fault) if fault.others < crate::manifest::MOST_ENTRIES => fault.others += 1,
+                Some(fault) if fault.others < crate::manifest::MOST_ENTRIES => {
+                    fault.and(Fault::new(path, Some(cause), why));
+                }
                 Some(_) => return Err(PullError::Disorder(Disorder::TooMany("faults"))),
             },
             Tell::ListEnd(announced, left_out) => {
@@ -175,7 +194,7 @@ struct State {
     broken: bool,
     /// Broken by this side, which has reasons of its own: no fault of the source.
     given_up: bool,
-    faults: Vec<Fault>,
+    fault: Option<Fault>,
     /// What was read, in whole.
     sums: BTreeMap<TreePath, Sum>,
     bytes: u64,
@@ -190,14 +209,8 @@ pub(crate) struct Pull {
 
 impl Pull {
     pub(crate) fn new(line: Line) -> Self {
-        let state = State {
-            line: Some(line),
-            broken: false,
-            given_up: false,
-            faults: Vec::new(),
-            sums: BTreeMap::new(),
-            bytes: 0,
-        };
+        let state =
+            State { line: Some(line), broken: false, given_up: false, fault: None, sums: BTreeMap::new(), bytes: 0 };
         Self { state: Mutex::new(state), free: Condvar::new() }
     }
 
@@ -205,11 +218,9 @@ impl Pull {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first thing that went wrong, if anything did.
-    pub(crate) fn first_fault(&self) -> Option<Fault> {
-        let state = self.state();
-        let first = state.faults.first()?;
-        Some(Fault { others: state.faults.len() - 1, ..first.clone() })
+    /// What went wrong, if anything did.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        self.state().fault.clone()
     }
 
     /// What was read: sums by path, and how many bytes in all.
@@ -225,8 +236,12 @@ impl Pull {
         }
     }
 
-    fn fault(&self, path: &TreePath, why: String, passing: bool) {
-        self.state().faults.push(Fault { path: path.to_string(), why, others: 0, passing });
+    fn note(&self, path: &TreePath, cause: Option<Cause>, why: String) {
+        let more = Fault::new(path.to_string(), cause, why);
+        match &mut self.state().fault {
+            Some(fault) => fault.and(more),
+            none => *none = Some(more),
+        }
     }
 
     /// Begins to read a file as it was listed.
@@ -240,7 +255,7 @@ impl Pull {
                     let given_up = state.given_up;
                     drop(state);
                     if !given_up {
-                        self.fault(path, why.to_string(), false);
+                        self.note(path, None, why.to_string());
                     }
                     return Err(why);
                 }
@@ -298,14 +313,14 @@ impl FileBytes {
         self.line = None;
         let causes = std::iter::successors(why.source(), |error| error.source());
         let why = causes.fold(why.to_string(), |text, cause| format!("{text}: {cause}"));
-        self.pull.fault(&self.path, why.clone(), false);
+        self.pull.note(&self.path, None, why.clone());
         self.pull.put_back(None);
         io::Error::new(io::ErrorKind::BrokenPipe, why)
     }
 
     /// The file is not to be had, but others are.
-    fn refused(&mut self, why: String) -> io::Error {
-        self.pull.fault(&self.path, why.clone(), true);
+    fn refused(&mut self, cause: Cause, why: String) -> io::Error {
+        self.pull.note(&self.path, Some(cause), why.clone());
         let line = self.line.take();
         self.pull.put_back(line);
         io::Error::other(why)
@@ -325,7 +340,7 @@ impl FileBytes {
                     self.sum.update(&bytes);
                     (self.piece, self.given) = (bytes, 0);
                 }
-                Ok(Tell::FileFault(why)) => return Err(self.refused(why)),
+                Ok(Tell::FileFault(cause, why)) => return Err(self.refused(cause, why)),
                 Ok(Tell::FileEnd) => {
                     return Err(self.lost(&io::Error::other("fewer bytes came than were announced")));
                 }
@@ -346,7 +361,7 @@ impl FileBytes {
                 self.pull.put_back(line);
                 Ok(())
             }
-            Ok(Tell::FileFault(why)) => Err(self.refused(why)),
+            Ok(Tell::FileFault(cause, why)) => Err(self.refused(cause, why)),
             Ok(Tell::Data(_)) => Err(self.lost(&io::Error::other("more bytes came than were announced"))),
             Ok(_) => Err(self.lost(&WireError::Unexpected("a file's end"))),
             Err(error) => Err(self.lost(&error)),

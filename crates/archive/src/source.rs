@@ -16,7 +16,7 @@ use rustix::fs::Stat;
 
 use crate::entry::{Kind, TreePath};
 use crate::folder::{self, Found};
-use crate::wire::{Ask, PIECE, Tell, VERSION, Wanted, WireError};
+use crate::wire::{Ask, Cause, PIECE, Tell, VERSION, Wanted, WireError};
 
 /// A folder or file of this machine, and the name it has in the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +100,7 @@ fn list(offer: &Offer, roots: &[(&Root, Opened)], to: &mut impl Write) -> io::Re
             count += 1;
             Tell::Entry(entry).send(to)
         }
-        Found::Unlisted(path, why) => Tell::Unlisted(path, why).send(to),
+        Found::Unlisted(cause, path, why) => Tell::Unlisted(cause, path, why).send(to),
         Found::LeftOut => {
             left_out += 1;
             Ok(())
@@ -113,7 +113,7 @@ fn list(offer: &Offer, roots: &[(&Root, Opened)], to: &mut impl Write) -> io::Re
                 let stat = rustix::fs::fstat(open)?;
                 match folder::entry(root.name.clone(), Kind::Folder, &stat) {
                     Ok(entry) => tell(Found::Entry(entry))?,
-                    Err(error) => tell(Found::Unlisted(root.name.to_string(), error.to_string()))?,
+                    Err(error) => tell(Found::unlisted(&root.name, &error))?,
                 }
                 folder::walk(open, &root.name, &leave_out, &mut tell)?;
             }
@@ -125,7 +125,7 @@ fn list(offer: &Offer, roots: &[(&Root, Opened)], to: &mut impl Write) -> io::Re
                 });
                 match found {
                     Ok(entry) => tell(Found::Entry(entry))?,
-                    Err(error) => tell(Found::Unlisted(root.name.to_string(), error.to_string()))?,
+                    Err(error) => tell(Found::unlisted(&root.name, &error))?,
                 }
             }
         }
@@ -146,34 +146,32 @@ fn open(roots: &[(&Root, Opened)], path: &TreePath) -> io::Result<File> {
 
 /// Sends a file, or why it cannot be had as it was listed.
 fn hand_out(roots: &[(&Root, Opened)], wanted: &Wanted, to: &mut impl Write) -> io::Result<()> {
-    let fault = |why: String| Tell::FileFault(why);
+    let changed = |why: &str| Tell::FileFault(Cause::Changed, why.to_owned());
     let file = match open(roots, &wanted.path) {
         Ok(file) => file,
-        Err(error) => return fault(format!("it cannot be opened: {error}")).send(to),
+        Err(error) => return Tell::FileFault(folder::cause(&error), format!("it cannot be opened: {error}")).send(to),
     };
     let_it_settle(wanted);
     if !is_as_listed(&file, wanted)? {
-        return fault("it changed after it was listed".to_owned()).send(to);
+        return changed("it changed after it was listed").send(to);
     }
     let mut left = wanted.size;
     let mut piece = vec![0; PIECE];
     while left > 0 {
         let most = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         match (&file).read(&mut piece[..most]) {
-            Ok(0) => return fault("it became shorter while it was read".to_owned()).send(to),
+            Ok(0) => return changed("it became shorter while it was read").send(to),
             Ok(count) => {
                 Tell::Data(piece[..count].to_vec()).send(to)?;
                 left -= count as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return fault(format!("it cannot be read: {error}")).send(to),
+            Err(error) => {
+                return Tell::FileFault(folder::cause(&error), format!("it cannot be read: {error}")).send(to);
+            }
         }
     }
-    if is_as_listed(&file, wanted)? {
-        Tell::FileEnd.send(to)
-    } else {
-        fault("it changed while it was read".to_owned()).send(to)
-    }
+    if is_as_listed(&file, wanted)? { Tell::FileEnd.send(to) } else { changed("it changed while it was read").send(to) }
 }
 
 /// File systems keep time in steps of some milliseconds. A file that changes twice within one looks the same to the

@@ -75,7 +75,7 @@ impl Archive {
         let pull = Arc::new(Pull::new(line));
         let stored = self.store(subject, host, before.as_ref(), &manifest, &pull, &held, watch);
         pull.quit();
-        if let Some(fault) = pull.first_fault() {
+        if let Some(fault) = pull.fault() {
             return Err(ArchiveError::Source(PullError::Fault(fault)));
         }
         let file = stored?;

@@ -80,6 +80,15 @@ pub struct Wanted {
     pub inode: u64,
 }
 
+/// Why something cannot be had, as far as that says whether to try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// It is not what it was a moment ago: another attempt may find it at rest.
+    Changed,
+    /// It cannot be read: no permission, a bad disk. The same will happen again.
+    Unreadable,
+}
+
 /// What a source says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tell {
@@ -88,7 +97,7 @@ pub enum Tell {
     /// The next of the list.
     Entry(Entry),
     /// Something that should be on the list and cannot be: where, and why.
-    Unlisted(String, String),
+    Unlisted(Cause, String, String),
     /// The list's end: how many entries it has, how many pipes, sockets and devices were left out.
     ListEnd(u64, u64),
     /// The next bytes.
@@ -96,7 +105,7 @@ pub enum Tell {
     /// All bytes have come, and the file is as it was listed.
     FileEnd,
     /// The file cannot be had as it was listed.
-    FileFault(String),
+    FileFault(Cause, String),
 }
 
 /// Writes frames into memory.
@@ -117,6 +126,14 @@ impl Form {
     fn moment(&mut self, moment: Moment) -> &mut Self {
         self.0.extend(moment.seconds.to_be_bytes());
         self.u32(moment.nanoseconds)
+    }
+
+    fn cause(&mut self, cause: Cause) -> &mut Self {
+        self.0.push(match cause {
+            Cause::Changed => 0,
+            Cause::Unreadable => 1,
+        });
+        self
     }
 
     fn text(&mut self, bytes: &[u8]) -> &mut Self {
@@ -149,9 +166,18 @@ impl<'a> Parts<'a> {
         Ok(u64::from_be_bytes(bytes))
     }
 
+    /// Checked here, because not only entries have one: what is asked for has, too, and a source calculates with it.
     fn moment(&mut self) -> Result<Moment, WireError> {
-        let seconds = self.u64()?.cast_signed();
-        Ok(Moment { seconds, nanoseconds: self.u32()? })
+        let moment = Moment { seconds: self.u64()?.cast_signed(), nanoseconds: self.u32()? };
+        if moment.is_possible() { Ok(moment) } else { Err(WireError::Senseless(self.kind)) }
+    }
+
+    fn cause(&mut self) -> Result<Cause, WireError> {
+        match self.take(1)? {
+            [0] => Ok(Cause::Changed),
+            [1] => Ok(Cause::Unreadable),
+            _ => Err(WireError::Senseless(self.kind)),
+        }
     }
 
     fn text(&mut self) -> Result<&'a [u8], WireError> {
@@ -256,8 +282,8 @@ impl Tell {
                 form.u32(*user).u32(*group).u64(*inode).u64(size).text(target);
                 b'e'
             }
-            Self::Unlisted(path, why) => {
-                form.text(cut(path)).text(cut(why));
+            Self::Unlisted(cause, path, why) => {
+                form.cause(*cause).text(cut(path)).text(cut(why));
                 b'x'
             }
             Self::ListEnd(count, left_out) => {
@@ -269,8 +295,8 @@ impl Tell {
                 b'd'
             }
             Self::FileEnd => b'f',
-            Self::FileFault(why) => {
-                form.text(cut(why));
+            Self::FileFault(cause, why) => {
+                form.cause(*cause).text(cut(why));
                 b'z'
             }
         };
@@ -291,12 +317,12 @@ impl Tell {
                 Self::Hello(parts.u32()?)
             }
             b'e' => Self::Entry(entry(&mut parts)?),
-            b'x' => Self::Unlisted(parts.reason()?, parts.reason()?),
+            b'x' => Self::Unlisted(parts.cause()?, parts.reason()?, parts.reason()?),
             b'l' => Self::ListEnd(parts.u64()?, parts.u64()?),
             b'd' if payload.is_empty() => return Err(WireError::Senseless(kind)),
             b'd' => Self::Data(std::mem::take(&mut parts.rest).to_vec()),
             b'f' => Self::FileEnd,
-            b'z' => Self::FileFault(parts.reason()?),
+            b'z' => Self::FileFault(parts.cause()?, parts.reason()?),
             _ => return Err(WireError::Senseless(kind)),
         };
         parts.end(tell)
@@ -405,7 +431,10 @@ mod tests {
                 ask.send(&mut bytes).unwrap();
                 prop_assert_eq!(Ask::receive(&mut bytes.as_slice()).unwrap(), Some(ask));
             }
-            let faults = [Tell::FileFault("gone".into()), Tell::Unlisted("a".into(), "b".into())];
+            let faults = [
+                Tell::FileFault(Cause::Changed, "gone".into()),
+                Tell::Unlisted(Cause::Unreadable, "a".into(), "b".into()),
+            ];
             let rest = [Tell::Hello(1), Tell::Entry(entry), Tell::ListEnd(1, 2), Tell::Data(data), Tell::FileEnd];
             for tell in faults.into_iter().chain(rest) {
                 let mut bytes = Vec::new();
@@ -432,10 +461,28 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_not_asked_for_with_a_time_that_there_is_not() {
+        let path = TreePath::parse(b"a").unwrap();
+        let now = Moment { seconds: 1, nanoseconds: 0 };
+        for changed in [
+            Moment { seconds: i64::MAX, nanoseconds: 0 },
+            Moment { seconds: i64::MIN, nanoseconds: 0 },
+            Moment { seconds: 1, nanoseconds: u32::MAX },
+        ] {
+            let mut bytes = Vec::new();
+            Ask::Read(Wanted { path: path.clone(), size: 1, modified: now, changed, inode: 1 })
+                .send(&mut bytes)
+                .unwrap();
+            let refused = Ask::receive(&mut bytes.as_slice());
+            assert!(matches!(refused, Err(WireError::Senseless(b'R'))), "{refused:?}");
+        }
+    }
+
+    #[test]
     fn reasons_are_fit_for_a_terminal() {
         let mut bytes = Vec::new();
-        Tell::FileFault("\u{1b}]0;title\u{7}".to_owned()).send(&mut bytes).unwrap();
+        Tell::FileFault(Cause::Changed, "\u{1b}]0;title\u{7}".to_owned()).send(&mut bytes).unwrap();
         let told = Tell::receive(&mut bytes.as_slice()).unwrap();
-        assert_eq!(told, Tell::FileFault("\\u{1b}]0;title\\u{7}".to_owned()));
+        assert_eq!(told, Tell::FileFault(Cause::Changed, "\\u{1b}]0;title\\u{7}".to_owned()));
     }
 }

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Place, bytes_of, liar, path};
 use sovereign_archive::entry::{Entry, Kind, LARGEST_FILE, Moment};
-use sovereign_archive::wire::Tell;
+use sovereign_archive::wire::{Cause, Tell};
 use sovereign_archive::{ArchiveError, PullError};
 
 fn entry(name: &str, kind: Kind) -> Entry {
@@ -89,7 +89,7 @@ fn a_file_that_is_not_as_announced_is_refused() {
         bytes_of(&[Tell::Data(vec![1; 5]), Tell::Data(vec![1]), Tell::FileEnd]),
         bytes_of(&[Tell::Data(vec![1; 4]), Tell::FileEnd]),
         bytes_of(&[Tell::FileEnd]),
-        bytes_of(&[Tell::Data(vec![1; 5]), Tell::FileFault("changed".to_owned())]),
+        bytes_of(&[Tell::Data(vec![1; 5]), Tell::FileFault(Cause::Changed, "changed".to_owned())]),
         bytes_of(&[Tell::Data(vec![1; 5]), Tell::Hello(1)]),
         bytes_of(&[file("a", 5)]),
         vec![0, 0, 0, 1, b'd'],
@@ -116,14 +116,38 @@ fn links_are_kept_as_data_and_restored_as_links() {
     assert!(to.join("a/up").symlink_metadata().unwrap().is_symlink());
 }
 
+/// A source that says a byte now and then holds the archive's lock no longer than one that says nothing.
+#[test]
+fn a_source_that_is_too_slow_is_given_up() {
+    use std::io::Write as _;
+    use std::os::unix::net::UnixStream;
+    use std::time::{Duration, Instant};
+    let (near, mut far) = UnixStream::pair().unwrap();
+    std::thread::spawn(move || {
+        let said = [hello(), bytes_of(&[file("a", 1 << 30)])].concat();
+        for byte in said.iter().cycle() {
+            std::thread::sleep(Duration::from_millis(100));
+            if far.write_all(&[*byte]).is_err() {
+                break;
+            }
+        }
+    });
+    let line = sovereign_archive::Line::patient(near.try_clone().unwrap(), near, Duration::from_secs(1));
+    let place = Place::new();
+    let archive = place.archive();
+    let began = Instant::now();
+    place.try_take(&archive, line).unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
 #[test]
 fn a_source_that_stays_silent_is_given_up() {
     use std::os::unix::net::UnixStream;
     use std::time::Duration;
     let (near, _far) = UnixStream::pair().unwrap();
-    let patient = sovereign_archive::Patient::new(near.try_clone().unwrap(), Duration::from_secs(1));
+    let line = sovereign_archive::Line::patient(near.try_clone().unwrap(), near, Duration::from_secs(1));
     let place = Place::new();
-    let error = place.try_take(&place.archive(), sovereign_archive::Line::new(patient, near)).unwrap_err();
+    let error = place.try_take(&place.archive(), line).unwrap_err();
     let text = std::error::Error::source(&error).and_then(std::error::Error::source);
     assert!(text.is_some(), "{error:?}");
 }

@@ -11,7 +11,7 @@ use std::thread;
 use common::{Place, contents, path};
 use rustix::fs::{CWD, FileType, Mode};
 use sovereign_archive::entry::Moment;
-use sovereign_archive::wire::{Ask, Tell, VERSION, Wanted};
+use sovereign_archive::wire::{Ask, Cause, Tell, VERSION, Wanted};
 use sovereign_archive::{Offer, Root, SourceError, list, serve};
 
 /// Asks a source of this offer, and says what it answers to each question, one answer per question.
@@ -59,7 +59,7 @@ fn links_lead_nowhere_and_pipes_are_not_waited_for() {
     // Whoever asks for more than was listed gets no further.
     for name in ["content/door/secret", "content/window", "content/pipe", "content/door", "content", "other/file"] {
         let answer = ask(place.offer(), &[Ask::Hello(VERSION), read(name)]).remove(1);
-        assert!(matches!(answer, Tell::FileFault(_)), "{name}: {answer:?}");
+        assert!(matches!(answer, Tell::FileFault(Cause::Changed, _)), "{name}: {answer:?}");
     }
 
     let archive = place.archive();
@@ -73,7 +73,7 @@ fn links_lead_nowhere_and_pipes_are_not_waited_for() {
 fn a_file_that_became_another_one_is_not_handed_out() {
     let place = Place::new();
     let answer = ask(place.offer(), &[Ask::Hello(VERSION), read("content/images/a.png")]).remove(1);
-    assert_eq!(answer, Tell::FileFault("it changed after it was listed".to_owned()));
+    assert_eq!(answer, Tell::FileFault(Cause::Changed, "it changed after it was listed".to_owned()));
 }
 
 #[test]

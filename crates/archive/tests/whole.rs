@@ -194,3 +194,28 @@ fn on_a_small_disk(disk: &std::path::Path) {
     place.take(&archive);
     is_sound(&archive, 2);
 }
+
+#[test]
+fn what_cannot_be_read_is_told_as_that_and_what_changes_as_that() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    let archive = place.archive();
+    // A folder that goes away while the list is made is a change.
+    for (cause, may_pass) in
+        [(sovereign_archive::wire::Cause::Changed, true), (sovereign_archive::wire::Cause::Unreadable, false)]
+    {
+        use sovereign_archive::wire::Tell;
+        let list = common::bytes_of(&[Tell::Unlisted(cause, "a".into(), "gone".into()), Tell::ListEnd(0, 0)]);
+        let error =
+            place.try_take(&archive, common::liar(common::bytes_of(&[Tell::Hello(1)]), list, Vec::new())).unwrap_err();
+        let ArchiveError::Source(error) = &error else { panic!("{error:?}") };
+        assert_eq!(error.may_pass(), may_pass, "{error:?}");
+    }
+    // No permission is none; root has them all.
+    if !rustix::process::geteuid().is_root() {
+        let file = place.site().join("content/images/b.png");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
+        let error = place.try_take(&archive, place.line()).unwrap_err();
+        assert!(!error.help().unwrap().contains("changed"), "{error:?}");
+    }
+}

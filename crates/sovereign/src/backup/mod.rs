@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use sovereign_archive::entry::TreePath;
-use sovereign_archive::{Archive, ArchiveError, Line, Offer, Password, Patient, Root, Seen, Subject, Taken};
+use sovereign_archive::{Archive, ArchiveError, Line, Offer, Password, Root, Seen, Subject, Taken};
 use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::{App, Site};
 use zeroize::Zeroizing;
@@ -25,7 +25,7 @@ use crate::world::unix_seconds;
 
 pub(crate) use record::{Proof, Record};
 
-/// A source that says nothing for so long is given up.
+/// A source that keeps the backup waiting for so long is given up.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often it is tried again when files change while they are read.
 const ATTEMPTS: u32 = 3;
@@ -218,7 +218,7 @@ fn start_source(offer: &Offer) -> io::Result<Source> {
     }
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     match (child.stdout.take(), child.stdin.take()) {
-        (Some(from), Some(to)) => Ok(Source { child, line: Line::new(Patient::new(from, PATIENCE), to) }),
+        (Some(from), Some(to)) => Ok(Source { child, line: Line::patient(from, to, PATIENCE) }),
         _ => Err(io::Error::from(io::ErrorKind::BrokenPipe)),
     }
 }
