@@ -81,6 +81,12 @@ pub enum ArchiveError {
         /// What.
         why: String,
     },
+    /// Others could put something into a folder to restore into.
+    #[error("{path} belongs to another user, or others may write in it", path = .path.display())]
+    NotOurs {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A folder to restore into has something in it.
     #[error("{path} is not empty", path = .path.display())]
     NotEmpty {
@@ -103,6 +109,9 @@ impl ArchiveError {
     pub fn help(&self) -> Option<String> {
         let text = match self {
             Self::Missing { .. } => "`sovereign backup` makes one".to_owned(),
+            Self::NotOurs { .. } => {
+                "name a folder that is not there yet, or one of yours that only you write in".to_owned()
+            }
             Self::WrongKey { .. } => "it was made with another root seed, or another program changed its keys; bring \
                                       the stack's own words: `sovereign seed restore`"
                 .to_owned(),

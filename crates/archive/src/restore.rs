@@ -3,14 +3,15 @@
 //! The library's own restore reads packs with many threads and took a gigabyte. Here one chunk after the other is
 //! read, decrypted, compared with the SHA-256 that is its name, and written.
 //!
-//! Promise: only a folder that is empty or not there yet is written into; nothing is written outside of it, whatever
-//! the snapshot holds; links are made and never followed. Owners are not restored (everything belongs to whoever runs
-//! this) and neither are set-user-id bits.
+//! Promise: only a folder that is empty or not there yet is written into, and one that is there only when it is ours and
+//! nobody else may write in it: whoever could would have us write through links of theirs. Nothing is written outside of
+//! it, whatever the snapshot holds; links are made and never followed. Owners are not restored (everything belongs to
+//! whoever runs this) and neither are set-user-id bits.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustic_core::repofile::BlobType;
@@ -76,7 +77,8 @@ impl Contents {
     /// been written.
     ///
     /// # Errors
-    /// When the folder is not empty, or something cannot be read or written. What was written by then stays.
+    /// When the folder is not empty or not ours alone, or something cannot be read or written. What was written by then
+    /// stays.
     pub fn restore(&self, only: Option<&TreePath>, to: &Path, seen: &dyn Fn(u64)) -> Result<Restored, ArchiveError> {
         let chosen = |entry: &&(usize, &Entry)| only.is_none_or(|only| entry.1.path.is_in(only));
         let all: Vec<_> = self.manifest.entries().iter().enumerate().collect();
@@ -84,7 +86,7 @@ impl Contents {
         if let (true, Some(only)) = (chosen.is_empty(), only) {
             return Err(ArchiveError::NoPath { snapshot: self.snapshot.clone(), path: only.to_string() });
         }
-        empty_folder(to)?;
+        let to = &empty_folder(to)?;
         if let Some(folder) = only.and_then(TreePath::parent) {
             let folder = TreePath::parse(folder).map(|folder| folder.below(to)).unwrap_or_else(|_| to.to_owned());
             fs::create_dir_all(&folder).map_err(ArchiveError::file("make", folder))?;
@@ -162,7 +164,7 @@ impl Contents {
         scratch: &Path,
         seen: &dyn Fn(u64),
     ) -> Result<Restored, ArchiveError> {
-        empty_folder(scratch)?;
+        let scratch = &empty_folder(scratch)?;
         let mut restored = Restored::default();
         for (path, sum) in paths {
             let unproven =
@@ -199,12 +201,21 @@ fn sum_of(path: &Path) -> io::Result<Sum> {
     Ok(hasher.finalize().into())
 }
 
-fn empty_folder(folder: &Path) -> Result<(), ArchiveError> {
-    match fs::read_dir(folder).map(|mut inside| inside.next().is_none()) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(ArchiveError::NotEmpty { path: folder.to_owned() }),
+/// The folder, made when it is not there. Its name is resolved once: a link in it that somebody turns round meanwhile
+/// leads nowhere else.
+fn empty_folder(folder: &Path) -> Result<PathBuf, ArchiveError> {
+    match fs::canonicalize(folder) {
+        Ok(folder) => {
+            let metadata = fs::symlink_metadata(&folder).map_err(ArchiveError::file("look at", &folder))?;
+            if metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & 0o022 != 0 {
+                return Err(ArchiveError::NotOurs { path: folder });
+            }
+            let mut inside = fs::read_dir(&folder).map_err(ArchiveError::file("read", &folder))?;
+            if inside.next().is_some() { Err(ArchiveError::NotEmpty { path: folder }) } else { Ok(folder) }
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(ArchiveError::file("make", folder))
+            DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(ArchiveError::file("make", folder))?;
+            fs::canonicalize(folder).map_err(ArchiveError::file("look at", folder))
         }
         Err(error) => Err(ArchiveError::file("read", folder)(error)),
     }

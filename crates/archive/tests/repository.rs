@@ -155,3 +155,26 @@ fn what_is_forgotten_goes_in_two_steps() {
     let newest = archive.newest(&subject()).unwrap().unwrap();
     archive.contents(&newest).unwrap().restore(None, &place.folder.path().join("restored"), &|_| {}).unwrap();
 }
+
+#[test]
+fn nothing_is_restored_where_others_may_write() {
+    let place = Place::new();
+    let archive = place.archive();
+    let opened = archive.contents(&place.take(&archive).snapshot).unwrap();
+    let to = place.folder.path().join("open");
+    fs::create_dir(&to).unwrap();
+    for mode in [0o777, 0o775] {
+        fs::set_permissions(&to, fs::Permissions::from_mode(mode)).unwrap();
+        let error = opened.restore(None, &to, &|_| {}).unwrap_err();
+        assert!(matches!(error, ArchiveError::NotOurs { .. }), "{error:?}");
+    }
+    fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).unwrap();
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&to, Some(65_534), None).unwrap();
+        let error = opened.restore(None, &to, &|_| {}).unwrap_err();
+        assert!(matches!(error, ArchiveError::NotOurs { .. }), "{error:?}");
+        std::os::unix::fs::chown(&to, Some(0), None).unwrap();
+    }
+    opened.restore(None, &to, &|_| {}).unwrap();
+}
+

@@ -590,7 +590,7 @@ pub(crate) struct RestoreArgs {
     /// The site
     #[arg(value_name = "SITE")]
     pub(crate) site: SiteName,
-    /// Where to: a folder that is empty or not there yet
+    /// Where to: a folder that is not there yet, or an empty one of yours that only you may write in
     #[arg(long, value_name = "FOLDER")]
     pub(crate) to: PathBuf,
     /// Which snapshot [default: the newest]

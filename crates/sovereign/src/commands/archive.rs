@@ -278,8 +278,12 @@ pub(crate) fn restore(context: &Context, args: &RestoreArgs) -> Result<Restored,
     let declared = Declared::load(context)?;
     let site = find(&declared.stack, Some(&args.site))?;
     let subject = Subject::Site(site.name.clone());
-    let path =
-        args.path.as_ref().map(|path| TreePath::parse(path.as_os_str().as_bytes())).transpose().map_err(NoPath)?;
+    // `archive show` prints folders with a slash behind them.
+    let parse = |path: &PathBuf| {
+        let bytes = path.as_os_str().as_bytes();
+        TreePath::parse(bytes.strip_suffix(b"/").unwrap_or(bytes))
+    };
+    let path = args.path.as_ref().map(parse).transpose().map_err(NoPath)?;
     let archive = backup::open(context, &declared)?;
     let snapshot = match &args.snapshot {
         Some(name) => archive.find(name)?,
