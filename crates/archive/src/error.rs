@@ -14,6 +14,34 @@ pub enum ArchiveError {
         /// The place.
         folder: PathBuf,
     },
+    /// The archive that was used before is not at its place.
+    #[error("the archive that this stack uses is not in {folder}", folder = .folder.display())]
+    Gone {
+        /// The place.
+        folder: PathBuf,
+        /// What says that there is one.
+        known: PathBuf,
+    },
+    /// Another one is there.
+    #[error("the archive in {folder} is not the one that this stack uses", folder = .folder.display())]
+    Another {
+        /// The place.
+        folder: PathBuf,
+        /// What says which it is.
+        known: PathBuf,
+    },
+    /// What says which archive is used says nothing.
+    #[error("cannot understand {known}, which names the archive that this stack uses", known = .known.display())]
+    Senseless {
+        /// The file.
+        known: PathBuf,
+    },
+    /// A new archive has to be made where something else is.
+    #[error("there is no archive in {folder}, but something else", folder = .folder.display())]
+    Occupied {
+        /// The place.
+        folder: PathBuf,
+    },
     /// The key does not open it.
     #[error("the key does not open the archive in {folder}", folder = .folder.display())]
     WrongKey {
@@ -109,11 +137,25 @@ impl ArchiveError {
     pub fn help(&self) -> Option<String> {
         let text = match self {
             Self::Missing { .. } => "`sovereign backup` makes one".to_owned(),
+            Self::Gone { known, .. } | Self::Another { known, .. } => format!(
+                "is the right disk mounted there? To begin a new archive, or to use the one that is there, remove {}",
+                known.display()
+            ),
+            Self::Senseless { known } => {
+                format!(
+                    "a newer program may have written it; to use whatever archive is there, remove {}",
+                    known.display()
+                )
+            }
+            Self::Occupied { .. } => "is the right disk mounted there? A new archive is made in an empty folder only: \
+                                      name one in the stack file, as `folder` of `[archive]`"
+                .to_owned(),
             Self::NotOurs { .. } => {
                 "name a folder that is not there yet, or one of yours that only you write in".to_owned()
             }
-            Self::WrongKey { .. } => "it was made with another root seed, or another program changed its keys; bring \
-                                      the stack's own words: `sovereign seed restore`"
+            Self::WrongKey { .. } => "it was made with another root seed (on the wrong disk lies another stack's, \
+                                      say), or another program changed its keys; bring the stack's own words: \
+                                      `sovereign seed restore`"
                 .to_owned(),
             Self::Repository { why, .. } if why.contains("os error 28") => {
                 "free some space on the archive's file system and run the command again".to_owned()

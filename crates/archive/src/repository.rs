@@ -9,8 +9,8 @@
 //! ```
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::Arc;
@@ -22,12 +22,12 @@ use rustic_core::{
     ConfigOptions, Credentials, IndexedFullStatus, KeyOptions, OpenStatus, Repository, RepositoryBackends,
     RepositoryOptions, WriteBackend,
 };
-use rustix::fs::FlockOperation;
 use sovereign_model::SiteName;
 use zeroize::Zeroizing;
 
 use crate::entry::TreePath;
 use crate::error::{ArchiveError, To as _};
+use crate::{known, place};
 
 /// Average size of the chunks that files are cut into. Databases change in small places: with the library's usual
 /// 1 MiB, a dump with 2% of its rows changed was stored again almost whole, with this to a seventh of that.
@@ -120,6 +120,8 @@ pub struct Archive {
     folder: PathBuf,
     backend: Arc<dyn WriteBackend>,
     key: MasterKey,
+    /// What tells it from every other archive.
+    id: String,
     _lock: File,
 }
 
@@ -130,60 +132,87 @@ impl fmt::Debug for Archive {
 }
 
 impl Archive {
-    /// The archive in `folder`; it is made when there is none.
+    /// The archive in `folder`. It is made when there is none and the file `known` names none; from then on `known`
+    /// does, and no other archive is taken for it.
     ///
     /// # Errors
-    /// When the folder cannot be used, another run uses it, or `password` does not open it.
-    pub fn open_or_create(folder: &Path, password: &Password) -> Result<Self, ArchiveError> {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(ArchiveError::file("make", folder))?;
-        let lock = lock(folder)?;
-        let backend = backend(folder)?;
-        let repository = plain(&backend)?;
-        if repository.config_id().to("look for the archive")?.is_some() {
-            return Self::with(folder, backend, password, lock);
+    /// When the folder has another archive in it, or something else, another run uses it, or `password` does not open
+    /// it.
+    pub fn open_or_create(folder: &Path, known: &Path, password: &Password) -> Result<Self, ArchiveError> {
+        let is_known = known::read(known)?.is_some();
+        let archive = if is_known || place::has_archive(folder) {
+            Self::open(folder, known, password)?
+        } else {
+            Self::create(folder, password)?
+        };
+        if !is_known {
+            known::note(known, &archive.id)?;
         }
-        let config = ConfigOptions::default()
-            .set_chunk_size(CHUNK)
-            .set_chunk_min_size(SMALLEST_CHUNK)
-            .set_chunk_max_size(LARGEST_CHUNK)
-            .set_datapack_size(PACK)
-            .set_datapack_size_limit(PACK)
-            .set_treepack_size_limit(PACK);
-        let credentials = Credentials::password(password.as_str());
-        let made = repository.init(&credentials, &KeyOptions::default(), &config).to("make the archive")?;
-        Ok(Self { folder: folder.to_owned(), backend, key: made.key(), _lock: lock })
+        Ok(archive)
+    }
+
+    fn create(folder: &Path, password: &Password) -> Result<Self, ArchiveError> {
+        // Before anything is put there, were it only a lock.
+        place::may_become_one(folder)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(ArchiveError::file("make", folder))?;
+        let lock = place::lock(folder)?;
+        if place::has_archive(folder) {
+            return Self::with(folder, password, lock); // made by another run since
+        }
+        let made = place::make(folder, |new| {
+            let config = ConfigOptions::default()
+                .set_chunk_size(CHUNK)
+                .set_chunk_min_size(SMALLEST_CHUNK)
+                .set_chunk_max_size(LARGEST_CHUNK)
+                .set_datapack_size(PACK)
+                .set_datapack_size_limit(PACK)
+                .set_treepack_size_limit(PACK);
+            let credentials = Credentials::password(password.as_str());
+            plain(&backend(new)?)?.init(&credentials, &KeyOptions::default(), &config).to("make the archive")
+        })?;
+        match made {
+            Some(made) => Self::of(folder, &made, lock),
+            None => Self::with(folder, password, lock),
+        }
     }
 
     /// The archive that is in `folder`.
     ///
     /// # Errors
-    /// When there is none, another run uses it, or `password` does not open it.
-    pub fn open(folder: &Path, password: &Password) -> Result<Self, ArchiveError> {
-        if !folder.join("config").is_file() {
-            return Err(ArchiveError::Missing { folder: folder.to_owned() });
+    /// When there is none, it is another one than the file `known` names, another run uses it, or `password` does not
+    /// open it.
+    pub fn open(folder: &Path, known: &Path, password: &Password) -> Result<Self, ArchiveError> {
+        let expected = known::read(known)?;
+        let (place, known) = (folder.to_owned(), known.to_owned());
+        if !place::has_archive(folder) {
+            return Err(match expected {
+                Some(_) => ArchiveError::Gone { folder: place, known },
+                None => ArchiveError::Missing { folder: place },
+            });
         }
-        let lock = lock(folder)?;
-        Self::with(folder, backend(folder)?, password, lock)
+        let lock = place::lock(folder)?;
+        place::sweep(folder);
+        let archive = Self::with(folder, password, lock)?;
+        match expected {
+            Some(id) if id != archive.id => Err(ArchiveError::Another { folder: place, known }),
+            _ => Ok(archive),
+        }
     }
 
-    fn with(
-        folder: &Path,
-        backend: Arc<dyn WriteBackend>,
-        password: &Password,
-        lock: File,
-    ) -> Result<Self, ArchiveError> {
-        let opened = plain(&backend)?.open(&Credentials::password(password.as_str())).map_err(|error| {
+    fn with(folder: &Path, password: &Password, lock: File) -> Result<Self, ArchiveError> {
+        let opened = plain(&backend(folder)?)?.open(&Credentials::password(password.as_str())).map_err(|error| {
             if error.is_incorrect_password() {
                 ArchiveError::WrongKey { folder: folder.to_owned() }
             } else {
                 ArchiveError::Repository { action: "open the archive", why: error.display_log() }
             }
         })?;
-        Ok(Self { folder: folder.to_owned(), backend, key: opened.key(), _lock: lock })
+        Self::of(folder, &opened, lock)
+    }
+
+    fn of(folder: &Path, opened: &Repository<OpenStatus>, lock: File) -> Result<Self, ArchiveError> {
+        let id = opened.config().id.to_hex().to_string();
+        Ok(Self { folder: folder.to_owned(), backend: backend(folder)?, key: opened.key(), id, _lock: lock })
     }
 
     /// The folder it lies in.
@@ -260,19 +289,6 @@ fn backend(folder: &Path) -> Result<Arc<dyn WriteBackend>, ArchiveError> {
 fn plain(backend: &Arc<dyn WriteBackend>) -> Result<Repository<()>, ArchiveError> {
     let options = RepositoryOptions::default().no_cache(true);
     Repository::new(&options, &RepositoryBackends::new(Arc::clone(backend), None)).to("open the archive")
-}
-
-/// Taken for as long as the file is open; the kernel lets go of it when the process ends, however it ends. Other
-/// programs do not know of it: restic only reads beside us.
-fn lock(folder: &Path) -> Result<File, ArchiveError> {
-    let path = folder.join("sovereign.lock");
-    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let file = opened.map_err(ArchiveError::file("open", &path))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(ArchiveError::Locked),
-        Err(errno) => Err(ArchiveError::file("lock", path)(errno.into())),
-    }
 }
 
 /// A subject's folder as a path of the library.

@@ -108,14 +108,15 @@ fn only_its_keys_open_it_and_one_run_at_a_time() {
     let place = Place::new();
     let archive = place.archive();
     place.take(&archive);
-    assert!(matches!(Archive::open(&place.repository(), &password()), Err(ArchiveError::Locked)));
+    assert!(matches!(Archive::open(&place.repository(), &place.known(), &password()), Err(ArchiveError::Locked)));
     let paper = Password::new("eight words on paper".to_owned());
     archive.add_password(&paper).unwrap();
     drop(archive);
-    assert_eq!(Archive::open(&place.repository(), &paper).unwrap().snapshots().unwrap().len(), 1);
-    let wrong = Archive::open(&place.repository(), &Password::new("guess".to_owned()));
+    assert_eq!(Archive::open(&place.repository(), &place.known(), &paper).unwrap().snapshots().unwrap().len(), 1);
+    let wrong = Archive::open(&place.repository(), &place.known(), &Password::new("guess".to_owned()));
     assert!(matches!(wrong, Err(ArchiveError::WrongKey { .. })), "{wrong:?}");
-    let nothing = Archive::open(&place.folder.path().join("nothing"), &password());
+    let unknown = place.folder.path().join("unknown");
+    let nothing = Archive::open(&place.folder.path().join("nothing"), &unknown, &password());
     assert!(matches!(nothing, Err(ArchiveError::Missing { .. })));
     assert_eq!(place.repository().metadata().unwrap().mode() & 0o777, 0o700);
 }
@@ -178,3 +179,71 @@ fn nothing_is_restored_where_others_may_write() {
     opened.restore(None, &to, &|_| {}).unwrap();
 }
 
+#[test]
+fn nothing_is_taken_for_the_archive_that_is_not_there() {
+    let place = Place::new();
+    let known = place.known();
+    place.take(&place.archive());
+    assert_eq!(known.metadata().unwrap().mode() & 0o777, 0o600);
+
+    // The disk is not mounted: an empty folder, or none.
+    let (folder, aside) = (place.repository(), place.folder.path().join("aside"));
+    fs::rename(&folder, &aside).unwrap();
+    for there in [false, true] {
+        if there {
+            fs::create_dir(&folder).unwrap();
+        }
+        for refused in
+            [Archive::open_or_create(&folder, &known, &password()), Archive::open(&folder, &known, &password())]
+        {
+            let error = refused.unwrap_err();
+            assert!(matches!(error, ArchiveError::Gone { .. }), "{error:?}");
+            assert!(error.help().unwrap().contains("repository.json"), "it says how to begin anew");
+        }
+        assert_eq!(folder.exists(), there);
+    }
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0, "nothing was put there, not even a lock");
+
+    // Another archive is there, with the same password.
+    let other = Place::new();
+    other.archive();
+    fs::remove_dir(&folder).unwrap();
+    fs::rename(other.repository(), &folder).unwrap();
+    let error = Archive::open_or_create(&folder, &known, &password()).unwrap_err();
+    assert!(matches!(error, ArchiveError::Another { .. }), "{error:?}");
+
+    // On purpose it may be.
+    fs::remove_file(&known).unwrap();
+    Archive::open_or_create(&folder, &known, &password()).unwrap();
+    Archive::open(&folder, &known, &password()).unwrap();
+    fs::write(&known, "nonsense").unwrap();
+    let error = Archive::open_or_create(&folder, &known, &password()).unwrap_err();
+    assert!(matches!(error, ArchiveError::Senseless { .. }), "{error:?}");
+}
+
+#[test]
+fn an_archive_is_made_in_an_empty_folder_only() {
+    let place = Place::new();
+    fs::create_dir(place.repository()).unwrap();
+    fs::write(place.repository().join("holiday.jpg"), "").unwrap();
+    let error = Archive::open_or_create(&place.repository(), &place.known(), &password()).unwrap_err();
+    assert!(matches!(error, ArchiveError::Occupied { .. }), "{error:?}");
+    assert_eq!(fs::read_dir(place.repository()).unwrap().count(), 1);
+    assert!(!place.known().exists());
+    fs::remove_file(place.repository().join("holiday.jpg")).unwrap();
+    fs::write(place.repository().join("sovereign.lock"), "").unwrap();
+    let archive = place.archive();
+    assert!(!place.repository().join("new").exists());
+    assert_eq!(archive.check(true).unwrap().errors, Vec::<String>::new());
+}
+
+#[test]
+fn what_a_killed_run_left_half_written_is_removed() {
+    let place = Place::new();
+    let first = place.take(&place.archive());
+    let left = place.repository().join("data/ab").join(format!("{}-tmp-", first.snapshot.id));
+    fs::write(&left, "half").unwrap();
+    let archive = place.archive();
+    assert!(!left.exists());
+    assert_eq!(archive.check(true).unwrap().errors, Vec::<String>::new());
+}

@@ -175,7 +175,7 @@ fn a_full_disk_leaves_no_part_of_a_snapshot() {
 fn on_a_small_disk(disk: &std::path::Path) {
     let place = Place::new();
     let folder = disk.join("archive");
-    let archive = Archive::open_or_create(&folder, &common::password()).unwrap();
+    let archive = Archive::open_or_create(&folder, &place.known(), &common::password()).unwrap();
     place.take(&archive);
     place.write("content/large", &noise(78, 40_000_000));
     // Full at once, and after some packs.

@@ -203,3 +203,28 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
     }
     assert_eq!(fs::metadata(to.join("files/huge.bin")).unwrap().len(), 150_000_000);
 }
+
+#[test]
+fn another_folder_is_not_taken_for_the_archive() {
+    let operator = operator_with_site();
+    let elsewhere = operator.home().join("disk/archive");
+    let stack = fs::read_to_string(operator.home().join("stack.toml")).unwrap();
+    operator.write("stack.toml", &format!("{stack}\n[archive]\nfolder = {elsewhere:?}\n"));
+    operator.up();
+    operator.run(&["backup"]).success();
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&operator.state().join("archive")), 0o700, "it is there wherever the archive lies");
+    assert_eq!(mode(&operator.state().join("archive/repository.json")), 0o600);
+
+    // The disk is not mounted.
+    let disk = operator.home().join("disk");
+    fs::rename(&disk, operator.home().join("drawer")).unwrap();
+    for args in [&["backup"][..], &["archive", "list"], &["restore", "leaf", "--to", "restored"]] {
+        let said = operator.run(args).exits(1).stderr();
+        assert!(said.contains("is the right disk mounted"), "{said}");
+    }
+    assert!(!disk.exists());
+    fs::rename(operator.home().join("drawer"), &disk).unwrap();
+    operator.run(&["backup"]).success();
+    assert_eq!(how_many(&operator, "leaf"), 1);
+}

@@ -81,8 +81,13 @@ impl Place {
         Offer { roots: vec![root("content"), root("data")], without: Vec::new() }
     }
 
+    /// What says which archive is used.
+    pub(crate) fn known(&self) -> PathBuf {
+        self.folder.path().join("repository.json")
+    }
+
     pub(crate) fn archive(&self) -> Archive {
-        Archive::open_or_create(&self.repository(), &password()).unwrap()
+        Archive::open_or_create(&self.repository(), &self.known(), &password()).unwrap()
     }
 
     pub(crate) fn take(&self, archive: &Archive) -> Taken {

@@ -5,6 +5,7 @@ mod record;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -79,12 +80,29 @@ pub(crate) fn password(context: &Context, declared: &Declared) -> Result<Passwor
     Ok(Zeroizing::new(keys.archive_password()?.expose().to_owned()))
 }
 
+/// What says which archive the stack uses.
+fn known(declared: &Declared) -> PathBuf {
+    declared.state.archive().join("repository.json")
+}
+
 /// Opens the archive that there is.
 ///
 /// # Errors
-/// When there is none, or it cannot be opened.
+/// When there is none, it is another one than before, or it cannot be opened.
 pub(crate) fn open(context: &Context, declared: &Declared) -> Result<Archive, Failure> {
-    Ok(Archive::open(&repository(declared), &password(context, declared)?)?)
+    Ok(Archive::open(&repository(declared), &known(declared), &password(context, declared)?)?)
+}
+
+/// Opens the archive, which is made the first time.
+///
+/// # Errors
+/// When it is another one than before, or it cannot be made or opened.
+pub(crate) fn open_or_create(context: &Context, declared: &Declared) -> Result<Archive, Failure> {
+    let password = password(context, declared)?;
+    // What is known of the archive lies there, wherever the archive itself does.
+    let folder = declared.state.archive();
+    make(&folder).map_err(|source| BackupError::File { path: folder, source })?;
+    Ok(Archive::open_or_create(&repository(declared), &known(declared), &password)?)
 }
 
 /// A snapshot that was taken and proven.
@@ -273,10 +291,7 @@ impl Scratch {
         let folder = state.archive().join("scratch");
         let failed = |source| BackupError::File { path: folder.clone(), source };
         remove(&folder).map_err(failed)?; // of a run that was killed
-        <fs::DirBuilder as std::os::unix::fs::DirBuilderExt>::mode(&mut fs::DirBuilder::new(), 0o700)
-            .recursive(true)
-            .create(&folder)
-            .map_err(failed)?;
+        make(&folder).map_err(failed)?;
         Ok(Self { folder })
     }
 }
@@ -285,6 +300,10 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = remove(&self.folder); // the next run does it
     }
+}
+
+fn make(folder: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 fn remove(folder: &Path) -> io::Result<()> {

@@ -1,7 +1,6 @@
 //! `sovereign backup`.
 
 use serde::Serialize;
-use sovereign_archive::Archive;
 use sovereign_model::SiteName;
 use sovereign_model::stack::App;
 
@@ -116,9 +115,7 @@ pub(crate) fn run(context: &Context, args: &BackupArgs) -> Result<BackedUp, Fail
     } else {
         args.sites.iter().map(|name| find(&declared.stack, Some(name))).collect::<Result<Vec<_>, _>>()?
     };
-    let password = backup::password(context, &declared)?;
-    let folder = backup::repository(&declared);
-    let archive = Archive::open_or_create(&folder, &password)?;
+    let archive = backup::open_or_create(context, &declared)?;
     let progress = context.output.progress();
     let (mut snapshots, mut failed, mut not_covered) = (Vec::new(), Vec::new(), Vec::new());
     let mut note = |of: String, outcome: Result<Option<Backed>, Failure>| match outcome {
@@ -134,5 +131,6 @@ pub(crate) fn run(context: &Context, args: &BackupArgs) -> Result<BackedUp, Fail
         note(site.name.to_string(), backup::site(context, &declared, &archive, &progress, site));
     }
     note("(state)".to_owned(), backup::state(&declared, &archive, &progress).map(Some));
-    Ok(BackedUp { archive: folder.display().to_string(), snapshots, not_covered, failed, stages: progress.times() })
+    let archive = archive.folder().display().to_string();
+    Ok(BackedUp { archive, snapshots, not_covered, failed, stages: progress.times() })
 }
