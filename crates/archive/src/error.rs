@@ -42,6 +42,21 @@ pub enum ArchiveError {
         /// The place.
         folder: PathBuf,
     },
+    /// What has to be written does not fit.
+    #[error(
+        "there is no room for {bytes} in {folder}: {free} are free, and {reserve} have to stay free",
+        bytes = size(*.bytes), folder = .folder.display(), free = size(*.free), reserve = size(*.reserve)
+    )]
+    NoRoom {
+        /// Where.
+        folder: PathBuf,
+        /// What has to be written.
+        bytes: u64,
+        /// What is free.
+        free: u64,
+        /// What of that is left alone.
+        reserve: u64,
+    },
     /// The key does not open it.
     #[error("the key does not open the archive in {folder}", folder = .folder.display())]
     WrongKey {
@@ -109,6 +124,14 @@ pub enum ArchiveError {
         /// What.
         why: String,
     },
+    /// A snapshot's own file is damaged.
+    #[error("snapshot {snapshot} cannot be read: {why}")]
+    Unreadable {
+        /// Which.
+        snapshot: String,
+        /// Why.
+        why: String,
+    },
     /// Others could put something into a folder to restore into.
     #[error("{path} belongs to another user, or others may write in it", path = .path.display())]
     NotOurs {
@@ -150,9 +173,11 @@ impl ArchiveError {
             Self::Occupied { .. } => "is the right disk mounted there? A new archive is made in an empty folder only: \
                                       name one in the stack file, as `folder` of `[archive]`"
                 .to_owned(),
+            Self::NoRoom { .. } => "free some space on that file system and run the command again".to_owned(),
             Self::NotOurs { .. } => {
                 "name a folder that is not there yet, or one of yours that only you write in".to_owned()
             }
+            Self::Unreadable { .. } => "`sovereign archive check --read-data` says what else is damaged".to_owned(),
             Self::WrongKey { .. } => "it was made with another root seed (on the wrong disk lies another stack's, \
                                       say), or another program changed its keys; bring the stack's own words: \
                                       `sovereign seed restore`"
@@ -187,6 +212,11 @@ impl ArchiveError {
         let path = path.into();
         move |source| Self::File { action, path, source }
     }
+}
+
+/// As people read it.
+fn size(bytes: u64) -> String {
+    bytesize::ByteSize::b(bytes).display().si().to_string()
 }
 
 /// Names what was being done when the library failed.

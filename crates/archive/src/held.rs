@@ -1,34 +1,84 @@
 //! A way into the repository on which snapshots are held back until they are known to be whole.
 //!
 //! The library writes a snapshot's file itself, at the end, and also when the source failed in between. Here that file
-//! stays in memory until [`Held::let_in`]: whatever kills this process before leaves no snapshot, only chunks that
-//! nothing refers to, which the next run finds and uses.
+//! stays in memory until [`Held::let_in`]: whatever kills this process before leaves no snapshot. What it leaves are
+//! chunks that no snapshot refers to. Those that an index names (the library writes one every five minutes, and at the
+//! end) are used by the next run; the others take room until a clean-up.
+//!
+//! Data is written only while the disk has room for it and a reserve: see [`crate::room`].
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use rustic_core::{BytesList, FileType, Id, ReadBackend, RusticResult, WriteBackend};
-use std::sync::Arc;
+use rustic_core::{BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, RusticResult, WriteBackend};
+
+use crate::error::{ArchiveError, To as _};
+use crate::place::sync_names;
+use crate::room::room_for;
 
 /// The held ones, and the folder behind.
 #[derive(Debug)]
 pub(crate) struct Held {
     inner: Arc<dyn WriteBackend>,
-    snapshots: Mutex<Vec<(Id, BytesList)>>,
+    folder: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    snapshots: Vec<(Id, BytesList)>,
+    /// Folders that got new names.
+    written: BTreeSet<PathBuf>,
+    no_room: Option<ArchiveError>,
 }
 
 impl Held {
-    pub(crate) fn new(inner: Arc<dyn WriteBackend>) -> Self {
-        Self { inner, snapshots: Mutex::default() }
+    /// Over `inner`, which writes into `folder`.
+    pub(crate) fn new(inner: Arc<dyn WriteBackend>, folder: PathBuf) -> Self {
+        Self { inner, folder, state: Mutex::default() }
     }
 
-    /// Writes what is held.
-    pub(crate) fn let_in(&self) -> RusticResult<()> {
-        let mut snapshots = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
-        for (id, bytes) in snapshots.drain(..) {
-            self.inner.write_bytes(FileType::Snapshot, &id, false, bytes)?;
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what is held. All that it refers to outlives a crash of the machine before it is there, and it does when
+    /// this returns: the library syncs files, and this the folders that name them.
+    pub(crate) fn let_in(&self) -> Result<(), ArchiveError> {
+        let mut state = self.state();
+        for folder in std::mem::take(&mut state.written) {
+            sync_names(&folder).map_err(ArchiveError::file("sync", folder))?;
         }
-        Ok(())
+        for (id, bytes) in state.snapshots.drain(..) {
+            self.inner.write_bytes(FileType::Snapshot, &id, false, bytes).to("write the snapshot")?;
+        }
+        drop(state);
+        self.settle()
+    }
+
+    /// Makes the names of snapshots outlive a crash of the machine.
+    pub(crate) fn settle(&self) -> Result<(), ArchiveError> {
+        let snapshots = self.folder.join("snapshots");
+        sync_names(&snapshots).map_err(ArchiveError::file("sync", snapshots))
+    }
+
+    /// Why writing was refused, if it was.
+    pub(crate) fn no_room(&self) -> Option<ArchiveError> {
+        self.state().no_room.take()
+    }
+
+    /// Data only: the index that makes it of use is small, and has the reserve to go into.
+    fn make_sure_of_room(&self, of: FileType, content: &BytesList) -> RusticResult<()> {
+        if of != FileType::Pack {
+            return Ok(());
+        }
+        room_for(&self.folder, content.size().try_into().unwrap_or(u64::MAX)).map_err(|error| {
+            let text = error.to_string();
+            self.state().no_room = Some(error);
+            RusticError::with_source(ErrorKind::InputOutput, "the disk is full", text)
+        })
     }
 }
 
@@ -65,10 +115,17 @@ impl WriteBackend for Held {
 
     fn write_bytes(&self, of: FileType, id: &Id, cacheable: bool, content: BytesList) -> RusticResult<()> {
         if of == FileType::Snapshot {
-            self.snapshots.lock().unwrap_or_else(PoisonError::into_inner).push((*id, content));
+            self.state().snapshots.push((*id, content));
             return Ok(());
         }
-        self.inner.write_bytes(of, id, cacheable, content)
+        self.make_sure_of_room(of, &content)?;
+        self.inner.write_bytes(of, id, cacheable, content)?;
+        let folder = match of {
+            FileType::Pack => self.folder.join("data").join(&id.to_hex()[..2]),
+            _ => self.folder.join(of.dirname()),
+        };
+        self.state().written.insert(folder);
+        Ok(())
     }
 
     fn remove(&self, of: FileType, id: &Id, cacheable: bool) -> RusticResult<()> {

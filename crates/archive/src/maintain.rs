@@ -9,7 +9,7 @@ use rustic_core::repofile::SnapshotId;
 use rustic_core::{CheckOptions, PruneOptions};
 
 use crate::error::{ArchiveError, To as _};
-use crate::repository::{Archive, Snapshot};
+use crate::repository::{Archive, Inventory, Snapshot, Unreadable};
 
 /// How long what is marked stays.
 const GRACE_HOURS: i64 = 23;
@@ -45,18 +45,23 @@ impl Archive {
     pub fn check(&self, read_data: bool) -> Result<Checked, ArchiveError> {
         const ACTION: &str = "check the archive";
         let repository = self.repository()?;
-        let snapshots = self.snapshots()?.len() as u64;
+        let Inventory { snapshots, unreadable } = self.inventory()?;
+        let trees = snapshots.iter().map(|snapshot| snapshot.file.tree).collect();
+        let lost =
+            |unreadable: &Unreadable| format!("snapshot {} cannot be read: {}", unreadable.short(), unreadable.why);
+        let mut errors: Vec<String> = unreadable.iter().map(lost).collect();
+        let snapshots = (snapshots.len() + unreadable.len()) as u64;
         let options = CheckOptions::default().read_data(read_data);
         // A chunk that cannot be decompressed makes the library panic.
-        let ended = std::thread::scope(|scope| scope.spawn(|| repository.check(options)).join());
+        let ended = std::thread::scope(|scope| scope.spawn(|| repository.check_with_trees(options, trees)).join());
         let found = match ended {
             Ok(found) => found.to(ACTION)?,
             Err(_) => {
-                let errors = vec!["a chunk cannot be decompressed".to_owned()];
+                errors.push("a chunk cannot be decompressed".to_owned());
                 return Ok(Checked { snapshots, errors, remarks: Vec::new() });
             }
         };
-        let mut checked = Checked { snapshots, ..Checked::default() };
+        let mut checked = Checked { snapshots, errors, remarks: Vec::new() };
         for (level, error) in found.0 {
             // Nothing else tells the levels apart: their type has no name outside of the library.
             let list = if format!("{level:?}") == "Error" { &mut checked.errors } else { &mut checked.remarks };

@@ -8,6 +8,7 @@
 //!  /state/...           the stack's own state    host = the stack
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 
 use bytesize::ByteSize;
 use rustic_backend::LocalBackend;
-use rustic_core::repofile::{MasterKey, SnapshotFile};
+use rustic_core::repofile::{MasterKey, SnapshotFile, SnapshotId};
 use rustic_core::{
     ConfigOptions, Credentials, IndexedFullStatus, KeyOptions, OpenStatus, Repository, RepositoryBackends,
     RepositoryOptions, WriteBackend,
@@ -110,6 +111,39 @@ impl Snapshot {
             file,
         }
     }
+}
+
+/// A snapshot of which nothing is known but its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Its name.
+    pub id: String,
+    /// Why it cannot be read.
+    pub why: String,
+}
+
+impl Unreadable {
+    /// The part of the name that people type.
+    pub fn short(&self) -> &str {
+        self.id.get(..8).unwrap_or(&self.id)
+    }
+}
+
+/// What an archive has.
+#[derive(Debug, Clone, Default)]
+pub struct Inventory {
+    /// Every snapshot that can be read, the oldest first.
+    pub snapshots: Vec<Snapshot>,
+    /// The others: damage to one must not take the others away.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// The snapshots of a subject that came after the one that goes by this name; all when there is none. The oldest first,
+/// as `snapshots` are.
+pub fn newer<'s>(snapshots: &'s [Snapshot], subject: &Subject, than: Option<&str>) -> Vec<&'s Snapshot> {
+    let of_it: Vec<_> = snapshots.iter().filter(|snapshot| snapshot.subject.as_ref() == Some(subject)).collect();
+    let from = than.and_then(|than| of_it.iter().position(|snapshot| snapshot.id == than)).map_or(0, |at| at + 1);
+    of_it.get(from..).unwrap_or_default().to_vec()
 }
 
 /// The password of an archive, as restic asks for it.
@@ -236,14 +270,37 @@ impl Archive {
         self.repository()?.to_indexed().to("read the archive's index")
     }
 
-    /// Every snapshot, the oldest first.
+    /// Every snapshot, those that cannot be read apart.
     ///
     /// # Errors
-    /// When the archive cannot be read.
-    pub fn snapshots(&self) -> Result<Vec<Snapshot>, ArchiveError> {
-        let mut files = self.repository()?.get_all_snapshots().to("list the snapshots")?;
+    /// When the archive cannot be read at all.
+    pub fn inventory(&self) -> Result<Inventory, ArchiveError> {
+        const ACTION: &str = "list the snapshots";
+        let repository = self.repository()?;
+        let ids: Vec<SnapshotId> = repository.list().to(ACTION)?.collect();
+        let all = repository.stream_files_list::<SnapshotFile>(ids.clone()).to(ACTION)?;
+        let mut read: BTreeMap<_, _> = all.filter_map(Result::ok).collect();
+        let mut inventory = Inventory::default();
+        let mut files = Vec::new();
+        for id in ids {
+            // Asked for alone, because an error does not say whose it is.
+            let found = read.remove(&id).map_or_else(|| alone(&repository, id), Ok);
+            match found {
+                Ok(file) => files.push(SnapshotFile { id, ..file }),
+                Err(why) => inventory.unreadable.push(Unreadable { id: id.to_hex().to_string(), why }),
+            }
+        }
         files.sort_by(|a, b| a.time.cmp(&b.time));
-        Ok(files.into_iter().map(Snapshot::of).collect())
+        inventory.snapshots = files.into_iter().map(Snapshot::of).collect();
+        Ok(inventory)
+    }
+
+    /// Every snapshot that can be read, the oldest first.
+    ///
+    /// # Errors
+    /// When the archive cannot be read at all.
+    pub fn snapshots(&self) -> Result<Vec<Snapshot>, ArchiveError> {
+        Ok(self.inventory()?.snapshots)
     }
 
     /// The newest snapshot of a subject.
@@ -260,11 +317,17 @@ impl Archive {
     /// # Errors
     /// When there is none, or several.
     pub fn find(&self, name: &str) -> Result<Snapshot, ArchiveError> {
-        let mut found = self.snapshots()?.into_iter().filter(|snapshot| snapshot.id.starts_with(name));
-        match (found.next(), found.next()) {
-            (Some(snapshot), None) if !name.is_empty() => Ok(snapshot),
-            (Some(_), _) => Err(ArchiveError::Ambiguous(name.to_owned())),
-            (None, _) => Err(ArchiveError::NoSnapshot(name.to_owned())),
+        let Inventory { snapshots, unreadable } = self.inventory()?;
+        if name.is_empty() {
+            return Err(ArchiveError::NoSnapshot(name.to_owned()));
+        }
+        let mut found = snapshots.into_iter().filter(|snapshot| snapshot.id.starts_with(name));
+        let mut lost = unreadable.into_iter().filter(|unreadable| unreadable.id.starts_with(name));
+        match (found.next(), lost.next(), found.next().is_some() || lost.next().is_some()) {
+            (Some(snapshot), None, false) => Ok(snapshot),
+            (None, Some(Unreadable { id, why }), false) => Err(ArchiveError::Unreadable { snapshot: id, why }),
+            (None, None, _) => Err(ArchiveError::NoSnapshot(name.to_owned())),
+            _ => Err(ArchiveError::Ambiguous(name.to_owned())),
         }
     }
 
@@ -289,6 +352,16 @@ fn backend(folder: &Path) -> Result<Arc<dyn WriteBackend>, ArchiveError> {
 fn plain(backend: &Arc<dyn WriteBackend>) -> Result<Repository<()>, ArchiveError> {
     let options = RepositoryOptions::default().no_cache(true);
     Repository::new(&options, &RepositoryBackends::new(Arc::clone(backend), None)).to("open the archive")
+}
+
+/// One snapshot's file, or why not.
+fn alone(repository: &Repository<OpenStatus>, id: SnapshotId) -> Result<SnapshotFile, String> {
+    let mut answers = repository.stream_files_list::<SnapshotFile>(vec![id]).map_err(|error| error.display_log())?;
+    match answers.next() {
+        Some(Ok((_, file))) => Ok(file),
+        Some(Err(error)) => Err(error.display_log()),
+        None => Err("the library does not say".to_owned()),
+    }
 }
 
 /// A subject's folder as a path of the library.

@@ -18,12 +18,13 @@ use rustic_core::{
     ReadSourceOpen, Repository, RepositoryBackends, RepositoryOptions, RusticError, RusticProgress, RusticResult,
 };
 
-use crate::entry::{Kind, TreePath};
+use crate::entry::{Entry, Kind, TreePath};
 use crate::error::{ArchiveError, To as _};
 use crate::held::Held;
 use crate::manifest::Manifest;
 use crate::pull::{FileBytes, Line, Listed, Pull, PullError, Sum, list};
-use crate::repository::{Archive, Snapshot, Subject, within};
+use crate::repository::{Archive, Snapshot, Subject, newer, within};
+use crate::room::room_for;
 use crate::tree;
 
 /// What a run has come to.
@@ -45,13 +46,15 @@ pub type Watch = Arc<dyn Fn(Seen) + Send + Sync>;
 /// A snapshot that was taken.
 #[derive(Debug)]
 pub struct Taken {
-    /// It; the one before when nothing has changed since that.
+    /// It; one before when nothing has changed since that.
     pub snapshot: Snapshot,
     /// Whether nothing had changed, so that none was added.
     pub unchanged: bool,
+    /// The names of others that came after the last one that was proven: what they hold is compared with nothing.
+    pub unproven: Vec<String>,
     /// What it consists of.
     pub manifest: Manifest,
-    /// The files that came over the line, with the sum of their bytes.
+    /// The files that came over the line, with the sum of their bytes. All others are as in the proven snapshot.
     pub read: BTreeMap<TreePath, Sum>,
     /// How many bytes of content came over the line.
     pub bytes_read: u64,
@@ -61,37 +64,84 @@ pub struct Taken {
 
 impl Archive {
     /// Takes a snapshot of what the source at the other end of `line` has, as the data of `subject`. `host` is shown by
-    /// restic and must be the same each time.
+    /// restic and must be the same each time. `proven` is the snapshot whose every file is known to be in the archive
+    /// as it was read: what looks as it does there is not read again. Without one everything is, so that all of it can
+    /// be compared afterwards.
     ///
     /// # Errors
-    /// When it cannot be had, stored or compared whole: then there is no snapshot.
-    pub fn take(&self, subject: &Subject, host: &str, mut line: Line, watch: &Watch) -> Result<Taken, ArchiveError> {
+    /// When it cannot be had, stored or compared whole, or there is no room for it: then there is no snapshot.
+    pub fn take(
+        &self,
+        subject: &Subject,
+        host: &str,
+        proven: Option<&str>,
+        mut line: Line,
+        watch: &Watch,
+    ) -> Result<Taken, ArchiveError> {
         let Listed { manifest, left_out } =
             list(&mut line, &|count| watch(Seen::Listed(count))).map_err(ArchiveError::Source)?;
         watch(Seen::Total(manifest.bytes()));
         let manifest = Arc::new(manifest);
-        let before = self.newest(subject)?;
-        let held = Arc::new(Held::new(self.backend()));
+        let snapshots = self.snapshots()?;
+        let is_proven = |snapshot: &&Snapshot| {
+            snapshot.subject.as_ref() == Some(subject) && proven.is_some_and(|proven| snapshot.id == proven)
+        };
+        let before = snapshots.iter().find(is_proven);
+        let later = newer(&snapshots, subject, proven);
+        self.make_sure_of_room(&manifest, subject, before.into_iter().chain(later.last().copied()))?;
+        let held = Arc::new(Held::new(self.backend(), self.folder().to_owned()));
         let pull = Arc::new(Pull::new(line));
-        let stored = self.store(subject, host, before.as_ref(), &manifest, &pull, &held, watch);
+        let stored = self.store(subject, host, before, &manifest, &pull, &held, watch);
         pull.quit();
+        if let Some(error) = held.no_room() {
+            return Err(error);
+        }
         if let Some(fault) = pull.fault() {
             return Err(ArchiveError::Source(PullError::Fault(fault)));
         }
         let file = stored?;
         watch(Seen::Comparing);
         compare(&self.indexed()?, &file, subject, &manifest)?;
-        let unchanged = before.as_ref().is_some_and(|before| before.file.tree == file.tree);
-        let snapshot = match before {
-            Some(before) if unchanged => before,
-            _ => {
-                held.let_in().to("write the snapshot")?;
+        // One that was let in and never proven is as good as another one like it, now that all of it was read.
+        let same = before.into_iter().chain(later.last().copied()).find(|there| there.file.tree == file.tree).cloned();
+        let unchanged = same.is_some();
+        let snapshot = match same {
+            Some(same) => {
+                held.settle()?;
+                same
+            }
+            None => {
+                held.let_in()?;
                 Snapshot::of(file)
             }
         };
+        let unproven = later.iter().filter(|later| later.id != snapshot.id).map(|later| later.id.clone()).collect();
         let (read, bytes_read) = pull.read();
         let manifest = Arc::unwrap_or_clone(manifest);
-        Ok(Taken { snapshot, unchanged, manifest, read, bytes_read, left_out })
+        Ok(Taken { snapshot, unchanged, unproven, manifest, read, bytes_read, left_out })
+    }
+
+    /// Asks for what is not in the archive yet, as far as that can be told before reading it: what it comes to
+    /// compressed nobody knows.
+    fn make_sure_of_room<'s>(
+        &self,
+        manifest: &Manifest,
+        subject: &Subject,
+        there: impl Iterator<Item = &'s Snapshot>,
+    ) -> Result<(), ArchiveError> {
+        if room_for(self.folder(), manifest.bytes()).is_ok() {
+            return Ok(());
+        }
+        let repository = self.indexed()?;
+        let trees = there.filter_map(|snapshot| tree::read(&repository, snapshot.file.tree, subject).ok());
+        let stored: Vec<Manifest> = trees.map(|(manifest, _)| manifest).collect();
+        // The time of change is left out: who changes modes, and nothing else, adds nothing.
+        let is_there = |entry: &&Entry| {
+            let looks = |entry: &Entry| (entry.size(), entry.modified, entry.inode);
+            stored.iter().filter_map(|stored| stored.get(&entry.path)).any(|there| looks(there) == looks(entry))
+        };
+        let anew = manifest.entries().iter().filter(|entry| !is_there(entry)).map(Entry::size).sum();
+        room_for(self.folder(), anew)
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one run, used once")]

@@ -158,28 +158,6 @@ fn what_is_forgotten_goes_in_two_steps() {
 }
 
 #[test]
-fn nothing_is_restored_where_others_may_write() {
-    let place = Place::new();
-    let archive = place.archive();
-    let opened = archive.contents(&place.take(&archive).snapshot).unwrap();
-    let to = place.folder.path().join("open");
-    fs::create_dir(&to).unwrap();
-    for mode in [0o777, 0o775] {
-        fs::set_permissions(&to, fs::Permissions::from_mode(mode)).unwrap();
-        let error = opened.restore(None, &to, &|_| {}).unwrap_err();
-        assert!(matches!(error, ArchiveError::NotOurs { .. }), "{error:?}");
-    }
-    fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).unwrap();
-    if rustix::process::geteuid().is_root() {
-        std::os::unix::fs::chown(&to, Some(65_534), None).unwrap();
-        let error = opened.restore(None, &to, &|_| {}).unwrap_err();
-        assert!(matches!(error, ArchiveError::NotOurs { .. }), "{error:?}");
-        std::os::unix::fs::chown(&to, Some(0), None).unwrap();
-    }
-    opened.restore(None, &to, &|_| {}).unwrap();
-}
-
-#[test]
 fn nothing_is_taken_for_the_archive_that_is_not_there() {
     let place = Place::new();
     let known = place.known();
@@ -235,6 +213,52 @@ fn an_archive_is_made_in_an_empty_folder_only() {
     let archive = place.archive();
     assert!(!place.repository().join("new").exists());
     assert_eq!(archive.check(true).unwrap().errors, Vec::<String>::new());
+}
+
+#[test]
+fn one_snapshot_that_cannot_be_read_takes_no_other_away() {
+    let place = Place::new();
+    let archive = place.archive();
+    let first = place.take(&archive);
+    place.write("content/new", b"new");
+    let second = place.take(&archive);
+    let file = place.repository().join("snapshots").join(&first.snapshot.id);
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[40] ^= 1;
+    fs::write(&file, bytes).unwrap();
+
+    let inventory = archive.inventory().unwrap();
+    assert_eq!(inventory.snapshots.iter().map(|snapshot| &snapshot.id).collect::<Vec<_>>(), [&second.snapshot.id]);
+    assert_eq!(inventory.unreadable.iter().map(|lost| &lost.id).collect::<Vec<_>>(), [&first.snapshot.id]);
+    assert!(matches!(archive.find(first.snapshot.short()), Err(ArchiveError::Unreadable { .. })));
+    place.write("content/third", b"third");
+    assert_eq!(place.take(&archive).read.len(), 1);
+    let to = place.folder.path().join("restored");
+    archive.contents(&second.snapshot).unwrap().restore(None, &to, &|_| {}).unwrap();
+    let errors = archive.check(false).unwrap().errors;
+    assert!(errors.iter().any(|error| error.contains(first.snapshot.short())), "{errors:?}");
+}
+
+#[test]
+fn nothing_is_restored_where_others_may_write() {
+    let place = Place::new();
+    let archive = place.archive();
+    let opened = archive.contents(&place.take(&archive).snapshot).unwrap();
+    let to = place.folder.path().join("open");
+    fs::create_dir(&to).unwrap();
+    for mode in [0o777, 0o775] {
+        fs::set_permissions(&to, fs::Permissions::from_mode(mode)).unwrap();
+        let error = opened.restore(None, &to, &|_| {}).unwrap_err();
+        assert!(matches!(error, ArchiveError::NotOurs { .. }), "{error:?}");
+    }
+    fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).unwrap();
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&to, Some(65_534), None).unwrap();
+        let error = opened.restore(None, &to, &|_| {}).unwrap_err();
+        assert!(matches!(error, ArchiveError::NotOurs { .. }), "{error:?}");
+        std::os::unix::fs::chown(&to, Some(0), None).unwrap();
+    }
+    opened.restore(None, &to, &|_| {}).unwrap();
 }
 
 #[test]

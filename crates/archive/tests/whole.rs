@@ -172,27 +172,72 @@ fn a_full_disk_leaves_no_part_of_a_snapshot() {
     }
 }
 
+fn free(disk: &std::path::Path) -> u64 {
+    rustix::fs::statvfs(disk).unwrap().f_bavail
+}
+
 fn on_a_small_disk(disk: &std::path::Path) {
     let place = Place::new();
     let folder = disk.join("archive");
     let archive = Archive::open_or_create(&folder, &place.known(), &common::password()).unwrap();
     place.take(&archive);
     place.write("content/large", &noise(78, 40_000_000));
-    // Full at once, and after some packs.
-    for filled in [20_000_000, 0] {
-        let filler = disk.join("filler");
-        fs::write(&filler, vec![0; filled]).unwrap();
-        let error = place.try_take(&archive, place.line()).unwrap_err();
-        fs::remove_file(&filler).unwrap();
-        assert!(!matches!(error, ArchiveError::Source(_)), "it is not the source's fault: {error:?}");
-        is_sound(&archive, 1);
-    }
+    // More than there is room for is not begun, and the figures are named.
+    let before = free(disk);
+    let error = place.try_take(&archive, place.line()).unwrap_err();
+    assert!(matches!(error, ArchiveError::NoRoom { bytes: 40_000_000, .. }), "{error:?}");
+    assert_eq!(free(disk), before, "nothing was written");
+    is_sound(&archive, 1);
+    // Others take the room in the midst: it ends before the disk is full.
+    place.write("content/large", &noise(78, 18_000_000));
+    let filler = disk.join("filler");
+    let fill = filler.clone();
+    let watch: sovereign_archive::Watch = std::sync::Arc::new(move |seen| {
+        if matches!(seen, sovereign_archive::Seen::Stored(1_000_000..)) && !fill.exists() {
+            fs::write(&fill, vec![0; 12_000_000]).unwrap();
+        }
+    });
+    let error = archive.take(&subject(), "home", None, place.line(), &watch).unwrap_err();
+    assert!(matches!(error, ArchiveError::NoRoom { .. }), "{error:?}");
+    assert!(free(disk) > 0, "a reserve is left");
+    fs::remove_file(&filler).unwrap();
+    is_sound(&archive, 1);
     // What the interrupted runs left is in the way now: cleaned up, there is room for something smaller.
     archive.clean_up().unwrap();
     fs::remove_file(place.site().join("content/large")).unwrap();
     place.write("content/small", b"there is room for this");
     place.take(&archive);
     is_sound(&archive, 2);
+}
+
+#[test]
+fn what_was_never_proven_is_no_ground_to_stand_on() {
+    let place = Place::new();
+    let archive = place.archive();
+    // Let in, and its proof failed: the next run reads all of it again, and does not store it twice.
+    let first = place.take_after(&archive, None);
+    let again = place.take_after(&archive, None);
+    assert_eq!((again.read.len(), &again.read), (5, &first.read));
+    assert_eq!((again.snapshot.id.as_str(), again.unchanged), (first.snapshot.id.as_str(), true));
+    assert_eq!(archive.snapshots().unwrap().len(), 1);
+    assert!(again.unproven.is_empty(), "it is the one that is proven now");
+
+    // Proven at last. One more that is not: what is new since the proven one is read again, and the other is named.
+    let proven = Some(first.snapshot.id.as_str());
+    place.write("content/new", b"new");
+    let second = place.take_after(&archive, proven);
+    place.write("content/newer", b"newer");
+    let third = place.take_after(&archive, proven);
+    assert_eq!(third.read.keys().map(ToString::to_string).collect::<Vec<_>>(), ["content/new", "content/newer"]);
+    assert_eq!(third.unproven, [second.snapshot.id]);
+
+    // One that is known to nobody any more, and one of another subject, are none.
+    for none in [Some("ab".repeat(32)), None] {
+        assert_eq!(place.take_after(&archive, none.as_deref()).read.len(), 7);
+    }
+    let other = sovereign_archive::Subject::State;
+    let line = place.line();
+    assert_eq!(archive.take(&other, "home", proven, line, &common::quiet()).unwrap().read.len(), 7);
 }
 
 #[test]

@@ -531,9 +531,9 @@ pub(crate) struct BackupArgs {
 }
 
 const BACKUP_HELP: &str = "\
-Nothing is stopped. A snapshot is whole or it is not there; what is new in it is restored at once and compared. The \
-stack's own state (stack file, journal, epochs, CA certificate) is backed up each time, the root seed never. Upstream \
-sites are not covered.
+Nothing is stopped. A snapshot is whole or it is not there; what is new in it since the last proven one is restored at \
+once and compared. The stack's own state (stack file, journal, epochs, CA certificate) is backed up each time, the root \
+seed never. Upstream sites are not covered; each is named, and the exit code is 0 all the same.
 
 Examples:
   sovereign backup
@@ -593,7 +593,7 @@ pub(crate) struct RestoreArgs {
     /// Where to: a folder that is not there yet, or an empty one of yours that only you may write in
     #[arg(long, value_name = "FOLDER")]
     pub(crate) to: PathBuf,
-    /// Which snapshot [default: the newest]
+    /// Which snapshot [default: the newest that was proven]
     #[arg(long, value_name = "SNAPSHOT")]
     pub(crate) snapshot: Option<String>,
     /// Only this, with what is below it, as `archive show` prints it

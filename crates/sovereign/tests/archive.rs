@@ -205,6 +205,53 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
 }
 
 #[test]
+fn a_snapshot_that_was_never_proven_is_not_taken_for_one_that_was() {
+    let operator = operator_with_site();
+    operator.up();
+    let public = operator.home().join("public");
+    // What proofs are restored into cannot be made: a run that ends between a snapshot and its proof.
+    let scratch = operator.state().join("archive/scratch");
+    fs::create_dir(operator.state().join("archive")).unwrap();
+    fs::write(&scratch, "in the way").unwrap();
+    let said = operator.run(&["backup"]).exits(1).stdout();
+    assert!(said.contains("is there but not proven"), "{said}");
+    let listed = operator.json(&["archive", "list"]);
+    assert_eq!(
+        (&row(&listed, "leaf")["unproven"], &row(&listed, "leaf")["verified_unix"]),
+        (&true.into(), &Value::Null)
+    );
+    let restore = |to: &str| operator.run(&["restore", "leaf", "--to", to]).success().stdout();
+    assert!(restore("unproven").contains("not known here"));
+
+    // The next one proves all of it, though nothing changed, and adds nothing.
+    fs::remove_file(&scratch).unwrap();
+    let first = operator.json(&["backup"]);
+    assert_eq!(row(&first, "leaf")["files_proven"], files(&public).len(), "{first}");
+    assert_eq!(how_many(&operator, "leaf"), 1);
+
+    // One more that is not proven: what was proven is restored, and the other named.
+    fs::write(public.join("new.html"), "<p>new</p>").unwrap();
+    fs::write(&scratch, "in the way").unwrap();
+    operator.run(&["backup", "leaf"]).exits(1);
+    assert_eq!(how_many(&operator, "leaf"), 2);
+    let said = restore("proven");
+    assert!(said.contains("newer and was never proven"), "{said}");
+    assert!(!operator.home().join("proven/files/new.html").exists());
+
+    // What is new since the proven one is proven with the next.
+    fs::remove_file(&scratch).unwrap();
+    fs::write(public.join("newer.html"), "<p>newer</p>").unwrap();
+    let third = operator.json(&["backup", "leaf"]);
+    assert_eq!(row(&third, "leaf")["files_proven"], 2, "{third}");
+    assert_eq!(row(&third, "leaf")["unproven"].as_array().unwrap().len(), 1, "{third}");
+    assert!(!restore("newest").contains("remark"));
+    assert!(operator.home().join("newest/files/newer.html").exists());
+
+    // A folder as `archive show` prints it.
+    operator.run(&["restore", "leaf", "--to", "part", "--path", "files/"]).success();
+}
+
+#[test]
 fn another_folder_is_not_taken_for_the_archive() {
     let operator = operator_with_site();
     let elsewhere = operator.home().join("disk/archive");
@@ -227,4 +274,13 @@ fn another_folder_is_not_taken_for_the_archive() {
     fs::rename(operator.home().join("drawer"), &disk).unwrap();
     operator.run(&["backup"]).success();
     assert_eq!(how_many(&operator, "leaf"), 1);
+
+    // Damage to one snapshot takes no other away.
+    let state = row(&operator.json(&["archive", "list"]), "(state)")["snapshot"].as_str().unwrap().to_owned();
+    fs::write(elsewhere.join("snapshots").join(&state), noise(7, 300)).unwrap();
+    let said = operator.run(&["archive", "list"]).success().stdout();
+    assert!(said.contains(&format!("snapshot {} cannot be read", &state[..8])), "{said}");
+    operator.run(&["restore", "leaf", "--to", "restored"]).success();
+    assert_eq!(operator.json(&["backup"])["unreadable"][0]["snapshot"], state.as_str());
+    operator.run(&["archive", "check"]).exits(1);
 }

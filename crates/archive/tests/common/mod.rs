@@ -94,8 +94,14 @@ impl Place {
         self.try_take(archive, self.line()).unwrap()
     }
 
+    /// As if the newest snapshot had been proven.
     pub(crate) fn try_take(&self, archive: &Archive, line: Line) -> Result<Taken, ArchiveError> {
-        archive.take(&subject(), "home", line, &quiet())
+        let proven = archive.newest(&subject())?.map(|newest| newest.id);
+        archive.take(&subject(), "home", proven.as_deref(), line, &quiet())
+    }
+
+    pub(crate) fn take_after(&self, archive: &Archive, proven: Option<&str>) -> Taken {
+        archive.take(&subject(), "home", proven, self.line(), &quiet()).unwrap()
     }
 
     /// To a source of this site, in a thread.

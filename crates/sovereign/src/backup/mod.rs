@@ -11,8 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use sovereign_archive::entry::TreePath;
-use sovereign_archive::{Archive, ArchiveError, Line, Offer, Password, Root, Seen, Subject, Taken};
+use sovereign_archive::entry::{Entry, TreePath};
+use sovereign_archive::{Archive, ArchiveError, Line, Offer, Password, Root, Seen, Subject, Taken, room_for};
 use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::{App, Site};
 use zeroize::Zeroizing;
@@ -105,16 +105,16 @@ pub(crate) fn open_or_create(context: &Context, declared: &Declared) -> Result<A
     Ok(Archive::open_or_create(&repository(declared), &known(declared), &password)?)
 }
 
-/// A snapshot that was taken and proven.
+/// A snapshot that was taken, and its proof or why there is none.
 pub(crate) struct Backed {
     pub(crate) taken: Taken,
-    pub(crate) proof: Proof,
+    pub(crate) proof: Result<Proof, Failure>,
 }
 
 /// Backs one site up; `None` when there is no way to.
 ///
 /// # Errors
-/// When it could not be backed up whole, or the proof failed.
+/// When it could not be backed up whole: then there is no snapshot.
 pub(crate) fn site(
     context: &Context,
     declared: &Declared,
@@ -185,7 +185,7 @@ fn one(
             other => break other?,
         }
     };
-    let proof = prove(declared, archive, progress, subject, &taken, examine)?;
+    let proof = prove(declared, archive, progress, subject, &taken, examine);
     Ok(Backed { taken, proof })
 }
 
@@ -210,7 +210,8 @@ fn take(
         source,
     })?;
     let Source { mut child, line } = started;
-    let taken = archive.take(subject, declared.stack.name.as_str(), line, &watch);
+    let record = Record::read(&declared.state);
+    let taken = archive.take(subject, declared.stack.name.as_str(), record.proven(subject), line, &watch);
     let _ = child.kill(); // most often it has ended already
     let _ = child.wait();
     drop(watch);
@@ -256,10 +257,13 @@ fn prove(
         stage.expect_bytes(bytes);
     }
     let scratch = Scratch::new(&declared.state)?;
+    let wanted = TreePath::parse(ghost::DATABASE.as_bytes()).ok().filter(|path| taken.manifest.get(path).is_some());
+    // One file is there at a time.
+    let largest = taken.read.keys().chain(&wanted).filter_map(|path| taken.manifest.get(path)).map(Entry::size).max();
+    room_for(&scratch.folder, largest.unwrap_or_default())?;
     let contents = archive.contents(&taken.snapshot)?;
     let mut files = taken.read.iter().map(|(path, sum)| (path, Some(sum)));
     let restored = contents.prove(&mut files, &scratch.folder.join("files"), &|bytes| stage.reach(bytes))?;
-    let wanted = TreePath::parse(ghost::DATABASE.as_bytes()).ok().filter(|path| taken.manifest.get(path).is_some());
     let examined = match &wanted {
         Some(database) => {
             let folder = scratch.folder.join("examined");

@@ -45,6 +45,11 @@ impl Record {
         read.filter(|record| record.version == VERSION).unwrap_or(Self { version: VERSION, proofs: BTreeMap::new() })
     }
 
+    /// The snapshot of a subject that was proven last.
+    pub(crate) fn proven(&self, subject: &Subject) -> Option<&str> {
+        self.proofs.get(&subject.to_string()).map(|proof| proof.snapshot.as_str())
+    }
+
     /// Adds a proof.
     pub(super) fn note(state: &StateFolder, subject: &Subject, proof: Proof) -> Result<(), BackupError> {
         let path = Self::path(state);

@@ -7,8 +7,9 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 use sovereign_archive::entry::{Kind, Malformed, TreePath};
-use sovereign_archive::{Offer, Root, Subject, serve};
+use sovereign_archive::{Inventory, Offer, Root, Snapshot, Subject, newer, serve};
 
+use super::backup::{Lost, short};
 use super::daemons::Ended;
 use super::site::find;
 use crate::backup::{self, Record};
@@ -26,6 +27,7 @@ pub(crate) struct Snapshots {
     archive: String,
     now_unix: u64,
     snapshots: Vec<Row>,
+    unreadable: Vec<Lost>,
 }
 
 #[derive(Debug, Serialize)]
@@ -38,10 +40,15 @@ struct Row {
     bytes_added: u64,
     /// When it was restored and compared last, when it is the newest of its kind.
     verified_unix: Option<u64>,
+    /// Whether it came after the last one that was proven.
+    unproven: bool,
 }
 
 impl Report for Snapshots {
     fn show(&self, page: &mut Page) {
+        for lost in &self.unreadable {
+            lost.show(page);
+        }
         if self.snapshots.is_empty() {
             page.line("the archive has no snapshot");
             return;
@@ -50,13 +57,18 @@ impl Report for Snapshots {
         let mut table = Table::new(["SNAPSHOT", "OF", ">TAKEN", ">FILES AND LINKS", ">SIZE", ">ADDED", ">PROVEN"]);
         for row in &self.snapshots {
             table.row([
-                Cell::from(row.snapshot.get(..8).unwrap_or_default()),
+                Cell::from(short(&row.snapshot)),
                 row.of.as_deref().unwrap_or("another program's").into(),
                 ago(row.taken_unix.try_into().unwrap_or_default()).into(),
                 row.files_and_links.into(),
                 figures::bytes(row.bytes).into(),
                 figures::bytes(row.bytes_added).into(),
-                row.verified_unix.map(ago).unwrap_or_default().into(),
+                match row.verified_unix {
+                    Some(verified) => ago(verified),
+                    None if row.unproven => "not known".to_owned(),
+                    None => String::new(),
+                }
+                .into(),
             ]);
         }
         page.table(&table);
@@ -68,23 +80,32 @@ pub(crate) fn list(context: &Context) -> Result<Snapshots, Failure> {
     let declared = Declared::load(context)?;
     let archive = backup::open(context, &declared)?;
     let record = Record::read(&declared.state);
-    let row = |snapshot: sovereign_archive::Snapshot| {
+    let Inventory { snapshots, unreadable } = archive.inventory()?;
+    let is_unproven = |snapshot: &Snapshot| {
+        let subject = snapshot.subject.as_ref();
+        subject.is_some_and(|subject| {
+            newer(&snapshots, subject, record.proven(subject)).iter().any(|newer| newer.id == snapshot.id)
+        })
+    };
+    let row = |snapshot: &Snapshot| {
         let of = snapshot.subject.as_ref().map(ToString::to_string);
         let proof = of.as_ref().and_then(|of| record.proofs.get(of)).filter(|proof| proof.snapshot == snapshot.id);
         Row {
             verified_unix: proof.map(|proof| proof.verified_unix),
+            unproven: is_unproven(snapshot),
             of,
             taken_unix: snapshot.taken_unix,
             files_and_links: snapshot.files,
             bytes: snapshot.bytes,
             bytes_added: snapshot.added,
-            snapshot: snapshot.id,
+            snapshot: snapshot.id.clone(),
         }
     };
     Ok(Snapshots {
         archive: archive.folder().display().to_string(),
         now_unix: unix_seconds(SystemTime::now()),
-        snapshots: archive.snapshots()?.into_iter().map(row).collect(),
+        snapshots: snapshots.iter().map(row).collect(),
+        unreadable: unreadable.into_iter().map(Lost::from).collect(),
     })
 }
 
@@ -227,16 +248,17 @@ pub(crate) struct Restored {
     to: PathBuf,
     files: u64,
     bytes: u64,
+    /// What there is to know about the choice of the snapshot.
+    remarks: Vec<String>,
 }
 
 impl Report for Restored {
     fn show(&self, page: &mut Page) {
         let (files, bytes) = (figures::count(self.files, "file", "files"), figures::bytes(self.bytes));
-        page.line(format_args!(
-            "{files} ({bytes}) of snapshot {} are in {}",
-            self.snapshot.get(..8).unwrap_or_default(),
-            self.to.display()
-        ));
+        page.line(format_args!("{files} ({bytes}) of snapshot {} are in {}", short(&self.snapshot), self.to.display()));
+        for remark in &self.remarks {
+            page.line(format_args!("remark: {remark}"));
+        }
     }
 }
 
@@ -273,6 +295,36 @@ impl Reason for NoPath {
     }
 }
 
+/// The snapshot of a subject that was proven last; the newest when this stack proved none: its state may be new, and the
+/// archive a copy of an old one. With what there is to know about that.
+fn newest_proven(
+    inventory: Inventory,
+    subject: &Subject,
+    proven: Option<&str>,
+) -> Result<(Snapshot, Vec<String>), sovereign_archive::ArchiveError> {
+    let Inventory { snapshots, unreadable } = inventory;
+    let mut remarks: Vec<String> =
+        unreadable.iter().map(|lost| format!("snapshot {} cannot be read: {}", lost.short(), lost.why)).collect();
+    let later = newer(&snapshots, subject, proven);
+    let of_it = |snapshot: &&Snapshot| snapshot.subject.as_ref() == Some(subject);
+    let proven = proven.and_then(|proven| snapshots.iter().filter(of_it).find(|snapshot| snapshot.id == proven));
+    let chosen = match (proven, later.last()) {
+        (Some(proven), newest) => {
+            remarks.extend(newest.map(|newest| {
+                let newest = newest.short();
+                format!("snapshot {newest} is newer and was never proven: `--snapshot {newest}` restores it")
+            }));
+            proven
+        }
+        (None, Some(newest)) => {
+            remarks.push("whether this snapshot was ever proven is not known here".to_owned());
+            newest
+        }
+        (None, None) => return Err(sovereign_archive::ArchiveError::NoSnapshot(format!("of {subject}"))),
+    };
+    Ok((chosen.clone(), remarks))
+}
+
 /// `restore`.
 pub(crate) fn restore(context: &Context, args: &RestoreArgs) -> Result<Restored, Failure> {
     let declared = Declared::load(context)?;
@@ -285,11 +337,9 @@ pub(crate) fn restore(context: &Context, args: &RestoreArgs) -> Result<Restored,
     };
     let path = args.path.as_ref().map(parse).transpose().map_err(NoPath)?;
     let archive = backup::open(context, &declared)?;
-    let snapshot = match &args.snapshot {
-        Some(name) => archive.find(name)?,
-        None => archive
-            .newest(&subject)?
-            .ok_or_else(|| sovereign_archive::ArchiveError::NoSnapshot(format!("of site {}", site.name)))?,
+    let (snapshot, remarks) = match &args.snapshot {
+        Some(name) => (archive.find(name)?, Vec::new()),
+        None => newest_proven(archive.inventory()?, &subject, Record::read(&declared.state).proven(&subject))?,
     };
     if snapshot.subject.as_ref() != Some(&subject) {
         let (snapshot, site) = (snapshot.short().to_owned(), site.name.to_string());
@@ -301,7 +351,8 @@ pub(crate) fn restore(context: &Context, args: &RestoreArgs) -> Result<Restored,
     stage.expect_bytes(if path.is_none() { contents.manifest().bytes() } else { 0 });
     let restored = contents.restore(path.as_ref(), &args.to, &|bytes| stage.reach(bytes))?;
     stage.finish();
-    Ok(Restored { snapshot: snapshot.id, to: args.to.clone(), files: restored.files, bytes: restored.bytes })
+    let (files, bytes) = (restored.files, restored.bytes);
+    Ok(Restored { snapshot: snapshot.id, to: args.to.clone(), files, bytes, remarks })
 }
 
 /// A root that is none.

@@ -1,11 +1,12 @@
 //! `sovereign backup`.
 
 use serde::Serialize;
+use sovereign_archive::{Taken, Unreadable};
 use sovereign_model::SiteName;
 use sovereign_model::stack::App;
 
 use super::site::find;
-use crate::backup::{self, Backed};
+use crate::backup::{self, Backed, Proof, Record};
 use crate::cli::BackupArgs;
 use crate::context::Context;
 use crate::declared::Declared;
@@ -21,6 +22,8 @@ pub(crate) struct BackedUp {
     /// Sites that cannot be backed up yet.
     not_covered: Vec<SiteName>,
     failed: Vec<Failed>,
+    /// Snapshots of before that cannot be read.
+    unreadable: Vec<Lost>,
     stages: Vec<StageTime>,
 }
 
@@ -38,17 +41,48 @@ struct Row {
     bytes_proven: u64,
     verified_unix: u64,
     examined: Option<String>,
+    /// Others of it that came after the last one that was proven before.
+    unproven: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
 struct Failed {
     of: String,
+    /// The snapshot that is there and not proven, if there is one.
+    snapshot: Option<String>,
+    /// Whether it was proven by an earlier run, and could not be again.
+    proven_before: bool,
     message: String,
     help: Option<String>,
 }
 
+/// A snapshot that cannot be read.
+#[derive(Debug, Serialize)]
+pub(super) struct Lost {
+    snapshot: String,
+    why: String,
+}
+
+impl From<Unreadable> for Lost {
+    fn from(Unreadable { id, why }: Unreadable) -> Self {
+        Self { snapshot: id, why }
+    }
+}
+
+impl Lost {
+    pub(super) fn show(&self, page: &mut Page) {
+        let warning = page.theme().warning;
+        let Self { snapshot, why } = self;
+        page.line(format_args!("{warning}snapshot {}{warning:#} cannot be read: {why}", short(snapshot)));
+    }
+}
+
+pub(super) fn short(snapshot: &str) -> &str {
+    snapshot.get(..8).unwrap_or(snapshot)
+}
+
 impl Row {
-    fn new(of: String, Backed { taken, proof }: &Backed) -> Self {
+    fn new(of: String, taken: &Taken, proof: Proof) -> Self {
         Self {
             of,
             snapshot: taken.snapshot.id.clone(),
@@ -61,7 +95,8 @@ impl Row {
             files_proven: proof.files,
             bytes_proven: proof.bytes,
             verified_unix: proof.verified_unix,
-            examined: proof.examined.clone(),
+            examined: proof.examined,
+            unproven: taken.unproven.clone(),
         }
     }
 }
@@ -70,7 +105,7 @@ impl Report for BackedUp {
     fn show(&self, page: &mut Page) {
         let mut table = Table::new(["OF", "SNAPSHOT", ">FILES", ">SIZE", ">READ", ">ADDED", "RESTORED AND COMPARED"]);
         for row in &self.snapshots {
-            let snapshot = row.snapshot.get(..8).unwrap_or_default();
+            let snapshot = short(&row.snapshot);
             let proven = match (&row.examined, row.files_proven) {
                 (Some(examined), files) => format!("{}, {examined}", figures::count(files, "file", "files")),
                 (None, files) => figures::count(files, "file", "files"),
@@ -86,6 +121,16 @@ impl Report for BackedUp {
             ]);
         }
         page.table(&table);
+        for row in &self.snapshots {
+            if let Some(newest) = row.unproven.last() {
+                let snapshots = figures::count(row.unproven.len() as u64, "snapshot", "snapshots");
+                let newest = short(newest);
+                page.line(format_args!("{}: no proof is known of {snapshots} of before, at last {newest}", row.of));
+            }
+        }
+        for lost in &self.unreadable {
+            lost.show(page);
+        }
         for site in &self.not_covered {
             let warning = page.theme().warning;
             page.line(format_args!(
@@ -94,7 +139,14 @@ impl Report for BackedUp {
         }
         for failed in &self.failed {
             let warning = page.theme().warning;
-            page.line(format_args!("{warning}{}{warning:#}: not backed up: {}", failed.of, failed.message));
+            let Failed { of, message, proven_before, .. } = failed;
+            match &failed.snapshot {
+                Some(snapshot) => {
+                    let what = if *proven_before { "could not be proven again" } else { "is there but not proven" };
+                    page.line(format_args!("{warning}{of}{warning:#}: snapshot {} {what}: {message}", short(snapshot)));
+                }
+                None => page.line(format_args!("{warning}{of}{warning:#}: not backed up: {message}")),
+            }
             if let Some(help) = &failed.help {
                 page.help(help);
             }
@@ -118,10 +170,17 @@ pub(crate) fn run(context: &Context, args: &BackupArgs) -> Result<BackedUp, Fail
     let archive = backup::open_or_create(context, &declared)?;
     let progress = context.output.progress();
     let (mut snapshots, mut failed, mut not_covered) = (Vec::new(), Vec::new(), Vec::new());
+    let fault = |of: String, snapshot: Option<String>, failure: &Failure| {
+        let (message, help) = (failure.chain().join(": "), failure.help());
+        let proofs = Record::read(&declared.state).proofs;
+        let proven_before = proofs.get(&of).is_some_and(|proof| snapshot.as_ref() == Some(&proof.snapshot));
+        Failed { of, snapshot, proven_before, message, help }
+    };
     let mut note = |of: String, outcome: Result<Option<Backed>, Failure>| match outcome {
-        Ok(Some(backed)) => snapshots.push(Row::new(of, &backed)),
+        Ok(Some(Backed { taken, proof: Ok(proof) })) => snapshots.push(Row::new(of, &taken, proof)),
+        Ok(Some(Backed { taken, proof: Err(failure) })) => failed.push(fault(of, Some(taken.snapshot.id), &failure)),
         Ok(None) => {}
-        Err(failure) => failed.push(Failed { of, message: failure.chain().join(": "), help: failure.help() }),
+        Err(failure) => failed.push(fault(of, None, &failure)),
     };
     for site in sites {
         if matches!(site.app, App::Upstream { .. }) {
@@ -131,6 +190,12 @@ pub(crate) fn run(context: &Context, args: &BackupArgs) -> Result<BackedUp, Fail
         note(site.name.to_string(), backup::site(context, &declared, &archive, &progress, site));
     }
     note("(state)".to_owned(), backup::state(&declared, &archive, &progress).map(Some));
-    let archive = archive.folder().display().to_string();
-    Ok(BackedUp { archive, snapshots, not_covered, failed, stages: progress.times() })
+    Ok(BackedUp {
+        archive: archive.folder().display().to_string(),
+        snapshots,
+        not_covered,
+        failed,
+        unreadable: archive.inventory()?.unreadable.into_iter().map(Lost::from).collect(),
+        stages: progress.times(),
+    })
 }

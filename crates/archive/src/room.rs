@@ -1,0 +1,44 @@
+//! Room on a disk: asked for before something is written, so that it is never filled.
+//!
+//! The archive lies on the disk of the sites more often than not, and a site whose disk is full stops. So a run that
+//! does not fit is refused before it begins, and ends when others take the room meanwhile.
+
+use std::path::Path;
+
+use crate::error::ArchiveError;
+
+/// What stays free: twice what an edge leaves (256 MiB), so that a backup ends well before pages are no longer kept
+/// and a database can no longer be written.
+const RESERVE: u64 = 512 << 20;
+/// Of a disk on which that would be much: a part of it.
+const PART: u64 = 20;
+
+/// Whether `bytes` can be written in `folder` and a reserve is left.
+///
+/// # Errors
+/// When not, with all figures; or when the file system does not say.
+pub fn room_for(folder: &Path, bytes: u64) -> Result<(), ArchiveError> {
+    let disk = rustix::fs::statvfs(folder)
+        .map_err(|errno| ArchiveError::file("look at the file system of", folder)(errno.into()))?;
+    let all = disk.f_blocks.saturating_mul(disk.f_frsize);
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let reserve = RESERVE.min(all / PART);
+    if free.saturating_sub(reserve) >= bytes {
+        return Ok(());
+    }
+    Err(ArchiveError::NoRoom { folder: folder.to_owned(), bytes, free, reserve })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_little_fits_and_all_of_it_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        room_for(folder.path(), 1).unwrap();
+        let disk = rustix::fs::statvfs(folder.path()).unwrap();
+        let refused = room_for(folder.path(), disk.f_blocks * disk.f_frsize);
+        assert!(matches!(refused, Err(ArchiveError::NoRoom { .. })), "{refused:?}");
+    }
+}
