@@ -9,6 +9,7 @@ pub mod edge_config;
 pub mod edge_rules;
 pub mod edge_status;
 pub mod file;
+pub mod keep_rules;
 pub mod layout;
 pub mod name;
 pub mod observed;

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::edge_rules::{EdgeRules, Proxy, Room};
+use crate::keep_rules::KeepRules;
 use crate::name::{DatacenterName, DnsName, HostName, Origin, SiteName, StackName};
 
 /// Everything one operator declares, in one file.
@@ -304,4 +305,6 @@ pub struct SiteSettings {
 pub struct Archive {
     /// Where it is kept; `None` for the stack's state folder.
     pub folder: Option<PathBuf>,
+    /// Which snapshots stay when it is pruned.
+    pub keep: KeepRules,
 }

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use sovereign_model::edge_rules::{AccessLog, EdgeRules, Keep, Limits, Proxy, ProxySpeech, Room};
 use sovereign_model::file::{ProblemKind, Problems, Style, parse};
+use sovereign_model::keep_rules::KeepRules;
 use sovereign_model::stack::{
     AdminReach, App, Archive, DataCommands, Datacenter, Domain, EngineKind, Host, Location, MirrorRules, Reach, Site,
     SiteSettings, Stack, Uplink, UplinkAddress,
@@ -160,11 +161,21 @@ fn domain() -> impl Strategy<Value = (String, Option<String>, Option<String>)> {
     (line(), proptest::option::of(line()), jurisdiction())
 }
 
+fn archive() -> impl Strategy<Value = Archive> {
+    let folder = proptest::option::of(select(vec!["/srv/archive", "/a b/ü"]));
+    let keep = prop_oneof![Just(KeepRules::default()), (1..9u32, 0..99u32, 0..10_001u32).prop_map(keep_rules)];
+    (folder, keep).prop_map(|(folder, keep)| Archive { folder: folder.map(Into::into), keep })
+}
+
+fn keep_rules((last, daily, yearly): (u32, u32, u32)) -> KeepRules {
+    KeepRules { last, daily, yearly, ..KeepRules::NOTHING }
+}
+
 fn any_stack() -> impl Strategy<Value = Stack> {
     let datacenters = (1..5u16).prop_flat_map(|count| (0..count).map(datacenter).collect::<Vec<_>>());
     let domains = proptest::collection::vec(domain(), 0..3);
     let sites = proptest::collection::vec(site_seed(), 0..5);
-    let archive = proptest::option::of(select(vec!["/srv/archive", "/a b/ü"]));
+    let archive = archive();
     let edge = prop_oneof![Just(EdgeRules::default()), edge_rules()];
     (datacenters, domains, sites, archive, edge).prop_map(|(datacenters, domains, sites, archive, edge)| Stack {
         name: "any-stack".parse().unwrap(),
@@ -183,7 +194,7 @@ fn any_stack() -> impl Strategy<Value = Stack> {
             })
             .collect(),
         datacenters: datacenters.into_iter().map(|datacenter| (datacenter.name.clone(), datacenter)).collect(),
-        archive: Archive { folder: archive.map(Into::into) },
+        archive,
         edge,
     })
 }
@@ -316,8 +327,12 @@ fn written(stack: &Stack) -> String {
         writeln!(file, "head = \"{}\"\nhead-within = {}", limits.head, limits.head_within).unwrap();
         writeln!(file, "body = \"{}\"\nbody-within = {}", limits.body, limits.body_within).unwrap();
     }
-    if let Some(folder) = &stack.archive.folder {
-        writeln!(file, "[archive]\nfolder = {}", quoted(folder.to_str().unwrap())).unwrap();
+    if stack.archive != Archive::default() {
+        file.push_str("[archive]\n");
+        put(&mut file, "folder", stack.archive.folder.as_ref().map(|folder| folder.to_str().unwrap()));
+        let KeepRules { last, hourly, daily, weekly, monthly, yearly } = stack.archive.keep;
+        write!(file, "keep = {{ last = {last}, hourly = {hourly}, daily = {daily}, weekly = {weekly}, ").unwrap();
+        writeln!(file, "monthly = {monthly}, yearly = {yearly} }}").unwrap();
     }
     file
 }
@@ -390,6 +405,8 @@ const MISTAKES: &[Mistake] = &[
     mistake("head = ", "head = \"7 KiB\"", ProblemKind::BadValue),
     mistake("body = ", "body = \"2 PB\"", ProblemKind::BadValue),
     mistake("connections = ", "connections = 1", ProblemKind::BadValue),
+    mistake("keep = {", "keep = { last = -1 }", ProblemKind::BadValue),
+    mistake("keep = {", "keep = { minutely = 1 }", ProblemKind::UnknownKey),
 ];
 
 proptest! {

@@ -3,6 +3,7 @@
 //! Entries are checked even when some of their keys are spoilt, so that all problems come out at once; a reference is
 //! not called unknown while a name that it may mean could not be read.
 
+mod archive;
 mod edge;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use super::problem::{Finding, ProblemKind};
 use super::reader::{Node, Reader, closest};
 use crate::name::{DatacenterName, DnsName, HostName, Origin, SiteName};
 use crate::stack::{
-    AdminReach, App, Archive, DataCommands, Datacenter, Domain, EngineKind, Host, Location, MirrorRules, Reach, Site,
+    AdminReach, App, DataCommands, Datacenter, Domain, EngineKind, Host, Location, MirrorRules, Reach, Site,
     SiteSettings, Stack, Uplink, UplinkAddress,
 };
 
@@ -26,7 +27,7 @@ pub(super) fn stack(file: &Node, base: &Path, reader: &mut Reader) -> Option<Sta
     let datacenters = check.datacenters(file.nodes("datacenter"));
     let domains = check.domains(file.nodes("domain"));
     let sites = check.sites(file.nodes("site"), &datacenters, file);
-    let archive = file.node("archive").map(|node| Archive { folder: check.folder(node) }).unwrap_or_default();
+    let archive = check.archive(file.node("archive"));
     let edge = check.edge_rules(file.node("edge"));
     let name = file.node("stack").and_then(|node| node.parse("name"));
     if !check.reader.findings.is_empty() {

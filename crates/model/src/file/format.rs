@@ -664,13 +664,77 @@ static ARCHIVE: Section = Section {
     path: "archive",
     shape: Shape::Table,
     about: "The encrypted backups on this machine.",
-    keys: &[Key {
-        name: "folder",
-        kind: Kind::Text(Form::Folder),
-        presence: Presence::Optional,
-        about: "Where they are kept, when not in the folder of the stack's state.",
-        example: "\"/srv/archive\"",
-    }],
+    keys: &[
+        Key {
+            name: "folder",
+            kind: Kind::Text(Form::Folder),
+            presence: Presence::Optional,
+            about: "Where they are kept, when not in the folder of the stack's state.",
+            example: "\"/srv/archive\"",
+        },
+        Key {
+            name: "keep",
+            kind: Kind::Section(&KEEP),
+            presence: Presence::Optional,
+            about: KEEP.about,
+            example: "{ last = 3, hourly = 24, daily = 7, weekly = 5, monthly = 12, yearly = 10 }",
+        },
+    ],
+};
+
+/// More than a year of hours; nothing is gained by larger numbers.
+const MOST_KEPT: i64 = 10_000;
+
+static KEEP: Section = Section {
+    path: "archive.keep",
+    shape: Shape::Inline,
+    about: "Which snapshots of each site stay when `sovereign archive prune` is run, as restic's `--keep-*`. One rule is \
+            enough to stay; hours, days and so on are those of UTC, and only those count that have a snapshot. What is \
+            left out has its default, 0 switches a rule off; not all of them can be 0.",
+    keys: &[
+        Key {
+            name: "last",
+            kind: Kind::Integer { least: 0, most: MOST_KEPT },
+            presence: Presence::Default("3"),
+            about: "So many of the newest, whenever they were made.",
+            example: "10",
+        },
+        Key {
+            name: "hourly",
+            kind: Kind::Integer { least: 0, most: MOST_KEPT },
+            presence: Presence::Default("24"),
+            about: "The newest of each of the last so many hours.",
+            example: "48",
+        },
+        Key {
+            name: "daily",
+            kind: Kind::Integer { least: 0, most: MOST_KEPT },
+            presence: Presence::Default("7"),
+            about: "The newest of each of the last so many days.",
+            example: "14",
+        },
+        Key {
+            name: "weekly",
+            kind: Kind::Integer { least: 0, most: MOST_KEPT },
+            presence: Presence::Default("5"),
+            about: "The newest of each of the last so many weeks, which begin on Monday (ISO 8601).",
+            example: "10",
+        },
+        Key {
+            name: "monthly",
+            kind: Kind::Integer { least: 0, most: MOST_KEPT },
+            presence: Presence::Default("12"),
+            about: "The newest of each of the last so many months.",
+            example: "24",
+        },
+        Key {
+            name: "yearly",
+            kind: Kind::Integer { least: 0, most: MOST_KEPT },
+            presence: Presence::Default("10"),
+            about: "The newest of each of the last so many years.",
+            example: "30",
+        },
+    ],
 };
 
 static EDGE: Section = Section {

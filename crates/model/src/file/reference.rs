@@ -15,18 +15,18 @@ pub fn reference_markdown() -> String {
          `sovereign check` reports every problem of a file at once, with its place and a way out. `sovereign schema`\n\
          prints the JSON Schema for editors.\n",
     );
-    section(&mut page, &FILE);
+    section(&mut page, &FILE, &FILE);
     page += "\n## The default file\n\n```toml\n";
     page += super::default_file();
     page += "```\n";
     page
 }
 
-fn section(page: &mut String, of: &'static Section) {
+fn section(page: &mut String, of: &'static Section, parent: &Section) {
     match of.shape {
         Shape::File => page.push_str("\n## At the top\n\n"),
         Shape::Inline => {
-            let _ = write!(page, "\n### `{}` of {}\n\n{}\n\n", of.heading(), parent(of), of.about);
+            let _ = write!(page, "\n### `{}` of `{}`\n\n{}\n\n", of.heading(), parent.heading(), of.about);
         }
         Shape::Table | Shape::Tables => {
             let level = if of.path.contains('.') { "###" } else { "##" };
@@ -46,12 +46,8 @@ fn section(page: &mut String, of: &'static Section) {
         page.push_str("```\n");
     }
     for below in of.below() {
-        section(page, below);
+        section(page, below, of);
     }
-}
-
-fn parent(of: &Section) -> String {
-    of.path.rsplit_once('.').map(|(parent, _)| format!("`[[{parent}]]`")).unwrap_or_default()
 }
 
 fn takes(key: &Key) -> String {

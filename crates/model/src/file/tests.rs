@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::keep_rules::KeepRules;
 use crate::stack::{AdminReach, App, Reach, UplinkAddress};
 
 fn parse_here(text: &str) -> Result<Stack, Problems> {
@@ -45,6 +46,45 @@ fn what_the_default_file_shows_in_comments_is_right_too() {
     assert_eq!(stack.sites[&"www".parse().unwrap()].app, App::Static { folder: "/srv/stack/public".into() });
     assert_eq!(stack.domains.len(), 1);
     assert_eq!(stack.archive.folder.as_deref(), Some(Path::new("/srv/archive")));
+    assert_eq!(stack.archive.keep, KeepRules::default());
+}
+
+#[test]
+fn rules_that_are_left_out_have_their_defaults() {
+    let keep = |archive: &str| parse_here(&format!("{}\n{archive}", default_file())).map(|stack| stack.archive.keep);
+    let default = KeepRules::default();
+    for same in ["", "[archive]", "[archive]\nkeep = {}", "[archive.keep]"] {
+        assert_eq!(keep(same).unwrap(), default, "{same}");
+    }
+    assert_eq!(keep("[archive]\nkeep = { daily = 0, last = 9 }").unwrap(), KeepRules { daily: 0, last: 9, ..default });
+    let one = KeepRules { yearly: 1, ..KeepRules::NOTHING };
+    let table = "[archive.keep]\nlast = 0\nhourly = 0\ndaily = 0\nweekly = 0\nmonthly = 0\nyearly = 1";
+    assert_eq!(keep(table).unwrap(), one);
+}
+
+#[test]
+fn every_problem_with_the_rules_is_reported() {
+    let head = "version = 1\n[stack]\nname = \"a\"\n[[datacenter]]\nname = \"home\"\n[[datacenter.uplink]]\nname = \"a\"\n\
+                address = \"127.0.0.1\"\nport = 8443\n";
+    let problems = |keep: &str| -> Vec<(String, String)> {
+        let problems = parse_here(&format!("{head}[archive]\nkeep = {keep}\n")).unwrap_err().problems;
+        assert!(problems.iter().all(|problem| problem.line == 11 && problem.help.is_some()), "{problems:?}");
+        problems.into_iter().map(|problem| (problem.text, problem.message)).collect()
+    };
+    let said = |text: &str, message: &str| (text.to_owned(), message.to_owned());
+    assert_eq!(
+        problems("{ last = -1, hourli = 3, daily = \"7\", weekly = 1.5, monthly = 10001 }"),
+        [
+            said("-1", "`last` is out of range: -1"),
+            said("hourli", "unknown key `hourli` in keep"),
+            said("\"7\"", "`daily` must be a whole number, found a string"),
+            said("1.5", "`weekly` must be a whole number, found a float"),
+            said("10001", "`monthly` is out of range: 10001"),
+        ]
+    );
+    let none = "{ last = 0, hourly = 0, daily = 0, weekly = 0, monthly = 0, yearly = 0 }";
+    assert_eq!(problems(none), [said(none, "these rules would keep nothing")]);
+    assert_eq!(problems("\"all\""), [said("\"all\"", "`keep` must be a table, found a string")]);
 }
 
 const MISTAKES: &str = r##"version = 1
