@@ -16,6 +16,7 @@ pub mod entry;
 mod error;
 mod folder;
 mod held;
+pub mod keep;
 mod known;
 mod maintain;
 pub mod manifest;
