@@ -147,6 +147,17 @@ pub enum ArchiveError {
     /// Another run works on the archive.
     #[error("another run works on the archive")]
     Locked,
+    /// What was planned was planned for an archive that was another one then.
+    #[error("the archive has changed since this was planned, so nothing was done")]
+    Stale,
+    /// What a snapshot needs that cannot be read would be taken for what none needs.
+    #[error("nothing is pruned beside a snapshot that cannot be read: {}", short(.snapshots))]
+    BesideUnreadable {
+        /// The names of those that cannot.
+        snapshots: Vec<String>,
+        /// Where their files are.
+        folder: PathBuf,
+    },
     /// The library gave up with a panic.
     #[error("the archive library failed inside while it had to {action}")]
     Panicked {
@@ -198,6 +209,15 @@ impl ArchiveError {
             Self::NoPath { snapshot, .. } => format!("`sovereign archive show {snapshot}` lists what it has"),
             Self::NotEmpty { .. } => "name a folder that is empty or not there yet".to_owned(),
             Self::Locked => "wait until it is done, or interrupt it with Ctrl-C".to_owned(),
+            Self::BesideUnreadable { snapshots, folder } => format!(
+                "`sovereign archive list` says why; bring its file back from a copy of the archive, or remove it to give \
+                 it up for good: {} in {}",
+                snapshots.join(", "),
+                folder.display()
+            ),
+            Self::Stale => {
+                "run the command again, and let no other program write into the archive meanwhile".to_owned()
+            }
             Self::Unproven { .. } => "run `sovereign archive check --read-data`, and the backup again".to_owned(),
             Self::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 "free some space and run the command again".to_owned()
@@ -212,6 +232,11 @@ impl ArchiveError {
         let path = path.into();
         move |source| Self::File { action, path, source }
     }
+}
+
+/// The parts of their names that people type.
+fn short(snapshots: &[String]) -> String {
+    snapshots.iter().map(|id| id.get(..8).unwrap_or(id)).collect::<Vec<_>>().join(", ")
 }
 
 /// As people read it.

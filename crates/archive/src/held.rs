@@ -5,7 +5,8 @@
 //! chunks that no snapshot refers to. Those that an index names (the library writes one every five minutes, and at the
 //! end) are used by the next run; the others take room until a clean-up.
 //!
-//! Data is written only while the disk has room for it and a reserve: see [`crate::room`].
+//! Data is written only while the disk has room for it and a reserve: see [`crate::room`]. What is removed goes after
+//! what was written before it lasts: a prune never leaves, whatever becomes of the machine, less than it found.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -34,6 +35,15 @@ struct State {
     no_room: Option<ArchiveError>,
 }
 
+impl State {
+    fn sync(&mut self) -> Result<(), ArchiveError> {
+        for folder in std::mem::take(&mut self.written) {
+            sync_names(&folder).map_err(ArchiveError::file("sync", folder))?;
+        }
+        Ok(())
+    }
+}
+
 impl Held {
     /// Over `inner`, which writes into `folder`.
     pub(crate) fn new(inner: Arc<dyn WriteBackend>, folder: PathBuf) -> Self {
@@ -48,9 +58,7 @@ impl Held {
     /// this returns: the library syncs files, and this the folders that name them.
     pub(crate) fn let_in(&self) -> Result<(), ArchiveError> {
         let mut state = self.state();
-        for folder in std::mem::take(&mut state.written) {
-            sync_names(&folder).map_err(ArchiveError::file("sync", folder))?;
-        }
+        state.sync()?;
         for (id, bytes) in state.snapshots.drain(..) {
             self.inner.write_bytes(FileType::Snapshot, &id, false, bytes).to("write the snapshot")?;
         }
@@ -129,6 +137,8 @@ impl WriteBackend for Held {
     }
 
     fn remove(&self, of: FileType, id: &Id, cacheable: bool) -> RusticResult<()> {
+        let synced = self.state().sync();
+        synced.map_err(|error| RusticError::with_source(ErrorKind::InputOutput, "nothing is removed yet", error))?;
         self.inner.remove(of, id, cacheable)
     }
 }

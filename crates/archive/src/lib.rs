@@ -12,6 +12,9 @@
 //!
 //! Left out: making a database hold still, what belongs to which site, where the key comes from, when a backup is due.
 
+#[cfg(test)]
+extern crate self as sovereign_archive; // what tests of this crate share with those beside it names it so
+
 pub mod entry;
 mod error;
 mod folder;
@@ -22,6 +25,7 @@ mod maintain;
 pub mod manifest;
 mod patience;
 mod place;
+mod prune;
 mod pull;
 mod repository;
 mod restore;
@@ -32,7 +36,8 @@ mod tree;
 pub mod wire;
 
 pub use error::ArchiveError;
-pub use maintain::{Checked, CleanUp};
+pub use maintain::Checked;
+pub use prune::{GRACE, Prune, Room};
 pub use pull::{Fault, Line, Listed, PullError, Sum, list};
 pub use repository::{Archive, Inventory, Password, Snapshot, Subject, Unreadable, newer};
 pub use restore::{Contents, Restored};

@@ -1,18 +1,9 @@
-//! Looking after the archive: checking it, and forgetting old snapshots in two steps.
-//!
-//! Promise: what is about to go is shown before it goes, and goes in two steps a day apart: the first only marks chunks
-//! that no snapshot refers to, the second removes what was marked and is still not needed. A program that reads the
-//! archive meanwhile (restic on another machine, say) never loses what it is reading.
+//! Looking whether the archive is sound.
 
-use rustic_core::jiff::Span;
-use rustic_core::repofile::SnapshotId;
-use rustic_core::{CheckOptions, PruneOptions};
+use rustic_core::CheckOptions;
 
 use crate::error::{ArchiveError, To as _};
-use crate::repository::{Archive, Inventory, Snapshot, Unreadable};
-
-/// How long what is marked stays.
-const GRACE_HOURS: i64 = 23;
+use crate::repository::{Archive, Inventory, Unreadable};
 
 /// What a check found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,17 +14,6 @@ pub struct Checked {
     pub errors: Vec<String>,
     /// What is not as it should be, and harms nothing: chunks that an interrupted backup left, for instance.
     pub remarks: Vec<String>,
-}
-
-/// What a clean-up would do, or has done. All in bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct CleanUp {
-    /// What snapshots refer to.
-    pub used: u64,
-    /// What none refers to any more: marked now, removed by a clean-up a day later.
-    pub marks: u64,
-    /// What was marked before and is removed now.
-    pub removes: u64,
 }
 
 impl Archive {
@@ -68,47 +48,5 @@ impl Archive {
             list.push(error.to_string());
         }
         Ok(checked)
-    }
-
-    /// Forgets snapshots. Their chunks stay until a clean-up.
-    ///
-    /// # Errors
-    /// When they cannot be removed.
-    pub fn forget(&self, snapshots: &[Snapshot]) -> Result<(), ArchiveError> {
-        let ids: Vec<SnapshotId> = snapshots.iter().map(|snapshot| snapshot.file.id).collect();
-        self.repository()?.delete_snapshots(&ids).to("forget snapshots")
-    }
-
-    /// What a clean-up would do now.
-    ///
-    /// # Errors
-    /// When the archive cannot be read.
-    pub fn plan_clean_up(&self) -> Result<CleanUp, ArchiveError> {
-        self.clean_up_if(false, GRACE_HOURS)
-    }
-
-    /// Marks what no snapshot needs, and removes what was marked long enough ago.
-    ///
-    /// # Errors
-    /// When the archive cannot be read or written.
-    pub fn clean_up(&self) -> Result<CleanUp, ArchiveError> {
-        self.clean_up_if(true, GRACE_HOURS)
-    }
-
-    pub(crate) fn clean_up_if(&self, really: bool, grace_hours: i64) -> Result<CleanUp, ArchiveError> {
-        const ACTION: &str = "clean the archive up";
-        let repository = self.repository()?;
-        let options = PruneOptions::default().keep_delete(Span::new().hours(grace_hours));
-        let plan = repository.prune_plan(&options).to(ACTION)?;
-        let sizes = plan.stats.size_sum();
-        let done = CleanUp {
-            used: sizes.used,
-            marks: sizes.remove + sizes.repackrm + plan.stats.size_unref,
-            removes: plan.stats.size_to_delete.remove,
-        };
-        if really {
-            repository.prune(&options, plan).to(ACTION)?;
-        }
-        Ok(done)
     }
 }

@@ -340,6 +340,20 @@ impl Archive {
     }
 }
 
+#[cfg(test)]
+impl Archive {
+    /// The same, over another way to its folder.
+    pub(crate) fn over(self, wrap: impl FnOnce(Arc<dyn WriteBackend>) -> Arc<dyn WriteBackend>) -> Self {
+        Self { backend: wrap(Arc::clone(&self.backend)), ..self }
+    }
+
+    /// A copy of it in another folder, without making the key from the password again.
+    pub(crate) fn copied_to(&self, folder: &Path) -> Result<Self, ArchiveError> {
+        let (key, id) = (self.key.clone(), self.id.clone());
+        Ok(Self { folder: folder.to_owned(), backend: backend(folder)?, key, id, _lock: place::lock(folder)? })
+    }
+}
+
 fn backend(folder: &Path) -> Result<Arc<dyn WriteBackend>, ArchiveError> {
     let text = folder.to_str().ok_or_else(|| ArchiveError::File {
         action: "use",

@@ -181,7 +181,8 @@ impl Archive {
         ended.map_err(|_| ArchiveError::Panicked { action: ACTION })?.to(ACTION)
     }
 
-    fn repository_over(
+    /// Over `held`; `watch` is told how many bytes are stored.
+    pub(crate) fn repository_over(
         &self,
         held: &Arc<Held>,
         watch: &Watch,

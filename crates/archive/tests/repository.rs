@@ -141,23 +141,6 @@ fn damage_is_found_and_never_restored() {
 }
 
 #[test]
-fn what_is_forgotten_goes_in_two_steps() {
-    let place = Place::new();
-    let archive = place.archive();
-    let first = place.take(&archive);
-    fs::remove_file(place.site().join("data/site.db")).unwrap();
-    place.take(&archive);
-    assert_eq!(archive.plan_clean_up().unwrap().removes, 0);
-    archive.forget(&[first.snapshot]).unwrap();
-    assert!(archive.plan_clean_up().unwrap().marks > 0);
-    archive.clean_up().unwrap();
-    assert_eq!(archive.plan_clean_up().unwrap().removes, 0, "a day must pass first");
-    assert_eq!(archive.check(true).unwrap().errors, Vec::<String>::new());
-    let newest = archive.newest(&subject()).unwrap().unwrap();
-    archive.contents(&newest).unwrap().restore(None, &place.folder.path().join("restored"), &|_| {}).unwrap();
-}
-
-#[test]
 fn nothing_is_taken_for_the_archive_that_is_not_there() {
     let place = Place::new();
     let known = place.known();

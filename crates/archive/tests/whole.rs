@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::sync::atomic::Ordering;
 
 use common::{Place, contents, noise, subject};
-use sovereign_archive::{Archive, ArchiveError, PullError};
+use sovereign_archive::{Archive, ArchiveError, GRACE, PullError};
 
 /// Whatever went before: only whole snapshots are there, all is sound, and the next backup is right.
 fn is_sound(archive: &Archive, snapshots: usize) {
@@ -203,11 +203,26 @@ fn on_a_small_disk(disk: &std::path::Path) {
     fs::remove_file(&filler).unwrap();
     is_sound(&archive, 1);
     // What the interrupted runs left is in the way now: cleaned up, there is room for something smaller.
-    archive.clean_up().unwrap();
+    archive.plan_prune(&[], GRACE).unwrap().run(&common::quiet()).unwrap();
     fs::remove_file(place.site().join("content/large")).unwrap();
     place.write("content/small", b"there is room for this");
     place.take(&archive);
     is_sound(&archive, 2);
+    // A prune copies what is needed out of packs that are half of use, when there is room for it.
+    place.write("data/site.db", &noise(79, 100_000));
+    place.take(&archive);
+    let old: Vec<_> = archive.snapshots().unwrap().drain(..2).collect();
+    let planned = archive.plan_prune(&old, GRACE).unwrap();
+    assert!(planned.room().copies > 200_000, "{planned:?}");
+    fs::write(&filler, vec![0; usize::try_from((free(disk) - 340) * 4096).unwrap()]).unwrap();
+    let error = planned.run(&common::quiet()).unwrap_err();
+    assert!(matches!(error, ArchiveError::NoRoom { .. }), "{error:?}");
+    is_sound(&archive, 3);
+    // Planned anew it copies nothing, and does the rest.
+    let planned = archive.plan_prune(&old, GRACE).unwrap();
+    assert_eq!(planned.room().copies, 0, "{planned:?}");
+    planned.run(&common::quiet()).unwrap();
+    is_sound(&archive, 1);
 }
 
 #[test]
