@@ -184,6 +184,7 @@ impl Command {
             Self::Archive(ArchiveCommand::List) => "archive list",
             Self::Archive(ArchiveCommand::Show(_)) => "archive show",
             Self::Archive(ArchiveCommand::Check(_)) => "archive check",
+            Self::Archive(ArchiveCommand::Prune(_)) => "archive prune",
             Self::Archive(ArchiveCommand::Key(_)) => "archive key",
             Self::Restore(_) => "restore",
             Self::Service(ServiceCommand::Install) => "service install",
@@ -548,6 +549,9 @@ pub(crate) enum ArchiveCommand {
     Show(ArchiveShowArgs),
     /// Look whether everything can be restored
     Check(ArchiveCheckArgs),
+    /// Forget old snapshots, as the stack file says, and free their room
+    #[command(after_help = ARCHIVE_PRUNE_HELP)]
+    Prune(ArchivePruneArgs),
     /// Print the password, for Debian's restic
     Key(ArchiveKeyArgs),
 }
@@ -568,6 +572,30 @@ pub(crate) struct ArchiveCheckArgs {
     pub(crate) read_data: bool,
 }
 
+/// `archive prune`.
+#[derive(Debug, Args)]
+pub(crate) struct ArchivePruneArgs {
+    /// Only show what would be forgotten, and what would stay and why
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Answer every question with yes
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+const ARCHIVE_PRUNE_HELP: &str = "\
+What stays says `keep` below [archive] in the stack file; without it: the last 3 snapshots, and the newest of each of \
+24 hours, 7 days, 5 weeks, 12 months and 10 years, of each site by itself. The newest one and the newest proven one \
+stay whatever it says, and what other programs made; all of a site of which none is known to be proven.
+
+Snapshots are forgotten at once. What only they needed is marked, and its room is freed by the first prune that comes \
+23 hours later or more: whoever reads the archive meanwhile can finish.
+
+Examples:
+  sovereign archive prune --dry-run
+  sovereign archive prune                   # shows it and asks
+  sovereign archive prune --yes             # by the clock, after a backup";
+
 /// `archive key`.
 #[derive(Debug, Args)]
 pub(crate) struct ArchiveKeyArgs {
@@ -582,6 +610,7 @@ The archive is a restic repository: Debian's restic lists, checks and restores i
 Examples:
   sovereign archive list
   sovereign archive check --read-data
+  sovereign archive prune --dry-run         # what is beyond `keep` in the stack file
   sovereign archive key                     # what restic asks for";
 
 /// `restore`.

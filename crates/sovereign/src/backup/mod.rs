@@ -1,6 +1,7 @@
 //! From what is declared to what is archived: which data a site has, a source that hands it out, a proof afterwards.
 
 mod ghost;
+pub(crate) mod keep;
 mod record;
 
 use std::fs;

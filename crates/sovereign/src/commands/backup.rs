@@ -1,7 +1,7 @@
 //! `sovereign backup`.
 
 use serde::Serialize;
-use sovereign_archive::{Taken, Unreadable};
+use sovereign_archive::{Inventory, Taken, Unreadable};
 use sovereign_model::SiteName;
 use sovereign_model::stack::App;
 
@@ -24,6 +24,8 @@ pub(crate) struct BackedUp {
     failed: Vec<Failed>,
     /// Snapshots of before that cannot be read.
     unreadable: Vec<Lost>,
+    /// Snapshots that the stack file's rules do not keep; `None` beside one that cannot be read: nothing is pruned then.
+    beyond_keep: Option<usize>,
     stages: Vec<StageTime>,
 }
 
@@ -151,6 +153,12 @@ impl Report for BackedUp {
                 page.help(help);
             }
         }
+        if let Some(beyond) = self.beyond_keep.filter(|beyond| *beyond > 0) {
+            let (snapshots, are) = if beyond == 1 { ("snapshot", "is") } else { ("snapshots", "are") };
+            page.line(format_args!(
+                "{beyond} {snapshots} {are} beyond what [archive] keep says: `sovereign archive prune`"
+            ));
+        }
     }
 
     fn exit(&self) -> Exit {
@@ -190,12 +198,14 @@ pub(crate) fn run(context: &Context, args: &BackupArgs) -> Result<BackedUp, Fail
         note(site.name.to_string(), backup::site(context, &declared, &archive, &progress, site));
     }
     note("(state)".to_owned(), backup::state(&declared, &archive, &progress).map(Some));
+    let Inventory { snapshots: all, unreadable } = archive.inventory()?;
     Ok(BackedUp {
         archive: archive.folder().display().to_string(),
         snapshots,
         not_covered,
         failed,
-        unreadable: archive.inventory()?.unreadable.into_iter().map(Lost::from).collect(),
+        beyond_keep: unreadable.is_empty().then(|| backup::keep::beyond(&declared, &all)),
+        unreadable: unreadable.into_iter().map(Lost::from).collect(),
         stages: progress.times(),
     })
 }

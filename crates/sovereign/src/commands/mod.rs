@@ -2,6 +2,7 @@
 
 mod access;
 mod archive;
+mod archive_prune;
 mod backup;
 mod ca;
 mod check;
@@ -65,6 +66,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Archive(ArchiveCommand::List) => archive::list(context)?.into(),
         Command::Archive(ArchiveCommand::Show(args)) => archive::show(context, &args)?.into(),
         Command::Archive(ArchiveCommand::Check(args)) => archive::check(context, &args)?.into(),
+        Command::Archive(ArchiveCommand::Prune(args)) => archive_prune::run(context, &args)?.into(),
         Command::Archive(ArchiveCommand::Key(args)) => archive::key(context, &args)?.into(),
         Command::Restore(args) => archive::restore(context, &args)?.into(),
         Command::Service(ServiceCommand::Install) => service::install(context)?.into(),
