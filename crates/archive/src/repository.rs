@@ -1,7 +1,7 @@
 //! The encrypted repository on the management machine: a folder in restic's format, version 2.
 //!
-//! Promise: nothing of the library shows outside of this crate; the key is needed once per run (its scrypt takes half a
-//! second and 128 MB); one run at a time, by a lock that ends with the process that holds it.
+//! Promise: nothing of the library shows outside of this crate; the key is needed once per run; one run
+//! at a time, by a lock that ends with the process that holds it.
 //!
 //! ```text
 //!  /sites/<site>/...    the data of a site       host = the data center it was read at
@@ -24,10 +24,10 @@ use rustic_core::{
     RepositoryOptions, WriteBackend,
 };
 use sovereign_model::SiteName;
-use zeroize::Zeroizing;
 
 use crate::entry::TreePath;
 use crate::error::{ArchiveError, To as _};
+use crate::password::Password;
 use crate::{known, place};
 
 /// Average size of the chunks that files are cut into. Databases change in small places: with the library's usual
@@ -146,9 +146,6 @@ pub fn newer<'s>(snapshots: &'s [Snapshot], subject: &Subject, than: Option<&str
     of_it.get(from..).unwrap_or_default().to_vec()
 }
 
-/// The password of an archive, as restic asks for it.
-pub type Password = Zeroizing<String>;
-
 /// An archive that is open. One process at a time has one.
 pub struct Archive {
     folder: PathBuf,
@@ -201,11 +198,14 @@ impl Archive {
                 .set_datapack_size(PACK)
                 .set_datapack_size_limit(PACK)
                 .set_treepack_size_limit(PACK);
-            let credentials = Credentials::password(password.as_str());
+            let credentials = Credentials::password(password.expose());
             plain(&backend(new)?)?.init(&credentials, &KeyOptions::default(), &config).to("make the archive")
         })?;
         match made {
-            Some(made) => Self::of(folder, &made, lock),
+            Some(made) => {
+                password.remember(&made.key());
+                Self::of(folder, &made, lock)
+            }
             None => Self::with(folder, password, lock),
         }
     }
@@ -234,13 +234,20 @@ impl Archive {
     }
 
     fn with(folder: &Path, password: &Password, lock: File) -> Result<Self, ArchiveError> {
-        let opened = plain(&backend(folder)?)?.open(&Credentials::password(password.as_str())).map_err(|error| {
+        let backend = backend(folder)?;
+        if let Some(key) = password.recall()
+            && let Ok(opened) = plain(&backend)?.open(&Credentials::Masterkey(key))
+        {
+            return Self::of(folder, &opened, lock);
+        }
+        let opened = plain(&backend)?.open(&Credentials::password(password.expose())).map_err(|error| {
             if error.is_incorrect_password() {
                 ArchiveError::WrongKey { folder: folder.to_owned() }
             } else {
                 ArchiveError::Repository { action: "open the archive", why: error.display_log() }
             }
         })?;
+        password.remember(&opened.key());
         Self::of(folder, &opened, lock)
     }
 
@@ -336,7 +343,7 @@ impl Archive {
     /// # Errors
     /// When it cannot be written.
     pub fn add_password(&self, password: &Password) -> Result<(), ArchiveError> {
-        self.repository()?.add_key(password, &KeyOptions::default()).to("add the key").map(drop)
+        self.repository()?.add_key(password.expose(), &KeyOptions::default()).to("add the key").map(drop)
     }
 }
 

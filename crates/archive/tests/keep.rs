@@ -25,7 +25,7 @@ fn made(place: &Place) {
     let backend = LocalBackend::new(place.repository().to_str().unwrap(), None).unwrap();
     let backends = RepositoryBackends::new(Arc::new(backend), None);
     let repository = Repository::new(&RepositoryOptions::default().no_cache(true), &backends).unwrap();
-    let repository = repository.open(&Credentials::password(password().as_str())).unwrap();
+    let repository = repository.open(&Credentials::password(password().expose())).unwrap();
     let pattern = repository.get_snapshot_from_str(&first, |_| true).unwrap();
     let end: Timestamp = "2025-01-01T00:05:00Z".parse().unwrap();
     let mut all: Vec<SnapshotFile> = Vec::new();
@@ -57,7 +57,7 @@ fn removed_by_restic(repository: &Path, rules: &KeepRules) -> BTreeSet<String> {
     ] {
         restic.arg(format!("--keep-{rule}={count}"));
     }
-    let said = restic.env("RESTIC_PASSWORD", password().as_str()).env("TZ", "UTC").output().unwrap();
+    let said = restic.env("RESTIC_PASSWORD", password().expose()).env("TZ", "UTC").output().unwrap();
     assert!(said.status.success(), "{said:?}");
     let text = String::from_utf8(said.stdout).unwrap();
     let groups: serde_json::Value =

@@ -122,6 +122,32 @@ fn only_its_keys_open_it_and_one_run_at_a_time() {
 }
 
 #[test]
+fn the_key_is_remembered_with_the_password_that_found_it() {
+    let place = Place::new();
+    let archive = place.archive();
+    place.take(&archive);
+    drop(archive);
+    let file = place.folder.path().join("archive-key.json");
+    let remembering = |text: &str| Password::new(text.to_owned()).remembered_in(file.clone());
+    let open = |password: &Password| Archive::open(&place.repository(), &place.known(), password);
+    drop(open(&remembering(password().expose())).unwrap());
+    assert_eq!(file.metadata().unwrap().mode() & 0o777, 0o600);
+
+    // With no password's copy of the key, only what is remembered opens it.
+    let keys = place.repository().join("keys");
+    let copies = contents(&keys);
+    copies.iter().for_each(|(copy, _)| fs::remove_file(keys.join(copy)).unwrap());
+    assert_eq!(open(&remembering(password().expose())).unwrap().snapshots().unwrap().len(), 1);
+    let refused = open(&password());
+    assert!(refused.is_err(), "{refused:?}");
+    let other = open(&remembering("another"));
+    assert!(other.is_err(), "{other:?}: the file was written with another password");
+    fs::write(&file, "{").unwrap();
+    let senseless = open(&remembering(password().expose()));
+    assert!(senseless.is_err(), "{senseless:?}: what cannot be understood was never there");
+}
+
+#[test]
 fn damage_is_found_and_never_restored() {
     let place = Place::new();
     let archive = place.archive();

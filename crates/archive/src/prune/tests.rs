@@ -86,7 +86,7 @@ fn is_sound(archive: &Archive, place: &Place) {
 fn is_sound_for_restic(folder: &Path) {
     let mut restic = Command::new("restic");
     restic.args(["--no-cache", "--no-lock", "check", "--read-data", "--repo"]).arg(folder);
-    let said = restic.env("RESTIC_PASSWORD", password().as_str()).output().unwrap();
+    let said = restic.env("RESTIC_PASSWORD", password().expose()).output().unwrap();
     let text = String::from_utf8_lossy(&said.stdout);
     assert!(said.status.success() && text.contains("no errors were found"), "{text}{said:?}");
 }
