@@ -67,6 +67,18 @@ impl StateFolder {
         self.0.join("archive")
     }
 
+    /// Where the archive of a stack that was here before is kept, whose root seed was another one.
+    pub fn archive_of_before(&self, unix: u64) -> PathBuf {
+        self.0.join(format!("archive-before-{unix}"))
+    }
+
+    /// Whether `path` is the archive's folder or that of an archive of before.
+    pub fn is_archive(&self, path: &Path) -> bool {
+        let before = |name: &str| name.starts_with("archive-before-");
+        let is_before = path.file_name().and_then(|name| name.to_str()).is_some_and(before);
+        path == self.archive() || (is_before && path.parent() == Some(self.path()))
+    }
+
     /// Sockets and memory of the supervisor.
     pub fn run(&self) -> PathBuf {
         self.0.join("run")

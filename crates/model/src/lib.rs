@@ -9,6 +9,7 @@ pub mod edge_config;
 pub mod edge_rules;
 pub mod edge_status;
 pub mod file;
+pub mod interval;
 pub mod keep_rules;
 pub mod layout;
 pub mod name;
@@ -20,6 +21,7 @@ pub mod unit;
 
 pub use digest::Digest;
 pub use file::parse;
+pub use interval::Interval;
 pub use layout::StateFolder;
 pub use name::{
     DatacenterName, DnsName, DomainName, HostName, ImageName, InvalidName, Origin, SiteName, StackName, UnitName,

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::edge_rules::{EdgeRules, Proxy, Room};
+use crate::interval::Interval;
 use crate::keep_rules::KeepRules;
 use crate::name::{DatacenterName, DnsName, HostName, Origin, SiteName, StackName};
 
@@ -301,10 +302,26 @@ pub struct SiteSettings {
 }
 
 /// The encrypted backup repository on the management machine.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Archive {
     /// Where it is kept; `None` for the stack's state folder.
     pub folder: Option<PathBuf>,
+    /// How often a backup is made.
+    pub every: Interval,
+    /// How often all of the newest backups is restored and compared.
+    pub prove: Interval,
     /// Which snapshots stay when it is pruned.
     pub keep: KeepRules,
+}
+
+impl Default for Archive {
+    /// Those of the file format; a test compares them.
+    fn default() -> Self {
+        Self {
+            folder: None,
+            every: Interval::seconds(6 * 3600),
+            prove: Interval::seconds(7 * 86_400),
+            keep: KeepRules::default(),
+        }
+    }
 }

@@ -15,7 +15,7 @@ use sovereign_model::stack::{
     AdminReach, App, Archive, DataCommands, Datacenter, Domain, EngineKind, Host, Location, MirrorRules, Reach, Site,
     SiteSettings, Stack, Uplink, UplinkAddress,
 };
-use sovereign_model::{ByteSize, DatacenterName, DnsName, Origin};
+use sovereign_model::{ByteSize, DatacenterName, DnsName, Interval, Origin};
 
 fn read(text: &str) -> Result<Stack, Problems> {
     parse("stack.toml", text, Path::new("/srv"))
@@ -164,7 +164,13 @@ fn domain() -> impl Strategy<Value = (String, Option<String>, Option<String>)> {
 fn archive() -> impl Strategy<Value = Archive> {
     let folder = proptest::option::of(select(vec!["/srv/archive", "/a b/ü"]));
     let keep = prop_oneof![Just(KeepRules::default()), (1..9u32, 0..99u32, 0..10_001u32).prop_map(keep_rules)];
-    (folder, keep).prop_map(|(folder, keep)| Archive { folder: folder.map(Into::into), keep })
+    let interval = || select(vec![Interval::NEVER, Interval::seconds(900), Interval::seconds(7 * 86_400)]);
+    (folder, interval(), interval(), keep).prop_map(|(folder, every, prove, keep)| Archive {
+        folder: folder.map(Into::into),
+        every,
+        prove,
+        keep,
+    })
 }
 
 fn keep_rules((last, daily, yearly): (u32, u32, u32)) -> KeepRules {
@@ -330,6 +336,7 @@ fn written(stack: &Stack) -> String {
     if stack.archive != Archive::default() {
         file.push_str("[archive]\n");
         put(&mut file, "folder", stack.archive.folder.as_ref().map(|folder| folder.to_str().unwrap()));
+        writeln!(file, "every = \"{}\"\nprove = \"{}\"", stack.archive.every, stack.archive.prove).unwrap();
         let KeepRules { last, hourly, daily, weekly, monthly, yearly } = stack.archive.keep;
         write!(file, "keep = {{ last = {last}, hourly = {hourly}, daily = {daily}, weekly = {weekly}, ").unwrap();
         writeln!(file, "monthly = {monthly}, yearly = {yearly} }}").unwrap();

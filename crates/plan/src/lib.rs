@@ -13,6 +13,7 @@ mod lint;
 mod planner;
 mod report;
 mod simulate;
+mod sparing;
 
 pub use desired::{
     AppUnit, IncompleteWorld, Wanted, WantedCertificate, WantedDatacenter, WantedSite, WantedUnit, World, desired,

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use common::{NOW, apply, world};
@@ -54,6 +55,32 @@ fn the_first_up() {
     apply the settings of site blog (not there yet)
     fill the mirror of site blog at office (not there yet)
     ");
+}
+
+#[test]
+fn what_works_on_data_that_was_not_backed_up_is_left_out() {
+    let (old, new) = (wanted(&default_stack(), 0), wanted(&default_stack(), 1));
+    let mut seen = up(&old);
+    let site = seen.sites.values_mut().next().unwrap();
+    site.settings = None;
+    let whole = plan(&new, &seen);
+    let (blog, none): (BTreeSet<_>, _) = (new.sites.keys().cloned().collect(), BTreeSet::new());
+    let spared = |sites, as_before| shown(&whole.sparing(sites, as_before, &new));
+    assert_eq!(spared(&none, &none), shown(&whole));
+    insta::assert_snapshot!(spared(&blog, &none), @r"
+    prepare image ghost (declared otherwise now)
+    replace the supervisor in place (another binary runs)
+    replace edge@home (declared otherwise now)
+    replace edge@office (declared otherwise now)
+    ");
+    assert_eq!(spared(&blog, &blog), spared(&blog, &none), "another program is no restart");
+
+    // After the machine was switched off, with the program of before.
+    let off = Observed { images: seen.images.clone(), sites: up(&old).sites, ..Observed::default() };
+    let whole = plan(&old, &off);
+    let spared = |as_before| shown(&whole.sparing(&blog, as_before, &old));
+    assert!(!spared(&none).contains("run ghost-blog@home"), "its data was another program's");
+    assert!(spared(&blog).contains("run ghost-blog@home"));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::interval::{Interval, InvalidInterval};
 use crate::name::{DnsName, InvalidName, SiteName};
 use crate::size::ByteSize;
 
@@ -39,6 +40,8 @@ pub enum Form {
     Color,
     /// A number of bytes with a unit.
     Size,
+    /// How often something is done.
+    Interval,
 }
 
 /// Why a text does not have a form, and what would.
@@ -72,6 +75,7 @@ impl Form {
             Self::Timezone => "time zone (IANA)",
             Self::Color => "color `#rrggbb`",
             Self::Size => "size: `\"20 GB\"`",
+            Self::Interval => "interval: `\"6h\"`, `\"weekly\"`, `\"never\"`",
         }
     }
 
@@ -90,6 +94,7 @@ impl Form {
             Self::Timezone => "^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$".to_owned(),
             Self::Color => "^#[0-9A-Fa-f]{6}$".to_owned(),
             Self::Size => "^[0-9]+ ?([kKmMgGtT]([iI])?)?[bB]$".to_owned(),
+            Self::Interval => "^([0-9]+[mhdw]|hourly|daily|weekly|monthly|never)$".to_owned(),
         })
     }
 
@@ -127,6 +132,7 @@ impl Form {
             Self::Timezone => timezone(text),
             Self::Color => color(text),
             Self::Size => size(text),
+            Self::Interval => interval(text),
         }
     }
 }
@@ -242,5 +248,18 @@ fn color(text: &str) -> Result<(), Complaint> {
 fn size(text: &str) -> Result<(), Complaint> {
     text.parse::<ByteSize>().map(drop).map_err(|invalid| {
         Complaint::new(invalid.to_string(), "write a whole number and a unit: \"500 MB\", \"20 GB\", \"32 KiB\"")
+    })
+}
+
+fn interval(text: &str) -> Result<(), Complaint> {
+    text.parse::<Interval>().map(drop).map_err(|invalid| {
+        let help = match invalid {
+            InvalidInterval::Senseless(_) => {
+                "write a whole number of minutes, hours, days or weeks, as \"30m\", \"6h\", \"2d\", \"1w\", or \
+                 \"hourly\", \"daily\", \"weekly\", \"monthly\" or \"never\""
+            }
+            InvalidInterval::Bounds(_) => "write something between \"15m\" and \"366d\", or \"never\"",
+        };
+        Complaint::new(invalid.to_string(), help)
     })
 }

@@ -673,6 +673,20 @@ static ARCHIVE: Section = Section {
             example: "\"/srv/archive\"",
         },
         Key {
+            name: "every",
+            kind: Kind::Text(Form::Interval),
+            presence: Presence::Default("\"6h\""),
+            about: "How often `sovereign tick` makes a backup.",
+            example: "\"1h\"",
+        },
+        Key {
+            name: "prove",
+            kind: Kind::Text(Form::Interval),
+            presence: Presence::Default("\"weekly\""),
+            about: "How often `sovereign tick` restores all of the newest backups and compares it, not only what is new.",
+            example: "\"daily\"",
+        },
+        Key {
             name: "keep",
             kind: Kind::Section(&KEEP),
             presence: Presence::Optional,

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::*;
+use crate::interval::Interval;
 use crate::keep_rules::KeepRules;
-use crate::stack::{AdminReach, App, Reach, UplinkAddress};
+use crate::stack::{AdminReach, App, Archive, Reach, UplinkAddress};
 
 fn parse_here(text: &str) -> Result<Stack, Problems> {
     parse("stack.toml", text, Path::new("/srv/stack"))
@@ -60,6 +61,20 @@ fn rules_that_are_left_out_have_their_defaults() {
     let one = KeepRules { yearly: 1, ..KeepRules::NOTHING };
     let table = "[archive.keep]\nlast = 0\nhourly = 0\ndaily = 0\nweekly = 0\nmonthly = 0\nyearly = 1";
     assert_eq!(keep(table).unwrap(), one);
+}
+
+#[test]
+fn backups_have_their_hours_unless_others_are_named() {
+    let archive = |text: &str| parse_here(&format!("{}\n{text}", default_file())).map(|stack| stack.archive);
+    for same in ["", "[archive]", "[archive]\nevery = \"360m\"\nprove = \"weekly\""] {
+        assert_eq!(archive(same).unwrap(), Archive::default(), "{same}");
+    }
+    let never = archive("[archive]\nevery = \"never\"\nprove = \"1d\"").unwrap();
+    assert_eq!((never.every, never.prove), (Interval::NEVER, Interval::seconds(86_400)));
+    let problems = archive("[archive]\nevery = \"6 hours\"\nprove = \"1m\"").unwrap_err().problems;
+    let said: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
+    assert_eq!(said, [r#""6 hours" is not an interval"#, r#""1m" is out of bounds"#]);
+    assert!(problems.iter().all(|problem| problem.help.is_some()));
 }
 
 #[test]

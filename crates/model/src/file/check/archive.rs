@@ -1,4 +1,4 @@
-//! What is said about the archive: where it is, and what is kept in it.
+//! What is said about the archive: where it is, when something is done with it, and what is kept in it.
 
 use super::Check;
 use crate::file::problem::{Finding, ProblemKind};
@@ -10,7 +10,13 @@ impl Check<'_> {
     pub(super) fn archive(&mut self, node: Option<&Node>) -> Archive {
         let Some(node) = node else { return Archive::default() };
         let keep = node.node("keep").map(|node| self.keep_rules(node)).unwrap_or_default();
-        Archive { folder: self.folder(node), keep }
+        let Archive { every, prove, .. } = Archive::default();
+        Archive {
+            folder: self.folder(node),
+            every: node.parse("every").unwrap_or(every),
+            prove: node.parse("prove").unwrap_or(prove),
+            keep,
+        }
     }
 
     fn keep_rules(&mut self, node: &Node) -> KeepRules {
