@@ -1,5 +1,6 @@
 //! From what was gathered to what an operator wants to know: what serves, what is wrong, what to do. Pure.
 
+mod archive;
 mod room;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use sovereign_services::ghost::outgoing_text;
 
 use crate::gather::Gathered;
 use crate::output::figures;
+pub(crate) use archive::Backed;
 pub(crate) use room::CopyRoom;
 use room::Judgement;
 
@@ -44,6 +46,8 @@ pub(crate) struct Assessment {
     pub(crate) datacenters: Vec<DatacenterReport>,
     /// The sites.
     pub(crate) sites: Vec<SiteReport>,
+    /// Of what backups are proven.
+    pub(crate) archive: Vec<Backed>,
     /// Until when all of this runs with nobody looking after it, in seconds since 1970, and what ends then.
     pub(crate) unattended_until: Option<Unattended>,
 }
@@ -188,7 +192,8 @@ pub(crate) fn assess(stack: &Stack, gathered: &Gathered, now: u64) -> Assessment
         .collect();
     let mut said = Said { problems, warnings: Vec::new() };
     let sites = stack.sites.values().map(|declared| site(stack, declared, gathered, now, &mut said)).collect();
-    let Said { problems, warnings } = said;
+    let Said { mut problems, warnings } = said;
+    let archive = archive::judge(stack, &gathered.backups, now, &mut problems);
     let ends = gathered.certificates.iter().map(|(name, facts)| (facts.not_after, name));
     let unattended_until = ends.min().map(|(unix, name)| Unattended {
         unix,
@@ -206,6 +211,7 @@ pub(crate) fn assess(stack: &Stack, gathered: &Gathered, now: u64) -> Assessment
         }),
         datacenters,
         sites,
+        archive,
         unattended_until,
     }
 }
@@ -406,6 +412,7 @@ mod tests {
     use sovereign_model::{Digest, file};
 
     use super::*;
+    use crate::backup::{Proof, Record};
 
     const NOW: u64 = 1_800_000_000;
 
@@ -492,7 +499,25 @@ mod tests {
                 .into(),
             certificates: BTreeMap::new(),
             outgoing: BTreeMap::new(),
+            backups: proven(stack, NOW),
         }
+    }
+
+    /// Backups of everything, proven as a whole at `unix`.
+    pub(super) fn proven(stack: &Stack, unix: u64) -> Record {
+        let proof = Proof {
+            snapshot: "5ab5".repeat(16),
+            taken_unix: 0,
+            verified_unix: unix,
+            files: 1,
+            bytes: 1,
+            examined: None,
+            whole_unix: Some(unix),
+        };
+        let mut record = Record::default();
+        let subjects = stack.sites.keys().map(ToString::to_string).chain(["(state)".to_owned()]);
+        record.proofs.extend(subjects.map(|of| (of, proof.clone())));
+        record
     }
 
     fn told(stack: &Stack, gathered: &Gathered) -> Vec<String> {
@@ -526,6 +551,7 @@ mod tests {
             edges: stack.datacenters.keys().map(nobody).collect(),
             certificates: BTreeMap::new(),
             outgoing: BTreeMap::new(),
+            backups: proven(&stack, NOW),
         };
         assert_eq!(told(&stack, &gathered), ["stack: nothing runs: there is no supervisor"]);
     }

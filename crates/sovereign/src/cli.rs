@@ -132,6 +132,9 @@ pub(crate) enum Command {
     /// Bring a site's data back from the archive, into a folder
     #[command(after_help = RESTORE_HELP)]
     Restore(RestoreArgs),
+    /// Do what is due: backups, and proofs that all of them can be restored
+    #[command(after_help = TICK_HELP)]
+    Tick(TickArgs),
     /// Start the stack when this machine starts
     #[command(subcommand, after_help = SERVICE_HELP)]
     Service(ServiceCommand),
@@ -189,6 +192,7 @@ impl Command {
             Self::Restore(_) => "restore",
             Self::Service(ServiceCommand::Install) => "service install",
             Self::Service(ServiceCommand::Uninstall) => "service uninstall",
+            Self::Tick(_) => "tick",
             Self::Completions(_) => "completions",
             Self::Edge(_) => "edge",
             Self::Supervise(_) => "supervise",
@@ -243,11 +247,15 @@ pub(crate) struct UpArgs {
     /// Apply this plan, made by `plan --out`; refused (exit code 4) when the world has moved on
     #[arg(long, value_name = "FILE")]
     pub(crate) plan: Option<PathBuf>,
+    /// Back nothing up
+    #[arg(long)]
+    pub(crate) no_backup: bool,
 }
 
 const UP_HELP: &str = "\
-Shows the plan, applies it step by step, waits until all is well, and prints the addresses. \
-Whatever interrupts it, the next `up` goes on from there. It removes no data, ever.
+Shows the plan, backs up what is there, applies the plan step by step, waits until all is well, and prints the \
+addresses. Whatever interrupts it, the next `up` goes on from there. It removes no data, ever. What would work on data \
+that cannot be backed up is left undone (exit code 1).
 
 Examples:
   sovereign up
@@ -259,6 +267,9 @@ pub(crate) struct DownArgs {
     /// Remove the data too: sites, keys, the root seed. There is no way back but your archive and the 24 words
     #[arg(long)]
     pub(crate) purge: bool,
+    /// The archive too, as far as it lies in the state folder. Then your copies of it are the only way back
+    #[arg(long, requires = "purge")]
+    pub(crate) with_archive: bool,
     /// Answer every question with yes
     #[arg(short, long)]
     pub(crate) yes: bool,
@@ -658,6 +669,25 @@ pub(crate) enum ServiceCommand {
 const SERVICE_HELP: &str = "\
 Example:
   sovereign service install       # the stack outlives a reboot";
+
+/// `tick`.
+#[derive(Debug, Args)]
+pub(crate) struct TickArgs {
+    /// Have a timer of this machine run it every quarter of an hour
+    #[arg(long, conflicts_with = "uninstall")]
+    pub(crate) install: bool,
+    /// Remove that timer
+    #[arg(long)]
+    pub(crate) uninstall: bool,
+}
+
+const TICK_HELP: &str = "\
+How often what is done is the stack file's to say: `every` and `prove` of [archive]. What was missed while the machine \
+was off is made up for once. It asks nothing and needs no passphrase. What goes wrong is in `sovereign status`.
+
+Examples:
+  sovereign tick --install        # from now on, by the clock
+  sovereign tick                  # what is due now";
 
 /// `completions`.
 #[derive(Debug, Args)]

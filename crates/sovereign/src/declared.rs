@@ -11,7 +11,7 @@ use crate::places::Places;
 use crate::stack_file::StackFile;
 
 /// A stack and its places.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Declared {
     /// What the file declares.
     pub(crate) stack: Stack,

@@ -1,7 +1,7 @@
 //! One stack with everything a run needs at hand: its declaration, state folder, images, this program, the hour.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
@@ -123,6 +123,14 @@ impl Deployment {
         let Self { stack, state, images, program, now, .. } = self;
         let world = world::gather(&world::Parts { stack, state, keys, images, program, now: *now })?;
         Ok(desired(stack, &world)?)
+    }
+
+    /// The image of Ghost that this program wants, when it is built.
+    ///
+    /// # Errors
+    /// When the image store cannot be read.
+    pub(crate) fn ghost_image(&self) -> Result<Option<PathBuf>, Failure> {
+        Ok(sovereign_images::ghost::find(&self.images)?.map(|built| built.root))
     }
 
     /// The engine of this machine.

@@ -14,6 +14,7 @@ use sovereign_runtime::control::{Request, request_async};
 use sovereign_services::ghost::{Refused, outgoing};
 use tokio::task::JoinSet;
 
+use crate::backup::Record;
 use crate::failure::Failure;
 
 /// An edge answers from memory; one that does not within this time is not well.
@@ -28,6 +29,8 @@ pub(crate) struct Gathered {
     pub(crate) edges: BTreeMap<DatacenterName, Result<EdgeStatus, String>>,
     /// The certificates that lie ready.
     pub(crate) certificates: BTreeMap<DatacenterName, LeafFacts>,
+    /// What is proven to be backed up, and what failed since.
+    pub(crate) backups: Record,
     /// What applications tried to reach and were refused.
     pub(crate) outgoing: BTreeMap<SiteName, Vec<Refused>>,
 }
@@ -57,7 +60,7 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder) -> Result<Gathere
         let refused = outgoing(state.site(&site.primary, &site.name).path()).ok()?;
         Some((site.name.clone(), refused))
     });
-    Ok(Gathered { supervisor, edges, certificates, outgoing: outgoing.collect() })
+    Ok(Gathered { supervisor, edges, certificates, backups: Record::read(state), outgoing: outgoing.collect() })
 }
 
 /// The edge behind a control socket.

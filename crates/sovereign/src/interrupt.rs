@@ -62,6 +62,17 @@ where
     outcome.map_err(|failure| if cancel.is_cancelled() { failure.interrupted() } else { failure })
 }
 
+/// The same for work that is not asynchronous; it looks at the token now and then.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn blocking<T>(
+    output: &Output,
+    work: impl FnOnce(&CancellationToken) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    run(output, |stop| async move { tokio::task::block_in_place(|| work(&stop)) })
+}
+
 #[cfg(test)]
 mod tests {
     use rustix::process::{Signal, getpid, kill_process};

@@ -12,21 +12,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use support::leaf::operator_with_site;
-use support::{Operator, eventually, files, kill};
-
-/// Bytes that neither compress nor repeat.
-fn noise(seed: u64, count: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(count + 8);
-    while bytes.len() < count {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend(state.to_le_bytes());
-    }
-    bytes.truncate(count);
-    bytes
-}
+use support::{Operator, eventually, files, kill, noise, process};
 
 fn repository(operator: &Operator) -> PathBuf {
     operator.state().join("archive/repository")
@@ -46,7 +32,7 @@ fn how_many(operator: &Operator, of: &str) -> usize {
 fn a_site_is_backed_up_proven_restored_and_read_by_restic() {
     let operator = operator_with_site();
     operator.run(&["archive", "list"]).exits(1);
-    operator.up();
+    operator.up_without_backup();
     operator.run(&["archive", "list"]).exits(1);
 
     let public = operator.home().join("public");
@@ -128,16 +114,6 @@ fn read_by_restic(operator: &Operator, password: &Path, public: &Path) {
     assert_eq!(files(&to.join("sites/leaf/files")), files(public));
 }
 
-/// The process whose command line has both words in it.
-fn process(words: [&str; 2]) -> Option<i32> {
-    fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
-        let pid = entry.file_name().to_string_lossy().parse().ok()?;
-        let line = fs::read(entry.path().join("cmdline")).ok()?;
-        let line = String::from_utf8_lossy(&line);
-        words.iter().all(|word| line.contains(word)).then_some(pid)
-    })
-}
-
 fn size(folder: &Path) -> u64 {
     let metadata = folder.symlink_metadata();
     let inside = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| size(&entry.path())).sum::<u64>();
@@ -147,7 +123,7 @@ fn size(folder: &Path) -> u64 {
 #[test]
 fn whatever_is_killed_leaves_whole_snapshots_only() {
     let operator = operator_with_site();
-    operator.up();
+    operator.up_without_backup();
     operator.run(&["backup"]).success();
     let public = operator.home().join("public");
     let home = operator.home().display().to_string();
@@ -207,7 +183,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
 #[test]
 fn a_snapshot_that_was_never_proven_is_not_taken_for_one_that_was() {
     let operator = operator_with_site();
-    operator.up();
+    operator.up_without_backup();
     let public = operator.home().join("public");
     // What proofs are restored into cannot be made: a run that ends between a snapshot and its proof.
     let scratch = operator.state().join("archive/scratch");
@@ -257,7 +233,7 @@ fn another_folder_is_not_taken_for_the_archive() {
     let elsewhere = operator.home().join("disk/archive");
     let stack = fs::read_to_string(operator.home().join("stack.toml")).unwrap();
     operator.write("stack.toml", &format!("{stack}\n[archive]\nfolder = {elsewhere:?}\n"));
-    operator.up();
+    operator.up_without_backup();
     operator.run(&["backup"]).success();
     let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&operator.state().join("archive")), 0o700, "it is there wherever the archive lies");

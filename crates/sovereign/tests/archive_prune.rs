@@ -10,21 +10,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use support::leaf::{operator_with_site, stack};
-use support::{Operator, files};
-
-/// Bytes that neither compress nor repeat.
-fn noise(seed: u64, count: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(count + 8);
-    while bytes.len() < count {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend(state.to_le_bytes());
-    }
-    bytes.truncate(count);
-    bytes
-}
+use support::{Operator, files, noise};
 
 fn snapshots(operator: &Operator, of: &str) -> Vec<String> {
     let listed = operator.json(&["archive", "list"]);
@@ -60,7 +46,7 @@ fn what_is_beyond_the_rules_goes_and_its_room_comes_back() {
     let operator = operator_with_site();
     let rules = "[archive]\nkeep = { last = 2, hourly = 0, daily = 0, weekly = 0, monthly = 0, yearly = 0 }\n";
     operator.write("stack.toml", &format!("{}\n{rules}", stack(&operator)));
-    operator.up();
+    operator.up_without_backup();
     let public = operator.home().join("public");
     for round in 0..4 {
         fs::write(public.join("large.bin"), noise(round + 1, 1_500_000)).unwrap();
@@ -136,12 +122,8 @@ fn what_is_beyond_the_rules_goes_and_its_room_comes_back() {
     assert!(again.contains("nothing to prune") && again.contains("still there"), "{again}");
 
     // A day later it is free.
-    let mut tomorrow = Command::new("faketime");
-    tomorrow.args(["-f", "+1d"]).arg(Operator::program()).args(["--json", "archive", "prune", "--yes"]);
-    tomorrow.current_dir(operator.home()).env_clear().env("HOME", operator.home());
-    tomorrow.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("SOVEREIGN_STATE", operator.state());
-    let output = tomorrow.output().unwrap();
-    let freed: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    let tomorrow = operator.run_later("+1d", &["--json", "archive", "prune", "--yes"]);
+    let freed: Value = serde_json::from_str(&tomorrow.stdout()).unwrap_or_else(|error| panic!("{error}: {tomorrow:?}"));
     let removed = freed["bytes_removed"].as_u64().unwrap();
     assert!(removed > 3_000_000 && freed["done"] == true, "{freed}");
     assert!(packs(&operator) < before - 3_000_000 + 100_000, "{} of {before}, {freed}", packs(&operator));

@@ -48,7 +48,7 @@ fn killed_at_every_line_of_its_journal_a_run_is_finished_by_the_next() {
         for port in [operator.home_port, operator.office_port] {
             operator.curl(&name, port, "/about.html", &[]).ok();
         }
-        operator.run(&["down", "--purge", "--yes"]).success();
+        operator.run(&["down", "--purge", "--with-archive", "--yes"]).success();
         assert_eq!(operator.processes(), BTreeSet::new(), "killed at line {line}");
         assert!(!operator.state().exists(), "killed at line {line}: state left behind");
     }

@@ -88,5 +88,5 @@ fn an_operator_is_told_before_there_is_no_room_and_when_there_is_none() {
         copies(&status).iter().all(|copy| copy["complete"] == true).then_some(status)
     });
     assert_eq!(status["warnings"], Value::Array(Vec::new()), "{well:?}");
-    operator.run(&["down", "--purge", "--yes"]).success();
+    operator.run(&["down", "--purge", "--with-archive", "--yes"]).success();
 }

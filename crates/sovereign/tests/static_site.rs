@@ -52,7 +52,7 @@ fn declared_read_mirrored_and_removed() {
     }
     operator.up();
     operator.curl(&canonical, office, "/about.html", &[]).ok();
-    operator.run(&["down", "--purge", "--yes"]).success();
+    operator.run(&["down", "--purge", "--with-archive", "--yes"]).success();
     assert!(
         !operator.state().exists() || fs::read_dir(operator.state()).unwrap().next().is_none(),
         "state left behind"

@@ -55,8 +55,8 @@ pub fn unit_text(scope: Scope, stack: &StackName, program: &Path, state: &Path) 
     text
 }
 
-/// A path as one word of a command line of systemd's: quoted, with `%` doubled (systemd.unit(5), "Specifiers").
-fn quoted(path: &Path) -> String {
+/// A path as one word of a command line of systemd's, or of a list of variables: quoted, with `%` doubled (systemd.unit(5), "Specifiers").
+pub fn quoted(path: &Path) -> String {
     let text =
         path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$");
     format!("\"{text}\"")

@@ -9,14 +9,15 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
-use sovereign_archive::entry::{Entry, TreePath};
-use sovereign_archive::{Archive, ArchiveError, Line, Offer, Password, Root, Seen, Subject, Taken, room_for};
+use sovereign_archive::entry::{Entry, Kind, TreePath};
+use sovereign_archive::manifest::Manifest;
+use sovereign_archive::{Archive, ArchiveError, Contents, Line, Offer, Password, Root, Seen, Subject, Taken, room_for};
 use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::{App, Site};
-use zeroize::Zeroizing;
+use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::declared::Declared;
@@ -25,10 +26,12 @@ use crate::output::Progress;
 use crate::secrets;
 use crate::world::unix_seconds;
 
-pub(crate) use record::{Proof, Record};
+pub(crate) use record::{Proof, Record, Trouble};
 
 /// A source that keeps the backup waiting for so long is given up.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How soon it is looked again whether the archive is free.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// How often it is tried again when files change while they are read.
 const ATTEMPTS: u32 = 3;
 
@@ -49,6 +52,9 @@ pub(crate) enum BackupError {
     /// What was restored from the snapshot that was just made is broken.
     #[error("the database that was restored from the archive is broken: {0}")]
     Broken(String),
+    /// The operator, or the service that asked for it, stopped it.
+    #[error("the backup was stopped; nothing half is left of it")]
+    Stopped,
     /// A tool did not say what it should.
     #[error("cannot understand what was said about the database")]
     Senseless(#[source] serde_json::Error),
@@ -62,7 +68,7 @@ impl Reason for BackupError {
                 "the database of the site may be broken too: look at `sovereign logs`, and keep older snapshots"
                     .to_owned(),
             ),
-            Self::File { .. } | Self::Senseless(_) => None,
+            Self::File { .. } | Self::Stopped | Self::Senseless(_) => None,
         }
     }
 }
@@ -78,7 +84,8 @@ pub(crate) fn repository(declared: &Declared) -> PathBuf {
 /// When the working key is missing and the root seed cannot be opened.
 pub(crate) fn password(context: &Context, declared: &Declared) -> Result<Password, Failure> {
     let keys = secrets::open(context, &declared.stack, &declared.state)?;
-    Ok(Zeroizing::new(keys.archive_password()?.expose().to_owned()))
+    let remembered = declared.state.keys().join("archive-key.json");
+    Ok(Password::new(keys.archive_password()?.expose().to_owned()).remembered_in(remembered))
 }
 
 /// What says which archive the stack uses.
@@ -99,11 +106,62 @@ pub(crate) fn open(context: &Context, declared: &Declared) -> Result<Archive, Fa
 /// # Errors
 /// When it is another one than before, or it cannot be made or opened.
 pub(crate) fn open_or_create(context: &Context, declared: &Declared) -> Result<Archive, Failure> {
-    let password = password(context, declared)?;
+    Ok(open_or_create_with(declared, &password(context, declared)?)?)
+}
+
+fn open_or_create_with(declared: &Declared, password: &Password) -> Result<Archive, ArchiveError> {
     // What is known of the archive lies there, wherever the archive itself does.
     let folder = declared.state.archive();
-    make(&folder).map_err(|source| BackupError::File { path: folder, source })?;
-    Ok(Archive::open_or_create(&repository(declared), &known(declared), &password)?)
+    make(&folder).map_err(|source| ArchiveError::File { action: "make", path: folder, source })?;
+    Archive::open_or_create(&repository(declared), &known(declared), password)
+}
+
+/// The same; `None` when another run works on it.
+///
+/// # Errors
+/// As [`open_or_create`].
+pub(crate) fn open_if_free(context: &Context, declared: &Declared) -> Result<Option<Archive>, Failure> {
+    match open_or_create_with(declared, &password(context, declared)?) {
+        Err(ArchiveError::Locked) => Ok(None),
+        outcome => Ok(Some(outcome?)),
+    }
+}
+
+/// The same, waiting for another run that works on it, as long as that may take.
+///
+/// # Errors
+/// As [`open_or_create`]; that it is locked when the run was stopped or `patience` is at an end.
+pub(crate) fn open_when_free(
+    context: &Context,
+    declared: &Declared,
+    progress: &Progress,
+    stop: &CancellationToken,
+    patience: Duration,
+) -> Result<Archive, Failure> {
+    let password = password(context, declared)?;
+    let deadline = Instant::now() + patience;
+    let mut stage = None;
+    loop {
+        match open_or_create_with(declared, &password) {
+            Err(ArchiveError::Locked) if !stop.is_cancelled() && Instant::now() < deadline => {
+                stage.get_or_insert_with(|| progress.stage("wait for another run on the archive"));
+                std::thread::sleep(LOOK_AGAIN);
+            }
+            outcome => {
+                stage.map(crate::output::Stage::finish);
+                return Ok(outcome?);
+            }
+        }
+    }
+}
+
+/// Writes down what went wrong, for `status`. That it cannot be written is seen there too: nothing is proven then.
+pub(crate) fn note_failure(declared: &Declared, of: impl IntoIterator<Item = Subject>, failure: &Failure) {
+    let since_unix = unix_seconds(SystemTime::now());
+    for subject in of {
+        let trouble = Trouble { since_unix, message: failure.chain().join(": "), help: failure.help() };
+        let _ = make(&declared.state.archive()).map(|()| Record::note_failure(&declared.state, &subject, trouble));
+    }
 }
 
 /// A snapshot that was taken, and its proof or why there is none.
@@ -112,52 +170,216 @@ pub(crate) struct Backed {
     pub(crate) proof: Result<Proof, Failure>,
 }
 
-/// Backs one site up; `None` when there is no way to.
-///
-/// # Errors
-/// When it could not be backed up whole: then there is no snapshot.
-pub(crate) fn site(
-    context: &Context,
-    declared: &Declared,
-    archive: &Archive,
-    progress: &Progress,
-    site: &Site,
-) -> Result<Option<Backed>, Failure> {
-    let subject = Subject::Site(site.name.clone());
-    match &site.app {
-        App::Upstream { .. } => Ok(None),
-        App::Static { folder } => {
-            let offer = offer([("files", folder.clone())]);
-            one(declared, archive, progress, &subject, &mut || Ok(offer.clone()), &|_| Ok(None)).map(Some)
+/// One run over an archive that is open.
+pub(crate) struct Run<'r> {
+    pub(crate) context: &'r Context,
+    pub(crate) declared: &'r Declared,
+    pub(crate) archive: &'r Archive,
+    pub(crate) progress: &'r Progress,
+    /// Ends it; nothing half is left.
+    pub(crate) stop: &'r CancellationToken,
+}
+
+impl Run<'_> {
+    /// Backs one site up; `None` when there is no way to.
+    ///
+    /// # Errors
+    /// When it could not be backed up whole: then there is no snapshot.
+    pub(crate) fn site(&self, site: &Site) -> Result<Option<Backed>, Failure> {
+        let subject = Subject::Site(site.name.clone());
+        match &site.app {
+            App::Upstream { .. } => Ok(None),
+            App::Static { folder } => {
+                let offer = offer([("files", folder.clone())]);
+                self.one(&subject, &mut || Ok(offer.clone()), &|_| Ok(None)).map(Some)
+            }
+            App::Ghost => {
+                let ghost = ghost::Ghost::of(self.context, self.declared, site)?;
+                let mut prepare = || {
+                    ghost.dump(self.progress)?;
+                    Ok(ghost.offer())
+                };
+                let examine = |scratch: &Path| ghost.examine(scratch).map(Some);
+                self.one(&subject, &mut prepare, &examine).map(Some)
+            }
         }
-        App::Ghost => {
-            let ghost = ghost::Ghost::of(context, declared, site)?;
-            let mut prepare = || {
-                ghost.dump(progress)?;
-                Ok(ghost.offer())
-            };
-            let examine = |scratch: &Path| ghost.examine(scratch).map(Some);
-            one(declared, archive, progress, &subject, &mut prepare, &examine).map(Some)
+    }
+
+    /// Backs up what the management machine knows of the stack. Not the root seed: the words are on paper.
+    ///
+    /// # Errors
+    /// As [`Run::site`].
+    pub(crate) fn state(&self) -> Result<Backed, Failure> {
+        let state = &self.declared.state;
+        let parts = [
+            ("stack.toml", self.declared.file.clone()),
+            ("state.json", state.state_file()),
+            ("epochs.json", secrets::epochs_file(state)),
+            ("journal", state.journal()),
+            ("ca", state.ca()),
+        ];
+        let there = parts.into_iter().filter(|(_, path)| path.exists()).collect::<Vec<_>>();
+        let offer = offer(there);
+        self.one(&Subject::State, &mut || Ok(offer.clone()), &|_| Ok(None))
+    }
+
+    fn one(
+        &self,
+        subject: &Subject,
+        prepare: &mut dyn FnMut() -> Result<Offer, Failure>,
+        examine: &Examine<'_>,
+    ) -> Result<Backed, Failure> {
+        let mut attempt = 1;
+        let taken = loop {
+            let taken = self.take(subject, &prepare()?);
+            if self.stop.is_cancelled() {
+                return Err(BackupError::Stopped.into());
+            }
+            match taken {
+                Err(ArchiveError::Source(error)) if error.may_pass() && attempt < ATTEMPTS => attempt += 1,
+                other => break other?,
+            }
+        };
+        let proof = self.prove(subject, &taken, examine);
+        Ok(Backed { taken, proof })
+    }
+
+    fn take(&self, subject: &Subject, offer: &Offer) -> Result<Taken, ArchiveError> {
+        let stage = Arc::new(self.progress.stage(format!("back up {subject}")));
+        let told = Arc::clone(&stage);
+        let watch: sovereign_archive::Watch = Arc::new(move |seen| match seen {
+            Seen::Listed(_) => {}
+            Seen::Total(bytes) => told.expect_bytes(bytes),
+            Seen::Stored(bytes) => told.reach(bytes),
+            Seen::Comparing => told.note("comparing"),
+        });
+        let started = start_source(offer).map_err(|source| ArchiveError::File {
+            action: "start the source of",
+            path: subject.to_string().into(),
+            source,
+        })?;
+        let Source { child, line } = started;
+        let child = Ending::with(child, self.stop);
+        let record = Record::read(&self.declared.state);
+        let host = self.declared.stack.name.as_str();
+        let taken = self.archive.take(subject, host, record.proven(subject), line, &watch);
+        drop(child);
+        drop(watch);
+        if taken.is_ok() {
+            Arc::into_inner(stage).map(crate::output::Stage::finish);
         }
+        taken
+    }
+
+    /// Restores every new file, compares it with what was read, has what needs it examined, and writes down that it was.
+    fn prove(&self, subject: &Subject, taken: &Taken, examine: &Examine<'_>) -> Result<Proof, Failure> {
+        let stage = self.progress.stage(format!("restore and compare {subject}"));
+        let bytes = taken.read.keys().filter_map(|path| taken.manifest.get(path)).map(|entry| entry.size()).sum();
+        if bytes > 0 {
+            stage.expect_bytes(bytes);
+        }
+        let scratch = Scratch::new(&self.declared.state)?;
+        let wanted = database_of(&taken.manifest);
+        // One file is there at a time.
+        let largest =
+            taken.read.keys().chain(&wanted).filter_map(|path| taken.manifest.get(path)).map(Entry::size).max();
+        room_for(&scratch.folder, largest.unwrap_or_default())?;
+        let contents = self.archive.contents(&taken.snapshot)?;
+        let mut files = taken.read.iter().map(|(path, sum)| (path, Some(sum)));
+        let restored = contents.prove(&mut files, &scratch.folder.join("files"), &|bytes| stage.reach(bytes))?;
+        let examined = self.examine(&contents, wanted.as_ref(), &scratch, examine)?;
+        stage.finish();
+        let before = Record::read(&self.declared.state).proofs.remove(&subject.to_string());
+        let verified_unix = unix_seconds(SystemTime::now());
+        // All of it was new.
+        let is_whole = restored.files == taken.manifest.files();
+        let proof = Proof {
+            snapshot: taken.snapshot.id.clone(),
+            taken_unix: taken.snapshot.taken_unix,
+            verified_unix,
+            files: restored.files,
+            bytes: restored.bytes,
+            examined,
+            whole_unix: if is_whole { Some(verified_unix) } else { before.and_then(|before| before.whole_unix) },
+        };
+        Record::note(&self.declared.state, subject, proof.clone())?;
+        Ok(proof)
+    }
+
+    /// Restores all of the newest proven snapshot of a subject and compares it, and writes down that it was; `None` when
+    /// no snapshot of it is proven. `site` is the one that the subject is.
+    ///
+    /// # Errors
+    /// When something in it is not what it was.
+    pub(crate) fn whole(&self, subject: &Subject, site: Option<&Site>) -> Result<Option<Proof>, Failure> {
+        let Some(proof) = Record::read(&self.declared.state).proofs.remove(&subject.to_string()) else {
+            return Ok(None);
+        };
+        let stage = self.progress.stage(format!("restore and compare all of {subject}"));
+        let contents = self.archive.contents(&self.archive.find(&proof.snapshot)?)?;
+        let manifest = contents.manifest();
+        stage.expect_bytes(manifest.bytes());
+        let scratch = Scratch::new(&self.declared.state)?;
+        let files = || manifest.entries().iter().filter(|entry| matches!(entry.kind, Kind::File { .. }));
+        room_for(&scratch.folder, files().map(Entry::size).max().unwrap_or_default())?;
+        let seen = |bytes| stage.reach(bytes);
+        let restored =
+            contents.prove(&mut files().map(|entry| (&entry.path, None)), &scratch.folder.join("files"), &seen)?;
+        let ghost = site.filter(|site| site.app == App::Ghost);
+        let ghost = ghost.map(|site| ghost::Ghost::of(self.context, self.declared, site)).transpose()?;
+        let look = |scratch: &Path| ghost.as_ref().map(|ghost| ghost.examine(scratch)).transpose();
+        let examined = self.examine(&contents, database_of(manifest).as_ref(), &scratch, &look)?;
+        stage.finish();
+        let whole_unix = Some(unix_seconds(SystemTime::now()));
+        let proof = Proof { files: restored.files, bytes: restored.bytes, examined, whole_unix, ..proof };
+        Record::note(&self.declared.state, subject, proof.clone())?;
+        Ok(Some(proof))
+    }
+
+    fn examine(
+        &self,
+        contents: &Contents,
+        database: Option<&TreePath>,
+        scratch: &Scratch,
+        examine: &Examine<'_>,
+    ) -> Result<Option<String>, Failure> {
+        let Some(database) = database else { return Ok(None) };
+        let folder = scratch.folder.join("examined");
+        contents.prove(&mut std::iter::once((database, None)), &folder, &|_| {})?;
+        examine(&folder)
     }
 }
 
-/// Backs up what the management machine knows of the stack. Not the root seed: the words are on paper.
-///
-/// # Errors
-/// As [`site`].
-pub(crate) fn state(declared: &Declared, archive: &Archive, progress: &Progress) -> Result<Backed, Failure> {
-    let state = &declared.state;
-    let parts = [
-        ("stack.toml", declared.file.clone()),
-        ("state.json", state.state_file()),
-        ("epochs.json", secrets::epochs_file(state)),
-        ("journal", state.journal()),
-        ("ca", state.ca()),
-    ];
-    let there = parts.into_iter().filter(|(_, path)| path.exists()).collect::<Vec<_>>();
-    let offer = offer(there);
-    one(declared, archive, progress, &Subject::State, &mut || Ok(offer.clone()), &|_| Ok(None))
+/// The database in a snapshot, if it has one.
+fn database_of(manifest: &Manifest) -> Option<TreePath> {
+    TreePath::parse(ghost::DATABASE.as_bytes()).ok().filter(|path| manifest.get(path).is_some())
+}
+
+/// A child that ends with this value, or earlier when the run is stopped.
+struct Ending {
+    child: Arc<Mutex<Child>>,
+    watcher: tokio::task::JoinHandle<()>,
+}
+
+impl Ending {
+    fn with(child: Child, stop: &CancellationToken) -> Self {
+        let child = Arc::new(Mutex::new(child));
+        let (watched, stop) = (Arc::clone(&child), stop.clone());
+        let watcher = tokio::spawn(async move {
+            stop.cancelled().await;
+            let _ = watched.lock().unwrap_or_else(PoisonError::into_inner).kill();
+        });
+        Self { child, watcher }
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.watcher.abort();
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = child.kill(); // most often it has ended already
+        let _ = child.wait();
+    }
 }
 
 fn offer(roots: impl IntoIterator<Item = (&'static str, PathBuf)>) -> Offer {
@@ -170,57 +392,6 @@ fn offer(roots: impl IntoIterator<Item = (&'static str, PathBuf)>) -> Offer {
 
 /// Looks at what was restored into a folder.
 type Examine<'a> = dyn Fn(&Path) -> Result<Option<String>, Failure> + 'a;
-
-fn one(
-    declared: &Declared,
-    archive: &Archive,
-    progress: &Progress,
-    subject: &Subject,
-    prepare: &mut dyn FnMut() -> Result<Offer, Failure>,
-    examine: &Examine<'_>,
-) -> Result<Backed, Failure> {
-    let mut attempt = 1;
-    let taken = loop {
-        match take(declared, archive, progress, subject, &prepare()?) {
-            Err(ArchiveError::Source(error)) if error.may_pass() && attempt < ATTEMPTS => attempt += 1,
-            other => break other?,
-        }
-    };
-    let proof = prove(declared, archive, progress, subject, &taken, examine);
-    Ok(Backed { taken, proof })
-}
-
-fn take(
-    declared: &Declared,
-    archive: &Archive,
-    progress: &Progress,
-    subject: &Subject,
-    offer: &Offer,
-) -> Result<Taken, ArchiveError> {
-    let stage = Arc::new(progress.stage(format!("back up {subject}")));
-    let told = Arc::clone(&stage);
-    let watch: sovereign_archive::Watch = Arc::new(move |seen| match seen {
-        Seen::Listed(_) => {}
-        Seen::Total(bytes) => told.expect_bytes(bytes),
-        Seen::Stored(bytes) => told.reach(bytes),
-        Seen::Comparing => told.note("comparing"),
-    });
-    let started = start_source(offer).map_err(|source| ArchiveError::File {
-        action: "start the source of",
-        path: subject.to_string().into(),
-        source,
-    })?;
-    let Source { mut child, line } = started;
-    let record = Record::read(&declared.state);
-    let taken = archive.take(subject, declared.stack.name.as_str(), record.proven(subject), line, &watch);
-    let _ = child.kill(); // most often it has ended already
-    let _ = child.wait();
-    drop(watch);
-    if taken.is_ok() {
-        Arc::into_inner(stage).map(crate::output::Stage::finish);
-    }
-    taken
-}
 
 struct Source {
     child: Child,
@@ -241,49 +412,6 @@ fn start_source(offer: &Offer) -> io::Result<Source> {
         (Some(from), Some(to)) => Ok(Source { child, line: Line::patient(from, to, PATIENCE) }),
         _ => Err(io::Error::from(io::ErrorKind::BrokenPipe)),
     }
-}
-
-/// Restores every new file, compares it with what was read, has what needs it examined, and writes down that it was.
-fn prove(
-    declared: &Declared,
-    archive: &Archive,
-    progress: &Progress,
-    subject: &Subject,
-    taken: &Taken,
-    examine: &Examine<'_>,
-) -> Result<Proof, Failure> {
-    let stage = progress.stage(format!("restore and compare {subject}"));
-    let bytes = taken.read.keys().filter_map(|path| taken.manifest.get(path)).map(|entry| entry.size()).sum();
-    if bytes > 0 {
-        stage.expect_bytes(bytes);
-    }
-    let scratch = Scratch::new(&declared.state)?;
-    let wanted = TreePath::parse(ghost::DATABASE.as_bytes()).ok().filter(|path| taken.manifest.get(path).is_some());
-    // One file is there at a time.
-    let largest = taken.read.keys().chain(&wanted).filter_map(|path| taken.manifest.get(path)).map(Entry::size).max();
-    room_for(&scratch.folder, largest.unwrap_or_default())?;
-    let contents = archive.contents(&taken.snapshot)?;
-    let mut files = taken.read.iter().map(|(path, sum)| (path, Some(sum)));
-    let restored = contents.prove(&mut files, &scratch.folder.join("files"), &|bytes| stage.reach(bytes))?;
-    let examined = match &wanted {
-        Some(database) => {
-            let folder = scratch.folder.join("examined");
-            contents.prove(&mut std::iter::once((database, None)), &folder, &|_| {})?;
-            examine(&folder)?
-        }
-        None => None,
-    };
-    stage.finish();
-    let proof = Proof {
-        snapshot: taken.snapshot.id.clone(),
-        taken_unix: taken.snapshot.taken_unix,
-        verified_unix: unix_seconds(SystemTime::now()),
-        files: restored.files,
-        bytes: restored.bytes,
-        examined,
-    };
-    Record::note(&declared.state, subject, proof.clone())?;
-    Ok(proof)
 }
 
 /// A folder that goes away with whatever was restored into it.

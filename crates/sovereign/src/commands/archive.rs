@@ -238,7 +238,7 @@ pub(crate) fn key(context: &Context, args: &ArchiveKeyArgs) -> Result<Key, Failu
     }
     let declared = Declared::load(context)?;
     let password = backup::password(context, &declared)?;
-    Ok(Key { archive: backup::repository(&declared).display().to_string(), password: password.to_string() })
+    Ok(Key { archive: backup::repository(&declared).display().to_string(), password: password.expose().to_owned() })
 }
 
 /// What was brought back.

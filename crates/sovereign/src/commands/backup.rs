@@ -1,17 +1,20 @@
 //! `sovereign backup`.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
-use sovereign_archive::{Inventory, Taken, Unreadable};
+use sovereign_archive::{Inventory, Subject, Taken, Unreadable};
 use sovereign_model::SiteName;
-use sovereign_model::stack::App;
+use sovereign_model::stack::{App, Site};
 
 use super::site::find;
-use crate::backup::{self, Backed, Proof, Record};
+use crate::backup::{self, Backed, BackupError, Proof, Record, Run};
 use crate::cli::BackupArgs;
 use crate::context::Context;
 use crate::declared::Declared;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::interrupt;
 use crate::output::{Cell, Page, Report, StageTime, Table, figures};
 
 /// What was backed up, and what was not.
@@ -26,6 +29,7 @@ pub(crate) struct BackedUp {
     unreadable: Vec<Lost>,
     /// Snapshots that the stack file's rules do not keep; `None` beside one that cannot be read: nothing is pruned then.
     beyond_keep: Option<usize>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     stages: Vec<StageTime>,
 }
 
@@ -50,6 +54,8 @@ struct Row {
 #[derive(Debug, Serialize)]
 struct Failed {
     of: String,
+    #[serde(skip)]
+    site: Option<SiteName>,
     /// The snapshot that is there and not proven, if there is one.
     snapshot: Option<String>,
     /// Whether it was proven by an earlier run, and could not be again.
@@ -81,6 +87,51 @@ impl Lost {
 
 pub(super) fn short(snapshot: &str) -> &str {
     snapshot.get(..8).unwrap_or(snapshot)
+}
+
+impl Failed {
+    fn new(of: &Subject, failure: &Failure) -> Self {
+        let (message, help) = (failure.chain().join(": "), failure.help());
+        let site = if let Subject::Site(site) = of { Some(site.clone()) } else { None };
+        Self { of: of.to_string(), site, snapshot: None, proven_before: false, message, help }
+    }
+}
+
+impl BackedUp {
+    /// What is said when the archive could not even be opened.
+    pub(super) fn not_at_all(declared: &Declared, sites: &[&Site], failure: &Failure) -> Self {
+        let (upstream, others): (Vec<&Site>, Vec<&Site>) =
+            sites.iter().partition(|site| matches!(site.app, App::Upstream { .. }));
+        let subjects: Vec<_> =
+            others.into_iter().map(|site| Subject::Site(site.name.clone())).chain([Subject::State]).collect();
+        backup::note_failure(declared, subjects.iter().cloned(), failure);
+        Self {
+            archive: backup::repository(declared).display().to_string(),
+            snapshots: Vec::new(),
+            not_covered: upstream.into_iter().map(|site| site.name.clone()).collect(),
+            failed: subjects.iter().map(|of| Failed::new(of, failure)).collect(),
+            unreadable: Vec::new(),
+            beyond_keep: None,
+            stages: Vec::new(),
+        }
+    }
+
+    /// This, and what was backed up later: of what is in both, that.
+    pub(super) fn then(mut self, later: Self) -> Self {
+        let again: BTreeSet<_> =
+            later.snapshots.iter().map(|row| &row.of).chain(later.failed.iter().map(|f| &f.of)).collect();
+        self.snapshots.retain(|row| !again.contains(&row.of));
+        self.failed.retain(|failed| !again.contains(&failed.of));
+        let Self { snapshots, failed, unreadable, beyond_keep, .. } = later;
+        self.snapshots.extend(snapshots);
+        self.failed.extend(failed);
+        Self { unreadable, beyond_keep, ..self }
+    }
+
+    /// The sites that were not backed up, or not provably.
+    pub(super) fn failed_sites(&self) -> BTreeSet<SiteName> {
+        self.failed.iter().filter_map(|failed| failed.site.clone()).collect()
+    }
 }
 
 impl Row {
@@ -175,37 +226,53 @@ pub(crate) fn run(context: &Context, args: &BackupArgs) -> Result<BackedUp, Fail
     } else {
         args.sites.iter().map(|name| find(&declared.stack, Some(name))).collect::<Result<Vec<_>, _>>()?
     };
-    let archive = backup::open_or_create(context, &declared)?;
     let progress = context.output.progress();
+    let done = interrupt::blocking(&context.output, |stop| {
+        let archive = backup::open_or_create(context, &declared)?;
+        let run = Run { context, declared: &declared, archive: &archive, progress: &progress, stop };
+        back_up(&run, &sites)
+    })?;
+    Ok(BackedUp { stages: progress.times(), ..done })
+}
+
+/// Backs up these sites and the stack's own state.
+///
+/// # Errors
+/// When the run is stopped, or the archive cannot be read. What else fails is part of the report.
+pub(super) fn back_up(run: &Run<'_>, sites: &[&Site]) -> Result<BackedUp, Failure> {
+    let state = &run.declared.state;
     let (mut snapshots, mut failed, mut not_covered) = (Vec::new(), Vec::new(), Vec::new());
-    let fault = |of: String, snapshot: Option<String>, failure: &Failure| {
-        let (message, help) = (failure.chain().join(": "), failure.help());
-        let proofs = Record::read(&declared.state).proofs;
-        let proven_before = proofs.get(&of).is_some_and(|proof| snapshot.as_ref() == Some(&proof.snapshot));
-        Failed { of, snapshot, proven_before, message, help }
+    let fault = |of: &Subject, snapshot: Option<String>, failure: &Failure| {
+        let proven = Record::read(state).proofs.remove(&of.to_string()).map(|proof| proof.snapshot);
+        let proven_before = proven.is_some() && proven == snapshot;
+        backup::note_failure(run.declared, [of.clone()], failure);
+        Failed { snapshot, proven_before, ..Failed::new(of, failure) }
     };
-    let mut note = |of: String, outcome: Result<Option<Backed>, Failure>| match outcome {
-        Ok(Some(Backed { taken, proof: Ok(proof) })) => snapshots.push(Row::new(of, &taken, proof)),
-        Ok(Some(Backed { taken, proof: Err(failure) })) => failed.push(fault(of, Some(taken.snapshot.id), &failure)),
+    let mut note = |of: Subject, outcome: Result<Option<Backed>, Failure>| match outcome {
+        Ok(Some(Backed { taken, proof: Ok(proof) })) => snapshots.push(Row::new(of.to_string(), &taken, proof)),
+        Ok(Some(Backed { taken, proof: Err(failure) })) => failed.push(fault(&of, Some(taken.snapshot.id), &failure)),
         Ok(None) => {}
-        Err(failure) => failed.push(fault(of, None, &failure)),
+        Err(failure) => failed.push(fault(&of, None, &failure)),
     };
     for site in sites {
         if matches!(site.app, App::Upstream { .. }) {
             not_covered.push(site.name.clone());
             continue;
         }
-        note(site.name.to_string(), backup::site(context, &declared, &archive, &progress, site));
+        note(Subject::Site(site.name.clone()), run.site(site));
+        if run.stop.is_cancelled() {
+            return Err(BackupError::Stopped.into());
+        }
     }
-    note("(state)".to_owned(), backup::state(&declared, &archive, &progress).map(Some));
-    let Inventory { snapshots: all, unreadable } = archive.inventory()?;
+    note(Subject::State, run.state().map(Some));
+    let Inventory { snapshots: all, unreadable } = run.archive.inventory()?;
     Ok(BackedUp {
-        archive: archive.folder().display().to_string(),
+        archive: run.archive.folder().display().to_string(),
         snapshots,
         not_covered,
         failed,
-        beyond_keep: unreadable.is_empty().then(|| backup::keep::beyond(&declared, &all)),
+        beyond_keep: unreadable.is_empty().then(|| backup::keep::beyond(run.declared, &all)),
         unreadable: unreadable.into_iter().map(Lost::from).collect(),
-        stages: progress.times(),
+        stages: Vec::new(),
     })
 }

@@ -17,6 +17,7 @@ use crate::output::{Page, Report};
 use crate::secrets;
 
 use super::service::{self, Service};
+use super::tick::timer::{self, Timer};
 
 /// What stopped, and what was removed.
 #[derive(Debug, Serialize)]
@@ -27,6 +28,8 @@ pub(crate) struct Stopped {
     removed: Option<PathBuf>,
     /// The systemd unit that was removed with it.
     service: Option<Service>,
+    /// The timer that was removed with it.
+    timer: Option<Timer>,
     /// The archive, which a purge leaves.
     archive: Option<PathBuf>,
     #[serde(skip)]
@@ -42,6 +45,9 @@ impl Report for Stopped {
         match &self.removed {
             Some(folder) => {
                 page.line(format_args!("removed {} and everything in it", folder.display()));
+                if let Some(timer) = &self.timer {
+                    timer.show(page);
+                }
                 if let Some(service) = &self.service {
                     service.show(page);
                 }
@@ -82,6 +88,7 @@ pub(crate) fn run(context: &Context, args: &DownArgs) -> Result<Stopped, Failure
         units: Vec::new(),
         removed,
         service: None,
+        timer: None,
         archive: None,
         kept: state.path().to_owned(),
     };
@@ -93,8 +100,9 @@ pub(crate) fn run(context: &Context, args: &DownArgs) -> Result<Stopped, Failure
         if recorded.is_none() {
             return Err(PurgeError::NotOurs { path: state.path().to_owned() }.into());
         }
+        let archive = if args.with_archive { ", and its archive" } else { "" };
         let question = format!(
-            "Remove {} with all data of stack {}: sites, keys, the root seed?",
+            "Remove {} with all data of stack {}: sites, keys, the root seed{archive}?",
             state.path().display(),
             stack.name
         );
@@ -107,15 +115,20 @@ pub(crate) fn run(context: &Context, args: &DownArgs) -> Result<Stopped, Failure
     } else {
         None
     };
+    let timer = if args.purge && timer::is_installed(context, &stack.name) {
+        Some(timer::remove(context, &stack.name)?)
+    } else {
+        None
+    };
     let units = interrupt::run(&context.output, |_| stop(&state))?;
     let (removed, archive) = if args.purge {
-        remove(state.path())?;
+        remove(&state, args.with_archive)?;
         (Some(state.path().to_owned()), Some(state.archive()).filter(|archive| archive.exists()))
     } else {
         (None, None)
     };
     drop(lock);
-    Ok(Stopped { units, service, archive, ..nothing(removed) })
+    Ok(Stopped { units, service, timer, archive, ..nothing(removed) })
 }
 
 async fn stop(state: &StateFolder) -> Result<Vec<String>, Failure> {
@@ -124,25 +137,28 @@ async fn stop(state: &StateFolder) -> Result<Vec<String>, Failure> {
 }
 
 /// Removes the folder, its description last: a purge that is killed half-way is recognised and finished by the next.
-fn remove(folder: &Path) -> Result<(), PurgeError> {
+fn remove(state: &StateFolder, with_archive: bool) -> Result<(), PurgeError> {
+    let folder = state.path();
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| PurgeError::Io { path, source }
     };
-    let (description, archive) = (StateFolder::new(folder).state_file(), StateFolder::new(folder).archive());
+    let description = state.state_file();
+    // What backups are for.
+    let stays = |path: &Path| !with_archive && state.is_archive(path);
+    let mut is_empty = true;
     for entry in fs::read_dir(folder).map_err(failed(folder))? {
         let entry = entry.map_err(failed(folder))?;
         let path = entry.path();
-        if path == description || path == archive {
+        if stays(&path) {
+            is_empty = false;
+        }
+        if path == description || stays(&path) {
             continue;
         }
         let is_folder = entry.file_type().map_err(failed(&path))?.is_dir();
         if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }.map_err(failed(&path))?;
     }
     fs::remove_file(&description).map_err(failed(&description))?;
-    // What backups are for.
-    if archive.exists() {
-        return Ok(());
-    }
-    fs::remove_dir(folder).map_err(failed(folder))
+    if is_empty { fs::remove_dir(folder).map_err(failed(folder)) } else { Ok(()) }
 }

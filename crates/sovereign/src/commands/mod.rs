@@ -3,7 +3,7 @@
 mod access;
 mod archive;
 mod archive_prune;
-mod backup;
+pub(crate) mod backup;
 mod ca;
 mod check;
 mod completions;
@@ -20,6 +20,7 @@ mod service;
 mod site;
 mod site_data;
 mod status;
+pub(crate) mod tick;
 mod top;
 mod up;
 
@@ -71,6 +72,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Restore(args) => archive::restore(context, &args)?.into(),
         Command::Service(ServiceCommand::Install) => service::install(context)?.into(),
         Command::Service(ServiceCommand::Uninstall) => service::uninstall(context)?.into(),
+        Command::Tick(args) => tick::run(context, &args)?.into(),
         Command::Completions(args) => completions::run(&args).into(),
         Command::Edge(args) => daemons::edge(&args)?.into(),
         Command::Supervise(args) => daemons::supervise(context, &args)?.into(),

@@ -1,6 +1,6 @@
 //! `sovereign service`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fs, io};
 
@@ -38,19 +38,21 @@ impl Report for Service {
 /// The unit could not be written or removed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot change {path}", path = .path.display())]
-struct UnitFile {
-    path: PathBuf,
-    source: io::Error,
+pub(super) struct UnitFile {
+    pub(super) path: PathBuf,
+    pub(super) source: io::Error,
 }
 
 impl Reason for UnitFile {}
 
-fn scope() -> Scope {
+/// Whose systemd it is.
+pub(super) fn scope() -> Scope {
     if rustix::process::geteuid().is_root() { Scope::System } else { Scope::User }
 }
 
-fn path(context: &Context, stack: &StackName) -> PathBuf {
-    let folder = match scope() {
+/// Where units lie.
+pub(super) fn unit_folder(context: &Context) -> PathBuf {
+    match scope() {
         Scope::System => PathBuf::from("/etc/systemd/system"),
         Scope::User => {
             let home = context.environment.path(names::HOME).unwrap_or_default();
@@ -60,12 +62,25 @@ fn path(context: &Context, stack: &StackName) -> PathBuf {
                 .unwrap_or_else(|| home.join(".config"))
                 .join("systemd/user")
         }
-    };
-    folder.join(unit_name(stack))
+    }
+}
+
+fn path(context: &Context, stack: &StackName) -> PathBuf {
+    unit_folder(context).join(unit_name(stack))
+}
+
+/// Removes a unit's file; it may be missing.
+pub(super) fn remove_file(unit: &Path) -> Result<(), Failure> {
+    match fs::remove_file(unit) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(UnitFile { path: unit.to_owned(), source }.into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Runs `systemctl` (and, for a user's unit, `loginctl`); what fails is left to the operator.
-fn systemctl(commands: &[&[&str]]) -> Vec<String> {
+pub(super) fn systemctl(commands: &[&[&str]]) -> Vec<String> {
     let ran = |command: &&&[&str]| {
         let [program, args @ ..] = **command else { return true };
         Command::new(program).args(args).output().is_ok_and(|output| output.status.success())
@@ -115,10 +130,6 @@ pub(crate) fn remove(context: &Context, stack: &StackName) -> Result<Service, Fa
         Scope::System => systemctl(&[&["systemctl", "disable", &name]]),
         Scope::User => systemctl(&[&["systemctl", "--user", "disable", &name]]),
     };
-    match fs::remove_file(&unit) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(source) => return Err(UnitFile { path: unit, source }.into()),
-    }
+    remove_file(&unit)?;
     Ok(Service { unit, present: false, remaining })
 }

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use super::backup::short;
 use crate::assess::{Assessment, CopyRoom, assess, word};
 use crate::context::Context;
 use crate::declared::Declared;
@@ -27,6 +28,7 @@ impl Report for Assessment {
         let theme = page.theme();
         self.show_units(page);
         self.show_sites(page);
+        self.show_archive(page);
         page.gap();
         for problem in &self.problems {
             let warning = theme.warning;
@@ -90,6 +92,24 @@ impl Assessment {
         if !table.is_empty() {
             page.table(&table);
         }
+    }
+
+    fn show_archive(&self, page: &mut Page) {
+        if self.archive.is_empty() {
+            return;
+        }
+        page.title("Archive");
+        let ago = |seconds: u64| format!("{} ago", figures::seconds(seconds));
+        let mut table = Table::new(["OF", "SNAPSHOT", ">PROVEN", ">AS A WHOLE"]);
+        for backed in &self.archive {
+            table.row([
+                Cell::from(&backed.of),
+                short(&backed.snapshot).into(),
+                ago(backed.verified_seconds).into(),
+                backed.whole_seconds.map(ago).unwrap_or_default().into(),
+            ]);
+        }
+        page.table(&table);
     }
 
     fn show_sites(&self, page: &mut Page) {

@@ -1,6 +1,8 @@
 //! `sovereign up`: the main job.
 
-use std::collections::BTreeMap;
+mod saving;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +15,7 @@ use sovereign_engine::embedded::Client;
 use sovereign_engine::journal::Journal;
 use sovereign_keys::WorkingKeys;
 use sovereign_model::stack::{App, Site};
-use sovereign_model::{DatacenterName, Stack, Step};
+use sovereign_model::{DatacenterName, SiteName, Stack, Step};
 use sovereign_plan::{Plan, Planned};
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +33,8 @@ use crate::secrets;
 use crate::verify::Prober;
 use crate::world::unix_seconds;
 
+use self::saving::{Saving, Spared};
+use super::backup::BackedUp;
 use super::open::{has_screen, tunnel};
 use super::plan::Shown;
 
@@ -61,7 +65,14 @@ pub(crate) struct Done {
     stages: Vec<StageTime>,
     /// Whether a root seed was made in this run.
     seed_made: bool,
+    /// Steps that were not carried out, because they work on data that could not be backed up.
+    left_undone: Vec<String>,
+    /// `None` when no backup was wanted.
+    backup: Option<BackedUp>,
     seconds: f64,
+    /// Whether all but the backup has been shown.
+    #[serde(skip)]
+    told: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -83,8 +94,34 @@ struct Admin {
 
 impl Report for Done {
     fn show(&self, page: &mut Page) {
+        if !self.told {
+            self.show_run(page);
+        }
+        if let Some(backup) = &self.backup {
+            page.title("Backed up");
+            backup.show(page);
+        }
+        for step in &self.left_undone {
+            let warning = page.theme().warning;
+            page.line(format_args!("{warning}left undone:{warning:#} {step}"));
+        }
+        if !self.left_undone.is_empty() {
+            page.help(
+                "a step waits for a backup of the data that it works on; `sovereign up --no-backup` does without one",
+            );
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        let backup = self.backup.as_ref().map_or(Exit::Done, Report::exit);
+        if self.left_undone.is_empty() { backup } else { Exit::Failed }
+    }
+}
+
+impl Done {
+    fn show_run(&self, page: &mut Page) {
         let theme = page.theme();
-        if self.steps == 0 {
+        if self.steps == 0 && self.left_undone.is_empty() {
             page.line("nothing has to change");
             for line in &self.kept {
                 page.line(format_args!("  {line}"));
@@ -178,16 +215,22 @@ impl Reason for UpError {
 /// Brings what runs in line with the stack file.
 pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
     let kept_plan = args.plan.as_deref().map(read_plan).transpose()?;
-    let deployment = Deployment::new(Declared::load_or_write(context)?)?.offline(args.offline);
+    let declared = Declared::load_or_write(context)?;
+    let deployment = Deployment::new(declared.clone())?.offline(args.offline);
     deployment.prepare()?;
     let _lock = secrets::lock(&deployment.state, "up")?;
     let (keys, seed_made) = secrets::open_or_create(context, &deployment.stack, &deployment.state)?;
+    if seed_made {
+        saving::set_aside(context, &deployment.state)?;
+    }
     // Not before: an operator may have been thinking about a passphrase.
     let began = Instant::now();
     let progress = context.output.progress();
-    let carried =
-        interrupt::run(&context.output, |stop| carry_out(context, &deployment, &keys, kept_plan, &progress, stop))?;
-    let Carried { steps, kept, fetched, addresses } = carried;
+    let saving = (!args.no_backup).then_some(Saving { context, declared: &declared, progress: &progress });
+    let carried = interrupt::run(&context.output, |stop| {
+        carry_out(context, &deployment, &keys, kept_plan, &progress, saving.as_ref(), stop)
+    })?;
+    let Carried { steps, kept, fetched, addresses, left_undone, backup } = carried;
     let ghosts = deployment.stack.sites.values().filter(|site| site.app == App::Ghost);
     let admins = ghosts.map(|site| Admin {
         site: site.name.to_string(),
@@ -195,7 +238,7 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
         credentials: format!("sovereign site credentials {}", site.name),
     });
     let ports = deployment.stack.datacenters.values().map(|home| (home.port(), home.loopback().port()));
-    Ok(Done {
+    let mut done = Done {
         stack: deployment.stack.name.to_string(),
         steps,
         kept,
@@ -205,8 +248,15 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
         fetched,
         stages: progress.times(),
         seed_made,
+        left_undone,
+        backup,
         seconds: began.elapsed().as_secs_f64(),
-    })
+        told: false,
+    };
+    if let Some(saving) = saving {
+        done = saving.afterwards(done)?;
+    }
+    Ok(done)
 }
 
 fn read_plan(path: &Path) -> Result<Plan, UpError> {
@@ -219,6 +269,9 @@ struct Carried {
     kept: Vec<String>,
     fetched: BTreeMap<String, u64>,
     addresses: Vec<Address>,
+    left_undone: Vec<String>,
+    /// What was backed up before anything changed; `None` when nothing changed, or there was nothing yet.
+    backup: Option<BackedUp>,
 }
 
 async fn carry_out(
@@ -227,12 +280,14 @@ async fn carry_out(
     keys: &WorkingKeys,
     kept_plan: Option<Plan>,
     progress: &Progress,
+    saving: Option<&Saving<'_>>,
     stop: CancellationToken,
 ) -> Result<Carried, Failure> {
     let wanted = deployment.wanted(keys)?;
     let engine = deployment.engine(keys, &wanted);
     let seen = engine.observe().await?;
-    let plan = sovereign_plan::plan(&wanted, &seen);
+    let mut plan = sovereign_plan::plan(&wanted, &seen);
+    let is_kept = kept_plan.is_some();
     if kept_plan.is_some_and(|kept| kept != plan) {
         return Err(UpError::Stale.into());
     }
@@ -248,39 +303,56 @@ async fn carry_out(
         deployment.check(&wanted, Client::of(deployment.state.clone()).status().await?.as_ref())?;
         deployment.install()?;
     }
+    let mut spared = Spared::default();
+    let mut backup = None;
+    let is_first = seen.supervisor.is_none() && seen.sites.is_empty();
+    if let Some(saving) = saving.filter(|_| !plan.steps.is_empty() && !is_first) {
+        let saved = tokio::task::block_in_place(|| saving.before(&stop))?;
+        spared = Spared::of(deployment, saved.failed_sites())?;
+        backup = Some(saved);
+        // It took its time.
+        let again = sovereign_plan::plan(&wanted, &engine.observe().await?);
+        if again.steps != plan.steps {
+            if is_kept {
+                return Err(UpError::Stale.into());
+            }
+            context.output.show(&Shown { plan: again.clone(), written: None });
+        }
+        plan = again;
+    }
 
     let journal = Journal::at(deployment.state.journal());
     let caller = Caller { command: "up", version: env!("CARGO_PKG_VERSION") };
     let told = Told::new(progress);
     let mut fetched = BTreeMap::new();
-    let mut steps = plan.steps.len();
+    let mut steps = 0;
     // What an image contains is known when it is built, and part of what its units are. So images come first, and the
     // rest is planned again with them.
-    let (images, rest) = split(plan);
-    let rest = match images {
-        None => rest,
-        Some(images) => {
-            collect(&mut fetched, apply(&engine, &images, &journal, caller, &told, &stop).await?);
-            let wanted = deployment.wanted(keys)?;
-            let engine = deployment.engine(keys, &wanted);
-            let again = sovereign_plan::plan(&wanted, &engine.observe().await?);
-            steps = images.steps.len() + again.steps.len();
-            again
-        }
-    };
-    if !rest.steps.is_empty() {
+    let (images, mut rest) = split(plan);
+    if let Some(images) = images {
+        collect(&mut fetched, apply(&engine, &images, &journal, caller, &told, &stop).await?);
+        steps += images.steps.len();
         let wanted = deployment.wanted(keys)?;
+        rest = sovereign_plan::plan(&wanted, &deployment.engine(keys, &wanted).observe().await?);
+    }
+    let wanted = deployment.wanted(keys)?;
+    let (rest, left_undone) = spared.leave_out(rest, &wanted);
+    if !rest.steps.is_empty() {
         let engine = deployment.engine(keys, &wanted);
         collect(&mut fetched, apply(&engine, &rest, &journal, caller, &told, &stop).await?);
+        steps += rest.steps.len();
     }
     let stage = (steps > 0).then(|| progress.stage("ask every data center as a reader would"));
-    let addresses = ask_as_readers(&deployment.stack, keys).await?;
+    let addresses = ask_as_readers(&deployment.stack, keys, spared.sites()).await?;
     if let Some(stage) = stage {
         stage.finish();
-        settle(deployment, progress, &stop).await?;
+        // What was left undone stays so, however long anyone waits.
+        if left_undone.is_empty() {
+            settle(deployment, progress, &stop).await?;
+        }
         deployment.tidy_up()?;
     }
-    Ok(Carried { steps, kept: rest.kept.lines(), fetched, addresses })
+    Ok(Carried { steps, kept: rest.kept.lines(), fetched, addresses, left_undone, backup })
 }
 
 /// Waits until `status` would find all well, or nothing but what waiting does not help: after a change, edges look at every page once more. What takes longer is
@@ -313,13 +385,18 @@ fn collect(fetched: &mut BTreeMap<String, u64>, receipts: Vec<apply::Receipt>) {
     }
 }
 
-/// One question per site and data center, over TLS with the stack's CA, as a browser would ask it.
-async fn ask_as_readers(stack: &Stack, keys: &WorkingKeys) -> Result<Vec<Address>, Failure> {
+/// One question per site and data center, over TLS with the stack's CA, as a browser would ask it. Of the `spared` sites
+/// nobody knows whether they can be served.
+async fn ask_as_readers(
+    stack: &Stack,
+    keys: &WorkingKeys,
+    spared: &BTreeSet<SiteName>,
+) -> Result<Vec<Address>, Failure> {
     let prober = Prober::trusting(keys.ca()?.pem().as_bytes())?;
     let mut asked = Vec::new();
     for (datacenter, sites) in addresses(stack) {
         let address = stack.datacenters[datacenter].loopback();
-        for (site, origin) in sites {
+        for (site, origin) in sites.into_iter().filter(|(site, _)| !spared.contains(&site.name)) {
             let answer = prober.get(address, &origin, "/", VERIFY_PATIENCE).await?;
             let url = format!("{origin}/");
             if !is_served(site, answer.status) {

@@ -130,6 +130,19 @@ impl Output {
         self.say(page.into_text().trim_end());
     }
 
+    /// Shows people a part of the answer that can be given before the rest; says whether it did. For machines there is
+    /// one answer.
+    pub(crate) fn begin(&self, report: &impl Report) -> bool {
+        if self.json {
+            return false;
+        }
+        let mut page = Page::new(self.stdout);
+        report.show(&mut page);
+        page.gap(); // between this and the rest
+        // That nobody reads it is found when the rest is written.
+        write_stdout(&page.into_text()).is_ok()
+    }
+
     /// Prints how a command ended, the answer on stdout or the error on stderr, and returns the exit code to end with.
     pub(crate) fn finish(&self, command: &'static str, outcome: Result<Answer, Failure>) -> Exit {
         match outcome {

@@ -81,6 +81,7 @@ mod tests {
     use sovereign_model::edge_status::EdgeStatus;
 
     use super::*;
+    use crate::backup::Record;
     use crate::gather::Gathered;
     use crate::output::{Page, Report, Theme};
     use crate::top::Moment;
@@ -120,7 +121,13 @@ mod tests {
             ("office".parse().unwrap(), Err("it does not run".to_owned())),
         ]);
         let supervisor = Some(serde_json::from_value(supervisor).unwrap());
-        let gathered = Gathered { supervisor, edges, certificates: BTreeMap::new(), outgoing: BTreeMap::new() };
+        let gathered = Gathered {
+            supervisor,
+            edges,
+            certificates: BTreeMap::new(),
+            outgoing: BTreeMap::new(),
+            backups: Record::default(),
+        };
         Moment { at: Duration::from_secs(seconds), unix: 1_800_000_000 + seconds, gathered }
     }
 

@@ -88,6 +88,20 @@ impl Operator {
         self.run(&["up", "--yes"]).success()
     }
 
+    /// Where a test counts snapshots itself.
+    pub(crate) fn up_without_backup(&self) -> Ran {
+        self.run(&["up", "--yes", "--no-backup"]).success()
+    }
+
+    /// As [`Operator::run`], so much later: `+7h`, say.
+    pub(crate) fn run_later(&self, later: &str, args: &[&str]) -> Ran {
+        let now = self.command(args);
+        let mut command = Command::new("faketime");
+        command.args(["-f", later]).arg(Self::program()).args(args).current_dir(self.home()).env_clear();
+        command.envs(now.get_envs().filter_map(|(name, value)| Some((name, value?)))).stdin(Stdio::null());
+        Ran { args: args.join(" "), output: command.output().unwrap() }
+    }
+
     /// `--json` of a command that may end with any exit code.
     pub(crate) fn json(&self, args: &[&str]) -> Value {
         let ran = self.run(&[&["--json"], args].concat());
@@ -175,7 +189,7 @@ impl Drop for Operator {
             let _ = kept.keep();
             return;
         }
-        let _ = self.command(&["down", "--purge", "--yes"]).output();
+        let _ = self.command(&["down", "--purge", "--with-archive", "--yes"]).output();
         for pid in self.processes() {
             kill(pid, "KILL");
         }
@@ -406,4 +420,28 @@ pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
 fn unique() -> u64 {
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+}
+
+/// Bytes that neither compress nor repeat.
+pub(crate) fn noise(seed: u64, count: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(count + 8);
+    while bytes.len() < count {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend(state.to_le_bytes());
+    }
+    bytes.truncate(count);
+    bytes
+}
+
+/// The process whose command line has both words in it.
+pub(crate) fn process(words: [&str; 2]) -> Option<i32> {
+    fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+        let pid = entry.file_name().to_string_lossy().parse().ok()?;
+        let line = fs::read(entry.path().join("cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line);
+        words.iter().all(|word| line.contains(word)).then_some(pid)
+    })
 }

@@ -1,0 +1,210 @@
+//! `sovereign tick`: whatever is due by the clock. Run by a timer; asks nothing.
+
+pub(crate) mod timer;
+
+use std::time::SystemTime;
+
+use serde::Serialize;
+use sovereign_archive::Subject;
+use sovereign_model::stack::{App, Site};
+
+use self::timer::Timer;
+use super::backup::{BackedUp, back_up};
+use crate::backup::{self, BackupError, Record, Run};
+use crate::cli::TickArgs;
+use crate::context::Context;
+use crate::declared::Declared;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::interrupt;
+use crate::output::{Page, Report, figures};
+use crate::world::unix_seconds;
+
+/// What a run came to.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Ticked {
+    /// What was due is done, or failed.
+    Done(Due),
+    /// The timer was written or removed.
+    Timer(Timer),
+}
+
+/// What was due.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Due {
+    /// `None` when none was due.
+    backup: Option<BackedUp>,
+    /// What was restored and compared as a whole.
+    proven: Vec<Proven>,
+    /// Another run was working on the archive, so all of it is left to the next time.
+    busy: bool,
+    /// Seconds until something is due; `None` when nothing is done by the clock.
+    next_in: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Proven {
+    of: String,
+    files: u64,
+    bytes: u64,
+    /// Why it is not what it was.
+    failed: Option<String>,
+    help: Option<String>,
+}
+
+impl Report for Ticked {
+    fn show(&self, page: &mut Page) {
+        match self {
+            Self::Done(due) => due.show(page),
+            Self::Timer(timer) => timer.show(page),
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Done(due) => due.exit(),
+            Self::Timer(timer) => timer.exit(),
+        }
+    }
+}
+
+impl Report for Due {
+    fn show(&self, page: &mut Page) {
+        if self.busy {
+            page.line("another run works on the archive: what is due is left to the next time");
+            return;
+        }
+        if let Some(backup) = &self.backup {
+            backup.show(page);
+        }
+        for Proven { of, files, bytes, failed, help } in &self.proven {
+            match failed {
+                None => page.line(format_args!(
+                    "{of}: restored and compared as a whole, {} of {}",
+                    figures::bytes(*bytes),
+                    figures::count(*files, "file", "files")
+                )),
+                Some(why) => {
+                    let warning = page.theme().warning;
+                    page.line(format_args!("{warning}{of}{warning:#}: cannot be restored as a whole: {why}"));
+                }
+            }
+            if let Some(help) = help {
+                page.help(help);
+            }
+        }
+        if self.backup.is_none() && self.proven.is_empty() {
+            match self.next_in {
+                Some(seconds) => page.line(format_args!("nothing is due for {}", figures::seconds(seconds))),
+                None => page.line("nothing is done by the clock: the stack file says `never`"),
+            }
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        let backup = self.backup.as_ref().map_or(Exit::Done, Report::exit);
+        if self.proven.iter().any(|proven| proven.failed.is_some()) { Exit::Failed } else { backup }
+    }
+}
+
+/// `tick`.
+pub(crate) fn run(context: &Context, args: &TickArgs) -> Result<Ticked, Failure> {
+    match (args.install, args.uninstall) {
+        (true, _) => timer::install(context).map(Ticked::Timer),
+        (_, true) => timer::uninstall(context).map(Ticked::Timer),
+        _ => due(context).map(Ticked::Done),
+    }
+}
+
+/// A subject, and the site that it is.
+type Of<'s> = (Subject, Option<&'s Site>);
+
+fn due(context: &Context) -> Result<Due, Failure> {
+    let declared = Declared::load(context)?;
+    sovereign_engine::state::read(&declared.state)?;
+    let now = unix_seconds(SystemTime::now());
+    let (sites, whole) = (sites_due(&declared, now), whole_due(&declared, now));
+    if sites.is_empty() && whole.is_empty() {
+        return Ok(Due { next_in: next_in(&declared, now), ..Due::default() });
+    }
+    let progress = context.output.progress();
+    interrupt::blocking(&context.output, |stop| {
+        let archive = match backup::open_if_free(context, &declared) {
+            Ok(Some(archive)) => archive,
+            Ok(None) => return Ok(Due { busy: true, ..Due::default() }),
+            Err(failure) => {
+                backup::note_failure(&declared, subjects(&declared), &failure);
+                return Err(failure);
+            }
+        };
+        let run = Run { context, declared: &declared, archive: &archive, progress: &progress, stop };
+        let mut due = Due::default();
+        if !sites.is_empty() {
+            let sites: Vec<_> = sites.iter().filter_map(|(_, site)| *site).collect();
+            due.backup = Some(back_up(&run, &sites)?);
+        }
+        // What was just stored anew was proven as a whole with it.
+        for (subject, site) in whole_due(&declared, now) {
+            if stop.is_cancelled() {
+                return Err(BackupError::Stopped.into());
+            }
+            let of = subject.to_string();
+            due.proven.push(match run.whole(&subject, site) {
+                Ok(None) => continue,
+                Ok(Some(proof)) => Proven { of, files: proof.files, bytes: proof.bytes, failed: None, help: None },
+                Err(failure) => {
+                    backup::note_failure(&declared, [subject], &failure);
+                    let (failed, help) = (Some(failure.chain().join(": ")), failure.help());
+                    Proven { of, files: 0, bytes: 0, failed, help }
+                }
+            });
+        }
+        due.next_in = next_in(&declared, now);
+        Ok(due)
+    })
+}
+
+/// All that is backed up.
+fn of_stack(declared: &Declared) -> Vec<Of<'_>> {
+    let sites = declared.stack.sites.values().filter(|site| !matches!(site.app, App::Upstream { .. }));
+    sites.map(|site| (Subject::Site(site.name.clone()), Some(site))).chain([(Subject::State, None)]).collect()
+}
+
+fn subjects(declared: &Declared) -> Vec<Subject> {
+    of_stack(declared).into_iter().map(|(subject, _)| subject).collect()
+}
+
+fn sites_due(declared: &Declared, now: u64) -> Vec<Of<'_>> {
+    let record = Record::read(&declared.state);
+    let last = |subject: &Subject| record.proofs.get(&subject.to_string()).map(|proof| proof.verified_unix);
+    let every = declared.stack.archive.every;
+    of_stack(declared).into_iter().filter(|(subject, _)| every.is_due(last(subject), now)).collect()
+}
+
+fn whole_due(declared: &Declared, now: u64) -> Vec<Of<'_>> {
+    let record = Record::read(&declared.state);
+    let prove = declared.stack.archive.prove;
+    let is_due = |(subject, _): &Of<'_>| {
+        let proof = record.proofs.get(&subject.to_string());
+        proof.is_some_and(|proof| prove.is_due(proof.whole_unix, now))
+    };
+    of_stack(declared).into_iter().filter(is_due).collect()
+}
+
+/// Seconds until the first thing is due.
+fn next_in(declared: &Declared, now: u64) -> Option<u64> {
+    let record = Record::read(&declared.state);
+    let left = |last: Option<u64>, interval: sovereign_model::Interval| {
+        let every = interval.duration()?.as_secs();
+        Some(last.map_or(0, |last| last.saturating_add(every).saturating_sub(now)))
+    };
+    let archive = &declared.stack.archive;
+    let of = |subject: &Subject| {
+        let proof = record.proofs.get(&subject.to_string());
+        let backup = left(proof.map(|proof| proof.verified_unix), archive.every);
+        let whole = proof.and_then(|proof| left(proof.whole_unix, archive.prove));
+        backup.into_iter().chain(whole).min()
+    };
+    subjects(declared).iter().filter_map(of).min()
+}

@@ -1,0 +1,136 @@
+//! What `up` backs up and when, and what it leaves undone when that fails.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+use std::{fs, io};
+
+use sovereign_model::SiteName;
+use sovereign_model::layout::StateFolder;
+use sovereign_model::stack::{App, Site};
+use sovereign_plan::{Plan, Wanted};
+use sovereign_services::ghost::data;
+use tokio_util::sync::CancellationToken;
+
+use super::Done;
+use crate::backup::{self, BackupError, Run};
+use crate::commands::backup::{BackedUp, back_up};
+use crate::context::Context;
+use crate::declared::Declared;
+use crate::deployment::Deployment;
+use crate::failure::Failure;
+use crate::interrupt;
+use crate::output::Progress;
+use crate::world::unix_seconds;
+
+/// How long another run may work on the archive before this one goes on without a backup.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// The backups of one run.
+pub(super) struct Saving<'s> {
+    pub(super) context: &'s Context,
+    pub(super) declared: &'s Declared,
+    pub(super) progress: &'s Progress,
+}
+
+impl Saving<'_> {
+    /// Backs up what is there, before anything is changed.
+    ///
+    /// # Errors
+    /// When the run is stopped. What else fails is part of what comes back.
+    pub(super) fn before(&self, stop: &CancellationToken) -> Result<BackedUp, Failure> {
+        let has_data = |site: &&Site| match &site.app {
+            App::Ghost => {
+                data::database(self.declared.state.site(&site.primary, &site.name).path()).symlink_metadata().is_ok()
+            }
+            App::Static { folder } => folder.is_dir(),
+            App::Upstream { .. } => true,
+        };
+        self.save(&self.declared.stack.sites.values().filter(has_data).collect::<Vec<_>>(), stop)
+    }
+
+    /// Backs up after the run what was not backed up before it: everything, or what the run has changed, which is the
+    /// stack's state. When nothing had to change that is said first.
+    pub(super) fn afterwards(&self, mut done: Done) -> Result<Done, Failure> {
+        let before = done.backup.take();
+        let sites = match before {
+            Some(_) => Vec::new(),
+            None => self.declared.stack.sites.values().collect(),
+        };
+        if before.is_some() && done.steps == 0 {
+            return Ok(Done { backup: before, ..done });
+        }
+        done.told = done.steps == 0 && self.context.output.begin(&done);
+        let after = interrupt::blocking(&self.context.output, |stop| self.save(&sites, stop))?;
+        done.backup = Some(match before {
+            Some(before) => before.then(after),
+            None => after,
+        });
+        Ok(done)
+    }
+
+    fn save(&self, sites: &[&Site], stop: &CancellationToken) -> Result<BackedUp, Failure> {
+        let Self { context, declared, progress } = *self;
+        let opened = backup::open_when_free(context, declared, progress, stop, PATIENCE);
+        let saved =
+            opened.and_then(|archive| back_up(&Run { context, declared, archive: &archive, progress, stop }, sites));
+        match saved {
+            Err(failure) if !stop.is_cancelled() => Ok(BackedUp::not_at_all(declared, sites, &failure)),
+            other => other,
+        }
+    }
+}
+
+/// Moves an archive out of the way that was made with the words of a stack that was here before: nothing opens it but
+/// those.
+///
+/// # Errors
+/// When it cannot be moved.
+pub(super) fn set_aside(context: &Context, state: &StateFolder) -> Result<(), BackupError> {
+    let (archive, aside) = (state.archive(), state.archive_of_before(unix_seconds(SystemTime::now())));
+    match fs::rename(&archive, &aside) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(BackupError::File { path: archive, source }),
+        Ok(()) => {
+            context
+                .output
+                .warn(format!("an archive that was made with other words was here; it is kept in {}", aside.display()));
+            Ok(())
+        }
+    }
+}
+
+/// The sites whose data is left alone.
+#[derive(Default)]
+pub(super) struct Spared {
+    sites: BTreeSet<SiteName>,
+    /// Those of them whose program is the one that their data was last used with.
+    as_before: BTreeSet<SiteName>,
+}
+
+impl Spared {
+    /// Of `sites`.
+    ///
+    /// # Errors
+    /// When the image store cannot be read.
+    pub(super) fn of(deployment: &Deployment, sites: BTreeSet<SiteName>) -> Result<Self, Failure> {
+        let wanted = if sites.is_empty() { None } else { deployment.ghost_image()? };
+        let used = |name: &SiteName| {
+            let site = deployment.stack.sites.get(name)?;
+            data::image(deployment.state.site(&site.primary, name).path())
+        };
+        let as_before = sites.iter().filter(|name| wanted.is_some() && used(name) == wanted).cloned().collect();
+        Ok(Self { sites, as_before })
+    }
+
+    pub(super) fn sites(&self) -> &BTreeSet<SiteName> {
+        &self.sites
+    }
+
+    /// The plan without the steps that have to wait, and those.
+    pub(super) fn leave_out(&self, plan: Plan, want: &Wanted) -> (Plan, Vec<String>) {
+        let rest = plan.sparing(&self.sites, &self.as_before, want);
+        let is_left = |step: &&sovereign_plan::Planned| !rest.steps.contains(step);
+        let left = plan.steps.iter().filter(is_left).map(|planned| planned.step.to_string()).collect();
+        (rest, left)
+    }
+}
