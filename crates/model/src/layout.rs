@@ -42,6 +42,11 @@ impl StateFolder {
         self.0.join("seed")
     }
 
+    /// That somebody brought the words of the root seed from where they are kept.
+    pub fn words_seen(&self) -> PathBuf {
+        self.seed().join("words-seen.json")
+    }
+
     /// Working keys, so that daily runs ask for nothing.
     pub fn keys(&self) -> PathBuf {
         self.0.join("keys")

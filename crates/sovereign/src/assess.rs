@@ -193,6 +193,12 @@ pub(crate) fn assess(stack: &Stack, gathered: &Gathered, now: u64) -> Assessment
     let mut said = Said { problems, warnings: Vec::new() };
     let sites = stack.sites.values().map(|declared| site(stack, declared, gathered, now, &mut said)).collect();
     let Said { mut problems, warnings } = said;
+    if gathered.words_seen == Some(false) {
+        let message = "nobody has shown yet that its 24 words are written down: nothing brings it back without them";
+        let help =
+            "`sovereign seed show`, write them down on paper, then type them in from there: `sovereign seed verify`";
+        problems.push(Problem { lasting: true, ..problem("root seed", message, Some(help)) });
+    }
     let archive = archive::judge(stack, &gathered.backups, now, &mut problems);
     let ends = gathered.certificates.iter().map(|(name, facts)| (facts.not_after, name));
     let unattended_until = ends.min().map(|(unix, name)| Unattended {
@@ -499,6 +505,7 @@ mod tests {
                 .into(),
             certificates: BTreeMap::new(),
             outgoing: BTreeMap::new(),
+            words_seen: Some(true),
             backups: proven(stack, NOW),
         }
     }
@@ -543,6 +550,15 @@ mod tests {
     }
 
     #[test]
+    fn words_that_nobody_was_seen_to_have_are_a_problem() {
+        let stack = stack();
+        let gathered = Gathered { words_seen: Some(false), ..well(&stack) };
+        let assessment = assess(&stack, &gathered, NOW);
+        let [problem] = assessment.problems.as_slice() else { panic!("{:?}", assessment.problems) };
+        assert!(problem.lasting && problem.subject == "root seed" && problem.help.is_some());
+    }
+
+    #[test]
     fn a_stack_that_does_not_run_has_one_problem() {
         let stack = stack();
         let nobody = |name: &DatacenterName| (name.clone(), Err("it does not run".to_owned()));
@@ -551,6 +567,7 @@ mod tests {
             edges: stack.datacenters.keys().map(nobody).collect(),
             certificates: BTreeMap::new(),
             outgoing: BTreeMap::new(),
+            words_seen: None,
             backups: proven(&stack, NOW),
         };
         assert_eq!(told(&stack, &gathered), ["stack: nothing runs: there is no supervisor"]);

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::backup::Record;
 use crate::failure::Failure;
+use crate::secrets;
 
 /// An edge answers from memory; one that does not within this time is not well.
 const EDGE_PATIENCE: Duration = Duration::from_secs(3);
@@ -29,6 +30,8 @@ pub(crate) struct Gathered {
     pub(crate) edges: BTreeMap<DatacenterName, Result<EdgeStatus, String>>,
     /// The certificates that lie ready.
     pub(crate) certificates: BTreeMap<DatacenterName, LeafFacts>,
+    /// Whether somebody has shown that the words of the root seed are kept; `None` when there is no root seed.
+    pub(crate) words_seen: Option<bool>,
     /// What is proven to be backed up, and what failed since.
     pub(crate) backups: Record,
     /// What applications tried to reach and were refused.
@@ -60,7 +63,14 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder) -> Result<Gathere
         let refused = outgoing(state.site(&site.primary, &site.name).path()).ok()?;
         Some((site.name.clone(), refused))
     });
-    Ok(Gathered { supervisor, edges, certificates, backups: Record::read(state), outgoing: outgoing.collect() })
+    Ok(Gathered {
+        supervisor,
+        edges,
+        certificates,
+        words_seen: secrets::words_seen(stack, state),
+        backups: Record::read(state),
+        outgoing: outgoing.collect(),
+    })
 }
 
 /// The edge behind a control socket.

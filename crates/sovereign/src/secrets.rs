@@ -3,7 +3,9 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
 use sovereign_engine::state::Lock;
 use sovereign_keys::{Epochs, Fingerprint, Owner, Passphrase, Purpose, RootSeed, SeedError, SeedFile, WorkingKeys};
 use sovereign_model::Stack;
@@ -14,6 +16,7 @@ use zeroize::Zeroizing;
 use crate::context::Context;
 use crate::environment::names;
 use crate::failure::{Failure, Reason};
+use crate::world::unix_seconds;
 
 /// Every secret that the declared stack uses.
 pub(crate) fn purposes(stack: &Stack) -> Vec<Purpose> {
@@ -27,6 +30,51 @@ pub(crate) fn purposes(stack: &Stack) -> Vec<Purpose> {
 pub(crate) fn seed_file(stack: &Stack, state: &StateFolder) -> SeedFile {
     SeedFile::at(&state.seed(), stack.name.clone())
 }
+
+/// The format of the file that says so.
+const WORDS_SEEN_VERSION: u32 = 1;
+
+/// When somebody brought the words of a root seed from where they are kept.
+#[derive(Debug, Serialize, Deserialize)]
+struct WordsSeen {
+    version: u32,
+    /// Which seed's.
+    fingerprint: String,
+    unix: u64,
+}
+
+/// Writes down that somebody brought the words of this stack's root seed.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn note_words_seen(state: &StateFolder, fingerprint: &Fingerprint) -> Result<(), WordsNotNoted> {
+    let unix = unix_seconds(SystemTime::now());
+    let seen = WordsSeen { version: WORDS_SEEN_VERSION, fingerprint: fingerprint.to_string(), unix };
+    let path = state.words_seen();
+    let failed = |source| WordsNotNoted { path: path.clone(), source };
+    let text = serde_json::to_vec_pretty(&seen).map_err(|error| failed(io::Error::other(error)))?;
+    sovereign_runtime::file::replace(&path, &text, 0o600).map_err(|error| failed(error.source))
+}
+
+/// Whether somebody did; `None` when there is no root seed yet.
+pub(crate) fn words_seen(stack: &Stack, state: &StateFolder) -> Option<bool> {
+    let stored = seed_file(stack, state).open().ok()?;
+    let text = fs::read(state.words_seen()).unwrap_or_default();
+    let seen = serde_json::from_slice::<WordsSeen>(&text).ok();
+    let is_it =
+        |seen: WordsSeen| seen.version == WORDS_SEEN_VERSION && seen.fingerprint == stored.fingerprint().to_string();
+    Some(seen.is_some_and(is_it))
+}
+
+/// It could not be written down.
+#[derive(Debug, thiserror::Error)]
+#[error("the words are right, but that cannot be written to {path}", path = .path.display())]
+pub(crate) struct WordsNotNoted {
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl Reason for WordsNotNoted {}
 
 /// Where the epochs of rotated secrets are kept.
 pub(crate) fn epochs_file(state: &StateFolder) -> PathBuf {

@@ -33,6 +33,13 @@ fn every_run_backs_up_and_the_clock_does_it_too() {
     let first = operator.json(&["up", "--yes"]);
     assert_eq!(snapshots(&first["backup"]), [("leaf", false), ("(state)", false)], "{first}");
     let status = operator.json(&["status"]);
+    assert_eq!(
+        (complaints(&status).len(), &status["problems"][0]["subject"]),
+        (1, &Value::from("root seed")),
+        "{status}"
+    );
+    operator.verify_words();
+    let status = operator.json(&["status"]);
     assert_eq!(status["well"], true, "{status}");
     assert!(status["archive"].as_array().unwrap().iter().all(|backed| backed["whole_seconds"].is_u64()), "{status}");
 

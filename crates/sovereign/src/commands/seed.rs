@@ -79,6 +79,7 @@ pub(crate) fn verify(context: &Context) -> Result<Recognised, Failure> {
     if !stored.is(&seed) {
         return Err(OtherWords.into());
     }
+    secrets::note_words_seen(&declared.state, stored.fingerprint())?;
     let fingerprint = stored.fingerprint().to_string();
     Ok(Recognised { fingerprint, sentence: "these are the words of this stack" })
 }
@@ -90,7 +91,9 @@ pub(crate) fn restore(context: &Context, args: &PassphraseArgs) -> Result<Recogn
     let passphrase = secrets::new_passphrase(context, args.passphrase_file.as_deref())?;
     sovereign_engine::state::prepare(&declared.state, &declared.stack.name, env!("CARGO_PKG_VERSION"))?;
     secrets::seed_file(&declared.stack, &declared.state).restore(&seed, passphrase.as_ref())?;
-    let fingerprint = seed.fingerprint(&declared.stack.name).to_string();
+    let fingerprint = seed.fingerprint(&declared.stack.name);
+    secrets::note_words_seen(&declared.state, &fingerprint)?;
+    let fingerprint = fingerprint.to_string();
     Ok(Recognised { fingerprint, sentence: "the root seed is back; `sovereign up` derives everything from it" })
 }
 

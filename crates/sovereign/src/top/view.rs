@@ -126,6 +126,7 @@ mod tests {
             edges,
             certificates: BTreeMap::new(),
             outgoing: BTreeMap::new(),
+            words_seen: None,
             backups: Record::default(),
         };
         Moment { at: Duration::from_secs(seconds), unix: 1_800_000_000 + seconds, gathered }

@@ -84,8 +84,22 @@ impl Operator {
         Ran { args: args.join(" "), output: self.command(args).output().unwrap() }
     }
 
+    /// Up, and the words are on paper: what an operator does once.
     pub(crate) fn up(&self) -> Ran {
-        self.run(&["up", "--yes"]).success()
+        let ran = self.run(&["up", "--yes"]).success();
+        if !self.state().join("seed/words-seen.json").exists() {
+            self.verify_words();
+        }
+        ran
+    }
+
+    /// Types the words in again.
+    pub(crate) fn verify_words(&self) {
+        let paper = self.home().join("words");
+        fs::write(&paper, self.run(&["seed", "show"]).success().stdout()).unwrap();
+        let typed = self.command(&["seed", "verify"]).stdin(fs::File::open(&paper).unwrap()).output().unwrap();
+        assert!(typed.status.success(), "{}", String::from_utf8_lossy(&typed.stderr));
+        fs::remove_file(&paper).unwrap();
     }
 
     /// Where a test counts snapshots itself.
