@@ -227,6 +227,16 @@ pub struct Site {
     pub settings: SiteSettings,
 }
 
+impl Site {
+    /// Whether its data can be backed up: only its operator knows the data of a service that runs already.
+    pub fn is_backed_up(&self) -> bool {
+        match &self.app {
+            App::Ghost | App::Static { .. } => true,
+            App::Upstream { data, .. } => !data.dump.is_empty(),
+        }
+    }
+}
+
 /// What serves a site.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -192,14 +192,14 @@ pub(crate) fn assess(stack: &Stack, gathered: &Gathered, now: u64) -> Assessment
         .collect();
     let mut said = Said { problems, warnings: Vec::new() };
     let sites = stack.sites.values().map(|declared| site(stack, declared, gathered, now, &mut said)).collect();
-    let Said { mut problems, warnings } = said;
     if gathered.words_seen == Some(false) {
         let message = "nobody has shown yet that its 24 words are written down: nothing brings it back without them";
         let help =
             "`sovereign seed show`, write them down on paper, then type them in from there: `sovereign seed verify`";
-        problems.push(Problem { lasting: true, ..problem("root seed", message, Some(help)) });
+        said.problems.push(Problem { lasting: true, ..problem("root seed", message, Some(help)) });
     }
-    let archive = archive::judge(stack, &gathered.backups, now, &mut problems);
+    let archive = archive::judge(stack, &gathered.backups, now, &mut said);
+    let Said { problems, warnings } = said;
     let ends = gathered.certificates.iter().map(|(name, facts)| (facts.not_after, name));
     let unattended_until = ends.min().map(|(unix, name)| Unattended {
         unix,

@@ -12,10 +12,12 @@
 //! Left out: what the data is. A dump is the program's business, and so is putting it in place in one piece.
 
 mod child;
+mod dump;
 mod file;
 mod words;
 
 pub(crate) use child::{Child, Ended};
+pub(crate) use dump::{dump, folder_of};
 pub(crate) use file::{Checked, NewFile, Sink};
 
 use std::io;

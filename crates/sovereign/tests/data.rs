@@ -281,4 +281,18 @@ fn yesterdays_wiki_comes_back_and_every_mirror_shows_it() {
     for port in [operator.home_port, operator.office_port] {
         eventually("what was loaded is shown", Duration::from_secs(10), || (shown(port) == "today").then_some(()));
     }
+
+    // From the archive: what `dump` writes is backed up, and not again while it is the same.
+    let backup = || {
+        let backup = operator.json(&["backup", "wiki"]);
+        (backup["snapshots"][0]["unchanged"] == true, backup["snapshots"][0]["bytes_read"].as_u64().unwrap())
+    };
+    assert!(matches!(backup(), (false, 1..)));
+    assert_eq!(backup(), (true, 0));
+    sql(&operator, "UPDATE page SET text = 'lost';");
+    let to = operator.home().join("restored");
+    operator.run(&["restore", "wiki", "--to", to.to_str().unwrap()]).success();
+    let dump = to.join("data.dump");
+    operator.run(&["site", "load", "wiki", "--from", dump.to_str().unwrap(), "--yes"]).success();
+    assert_eq!(shown(operator.home_port), "today");
 }

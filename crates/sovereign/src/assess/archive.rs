@@ -3,9 +3,8 @@
 use serde::Serialize;
 use sovereign_archive::Subject;
 use sovereign_model::Stack;
-use sovereign_model::stack::App;
 
-use super::{Problem, problem};
+use super::{Problem, Said, problem};
 use crate::backup::Record;
 use crate::output::figures;
 
@@ -26,8 +25,13 @@ pub(crate) struct Backed {
 }
 
 /// Judges. All of it lasts: nothing is backed up by waiting.
-pub(super) fn judge(stack: &Stack, record: &Record, now: u64, problems: &mut Vec<Problem>) -> Vec<Backed> {
-    let sites = stack.sites.values().filter(|site| !matches!(site.app, App::Upstream { .. }));
+pub(super) fn judge(stack: &Stack, record: &Record, now: u64, said: &mut Said) -> Vec<Backed> {
+    let Said { problems, warnings } = said;
+    for site in stack.sites.values().filter(|site| !site.is_backed_up()) {
+        let help = "name a program that writes it out, as `dump` of the site: docs/services.md";
+        warnings.push(problem(&site.name, "its data is not backed up: only you know it", Some(help)));
+    }
+    let sites = stack.sites.values().filter(|site| site.is_backed_up());
     let subjects = sites.map(|site| Subject::Site(site.name.clone())).chain([Subject::State]);
     let mut backed = Vec::new();
     for subject in subjects {
@@ -84,8 +88,10 @@ mod tests {
     const NOW: u64 = 1_800_000_000;
 
     fn told(stack: &Stack, record: &Record) -> Vec<String> {
-        let mut problems = Vec::new();
-        judge(stack, record, NOW, &mut problems);
+        let mut said = Said { problems: Vec::new(), warnings: Vec::new() };
+        judge(stack, record, NOW, &mut said);
+        let Said { problems, warnings } = said;
+        assert_eq!(warnings, []);
         assert!(problems.iter().all(|problem| problem.help.is_some() && problem.lasting));
         problems.into_iter().map(|Problem { subject, message, .. }| format!("{subject}: {message}")).collect()
     }

@@ -3,6 +3,7 @@
 mod ghost;
 pub(crate) mod keep;
 mod record;
+mod upstream;
 
 use std::fs;
 use std::io;
@@ -188,7 +189,10 @@ impl Run<'_> {
     pub(crate) fn site(&self, site: &Site) -> Result<Option<Backed>, Failure> {
         let subject = Subject::Site(site.name.clone());
         match &site.app {
-            App::Upstream { .. } => Ok(None),
+            App::Upstream { .. } if !site.is_backed_up() => Ok(None),
+            App::Upstream { data, .. } => {
+                self.one(&subject, &mut || upstream::dump(self, site, data), &|_| Ok(None)).map(Some)
+            }
             App::Static { folder } => {
                 let offer = offer([("files", folder.clone())]);
                 self.one(&subject, &mut || Ok(offer.clone()), &|_| Ok(None)).map(Some)

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use sovereign_archive::{Inventory, Subject, Taken, Unreadable};
 use sovereign_model::SiteName;
-use sovereign_model::stack::{App, Site};
+use sovereign_model::stack::Site;
 
 use super::site::find;
 use crate::backup::{self, Backed, BackupError, Proof, Record, Run};
@@ -100,8 +100,7 @@ impl Failed {
 impl BackedUp {
     /// What is said when the archive could not even be opened.
     pub(super) fn not_at_all(declared: &Declared, sites: &[&Site], failure: &Failure) -> Self {
-        let (upstream, others): (Vec<&Site>, Vec<&Site>) =
-            sites.iter().partition(|site| matches!(site.app, App::Upstream { .. }));
+        let (others, upstream): (Vec<&Site>, Vec<&Site>) = sites.iter().partition(|site| site.is_backed_up());
         let subjects: Vec<_> =
             others.into_iter().map(|site| Subject::Site(site.name.clone())).chain([Subject::State]).collect();
         backup::note_failure(declared, subjects.iter().cloned(), failure);
@@ -187,7 +186,7 @@ impl Report for BackedUp {
         for site in &self.not_covered {
             let warning = page.theme().warning;
             page.line(format_args!(
-                "{warning}{site}{warning:#}: not backed up: an upstream service's own data is yours to back up"
+                "{warning}{site}{warning:#}: not backed up: only you know the data of a service of your own; name a `dump`"
             ));
         }
         for failed in &self.failed {
@@ -255,7 +254,7 @@ pub(super) fn back_up(run: &Run<'_>, sites: &[&Site]) -> Result<BackedUp, Failur
         Err(failure) => failed.push(fault(&of, None, &failure)),
     };
     for site in sites {
-        if matches!(site.app, App::Upstream { .. }) {
+        if !site.is_backed_up() {
             not_covered.push(site.name.clone());
             continue;
         }

@@ -2,22 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::io::Seek as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
 
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::{App, DataCommands, Site};
-use sovereign_model::{DatacenterName, Digest, SiteName, Stack};
+use sovereign_model::{DatacenterName, SiteName, Stack};
 use sovereign_runtime::control::{Request, request_async};
-use tokio::io::AsyncReadExt as _;
 
 use super::site;
 use crate::cli::{DumpArgs, LoadArgs};
 use crate::context::Context;
-use crate::data::{Checked, Child, DataError, NewFile, Sink};
+use crate::data::{self, Checked, Child, DataError, NewFile, Sink, folder_of};
 use crate::declared::Declared;
 use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
@@ -28,8 +26,6 @@ use crate::output::{Page, Report, figures};
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// An edge answers from memory.
 const EDGE_PATIENCE: Duration = Duration::from_secs(3);
-/// Bytes that are taken from a program at a time.
-const PIECE: usize = 256 << 10;
 
 /// The site's data is not for a program of the operator's.
 #[derive(Debug, thiserror::Error)]
@@ -77,11 +73,6 @@ fn commands<'s>(
     }
 }
 
-/// Relative programs, arguments and files are meant from where the stack file lies.
-fn folder_of(file: &Path) -> &Path {
-    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 /// What was written.
 #[derive(Debug, Serialize)]
 pub(crate) struct Dumped {
@@ -107,8 +98,8 @@ impl Report for Dumped {
 /// `site dump`.
 pub(crate) fn dump(context: &Context, args: &DumpArgs) -> Result<Dumped, Failure> {
     let declared = Declared::load(context)?;
-    let (site, data) = commands(&declared.stack, &declared.state, &args.site)?;
-    if data.dump.is_empty() {
+    let (site, commands) = commands(&declared.stack, &declared.state, &args.site)?;
+    if commands.dump.is_empty() {
         return Err(NoData::NoCommand { name: site.name.clone(), key: "dump" }.into());
     }
     let place = args.to.clone().unwrap_or_else(|| format!("{}.dump", site.name).into());
@@ -120,33 +111,9 @@ pub(crate) fn dump(context: &Context, args: &DumpArgs) -> Result<Dumped, Failure
     let progress = context.output.progress();
     let stage = progress.stage(format!("dump {}", site.name));
     stage.expect_bytes(0);
-    let (bytes, digest) = interrupt::run(&context.output, |cancel| async move {
-        let folder = folder_of(&declared.file);
-        let (mut child, mut stdout) = Child::writing(&data.dump, folder, &context.environment, &context.output)?;
-        let (mut hasher, mut bytes, mut piece) = (Sha256::new(), 0, vec![0; PIECE]);
-        loop {
-            let read = tokio::select! {
-                () = cancel.cancelled() => return Err(child.stop().await.into()),
-                read = stdout.read(&mut piece) => read,
-            };
-            let lost = |source| DataError::File { action: "read from", path: child.program().into(), source };
-            let read = read.map_err(lost)?;
-            if read == 0 {
-                break;
-            }
-            sink.write(&piece[..read])?;
-            hasher.update(&piece[..read]);
-            bytes += read as u64;
-            stage.reach(bytes);
-        }
-        tokio::select! {
-            () = cancel.cancelled() => return Err(child.stop().await.into()),
-            ended = child.end() => ended?,
-        }
-        if bytes == 0 {
-            return Err(DataError::Nothing { program: child.program().to_owned() }.into());
-        }
-        let digest = Digest::from_bytes(hasher.finalize().into());
+    let (bytes, digest) = interrupt::run(&context.output, |stop| async move {
+        let reach = |bytes| stage.reach(bytes);
+        let (bytes, digest) = data::dump(context, &declared.file, commands, &mut sink, reach, &stop).await?;
         if let Sink::File(file) = sink {
             file.keep(digest)?;
         }

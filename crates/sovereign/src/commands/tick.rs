@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 use sovereign_archive::Subject;
-use sovereign_model::stack::{App, Site};
+use sovereign_model::stack::Site;
 
 use self::timer::Timer;
 use super::backup::{BackedUp, back_up};
@@ -167,7 +167,7 @@ fn due(context: &Context) -> Result<Due, Failure> {
 
 /// All that is backed up.
 fn of_stack(declared: &Declared) -> Vec<Of<'_>> {
-    let sites = declared.stack.sites.values().filter(|site| !matches!(site.app, App::Upstream { .. }));
+    let sites = declared.stack.sites.values().filter(|site| site.is_backed_up());
     sites.map(|site| (Subject::Site(site.name.clone()), Some(site))).chain([(Subject::State, None)]).collect()
 }
 
