@@ -6,6 +6,7 @@
 //! ```text
 //!  /sites/<site>/...    the data of a site       host = the data center it was read at
 //!  /state/...           the stack's own state    host = the stack
+//!  /images/...          what applications run    host = the stack
 //! ```
 
 use std::collections::BTreeMap;
@@ -45,6 +46,8 @@ pub enum Subject {
     Site(SiteName),
     /// The stack's own state.
     State,
+    /// The images that its applications run.
+    Images,
 }
 
 impl Subject {
@@ -53,6 +56,7 @@ impl Subject {
         match self {
             Self::Site(site) => format!("sites/{site}"),
             Self::State => "state".to_owned(),
+            Self::Images => "images".to_owned(),
         }
     }
 
@@ -61,6 +65,7 @@ impl Subject {
         let (path, None) = (paths.next()?, paths.next()) else { return None };
         match path.strip_prefix('/')? {
             "state" => Some(Self::State),
+            "images" => Some(Self::Images),
             other => Some(Self::Site(SiteName::from_str(other.strip_prefix("sites/")?).ok()?)),
         }
     }
@@ -71,6 +76,7 @@ impl fmt::Display for Subject {
         match self {
             Self::Site(site) => write!(f, "{site}"),
             Self::State => f.write_str("(state)"),
+            Self::Images => f.write_str("(images)"),
         }
     }
 }

@@ -157,6 +157,24 @@ impl Store {
         Ok(expected.faults(&Contents::of(&image.root, false, |_, _| {})?))
     }
 
+    /// Takes in an image that was kept elsewhere. `fill` puts its folder, as it was in a store, into the folder that it is
+    /// given, under the name it has here; nothing of it is believed: it must be whole, and what its name says.
+    ///
+    /// # Errors
+    /// What `fill` failed with; that the image is damaged; when it cannot be put in place.
+    pub fn take_in<E: From<ImageError>>(
+        &self,
+        digest: Digest,
+        fill: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<Image, E> {
+        let workshop = self.lock(&crate::Silent)?;
+        let folder = workshop.fresh("taken-in")?;
+        fill(&folder)?;
+        let image = workshop.admit(&Self { folder }, digest);
+        workshop.clear()?;
+        Ok(image?)
+    }
+
     /// Removes every image that is not in `keep`, and what killed builds left. Waits for a build that runs.
     pub fn prune(&self, keep: &BTreeSet<Digest>) -> Result<Pruned, ImageError> {
         let workshop = self.lock(&crate::Silent)?;
@@ -265,6 +283,27 @@ impl Workshop<'_> {
         let parent = File::open(&self.store.folder).at("open", &self.store.folder)?;
         parent.sync_all().at("write to disk", &self.store.folder)?;
         self.clear()?;
+        self.store.image(digest)
+    }
+
+    /// Moves an image from another store, on the same file system, to this one.
+    fn admit(&self, from: &Store, digest: Digest) -> Result<Image, ImageError> {
+        from.manifest(digest)?;
+        let faults = from.verify(digest)?;
+        if let Some(fault) = faults.first() {
+            let reason = format!("{} is not as it was built", fault.path.display());
+            return Err(ImageError::Damaged { digest, reason });
+        }
+        let (here, there) = (self.store.folder.join(digest.hex()), from.folder.join(digest.hex()));
+        let folder = File::open(&there).at("open", &there)?;
+        rustix::fs::syncfs(&folder).at("write to disk", &there)?;
+        if here.exists() {
+            self.discard(&here)?;
+        }
+        fs::set_permissions(&there, fs::Permissions::from_mode(0o755)).at("change the mode of", &there)?;
+        fs::rename(&there, &here).at("publish", &here)?;
+        let parent = File::open(&self.store.folder).at("open", &self.store.folder)?;
+        parent.sync_all().at("write to disk", &self.store.folder)?;
         self.store.image(digest)
     }
 

@@ -322,6 +322,8 @@ pub struct Archive {
     pub prove: Interval,
     /// Which snapshots stay when it is pruned.
     pub keep: KeepRules,
+    /// Whether the images that applications run are backed up too.
+    pub images: bool,
 }
 
 impl Default for Archive {
@@ -332,6 +334,7 @@ impl Default for Archive {
             every: Interval::seconds(6 * 3600),
             prove: Interval::seconds(7 * 86_400),
             keep: KeepRules::default(),
+            images: false,
         }
     }
 }

@@ -165,11 +165,12 @@ fn archive() -> impl Strategy<Value = Archive> {
     let folder = proptest::option::of(select(vec!["/srv/archive", "/a b/ü"]));
     let keep = prop_oneof![Just(KeepRules::default()), (1..9u32, 0..99u32, 0..10_001u32).prop_map(keep_rules)];
     let interval = || select(vec![Interval::NEVER, Interval::seconds(900), Interval::seconds(7 * 86_400)]);
-    (folder, interval(), interval(), keep).prop_map(|(folder, every, prove, keep)| Archive {
+    (folder, interval(), interval(), keep, any::<bool>()).prop_map(|(folder, every, prove, keep, images)| Archive {
         folder: folder.map(Into::into),
         every,
         prove,
         keep,
+        images,
     })
 }
 
@@ -337,6 +338,7 @@ fn written(stack: &Stack) -> String {
         file.push_str("[archive]\n");
         put(&mut file, "folder", stack.archive.folder.as_ref().map(|folder| folder.to_str().unwrap()));
         writeln!(file, "every = \"{}\"\nprove = \"{}\"", stack.archive.every, stack.archive.prove).unwrap();
+        writeln!(file, "images = {}", stack.archive.images).unwrap();
         let KeepRules { last, hourly, daily, weekly, monthly, yearly } = stack.archive.keep;
         write!(file, "keep = {{ last = {last}, hourly = {hourly}, daily = {daily}, weekly = {weekly}, ").unwrap();
         writeln!(file, "monthly = {monthly}, yearly = {yearly} }}").unwrap();

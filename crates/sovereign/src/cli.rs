@@ -177,6 +177,7 @@ impl Command {
             Self::Images(ImagesCommand::List) => "images list",
             Self::Images(ImagesCommand::Prune) => "images prune",
             Self::Images(ImagesCommand::Verify) => "images verify",
+            Self::Images(ImagesCommand::Restore) => "images restore",
             Self::Site(SiteCommand::Credentials(_)) => "site credentials",
             Self::Site(SiteCommand::Dump(_)) => "site dump",
             Self::Site(SiteCommand::Load(_)) => "site load",
@@ -401,6 +402,8 @@ pub(crate) enum ImagesCommand {
     Prune,
     /// Read every byte again and compare
     Verify,
+    /// Bring back from the archive what is not in the store
+    Restore,
 }
 
 const IMAGES_HELP: &str = "\

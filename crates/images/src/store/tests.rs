@@ -171,3 +171,42 @@ fn sealing_counts_files() {
     workshop.publish(&root, &lock(1), source, SystemTime::UNIX_EPOCH, &last).unwrap();
     assert_eq!(*last.0.lock().unwrap(), Some((1, Some(1))));
 }
+
+/// Copies an image's folder to where another store asks for it.
+fn copy(from: &Store, image: &Image, to: &Path) -> Result<(), ImageError> {
+    let there = from.folder().join(image.digest.hex());
+    let copied = std::process::Command::new("cp").arg("-a").arg(&there).arg(to).status().unwrap();
+    assert!(copied.success());
+    Ok(())
+}
+
+#[test]
+fn an_image_that_was_kept_elsewhere_is_taken_in_whole_or_not_at_all() {
+    let ((_elsewhere, from), (_folder, store)) = (store(), store());
+    let image = publish(&from, &lock(1), "text", 1);
+    let taken = store.take_in(image.digest, |to| copy(&from, &image, to)).unwrap();
+    assert_eq!(store.verify(taken.digest).unwrap(), []);
+    assert_eq!(names(&store), [".lock".to_owned(), image.digest.hex()].into());
+
+    let other = publish(&from, &lock(2), "other", 2);
+    let spoil: [&dyn Fn(&Path); 4] = [
+        &|folder| fs::write(folder.join("root/more"), "").unwrap(),
+        &|folder| fs::remove_file(folder.join("root/file")).unwrap(),
+        &|folder| fs::remove_file(folder.join("manifest.json")).unwrap(),
+        &|folder| {
+            fs::remove_file(folder.join("contents")).unwrap();
+            fs::write(folder.join("contents"), "").unwrap();
+        },
+    ];
+    for spoil in spoil {
+        let refused = store.take_in(other.digest, |to| {
+            copy(&from, &other, to)?;
+            spoil(&to.join(other.digest.hex()));
+            Ok::<_, ImageError>(())
+        });
+        refused.unwrap_err();
+        assert_eq!(names(&store), [".lock".to_owned(), image.digest.hex()].into());
+    }
+    let nothing = store.take_in(other.digest, |_| Ok::<_, ImageError>(()));
+    nothing.unwrap_err();
+}

@@ -693,6 +693,13 @@ static ARCHIVE: Section = Section {
             about: KEEP.about,
             example: "{ last = 3, hourly = 24, daily = 7, weekly = 5, monthly = 12, yearly = 10 }",
         },
+        Key {
+            name: "images",
+            kind: Kind::Flag,
+            presence: Presence::Default("false"),
+            about: "Whether what applications run is backed up too, so that nothing has to be fetched when everything is brought back. Half a gigabyte for each version of Ghost, a third of it in the archive.",
+            example: "true",
+        },
     ],
 };
 

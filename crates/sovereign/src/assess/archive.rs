@@ -33,6 +33,7 @@ pub(super) fn judge(stack: &Stack, record: &Record, now: u64, said: &mut Said) -
     }
     let sites = stack.sites.values().filter(|site| site.is_backed_up());
     let subjects = sites.map(|site| Subject::Site(site.name.clone())).chain([Subject::State]);
+    let subjects = subjects.chain(stack.archive.images.then_some(Subject::Images));
     let mut backed = Vec::new();
     for subject in subjects {
         let of = subject.to_string();

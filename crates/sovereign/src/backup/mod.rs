@@ -1,6 +1,7 @@
 //! From what is declared to what is archived: which data a site has, a source that hands it out, a proof afterwards.
 
 mod ghost;
+pub(crate) mod images;
 pub(crate) mod keep;
 mod record;
 mod upstream;
@@ -227,6 +228,15 @@ impl Run<'_> {
         self.one(&Subject::State, &mut || Ok(offer.clone()), &|_| Ok(None))
     }
 
+    /// Backs up what the stack's applications run; `None` when nothing is built yet.
+    ///
+    /// # Errors
+    /// As [`Run::site`].
+    pub(crate) fn images(&self) -> Result<Option<Backed>, Failure> {
+        let Some(offer) = images::what(self)? else { return Ok(None) };
+        self.one(&Subject::Images, &mut || Ok(offer.clone()), &|_| Ok(None)).map(Some)
+    }
+
     fn one(
         &self,
         subject: &Subject,
@@ -386,9 +396,9 @@ impl Drop for Ending {
     }
 }
 
-fn offer(roots: impl IntoIterator<Item = (&'static str, PathBuf)>) -> Offer {
-    let root = |(name, path): (&'static str, PathBuf)| Root {
-        name: TreePath::parse(name.as_bytes()).expect("names of ours are names"),
+fn offer<N: AsRef<str>>(roots: impl IntoIterator<Item = (N, PathBuf)>) -> Offer {
+    let root = |(name, path): (N, PathBuf)| Root {
+        name: TreePath::parse(name.as_ref().as_bytes()).expect("names of ours are names"),
         path,
     };
     Offer { roots: roots.into_iter().map(root).collect(), without: Vec::new() }

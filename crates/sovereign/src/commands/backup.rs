@@ -264,6 +264,9 @@ pub(super) fn back_up(run: &Run<'_>, sites: &[&Site]) -> Result<BackedUp, Failur
         }
     }
     note(Subject::State, run.state().map(Some));
+    if run.declared.stack.archive.images {
+        note(Subject::Images, run.images());
+    }
     let Inventory { snapshots: all, unreadable } = run.archive.inventory()?;
     Ok(BackedUp {
         archive: run.archive.folder().display().to_string(),

@@ -6,9 +6,11 @@ use serde::Serialize;
 use sovereign_images::{Fault, FaultKind, ImageError, Store};
 use sovereign_model::Digest;
 
+use crate::backup;
 use crate::context::Context;
+use crate::declared::Declared;
 use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::failure::{Failure, Reason};
 use crate::output::{Cell, Page, Report, Table, figures};
 
 /// What is kept.
@@ -176,6 +178,43 @@ pub(crate) fn verify(context: &Context) -> Result<Verified, Failure> {
         }
     }
     Ok(Verified { images, faults })
+}
+
+/// What was brought back.
+#[derive(Debug, Serialize)]
+pub(crate) struct BroughtBack {
+    brought: Vec<Digest>,
+}
+
+impl Report for BroughtBack {
+    fn show(&self, page: &mut Page) {
+        if self.brought.is_empty() {
+            page.line("all images of the archive are in the store");
+        }
+        for digest in &self.brought {
+            page.line(format_args!("brought back {}", digest.short()));
+        }
+    }
+}
+
+/// The archive has no images.
+#[derive(Debug, thiserror::Error)]
+#[error("there are no images in the archive")]
+struct NoneArchived;
+
+impl Reason for NoneArchived {
+    fn help(&self) -> Option<String> {
+        Some("`images = true` below [archive] backs them up; `sovereign up` builds them".to_owned())
+    }
+}
+
+/// `images restore`.
+pub(crate) fn restore(context: &Context) -> Result<BroughtBack, Failure> {
+    let declared = Declared::load(context)?;
+    let archive = backup::open(context, &declared)?;
+    let progress = context.output.progress();
+    let brought = backup::images::bring_back(context, &declared, &archive, &progress)?;
+    Ok(BroughtBack { brought: brought.ok_or(NoneArchived)? })
 }
 
 fn sentence(fault: &Fault) -> String {

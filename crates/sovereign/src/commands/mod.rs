@@ -57,6 +57,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Images(ImagesCommand::List) => images::list(context)?.into(),
         Command::Images(ImagesCommand::Prune) => images::prune(context)?.into(),
         Command::Images(ImagesCommand::Verify) => images::verify(context)?.into(),
+        Command::Images(ImagesCommand::Restore) => images::restore(context)?.into(),
         Command::Site(SiteCommand::Credentials(args)) => site::credentials(context, &args)?.into(),
         Command::Site(SiteCommand::Dump(args)) => site_data::dump(context, &args)?.into(),
         Command::Site(SiteCommand::Load(args)) => site_data::load(context, &args)?.into(),

@@ -168,7 +168,9 @@ fn due(context: &Context) -> Result<Due, Failure> {
 /// All that is backed up.
 fn of_stack(declared: &Declared) -> Vec<Of<'_>> {
     let sites = declared.stack.sites.values().filter(|site| site.is_backed_up());
-    sites.map(|site| (Subject::Site(site.name.clone()), Some(site))).chain([(Subject::State, None)]).collect()
+    let images = declared.stack.archive.images.then_some((Subject::Images, None));
+    let sites = sites.map(|site| (Subject::Site(site.name.clone()), Some(site)));
+    sites.chain([(Subject::State, None)]).chain(images).collect()
 }
 
 fn subjects(declared: &Declared) -> Vec<Subject> {

@@ -16,6 +16,7 @@ impl Check<'_> {
             every: node.parse("every").unwrap_or(every),
             prove: node.parse("prove").unwrap_or(prove),
             keep,
+            images: node.flag("images").unwrap_or_default(),
         }
     }
 
