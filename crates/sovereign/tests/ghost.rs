@@ -218,6 +218,8 @@ fn a_site_is_written_at_home_read_at_the_office_and_survives() {
     backed_up_while_people_write(&operator);
     what_cannot_be_backed_up_is_left_alone(&operator, &file);
 
+    assert_eq!(support::not_in_the_list_of_what_is_saved(&operator), Vec::<String>::new());
+
     // Keys that Ghost's notices depend on are rotated: the next edit still reaches the mirror at once.
     for secret in ["webhook/blog", "ca"] {
         operator.run(&["rotate", secret]).success();

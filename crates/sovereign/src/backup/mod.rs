@@ -1,5 +1,7 @@
 //! From what is declared to what is archived: which data a site has, a source that hands it out, a proof afterwards.
 
+#[cfg(test)]
+mod coverage;
 mod ghost;
 pub(crate) mod images;
 pub(crate) mod keep;
@@ -172,6 +174,34 @@ pub(crate) struct Backed {
     pub(crate) proof: Result<Proof, Failure>,
 }
 
+/// A part of what the management machine knows of the stack.
+pub(crate) struct StatePart {
+    /// Its name in a snapshot.
+    pub(crate) name: &'static str,
+    /// What it is, for the list of all that is kept.
+    #[cfg_attr(not(test), expect(dead_code, reason = "a page of the documentation is made from it"))]
+    what: &'static str,
+    /// Where it lies.
+    path: fn(&Declared) -> PathBuf,
+}
+
+/// All that is backed up of it. Not the root seed: the words are on paper.
+pub(crate) const STATE_PARTS: &[StatePart] = &[
+    StatePart {
+        name: "stack.toml",
+        what: "the stack file, and each of its earlier versions",
+        path: |of| of.file.clone(),
+    },
+    StatePart { name: "state.json", what: "formats and epochs of the state", path: |of| of.state.state_file() },
+    StatePart {
+        name: "epochs.json",
+        what: "which secrets were rotated how often",
+        path: |of| secrets::epochs_file(&of.state),
+    },
+    StatePart { name: "journal", what: "the journal of the last runs", path: |of| of.state.journal() },
+    StatePart { name: "ca", what: "the certificate of the internal authority", path: |of| of.state.ca() },
+];
+
 /// One run over an archive that is open.
 pub(crate) struct Run<'r> {
     pub(crate) context: &'r Context,
@@ -215,16 +245,8 @@ impl Run<'_> {
     /// # Errors
     /// As [`Run::site`].
     pub(crate) fn state(&self) -> Result<Backed, Failure> {
-        let state = &self.declared.state;
-        let parts = [
-            ("stack.toml", self.declared.file.clone()),
-            ("state.json", state.state_file()),
-            ("epochs.json", secrets::epochs_file(state)),
-            ("journal", state.journal()),
-            ("ca", state.ca()),
-        ];
-        let there = parts.into_iter().filter(|(_, path)| path.exists()).collect::<Vec<_>>();
-        let offer = offer(there);
+        let parts = STATE_PARTS.iter().map(|part| (part.name, (part.path)(self.declared)));
+        let offer = offer(parts.filter(|(_, path)| path.exists()));
         self.one(&Subject::State, &mut || Ok(offer.clone()), &|_| Ok(None))
     }
 

@@ -459,3 +459,32 @@ pub(crate) fn process(words: [&str; 2]) -> Option<i32> {
         words.iter().all(|word| line.contains(word)).then_some(pid)
     })
 }
+
+/// What lies in the state folder and is in no row of docs/what-is-saved.md.
+pub(crate) fn not_in_the_list_of_what_is_saved(operator: &Operator) -> Vec<String> {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/what-is-saved.md")).unwrap();
+    let places = page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").nth(1));
+    let listed: Vec<&str> = places.flat_map(|place| place.split('`').skip(1).step_by(2)).collect();
+    assert!(listed.len() > 10, "{listed:?}");
+    let fits = |name: &str, pattern: &str| match pattern.split_once('*') {
+        Some((start, end)) => name.len() >= pattern.len() - 1 && name.starts_with(start) && name.ends_with(end),
+        None => name == pattern,
+    };
+    let covers = |path: &Path, pattern: &str| {
+        let names: Vec<_> = path.iter().map(|name| name.to_string_lossy()).collect();
+        let parts: Vec<_> = pattern.split('/').collect();
+        names.len() >= parts.len() && names.iter().zip(&parts).all(|(name, part)| fits(name, part))
+    };
+    let state = operator.state();
+    let (mut todo, mut missing) = (vec![state.clone()], Vec::new());
+    while let Some(folder) = todo.pop() {
+        for entry in fs::read_dir(&folder).unwrap().flatten() {
+            let path = entry.path();
+            if listed.iter().any(|pattern| covers(path.strip_prefix(&state).unwrap(), pattern)) {
+                continue;
+            }
+            if path.is_dir() { todo.push(path) } else { missing.push(path.display().to_string()) }
+        }
+    }
+    missing
+}
