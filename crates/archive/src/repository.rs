@@ -14,7 +14,7 @@ use std::fmt;
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::str::FromStr as _;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use bytesize::ByteSize;
@@ -77,6 +77,19 @@ impl fmt::Display for Subject {
             Self::Site(site) => write!(f, "{site}"),
             Self::State => f.write_str("(state)"),
             Self::Images => f.write_str("(images)"),
+        }
+    }
+}
+
+impl FromStr for Subject {
+    type Err = sovereign_model::InvalidName;
+
+    /// Reads what is displayed.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "(state)" => Ok(Self::State),
+            "(images)" => Ok(Self::Images),
+            site => site.parse().map(Self::Site),
         }
     }
 }

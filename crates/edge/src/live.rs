@@ -158,6 +158,10 @@ async fn pass(
         return Ok(pages::text(StatusCode::BAD_GATEWAY, "The site does not speak WebSocket here."));
     }
     policy::strip_hop_by_hop(response.headers_mut());
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+        // An application that is just starting says that, and not when to come back.
+        response.headers_mut().entry(header::RETRY_AFTER).or_insert_with(pages::retry_after);
+    }
     if let Some(dropped) = response.headers_mut().remove(X_CACHE_INVALIDATE)
         && site.upstream.is_local()
     {

@@ -86,10 +86,15 @@ impl Lacking {
     }
 }
 
+/// When to come back to a site that is away.
+pub(crate) fn retry_after() -> HeaderValue {
+    HeaderValue::from(RETRY.as_secs())
+}
+
 /// The primary cannot be asked, and no kept page can stand in.
 pub(crate) fn source_away(asked: &HeaderMap, lacking: Lacking) -> Response<Body> {
     let mut response = failure(asked, StatusCode::SERVICE_UNAVAILABLE, lacking.title(), lacking.says());
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY.as_secs()));
+    response.headers_mut().insert(RETRY_AFTER, retry_after());
     response
 }
 

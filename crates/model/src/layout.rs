@@ -104,6 +104,16 @@ impl StateFolder {
         EdgeFolder(self.datacenter(datacenter).join("edge"))
     }
 
+    /// What the engine remembers of a site that was set up; where the application does not write.
+    pub fn set_up(&self, datacenter: &DatacenterName, site: &SiteName) -> PathBuf {
+        self.datacenter(datacenter).join("set-up").join(format!("{site}.json"))
+    }
+
+    /// What takes a site's place at a data center, and what had it before.
+    pub fn restore(&self, datacenter: &DatacenterName, site: &SiteName) -> RestoreFolder {
+        RestoreFolder(self.datacenter(datacenter).join("restore").join(site.as_str()))
+    }
+
     /// All that belongs to a site at a data center.
     pub fn site(&self, datacenter: &DatacenterName, site: &SiteName) -> SiteFolder {
         SiteFolder(self.datacenter(datacenter).join("sites").join(site.as_str()))
@@ -196,5 +206,41 @@ impl SiteFolder {
     /// The socket that a `ghost` site listens on.
     pub fn ghost_socket(&self) -> PathBuf {
         self.run().join("ghost.sock")
+    }
+}
+
+/// The folder beside a site's, on the same file system, that restored data comes from and replaced data goes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoreFolder(PathBuf);
+
+impl RestoreFolder {
+    /// How the names of folders with replaced data begin.
+    const BEFORE: &str = "before-";
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// What is being done, while it is: read by a run that comes after one that was killed.
+    pub fn intent(&self) -> PathBuf {
+        self.0.join("intent.json")
+    }
+
+    /// What is to take the site's place.
+    pub fn staged(&self) -> PathBuf {
+        self.0.join("staged")
+    }
+
+    /// What the restore with this number replaced.
+    pub fn before(&self, number: u32) -> PathBuf {
+        self.0.join(format!("{}{number}", Self::BEFORE))
+    }
+
+    /// The number in the name of such a folder.
+    pub fn number(name: &str) -> Option<u32> {
+        let digits = name.strip_prefix(Self::BEFORE)?;
+        let number: u32 = digits.parse().ok()?;
+        (number.to_string() == digits && number > 0).then_some(number)
     }
 }

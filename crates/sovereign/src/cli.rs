@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use sovereign_archive::Subject;
 use sovereign_engine::embedded::Part;
 use sovereign_model::{DatacenterName, SiteName};
 
@@ -630,27 +631,51 @@ Examples:
 /// `restore`.
 #[derive(Debug, Args)]
 pub(crate) struct RestoreArgs {
-    /// The site
+    /// The site; with `--to` also one that is not declared any more, or `(state)`, as `archive list` names them
     #[arg(value_name = "SITE")]
-    pub(crate) site: SiteName,
-    /// Where to: a folder that is not there yet, or an empty one of yours that only you may write in
+    pub(crate) of: Subject,
+    /// Into this folder, and not into the running site: one that is not there yet, or an empty one that only you write in
     #[arg(long, value_name = "FOLDER")]
-    pub(crate) to: PathBuf,
+    pub(crate) to: Option<PathBuf>,
     /// Which snapshot [default: the newest that was proven]
     #[arg(long, value_name = "SNAPSHOT")]
     pub(crate) snapshot: Option<String>,
     /// Only this, with what is below it, as `archive show` prints it
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", requires = "to")]
     pub(crate) path: Option<PathBuf>,
+    /// Only this table of the database, as SQL that makes it again
+    #[arg(long, value_name = "TABLE", requires = "to", conflicts_with = "path")]
+    pub(crate) table: Option<String>,
+    /// Swap what is live and what the last restore replaced; again: swap both back
+    #[arg(long, conflicts_with_all = ["to", "snapshot", "discard"])]
+    pub(crate) undo: bool,
+    /// Remove what restores have replaced
+    #[arg(long, conflicts_with_all = ["to", "snapshot"])]
+    pub(crate) discard: bool,
+    /// With `--yes`: what was written after the snapshot may go
+    #[arg(long, conflicts_with_all = ["to", "undo", "discard"])]
+    pub(crate) accept_loss: bool,
+    /// Do not back up first what is live
+    #[arg(long, conflicts_with_all = ["to", "undo", "discard"])]
+    pub(crate) no_backup: bool,
+    /// Answer the question with yes
+    #[arg(long, conflicts_with = "to")]
+    pub(crate) yes: bool,
 }
 
 const RESTORE_HELP: &str = "\
-Every byte is compared with its checksum. Files belong to whoever runs this. The running site is not touched: putting \
-restored data in its place is not built yet.
+Into the running site, what is live is backed up first and then kept beside. Readers are served all the while; who \
+writes is told to come back in a moment. When the site does not come to life with the restored data, the old is put back.
+
+Every byte is compared with its checksum. In a folder, files belong to whoever runs this.
 
 Examples:
+  sovereign restore blog
+  sovereign restore blog --undo
   sovereign restore blog --to /tmp/blog
-  sovereign restore blog --to /tmp/images --path content/images --snapshot 8f3d51c2";
+  sovereign restore blog --to /tmp/images --path content/images --snapshot 8f3d51c2
+  sovereign restore blog --to /tmp/posts --table posts
+  sovereign restore '(state)' --to /tmp/state";
 
 /// `archive-source`.
 #[derive(Debug, Args)]

@@ -48,6 +48,12 @@ impl<R: Reason> From<R> for Failure {
 }
 
 impl Failure {
+    /// Whether another run works on the archive, so that waiting helps.
+    pub(crate) fn is_busy(&self) -> bool {
+        let reason: &(dyn Error + 'static) = &*self.reason;
+        matches!(reason.downcast_ref(), Some(sovereign_archive::ArchiveError::Locked))
+    }
+
     /// The same failure as a consequence of Ctrl-C: the exit code says so, and no help is needed.
     pub(crate) fn interrupted(self) -> Self {
         Self { interrupted: true, ..self }

@@ -22,6 +22,7 @@ mod log;
 mod output;
 mod places;
 mod program;
+mod restore;
 mod secrets;
 mod stack_file;
 mod top;

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a failed unwrap fails the test; figures are shown")]
 
 mod renamed;
+mod restored;
 mod support;
 
 use std::collections::BTreeSet;
@@ -217,6 +218,9 @@ fn a_site_is_written_at_home_read_at_the_office_and_survives() {
 
     backed_up_while_people_write(&operator);
     what_cannot_be_backed_up_is_left_alone(&operator, &file);
+    let started = Instant::now();
+    restored::in_place_and_back(&operator);
+    eprintln!("restored in place: {:?}", started.elapsed());
 
     assert_eq!(support::not_in_the_list_of_what_is_saved(&operator), Vec::<String>::new());
 

@@ -1,6 +1,8 @@
-//! A Ghost's data: which files it is, a copy of its database that holds still, and whether such a copy is sound.
+//! A Ghost's data: which files it is, a copy of its database that holds still, whether such a copy is sound, and
+//! one table of it.
 //!
-//! The two scripts run in the image's node, confined by whoever runs them: [`dump_arguments`], [`examine_arguments`].
+//! The scripts run in the image's node, confined by whoever runs them: [`dump_arguments`], [`examine_arguments`],
+//! [`table_arguments`].
 
 use std::fs;
 use std::io;
@@ -11,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 const DUMP: &str = include_str!("assets/dump.cjs");
 const EXAMINE: &str = include_str!("assets/examine.cjs");
+const TABLE: &str = include_str!("assets/table.cjs");
 
 /// The name of the copy in its folder.
 pub const DUMP_FILE: &str = "ghost.db";
@@ -83,6 +86,12 @@ pub fn examine_arguments(image: &Path, file: &Path) -> Vec<String> {
     arguments(EXAMINE, [&image.join("app"), file])
 }
 
+/// Arguments for the image's node: write a table of the database at `file` to `to`, as SQL that makes it again. The answer
+/// is a [`Table`] in JSON.
+pub fn table_arguments(image: &Path, file: &Path, table: &str, to: &Path) -> Vec<String> {
+    arguments(TABLE, [&image.join("app"), file, Path::new(table), to])
+}
+
 fn arguments<const N: usize>(script: &str, paths: [&Path; N]) -> Vec<String> {
     let fixed = ["-e", script, "--"].map(str::to_owned);
     fixed.into_iter().chain(paths.map(|path| path.display().to_string())).collect()
@@ -100,6 +109,17 @@ pub struct Examined {
     /// What SQLite complains about.
     #[serde(default)]
     pub found: Vec<String>,
+}
+
+/// What became of a table that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Table {
+    /// How many rows were written; `None` where there is no such table.
+    #[serde(default)]
+    pub rows: Option<u64>,
+    /// The tables there are, then.
+    #[serde(default)]
+    pub tables: Vec<String>,
 }
 
 #[cfg(test)]

@@ -11,21 +11,22 @@ use sovereign_engine::embedded::once::{self, Once};
 use sovereign_images::Store;
 use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::Site;
-use sovereign_services::ghost::data::{self, Examined};
+use sovereign_services::ghost::data::{self, Examined, Table};
 
-use super::{BackupError, offer, remove};
+use super::{BackupError, offer};
 use crate::context::Context;
 use crate::declared::Declared;
 use crate::failure::Failure;
 use crate::output::Progress;
 
 /// Where the database lies in a snapshot.
-pub(super) const DATABASE: &str = "database/ghost.db";
+pub(crate) const DATABASE: &str = "database/ghost.db";
 
 /// A gigabyte takes some ten seconds.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-pub(super) struct Ghost<'a> {
+/// A Ghost, as its data is seen.
+pub(crate) struct Ghost<'a> {
     state: &'a StateFolder,
     folder: PathBuf,
     dumps: PathBuf,
@@ -36,7 +37,11 @@ pub(super) struct Ghost<'a> {
 }
 
 impl<'a> Ghost<'a> {
-    pub(super) fn of(context: &Context, declared: &'a Declared, site: &Site) -> Result<Self, Failure> {
+    /// The Ghost of a site, where it is written.
+    ///
+    /// # Errors
+    /// When there is no image to work on its data with.
+    pub(crate) fn of(context: &Context, declared: &'a Declared, site: &Site) -> Result<Self, Failure> {
         let folder = declared.state.site(&site.primary, &site.name);
         // Before an upgrade this program's own image is not built yet, and a backup is wanted most.
         let image = match data::image(folder.path()) {
@@ -50,7 +55,7 @@ impl<'a> Ghost<'a> {
             state: &declared.state,
             dumps: folder.ghost_dump(),
             stamp: declared.state.archive().join(format!("dump-{}.json", site.name)),
-            set_up: declared.state.datacenter(&site.primary).join("set-up").join(format!("{}.json", site.name)),
+            set_up: declared.state.set_up(&site.primary, &site.name),
             folder: folder.path().to_owned(),
             image,
         })
@@ -103,27 +108,44 @@ impl<'a> Ghost<'a> {
         offer(folders.into_iter().chain(set_up))
     }
 
-    /// Has a restored database looked at, by a process that sees nothing but it and the image.
-    pub(super) fn examine(&self, scratch: &Path) -> Result<String, Failure> {
-        let file = scratch.join(DATABASE);
-        let folder = file.parent().unwrap_or(scratch).to_owned();
-        let user = self.folder.join("data").metadata().map(|metadata| metadata.uid()).ok();
-        let once = Once {
-            program: self.image.join("node/bin/node"),
-            args: data::examine_arguments(&self.image, &file),
-            working_dir: folder.clone(),
-            read: vec![self.image.clone()],
-            write: vec![folder.clone()],
-            user: user.filter(|user| *user != 0),
-            patience: PATIENCE,
-        };
-        let said = once::run(self.state, &once)?;
+    /// Has a database that came from the archive looked at, by a process that sees nothing but it and the image. Its
+    /// folder has nothing else in it, and is handed to Ghost's user.
+    pub(crate) fn examine(&self, database: &Path) -> Result<String, Failure> {
+        let folder = database.parent().unwrap_or(Path::new("/")).to_owned();
+        let said = once::run(self.state, &self.once(folder, data::examine_arguments(&self.image, database)))?;
         let Examined { sound, posts, users, found } = serde_json::from_str(&said).map_err(BackupError::Senseless)?;
         if !sound {
             return Err(BackupError::Broken(found.join("; ").chars().filter(|c| !c.is_control()).collect()).into());
         }
-        remove(&folder).map_err(|source| BackupError::File { path: folder, source })?;
         Ok(format!("integrity ok, {posts} posts and pages, {users} on the staff"))
+    }
+
+    /// Writes one table of a database that came from the archive into the database's folder, as SQL. As
+    /// [`Ghost::examine`].
+    pub(crate) fn write_table(&self, database: &Path, table: &str, to: &Path) -> Result<Table, Failure> {
+        let folder = database.parent().unwrap_or(Path::new("/")).to_owned();
+        let args = data::table_arguments(&self.image, database, table, to);
+        let said = once::run(self.state, &self.once(folder, args))?;
+        Ok(serde_json::from_str(&said).map_err(BackupError::Senseless)?)
+    }
+
+    /// A look at what came from the archive: nothing but its folder and the image is seen.
+    fn once(&self, folder: PathBuf, args: Vec<String>) -> Once {
+        Once {
+            program: self.image.join("node/bin/node"),
+            args,
+            working_dir: folder.clone(),
+            read: vec![self.image.clone()],
+            write: vec![folder],
+            user: self.user(),
+            patience: PATIENCE,
+        }
+    }
+
+    /// Whom its data belongs to; `None` when that is us, or there is none.
+    pub(crate) fn user(&self) -> Option<u32> {
+        let user = self.folder.join("data").metadata().map(|metadata| metadata.uid()).ok();
+        user.filter(|user| *user != 0)
     }
 }
 

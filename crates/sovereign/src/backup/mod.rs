@@ -27,9 +27,11 @@ use crate::context::Context;
 use crate::declared::Declared;
 use crate::failure::{Failure, Reason};
 use crate::output::Progress;
+use crate::restore;
 use crate::secrets;
 use crate::world::unix_seconds;
 
+pub(crate) use ghost::{DATABASE, Ghost};
 pub(crate) use record::{Proof, Record, Trouble};
 
 /// A source that keeps the backup waiting for so long is given up.
@@ -229,12 +231,13 @@ impl Run<'_> {
                 self.one(&subject, &mut || Ok(offer.clone()), &|_| Ok(None)).map(Some)
             }
             App::Ghost => {
-                let ghost = ghost::Ghost::of(self.context, self.declared, site)?;
+                restore::must_be_whole(&self.declared.state, site)?;
+                let ghost = Ghost::of(self.context, self.declared, site)?;
                 let mut prepare = || {
                     ghost.dump(self.progress)?;
                     Ok(ghost.offer())
                 };
-                let examine = |scratch: &Path| ghost.examine(scratch).map(Some);
+                let examine = |scratch: &Path| ghost.examine(&scratch.join(DATABASE)).map(Some);
                 self.one(&subject, &mut prepare, &examine).map(Some)
             }
         }
@@ -362,8 +365,8 @@ impl Run<'_> {
         let restored =
             contents.prove(&mut files().map(|entry| (&entry.path, None)), &scratch.folder.join("files"), &seen)?;
         let ghost = site.filter(|site| site.app == App::Ghost);
-        let ghost = ghost.map(|site| ghost::Ghost::of(self.context, self.declared, site)).transpose()?;
-        let look = |scratch: &Path| ghost.as_ref().map(|ghost| ghost.examine(scratch)).transpose();
+        let ghost = ghost.map(|site| Ghost::of(self.context, self.declared, site)).transpose()?;
+        let look = |scratch: &Path| ghost.as_ref().map(|ghost| ghost.examine(&scratch.join(DATABASE))).transpose();
         let examined = self.examine(&contents, database_of(manifest).as_ref(), &scratch, &look)?;
         stage.finish();
         let whole_unix = Some(unix_seconds(SystemTime::now()));
@@ -388,7 +391,7 @@ impl Run<'_> {
 
 /// The database in a snapshot, if it has one.
 fn database_of(manifest: &Manifest) -> Option<TreePath> {
-    TreePath::parse(ghost::DATABASE.as_bytes()).ok().filter(|path| manifest.get(path).is_some())
+    TreePath::parse(DATABASE.as_bytes()).ok().filter(|path| manifest.get(path).is_some())
 }
 
 /// A child that ends with this value, or earlier when the run is stopped.
@@ -450,13 +453,18 @@ fn start_source(offer: &Offer) -> io::Result<Source> {
     }
 }
 
-/// A folder that goes away with whatever was restored into it.
-struct Scratch {
-    folder: PathBuf,
+/// A folder that goes away with whatever was restored into it. Whoever makes one has the archive open: there is one at a
+/// time.
+pub(crate) struct Scratch {
+    pub(crate) folder: PathBuf,
 }
 
 impl Scratch {
-    fn new(state: &StateFolder) -> Result<Self, BackupError> {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn new(state: &StateFolder) -> Result<Self, BackupError> {
         let folder = state.archive().join("scratch");
         let failed = |source| BackupError::File { path: folder.clone(), source };
         remove(&folder).map_err(failed)?; // of a run that was killed

@@ -1,4 +1,4 @@
-//! `sovereign archive` and `sovereign restore`, and the source that a backup reads from.
+//! `sovereign archive`, and the source that a backup reads from.
 
 use std::io::{self, BufReader, BufWriter, IsTerminal as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -6,14 +6,13 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use serde::Serialize;
-use sovereign_archive::entry::{Kind, Malformed, TreePath};
-use sovereign_archive::{Inventory, Offer, Root, Snapshot, Subject, newer, serve};
+use sovereign_archive::entry::{Kind, TreePath};
+use sovereign_archive::{Inventory, Offer, Root, Snapshot, newer, serve};
 
 use super::backup::{Lost, short};
 use super::daemons::Ended;
-use super::site::find;
 use crate::backup::{self, Record};
-use crate::cli::{ArchiveCheckArgs, ArchiveKeyArgs, ArchiveShowArgs, ArchiveSourceArgs, RestoreArgs};
+use crate::cli::{ArchiveCheckArgs, ArchiveKeyArgs, ArchiveShowArgs, ArchiveSourceArgs};
 use crate::context::Context;
 use crate::declared::Declared;
 use crate::exit::Exit;
@@ -239,120 +238,6 @@ pub(crate) fn key(context: &Context, args: &ArchiveKeyArgs) -> Result<Key, Failu
     let declared = Declared::load(context)?;
     let password = backup::password(context, &declared)?;
     Ok(Key { archive: backup::repository(&declared).display().to_string(), password: password.expose().to_owned() })
-}
-
-/// What was brought back.
-#[derive(Debug, Serialize)]
-pub(crate) struct Restored {
-    snapshot: String,
-    to: PathBuf,
-    files: u64,
-    bytes: u64,
-    /// What there is to know about the choice of the snapshot.
-    remarks: Vec<String>,
-}
-
-impl Report for Restored {
-    fn show(&self, page: &mut Page) {
-        let (files, bytes) = (figures::count(self.files, "file", "files"), figures::bytes(self.bytes));
-        page.line(format_args!("{files} ({bytes}) of snapshot {} are in {}", short(&self.snapshot), self.to.display()));
-        for remark in &self.remarks {
-            page.line(format_args!("remark: {remark}"));
-        }
-    }
-}
-
-/// The snapshot is another site's.
-#[derive(Debug, thiserror::Error)]
-#[error("snapshot {snapshot} is not one of site {site}")]
-struct OtherSite {
-    snapshot: String,
-    site: String,
-}
-
-impl Reason for OtherSite {
-    fn exit(&self) -> Exit {
-        Exit::Usage
-    }
-
-    fn help(&self) -> Option<String> {
-        Some("`sovereign archive list` says whose they are".to_owned())
-    }
-}
-
-/// A path that leads nowhere.
-#[derive(Debug, thiserror::Error)]
-#[error("this is no path inside a snapshot")]
-struct NoPath(#[source] Malformed);
-
-impl Reason for NoPath {
-    fn exit(&self) -> Exit {
-        Exit::Usage
-    }
-
-    fn help(&self) -> Option<String> {
-        Some("paths are as `sovereign archive show` prints them".to_owned())
-    }
-}
-
-/// The snapshot of a subject that was proven last; the newest when this stack proved none: its state may be new, and the
-/// archive a copy of an old one. With what there is to know about that.
-fn newest_proven(
-    inventory: Inventory,
-    subject: &Subject,
-    proven: Option<&str>,
-) -> Result<(Snapshot, Vec<String>), sovereign_archive::ArchiveError> {
-    let Inventory { snapshots, unreadable } = inventory;
-    let mut remarks: Vec<String> =
-        unreadable.iter().map(|lost| format!("snapshot {} cannot be read: {}", lost.short(), lost.why)).collect();
-    let later = newer(&snapshots, subject, proven);
-    let of_it = |snapshot: &&Snapshot| snapshot.subject.as_ref() == Some(subject);
-    let proven = proven.and_then(|proven| snapshots.iter().filter(of_it).find(|snapshot| snapshot.id == proven));
-    let chosen = match (proven, later.last()) {
-        (Some(proven), newest) => {
-            remarks.extend(newest.map(|newest| {
-                let newest = newest.short();
-                format!("snapshot {newest} is newer and was never proven: `--snapshot {newest}` restores it")
-            }));
-            proven
-        }
-        (None, Some(newest)) => {
-            remarks.push("whether this snapshot was ever proven is not known here".to_owned());
-            newest
-        }
-        (None, None) => return Err(sovereign_archive::ArchiveError::NoSnapshot(format!("of {subject}"))),
-    };
-    Ok((chosen.clone(), remarks))
-}
-
-/// `restore`.
-pub(crate) fn restore(context: &Context, args: &RestoreArgs) -> Result<Restored, Failure> {
-    let declared = Declared::load(context)?;
-    let site = find(&declared.stack, Some(&args.site))?;
-    let subject = Subject::Site(site.name.clone());
-    // `archive show` prints folders with a slash behind them.
-    let parse = |path: &PathBuf| {
-        let bytes = path.as_os_str().as_bytes();
-        TreePath::parse(bytes.strip_suffix(b"/").unwrap_or(bytes))
-    };
-    let path = args.path.as_ref().map(parse).transpose().map_err(NoPath)?;
-    let archive = backup::open(context, &declared)?;
-    let (snapshot, remarks) = match &args.snapshot {
-        Some(name) => (archive.find(name)?, Vec::new()),
-        None => newest_proven(archive.inventory()?, &subject, Record::read(&declared.state).proven(&subject))?,
-    };
-    if snapshot.subject.as_ref() != Some(&subject) {
-        let (snapshot, site) = (snapshot.short().to_owned(), site.name.to_string());
-        return Err(OtherSite { snapshot, site }.into());
-    }
-    let contents = archive.contents(&snapshot)?;
-    let progress = context.output.progress();
-    let stage = progress.stage(format!("restore {}", site.name));
-    stage.expect_bytes(if path.is_none() { contents.manifest().bytes() } else { 0 });
-    let restored = contents.restore(path.as_ref(), &args.to, &|bytes| stage.reach(bytes))?;
-    stage.finish();
-    let (files, bytes) = (restored.files, restored.bytes);
-    Ok(Restored { snapshot: snapshot.id, to: args.to.clone(), files, bytes, remarks })
 }
 
 /// A root that is none.

@@ -13,6 +13,8 @@ mod images;
 mod logs;
 mod open;
 mod plan;
+mod restore;
+mod restore_in_place;
 mod rotate;
 mod schema;
 mod seed;
@@ -70,7 +72,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Archive(ArchiveCommand::Check(args)) => archive::check(context, &args)?.into(),
         Command::Archive(ArchiveCommand::Prune(args)) => archive_prune::run(context, &args)?.into(),
         Command::Archive(ArchiveCommand::Key(args)) => archive::key(context, &args)?.into(),
-        Command::Restore(args) => archive::restore(context, &args)?.into(),
+        Command::Restore(args) => restore::run(context, &args)?,
         Command::Service(ServiceCommand::Install) => service::install(context)?.into(),
         Command::Service(ServiceCommand::Uninstall) => service::uninstall(context)?.into(),
         Command::Tick(args) => tick::run(context, &args)?.into(),

@@ -29,6 +29,7 @@ use crate::failure::{Failure, Reason};
 use crate::gather::gather;
 use crate::interrupt;
 use crate::output::{Cell, Page, Progress, Report, Stage, StageTime, Table, figures};
+use crate::restore;
 use crate::secrets;
 use crate::verify::Prober;
 use crate::world::unix_seconds;
@@ -283,6 +284,7 @@ async fn carry_out(
     saving: Option<&Saving<'_>>,
     stop: CancellationToken,
 ) -> Result<Carried, Failure> {
+    restore::finish_all(context, deployment, keys, progress).await?;
     let wanted = deployment.wanted(keys)?;
     let engine = deployment.engine(keys, &wanted);
     let seen = engine.observe().await?;

@@ -175,6 +175,43 @@ impl EmbeddedEngine<'_> {
         EmbeddedError::NotWell { unit: unit.clone(), problem, log }
     }
 
+    /// Stops a unit, for its data to be replaced, and waits until it has ended. Where it does not run there is nothing to
+    /// do.
+    ///
+    /// # Errors
+    /// When the supervisor does not do it.
+    pub async fn halt(&self, unit: &UnitName) -> Result<(), EmbeddedError> {
+        match self.known(unit).await? {
+            Some(_) => Ok(self.client.stop(unit).await?),
+            None => Ok(()),
+        }
+    }
+
+    /// Starts a unit that was stopped, as it was described last, and waits until it is well; false where it is not one
+    /// that runs.
+    ///
+    /// # Errors
+    /// When it does not become well in time.
+    pub async fn revive(&self, unit: &UnitName, patience: Duration) -> Result<bool, EmbeddedError> {
+        let Some(status) = self.known(unit).await? else { return Ok(false) };
+        if matches!(status.state, UnitState::Stopped | UnitState::Stopping) {
+            self.client.restart(unit).await?;
+        }
+        let status = match tokio::time::timeout(patience, self.client.wait_well(unit, gave_up)).await {
+            Ok(status) => status?,
+            Err(_) => self.client.unit(unit).await?,
+        };
+        match status {
+            Some(status) if status.is_well() => Ok(true),
+            status => Err(self.not_well(unit, status)),
+        }
+    }
+
+    async fn known(&self, unit: &UnitName) -> Result<Option<UnitStatus>, EmbeddedError> {
+        let status = self.client.status().await?;
+        Ok(status.and_then(|status| status.units.into_iter().find(|known| known.name == *unit)))
+    }
+
     /// Sets a site up, settings included; `settings` is the digest to remember once they are applied.
     async fn set_up(
         &self,

@@ -76,7 +76,7 @@ pub(super) fn digest_of(webhooks: &Webhooks) -> Digest {
 
 /// Where a site's record lies.
 pub(super) fn path(state: &StateFolder, datacenter: &DatacenterName, site: &SiteName) -> PathBuf {
-    state.datacenter(datacenter).join("set-up").join(format!("{site}.json"))
+    state.set_up(datacenter, site)
 }
 
 /// The mark that says that a mirror was complete once.

@@ -1,0 +1,132 @@
+//! A backup in the place of a running Ghost: killed in the midst, undone, refused, while a reader asks all the time.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::staff::Staff;
+use crate::support::{Operator, Readers, eventually, kill};
+use crate::{CANONICAL, HOME, OFFICE};
+
+const LATE: &str = "/after-the-backup/";
+
+fn folder(operator: &Operator) -> PathBuf {
+    operator.state().join("dc/home/restore/blog")
+}
+
+/// What both data centers answer for the page that is not in the backup.
+#[track_caller]
+fn both_answer(operator: &Operator, status: u16) {
+    for port in [HOME, OFFICE] {
+        eventually(&format!("{status} for {LATE} at {port}"), Duration::from_secs(10), || {
+            (operator.curl(CANONICAL, port, LATE, &[]).status == status).then_some(())
+        });
+        operator.curl(CANONICAL, port, "/first-light/", &[]).ok();
+    }
+}
+
+/// Asks what only the application can answer, until told to stop: the statuses, each once, and whether every 503 said when
+/// to come back.
+fn asked_of_ghost(operator: &Operator, stop: &AtomicBool) -> (Vec<u16>, bool) {
+    let (mut statuses, mut polite) = (Vec::new(), true);
+    while !stop.load(Ordering::Relaxed) {
+        let answer = operator.curl(CANONICAL, HOME, "/ghost/api/admin/site/", &[]);
+        polite &= answer.status != 503 || answer.header("retry-after").is_some();
+        statuses.push(answer.status);
+    }
+    statuses.sort_unstable();
+    statuses.dedup();
+    (statuses, polite)
+}
+
+pub(crate) fn in_place_and_back(operator: &Operator) {
+    let backup = operator.json(&["backup", "blog"]);
+    let snapshot = backup["snapshots"][0]["snapshot"].as_str().unwrap().to_owned();
+    let staff = Staff::log_in(operator, CANONICAL, HOME);
+    staff.publish("After the backup", "after-the-backup", "<p>Lost?</p>");
+    both_answer(operator, 200);
+
+    // What was written since would be gone: that has to be said.
+    let said = operator.run(&["restore", "blog", "--snapshot", &snapshot, "--yes"]).exits(1).stderr();
+    assert!(said.contains("would be gone from it") && said.contains("--accept-loss"), "{said}");
+    operator.run(&["restore", "blog", "--undo", "--yes"]).exits(1);
+
+    let readers = Readers::start(operator, "blog.localhost", &[HOME, OFFICE], "/first-light/");
+    let stop = AtomicBool::new(false);
+    let (statuses, polite) = thread::scope(|scope| {
+        let asking = scope.spawn(|| asked_of_ghost(operator, &stop));
+        killed_and_finished(operator, &snapshot);
+        stop.store(true, Ordering::Relaxed);
+        asking.join().unwrap()
+    });
+    assert!(statuses == [200, 503] && polite, "{statuses:?}, with Retry-After: {polite}");
+    both_answer(operator, 404);
+    operator.run(&["status"]).success();
+
+    // All of it is back, and gone again.
+    for status in [200, 404] {
+        let began = Instant::now();
+        let undone = operator.json(&["restore", "blog", "--undo", "--yes"]);
+        eprintln!("undone in {:?}", began.elapsed());
+        assert_eq!((&undone["runs"], &undone["behind"]), (&true.into(), &serde_json::json!({})), "{undone}");
+        both_answer(operator, status);
+    }
+    dies_of_it(operator);
+    readers.stop_without_failure();
+    Staff::log_in(operator, CANONICAL, HOME).publish("After all", "after-all", "<p>Goes on.</p>");
+
+    one_table(operator, &snapshot);
+    operator.run(&["restore", "blog", "--discard", "--yes"]).success();
+    assert_eq!(fs::read_dir(folder(operator)).unwrap().count(), 0, "nothing is left of it");
+}
+
+/// Killed while it puts the backup in place; the next run brings it to its end.
+fn killed_and_finished(operator: &Operator, snapshot: &str) {
+    let args = ["restore", "blog", "--snapshot", snapshot, "--yes", "--accept-loss"];
+    let mut running = operator.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let kept = folder(operator).join("before-1/data");
+    eventually("the old database out of its place", Duration::from_secs(60), || kept.exists().then_some(()));
+    kill(running.id().try_into().unwrap(), "KILL");
+    assert!(!running.wait().unwrap().success(), "it was too fast for this test");
+    let said = operator.run(&["backup", "blog"]).exits(1).stdout();
+    assert!(said.contains("was cut off"), "some of both is not backed up: {said}");
+    let finished = operator.json(&["restore", "blog"]);
+    eprintln!("finished: {finished}");
+    assert_eq!((&finished["resumed"], &finished["runs"]), (&true.into(), &true.into()), "{finished}");
+    assert_eq!(finished["snapshot"], snapshot);
+    assert_eq!(finished["shown"], serde_json::json!(["home", "office"]), "{finished}");
+}
+
+/// Data that the application does not come to life with: what was live is put back without being asked.
+fn dies_of_it(operator: &Operator) {
+    let newest = fs::read_dir(folder(operator)).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
+    let database = newest.join("data/ghost.db");
+    let bytes = fs::read(&database).unwrap();
+    fs::write(&database, b"SQLite format 3\0 and nothing that SQLite could make sense of").unwrap();
+    let began = Instant::now();
+    let said = operator.run(&["restore", "blog", "--undo", "--yes"]).exits(1).stderr();
+    eprintln!("put back in {:?}: {said}", began.elapsed());
+    assert!(said.contains("what was live before is live again"), "{said}");
+    both_answer(operator, 404);
+    fs::write(&database, bytes).unwrap();
+}
+
+fn one_table(operator: &Operator, snapshot: &str) {
+    let to = operator.home().join("table");
+    let restore = |table: &str| {
+        operator.run(&["restore", "blog", "--table", table, "--to", to.to_str().unwrap(), "--snapshot", snapshot])
+    };
+    restore("posts").success();
+    let said = restore("post").exits(2).stderr();
+    assert!(said.contains("posts_tags"), "it names the tables there are: {said}");
+    let script = "import sqlite3, sys
+db = sqlite3.connect(':memory:')
+db.executescript(open(sys.argv[1]).read())
+print([slug for slug, in db.execute('select slug from posts')])";
+    let output = std::process::Command::new("python3").args(["-c", script]).arg(to.join("posts.sql")).output().unwrap();
+    let slugs = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(slugs.contains("'first-light'") && !slugs.contains("after-the-backup"), "{output:?}");
+}
