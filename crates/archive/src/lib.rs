@@ -15,6 +15,7 @@
 #[cfg(test)]
 extern crate self as sovereign_archive; // what tests of this crate share with those beside it names it so
 
+mod bring;
 pub mod entry;
 mod error;
 mod folder;

@@ -19,12 +19,12 @@ use rustix::fs::FlockOperation;
 use crate::error::ArchiveError;
 
 /// What makes a folder a repository; written last.
-const CONFIG: &str = "config";
+pub(crate) const CONFIG: &str = "config";
 const LOCK: &str = "sovereign.lock";
 /// Where a repository is until it is whole.
 const NEW: &str = "new";
 /// How the library names a file until it is whole. Other programs' names go on after it.
-const UNFINISHED: &str = "-tmp-";
+pub(crate) const UNFINISHED: &str = "-tmp-";
 
 /// Whether an archive lies there.
 pub(crate) fn has_archive(folder: &Path) -> bool {
@@ -39,6 +39,14 @@ pub(crate) fn may_become_one(folder: &Path) -> Result<(), ArchiveError> {
     if folder.join(NEW).join(CONFIG).is_file() {
         return Ok(());
     }
+    may_take(folder, &[NEW])
+}
+
+/// Whether nothing is there but a lock and these names.
+///
+/// # Errors
+/// When something else is there.
+pub(crate) fn may_take(folder: &Path, names: &[&str]) -> Result<(), ArchiveError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -46,7 +54,7 @@ pub(crate) fn may_become_one(folder: &Path) -> Result<(), ArchiveError> {
     };
     for entry in entries {
         let name = entry.map_err(ArchiveError::file("read", folder))?.file_name();
-        if name != LOCK && name != NEW {
+        if name != LOCK && !names.iter().any(|known| name == *known) {
             return Err(ArchiveError::Occupied { folder: folder.to_owned() });
         }
     }
@@ -119,7 +127,7 @@ pub(crate) fn sweep(folder: &Path) {
     let _ = fs::remove_dir(folder.join(NEW)); // only when it is empty
 }
 
-fn is_unfinished(name: &str) -> bool {
+pub(crate) fn is_unfinished(name: &str) -> bool {
     let id = |name: &str| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
     name.strip_suffix(UNFINISHED).is_some_and(|name| name == CONFIG || id(name))
 }

@@ -189,15 +189,12 @@ impl Archive {
     /// When the folder has another archive in it, or something else, another run uses it, or `password` does not open
     /// it.
     pub fn open_or_create(folder: &Path, known: &Path, password: &Password) -> Result<Self, ArchiveError> {
-        let is_known = known::read(known)?.is_some();
-        let archive = if is_known || place::has_archive(folder) {
+        let archive = if known::read(known)?.is_some() || place::has_archive(folder) {
             Self::open(folder, known, password)?
         } else {
             Self::create(folder, password)?
         };
-        if !is_known {
-            known::note(known, &archive.id)?;
-        }
+        archive.note(known)?;
         Ok(archive)
     }
 
@@ -273,6 +270,14 @@ impl Archive {
     fn of(folder: &Path, opened: &Repository<OpenStatus>, lock: File) -> Result<Self, ArchiveError> {
         let id = opened.config().id.to_hex().to_string();
         Ok(Self { folder: folder.to_owned(), backend: backend(folder)?, key: opened.key(), id, _lock: lock })
+    }
+
+    /// Has the file `known` name it, unless it names one.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn note(&self, known: &Path) -> Result<(), ArchiveError> {
+        if known::read(known)?.is_none() { known::note(known, &self.id) } else { Ok(()) }
     }
 
     /// The folder it lies in.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use sovereign_archive::Subject;
 use sovereign_engine::embedded::Part;
-use sovereign_model::{DatacenterName, SiteName};
+use sovereign_model::{DatacenterName, SiteName, StackName};
 
 /// Shown below the list of commands.
 const TOP_HELP: &str = "\
@@ -130,9 +130,12 @@ pub(crate) enum Command {
     /// The encrypted backups on this machine
     #[command(subcommand, after_help = ARCHIVE_HELP)]
     Archive(ArchiveCommand),
-    /// Bring a site's data back from the archive, into a folder
+    /// Bring a site's data back from the archive: into the running site, or into a folder
     #[command(after_help = RESTORE_HELP)]
     Restore(RestoreArgs),
+    /// Bring everything back on an empty machine: from a copy of the archive, and the 24 words
+    #[command(after_help = RECOVER_HELP)]
+    Recover(RecoverArgs),
     /// Do what is due: backups, and proofs that all of them can be restored
     #[command(after_help = TICK_HELP)]
     Tick(TickArgs),
@@ -192,6 +195,7 @@ impl Command {
             Self::Archive(ArchiveCommand::Prune(_)) => "archive prune",
             Self::Archive(ArchiveCommand::Key(_)) => "archive key",
             Self::Restore(_) => "restore",
+            Self::Recover(_) => "recover",
             Self::Service(ServiceCommand::Install) => "service install",
             Self::Service(ServiceCommand::Uninstall) => "service uninstall",
             Self::Tick(_) => "tick",
@@ -676,6 +680,28 @@ Examples:
   sovereign restore blog --to /tmp/images --path content/images --snapshot 8f3d51c2
   sovereign restore blog --to /tmp/posts --table posts
   sovereign restore '(state)' --to /tmp/state";
+
+/// `recover`.
+#[derive(Debug, Args)]
+pub(crate) struct RecoverArgs {
+    /// The archive, or a copy of it
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) archive: PathBuf,
+    /// The stack's name [default: what is written on the archive]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<StackName>,
+    /// A file with the passphrase for the seed file [env: SOVEREIGN_PASSPHRASE_FILE] [default: ask, where a person sits]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
+const RECOVER_HELP: &str = "\
+The words are typed or piped in, never given as arguments. Nothing is put over anything: not over another stack file, seed \
+or data of a site. Cut off, it is run again and goes on. `up` comes after it.
+
+Examples:
+  sovereign recover --archive /mnt/usb/repository
+  sovereign --state /srv/state --stack /srv/stack.toml recover --archive /mnt/usb/repository < words.txt";
 
 /// `archive-source`.
 #[derive(Debug, Args)]

@@ -1,13 +1,14 @@
 //! The archive with the real binary: backed up, killed in the midst, restored, and read by Debian's restic.
 
-#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a failed unwrap fails the test; figures are shown")]
 
 mod support;
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -259,4 +260,94 @@ fn another_folder_is_not_taken_for_the_archive() {
     operator.run(&["restore", "leaf", "--to", "restored"]).success();
     assert_eq!(operator.json(&["backup"])["unreadable"][0]["snapshot"], state.as_str());
     operator.run(&["archive", "check"]).exits(1);
+}
+
+/// A recovery with these words typed into it, on a machine that has nothing but a copy of the archive.
+fn recover(operator: &Operator, archive: &Path, words: &str, more: &[&str]) -> Output {
+    let mut command = operator.command(&[&["recover", "--archive", archive.to_str().unwrap()], more].concat());
+    let mut running = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // One that refuses before it reads them is not waited for.
+    let _ = running.stdin.take().unwrap().write_all(words.as_bytes());
+    running.wait_with_output().unwrap()
+}
+
+fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
+}
+
+#[test]
+fn words_and_a_copy_of_the_archive_bring_everything_back() {
+    let burnt = operator_with_site();
+    burnt.up();
+    burnt.run(&["rotate", "link/home"]).success();
+    burnt.up();
+    let public = burnt.home().join("public");
+    fs::write(public.join("large.bin"), noise(1, 3_000_000)).unwrap();
+    burnt.run(&["backup"]).success();
+    let words = burnt.run(&["seed", "show"]).success().stdout();
+    let authority = burnt.run(&["ca", "show"]).success().stdout();
+    let another_stack = operator_with_site();
+    another_stack.up();
+    let theirs = another_stack.run(&["seed", "show"]).success().stdout();
+
+    let fresh = Operator::new();
+    let usb = fresh.home().join("usb");
+    copy(&repository(&burnt), &usb);
+    let (wanted, epochs) = (files(&public), fs::read(burnt.state().join("keys/epochs.json")).unwrap());
+    let ports = [burnt.home_port, burnt.office_port];
+    burnt.run(&["down", "--purge", "--yes"]).success();
+    drop(burnt);
+
+    // Other words, another name, and an archive without its name: each an error that says what is wrong.
+    let says = |output: &Output, code: i32, what: &str| {
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(code) && said.contains(what), "{code} and {what:?}: {output:?}");
+    };
+    says(&recover(&fresh, &usb, &"abandon ".repeat(24), &[]), 1, "the checksum of the words is wrong");
+    says(&recover(&fresh, &usb, &theirs, &[]), 1, "they do not open the archive");
+    says(&recover(&fresh, &usb, &words, &["--name", "other"]), 1, "they do not open the archive");
+    says(&recover(&fresh, &fresh.home().join("nothing"), &words, &["--name", "leaf"]), 1, "there is no archive");
+    fs::remove_file(usb.join("sovereign.json")).unwrap();
+    says(&recover(&fresh, &usb, &words, &[]), 2, "which stack's archive");
+    assert!(!fresh.state().exists(), "nothing was made of what was refused");
+    // A stack file of somebody else's is not written over.
+    let file = fresh.write(".config/sovereign/stack.toml", "version = 1");
+    says(&recover(&fresh, &usb, &words, &["--name", "leaf"]), 1, "there is another stack file");
+    fs::remove_file(&file).unwrap();
+
+    killed_while_it_copies(&fresh, &usb, &words);
+    let output = recover(&fresh, &usb, &words, &["--name", "leaf", "--json"]);
+    assert!(output.status.success(), "{output:?}");
+    let back: Value = serde_json::from_slice(&output.stdout).unwrap();
+    eprintln!("{back}");
+    let all: Vec<_> = back["back"].as_array().unwrap().iter().map(|row| row["of"].as_str().unwrap()).collect();
+    assert_eq!(all, ["(state)", "leaf"], "{back}");
+    assert_eq!(fs::read(fresh.state().join("keys/epochs.json")).unwrap(), epochs, "rotated secrets stay rotated");
+    assert!(fs::read_dir(fresh.state().join("journal")).unwrap().count() > 0);
+
+    // It goes on where the other has ended: the same certificates, the same pages, the same archive.
+    let [home, office] = ports;
+    fresh.up();
+    assert_eq!(fresh.run(&["ca", "show"]).success().stdout(), authority);
+    for (port, page) in [(home, "/about.html"), (office, "/large.bin")] {
+        let read = fresh.curl(&format!("leaf.localhost:{home}"), port, page, &[]).ok();
+        assert_eq!(Some(&read.body), wanted.get(Path::new(&page[1..])), "{page}");
+    }
+    assert_eq!(how_many(&fresh, "leaf"), 1);
+    fresh.run(&["backup"]).success();
+    fresh.run(&["archive", "check", "--read-data"]).success();
+    // Once more: nothing is put over anything.
+    let again = recover(&fresh, &usb, &words, &["--name", "leaf"]);
+    assert!(again.status.success() && String::from_utf8_lossy(&again.stdout).contains("is there already"), "{again:?}");
+}
+
+fn killed_while_it_copies(fresh: &Operator, usb: &Path, words: &str) {
+    let args = ["recover", "--archive", usb.to_str().unwrap(), "--name", "leaf"];
+    let mut running =
+        fresh.command(&args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    running.stdin.take().unwrap().write_all(words.as_bytes()).unwrap();
+    let data = fresh.state().join("archive/repository/data");
+    eventually("an archive half there", Duration::from_secs(60), || data.exists().then_some(()));
+    kill(running.id().try_into().unwrap(), "KILL");
+    running.wait().unwrap();
 }

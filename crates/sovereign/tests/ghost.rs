@@ -10,8 +10,9 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -252,10 +253,41 @@ fn a_site_is_written_at_home_read_at_the_office_and_survives() {
     assert_eq!(again.json()["posts"][0]["slug"], "first-light");
     assert_eq!(operator.curl(CANONICAL, OFFICE, &image_path, &[]).ok().body, PIXEL);
 
+    let words = operator.run(&["seed", "show"]).success().stdout();
+    operator.run(&["backup"]).success();
     operator.run(&["down", "--purge", "--yes"]).success();
     assert_eq!(operator.processes(), BTreeSet::new());
     let left: Vec<_> = fs::read_dir(operator.state()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["archive"], "the backups stay, and nothing else");
+    recovered(&operator, &words, &image_path);
+}
+
+/// The machine is lost; a copy of the archive and the words are left.
+fn recovered(operator: &Operator, words: &str, image_path: &str) {
+    let usb = operator.home().join("usb");
+    fs::rename(operator.state().join("archive/repository"), &usb).unwrap();
+    fs::remove_dir_all(operator.state()).unwrap();
+    fs::remove_dir_all(operator.home().join(".config")).unwrap();
+    let started = Instant::now();
+    let mut command = operator.command(&["recover", "--archive", usb.to_str().unwrap()]);
+    let mut running = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    running.stdin.take().unwrap().write_all(words.as_bytes()).unwrap();
+    let output = running.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("integrity ok"), "{said}");
+    let recovered = started.elapsed();
+    operator.up();
+    eprintln!("recovered after {recovered:?}, up after {:?}\n{said}", started.elapsed());
+    for (port, path, what) in [(HOME, "/first-light/", "Other words entirely"), (OFFICE, "/later/", "On time")] {
+        assert!(operator.curl(CANONICAL, port, path, &[]).ok().text().contains(what), "{path}");
+    }
+    assert_eq!(operator.curl(CANONICAL, OFFICE, image_path, &[]).ok().body, PIXEL);
+    let staff = Staff::log_in(operator, CANONICAL, HOME);
+    let post = staff.publish("Back", "back", "<p>Before.</p>");
+    staff.edit(&post, json!({ "html": "<p>After.</p>" }));
+    eventually("notices of a recovered Ghost at the office", Duration::from_secs(10), || {
+        operator.curl(CANONICAL, OFFICE, "/back/", &[]).text().contains("After.").then_some(())
+    });
 }
 
 /// The archive is away: what works on Ghost's data waits, and all else is done; when it is back, so are the steps.

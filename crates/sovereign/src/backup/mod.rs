@@ -5,6 +5,7 @@ mod coverage;
 mod ghost;
 pub(crate) mod images;
 pub(crate) mod keep;
+pub(crate) mod label;
 mod record;
 mod upstream;
 
@@ -96,7 +97,12 @@ pub(crate) fn password(context: &Context, declared: &Declared) -> Result<Passwor
 
 /// What says which archive the stack uses.
 fn known(declared: &Declared) -> PathBuf {
-    declared.state.archive().join("repository.json")
+    known_in(&declared.state)
+}
+
+/// The same, by the state folder.
+pub(crate) fn known_in(state: &StateFolder) -> PathBuf {
+    state.archive().join("repository.json")
 }
 
 /// Opens the archive that there is.
@@ -119,7 +125,11 @@ fn open_or_create_with(declared: &Declared, password: &Password) -> Result<Archi
     // What is known of the archive lies there, wherever the archive itself does.
     let folder = declared.state.archive();
     make(&folder).map_err(|source| ArchiveError::File { action: "make", path: folder, source })?;
-    Archive::open_or_create(&repository(declared), &known(declared), password)
+    let folder = repository(declared);
+    let archive = Archive::open_or_create(&folder, &known(declared), password)?;
+    let labelled = label::write(&folder, &declared.stack.name);
+    labelled.map_err(|source| ArchiveError::File { action: "write the stack's name in", path: folder, source })?;
+    Ok(archive)
 }
 
 /// The same; `None` when another run works on it.

@@ -75,7 +75,7 @@ impl Record {
     }
 
     /// Adds a proof: all is well again.
-    pub(super) fn note(state: &StateFolder, subject: &Subject, proof: Proof) -> Result<(), BackupError> {
+    pub(crate) fn note(state: &StateFolder, subject: &Subject, proof: Proof) -> Result<(), BackupError> {
         let mut record = Self::read(state);
         record.failures.remove(&subject.to_string());
         record.proofs.insert(subject.to_string(), proof);

@@ -13,6 +13,7 @@ mod images;
 mod logs;
 mod open;
 mod plan;
+mod recover;
 mod restore;
 mod restore_in_place;
 mod rotate;
@@ -72,6 +73,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Archive(ArchiveCommand::Check(args)) => archive::check(context, &args)?.into(),
         Command::Archive(ArchiveCommand::Prune(args)) => archive_prune::run(context, &args)?.into(),
         Command::Archive(ArchiveCommand::Key(args)) => archive::key(context, &args)?.into(),
+        Command::Recover(args) => recover::run(context, &args)?.into(),
         Command::Restore(args) => restore::run(context, &args)?,
         Command::Service(ServiceCommand::Install) => service::install(context)?.into(),
         Command::Service(ServiceCommand::Uninstall) => service::uninstall(context)?.into(),

@@ -59,9 +59,11 @@ impl Reason for NotInPlace {
                  `folder` of the site in the stack file, and `sovereign up` drops no request on the way there"
             ),
             Self::Upstream { name } => format!(
-                "`sovereign restore {name} --to FOLDER`, then `sovereign site load {name}` with what lies there"
+                "`sovereign restore {name} --to FOLDER`, then `sovereign site load {name} --from FOLDER/data.dump`"
             ),
-            Self::NoSite { .. } => "`--to FOLDER` restores it beside".to_owned(),
+            Self::NoSite { .. } => {
+                "`--to FOLDER` restores it beside; `sovereign recover` brings it back on an empty machine".to_owned()
+            }
             Self::NothingKept { name } => format!("`sovereign restore {name}` restores from the archive"),
             Self::Older { .. } => {
                 "`--accept-loss` with `--yes` says that it may; it is kept beside, and `--undo` brings it back"

@@ -104,7 +104,11 @@ struct Unreadable(#[source] io::Error);
 
 impl Reason for Unreadable {}
 
-fn read_words(context: &Context) -> Result<RootSeed, Failure> {
+/// The words, from the terminal or a pipe.
+///
+/// # Errors
+/// When they are no root seed.
+pub(super) fn read_words(context: &Context) -> Result<RootSeed, Failure> {
     let text = if io::stdin().is_terminal() {
         context.output.ask_secret("The 24 words, in order (they are not shown): ", "pipe them in")?
     } else {

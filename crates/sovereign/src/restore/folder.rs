@@ -246,6 +246,23 @@ impl Folder {
         move_to(&from, &to)
     }
 
+    /// Whether the site has data.
+    pub(crate) fn is_live(&self) -> bool {
+        is_there(&self.live(Part::Data))
+    }
+
+    /// Carries an intent out where nothing runs: what is staged takes its place.
+    ///
+    /// # Errors
+    /// When something is missing, or cannot be renamed.
+    pub(crate) fn carry_out(&self, intent: &Intent) -> Result<(), FolderError> {
+        while let Some(step) = self.next(intent)? {
+            self.rename(intent, step)?;
+        }
+        self.forget()?;
+        self.remove_staged()
+    }
+
     /// Takes a generation that was kept to where it is put in place from.
     ///
     /// # Errors
