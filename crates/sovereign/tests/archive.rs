@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use support::leaf::operator_with_site;
-use support::{Operator, eventually, files, kill, noise, process};
+use support::{Operator, Readers, eventually, files, kill, noise, process};
 
 fn repository(operator: &Operator) -> PathBuf {
     operator.state().join("archive/repository")
@@ -72,6 +72,19 @@ fn a_site_is_backed_up_proven_restored_and_read_by_restic() {
     operator.run(&["restore", "leaf", "--to", part.to_str().unwrap(), "--snapshot", of_state]).exits(2);
     operator.run(&["restore", "leaf", "--to", part.to_str().unwrap(), "--path", "../etc"]).exits(2);
 
+    // The state too, and what is not declared any more; what is not there is an error. Neither a folder of the operator's
+    // nor the state is replaced in its place.
+    let state_to = operator.home().join("state-of-then");
+    operator.run(&["restore", "(state)", "--to", state_to.to_str().unwrap()]).success();
+    assert_eq!(fs::read(state_to.join("stack.toml")).unwrap(), fs::read(operator.home().join("stack.toml")).unwrap());
+    operator.run(&["restore", "nobodys", "--to", operator.home().join("nobodys").to_str().unwrap()]).exits(1);
+    let said = operator.run(&["restore", "leaf", "--yes"]).exits(2).stderr();
+    assert!(said.contains("restore leaf --to FOLDER"), "a way out: {said}");
+    operator.run(&["restore", "(state)", "--yes"]).exits(2);
+    the_way_out_for_a_folder(&operator, &to.join("files"));
+
+    operator.run(&["restore", "nobodys", "--yes"]).exits(2);
+
     // No key and no word of the seed is in the state's snapshot, and nothing is readable without the password.
     let shown = operator.run(&["archive", "show", of_state]).success().stdout();
     assert!(shown.contains("stack.toml") && !shown.contains("root.json") && !shown.contains("keys"), "{shown}");
@@ -90,6 +103,23 @@ fn a_site_is_backed_up_proven_restored_and_read_by_restic() {
     // What backups are for outlives what they are of.
     operator.run(&["down", "--purge", "--yes"]).success();
     assert!(repository(&operator).join("config").exists());
+}
+
+/// What was restored beside is served when the stack file says so, and no request is dropped on the way.
+fn the_way_out_for_a_folder(operator: &Operator, restored: &Path) {
+    let stack = fs::read_to_string(operator.home().join("stack.toml")).unwrap();
+    let elsewhere = stack.replace("folder = \"public\"", &format!("folder = {restored:?}"));
+    let authority = format!("leaf.localhost:{}", operator.home_port);
+    fs::write(restored.join("about.html"), "<p>As it was then</p>").unwrap();
+    let readers = Readers::start(operator, "leaf.localhost", &[operator.home_port], "/about.html");
+    for (file, text) in [(elsewhere, "As it was then"), (stack, "About")] {
+        operator.write("stack.toml", &file);
+        operator.up();
+        eventually("the other folder", Duration::from_secs(20), || {
+            operator.curl(&authority, operator.home_port, "/about.html", &[]).ok().text().contains(text).then_some(())
+        });
+    }
+    readers.stop_without_failure();
 }
 
 /// Debian's restic, which knows nothing of us, lists, checks and restores it.

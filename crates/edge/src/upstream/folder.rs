@@ -62,14 +62,21 @@ impl Folder {
         let head_only = request.method() == Method::HEAD;
         let folder = self.clone();
         // The file system may be slow, and openat2 has no other form.
-        let answered = tokio::task::spawn_blocking(move || folder.respond(&target, known.as_ref(), head_only)).await;
-        match answered {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+        let respond = move || match folder.respond(&target, known.as_ref(), head_only) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && folder.is_ours() => {
                 plain(StatusCode::FORBIDDEN, "This file may not be read.\n")
             }
-            Ok(Err(_)) | Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "The folder cannot be read.\n"),
-        }
+            // It is away, and what is kept of it is served: this process may not read the folder that its newest
+            // configuration names, until the next one has taken its place.
+            other => other.unwrap_or_else(|_| plain(StatusCode::SERVICE_UNAVAILABLE, "The folder cannot be read.\n")),
+        };
+        let answered = tokio::task::spawn_blocking(respond).await;
+        answered.unwrap_or_else(|_| plain(StatusCode::SERVICE_UNAVAILABLE, "The folder cannot be read.\n"))
+    }
+
+    /// Whether the folder itself may be read.
+    fn is_ours(&self) -> bool {
+        std::fs::read_dir(&self.root).is_ok()
     }
 
     fn respond(&self, target: &Target, known: Option<&HeaderValue>, head_only: bool) -> io::Result<Response<Body>> {
