@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use sovereign_services::ghost::data::{self, Examined};
+use sovereign_services::ghost::data::{self, Examined, Table};
 
 /// What Ghost gives SQLite to get a lock, the default of better-sqlite3.
 const GHOST_WAITS: Duration = Duration::from_secs(5);
@@ -201,4 +201,39 @@ fn a_database_with_a_write_ahead_log_is_dumped_with_what_is_only_there() {
     let fared: Value = serde_json::from_str(&said(writer)).unwrap();
     assert_eq!(fared["failed"], 0, "{fared}");
     assert!(lab.turn_of_dump() > 0);
+}
+
+/// Everything that a value can be, a name that has to be quoted, and an index.
+const ODD: &str = "
+db.exec(`CREATE TABLE \"a \"\"table\"\"\" (id INTEGER PRIMARY KEY, \"the value\", doubled AS (id * 2));
+  CREATE INDEX odd ON \"a \"\"table\"\"\" (\"the value\")`);
+const put = db.prepare('INSERT INTO \"a \"\"table\"\"\" (\"the value\") VALUES (?)');
+for (const value of [null, 0.1, 1e300, 9007199254740993n, '', \"it's; --\\n\\u00e4\\u{1f600}\", Buffer.from([0, 255])]) put.run(value);
+";
+
+/// Says what is in it, types included. `rest`: SQL that makes it first, where there is some.
+const TELL: &str = "
+if (rest[0]) db.exec(fs.readFileSync(rest[0], 'utf8'));
+const rows = db.prepare('SELECT id, typeof(\"the value\"), quote(\"the value\"), doubled FROM \"a \"\"table\"\"\"').raw().all();
+console.log(JSON.stringify([rows, db.prepare(\"SELECT name FROM sqlite_schema WHERE name = 'odd'\").pluck().get()]));
+";
+
+#[test]
+fn a_table_is_the_same_when_its_sql_has_made_it_again() {
+    let Some(lab) = Lab::new(10, "delete") else { return };
+    said(lab.node(ODD, &lab.database(), &[]));
+    let to = lab.path("table.sql");
+    let write = |table: &str| {
+        let mut command = Command::new(lab.image.join("node/bin/node"));
+        command.args(data::table_arguments(&lab.image, &lab.database(), table, &to));
+        let answer = said(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+        serde_json::from_str::<Table>(&answer).unwrap()
+    };
+    let names = ["a \"table\"", "posts", "turn", "users"].map(str::to_owned).to_vec();
+    assert_eq!(write("nothing"), Table { rows: None, tables: names });
+    assert!(!to.exists());
+    assert_eq!(write("a \"table\"").rows, Some(7));
+    let again = said(lab.node(TELL, &lab.path("again.db"), &[to.to_str().unwrap()]));
+    assert_eq!(again, said(lab.node(TELL, &lab.database(), &[])));
+    assert!(again.contains("\"odd\""), "{again}");
 }

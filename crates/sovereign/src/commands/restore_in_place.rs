@@ -142,7 +142,14 @@ impl Report for InPlace {
         for remark in &self.remarks {
             page.line(format_args!("remark: {remark}"));
         }
-        page.line(format_args!("what was live before is in {}", self.kept.display()));
+        if let Some(lost) = self.lost_seconds.map(figures::seconds) {
+            page.line(format_args!("what was written in the {lost} after it is not in it"));
+        }
+        let also = self
+            .backed_up
+            .as_ref()
+            .map_or(String::new(), |backed_up| format!(", and in snapshot {}", short(backed_up)));
+        page.line(format_args!("what was live before is in {}{also}", self.kept.display()));
         page.help(format_args!("`sovereign restore {site} --undo` swaps both; `--discard` removes what is kept"));
     }
 }

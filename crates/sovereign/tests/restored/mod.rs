@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::staff::Staff;
-use crate::support::{Operator, Readers, eventually, kill};
+use crate::support::{Operator, Readers, eventually, files, kill};
 use crate::{CANONICAL, HOME, OFFICE};
 
 const LATE: &str = "/after-the-backup/";
@@ -48,11 +48,15 @@ pub(crate) fn in_place_and_back(operator: &Operator) {
     let staff = Staff::log_in(operator, CANONICAL, HOME);
     staff.publish("After the backup", "after-the-backup", "<p>Lost?</p>");
     both_answer(operator, 200);
+    // The database in the backup signs its notices with the key of before.
+    operator.run(&["rotate", "webhook/blog"]).success();
+    operator.up();
 
     // What was written since would be gone: that has to be said.
     let said = operator.run(&["restore", "blog", "--snapshot", &snapshot, "--yes"]).exits(1).stderr();
     assert!(said.contains("would be gone from it") && said.contains("--accept-loss"), "{said}");
     operator.run(&["restore", "blog", "--undo", "--yes"]).exits(1);
+    damaged(operator, &snapshot);
 
     let readers = Readers::start(operator, "blog.localhost", &[HOME, OFFICE], "/first-light/");
     let stop = AtomicBool::new(false);
@@ -65,6 +69,7 @@ pub(crate) fn in_place_and_back(operator: &Operator) {
     assert!(statuses == [200, 503] && polite, "{statuses:?}, with Retry-After: {polite}");
     both_answer(operator, 404);
     operator.run(&["status"]).success();
+    operator.run(&["plan"]).exits(0);
 
     // All of it is back, and gone again.
     for status in [200, 404] {
@@ -81,6 +86,26 @@ pub(crate) fn in_place_and_back(operator: &Operator) {
     one_table(operator, &snapshot);
     operator.run(&["restore", "blog", "--discard", "--yes"]).success();
     assert_eq!(fs::read_dir(folder(operator)).unwrap().count(), 0, "nothing is left of it");
+}
+
+/// A snapshot that cannot be read as it was changes nothing.
+fn damaged(operator: &Operator, snapshot: &str) {
+    let packs = files(&operator.state().join("archive/repository/data"));
+    let write = |damage: u8| {
+        for (pack, bytes) in &packs {
+            let mut bytes = bytes.clone();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= damage;
+            fs::write(operator.state().join("archive/repository/data").join(pack), bytes).unwrap();
+        }
+    };
+    let ghost = operator.pid("ghost-blog@home");
+    write(1);
+    let args = ["restore", "blog", "--snapshot", snapshot, "--yes", "--accept-loss", "--no-backup"];
+    operator.run(&args).exits(1);
+    write(0);
+    assert_eq!(operator.pid("ghost-blog@home"), ghost, "it was not even stopped");
+    both_answer(operator, 200);
 }
 
 /// Killed while it puts the backup in place; the next run brings it to its end.
