@@ -136,6 +136,9 @@ pub(crate) enum Command {
     /// Bring everything back on an empty machine: from a copy of the archive, and the 24 words
     #[command(after_help = RECOVER_HELP)]
     Recover(RecoverArgs),
+    /// Rehearse a disaster, and print how long it takes and what it loses
+    #[command(subcommand, after_help = DRILL_HELP)]
+    Drill(DrillCommand),
     /// Do what is due: backups, and proofs that all of them can be restored
     #[command(after_help = TICK_HELP)]
     Tick(TickArgs),
@@ -196,6 +199,7 @@ impl Command {
             Self::Archive(ArchiveCommand::Key(_)) => "archive key",
             Self::Restore(_) => "restore",
             Self::Recover(_) => "recover",
+            Self::Drill(DrillCommand::Restore(_)) => "drill restore",
             Self::Service(ServiceCommand::Install) => "service install",
             Self::Service(ServiceCommand::Uninstall) => "service uninstall",
             Self::Tick(_) => "tick",
@@ -680,6 +684,30 @@ Examples:
   sovereign restore blog --to /tmp/images --path content/images --snapshot 8f3d51c2
   sovereign restore blog --to /tmp/posts --table posts
   sovereign restore '(state)' --to /tmp/state";
+
+/// `drill`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DrillCommand {
+    /// Start a Ghost on each site's newest proven snapshot, and compare its pages with the live site's
+    Restore(DrillArgs),
+}
+
+/// `drill restore`.
+#[derive(Debug, Args)]
+pub(crate) struct DrillArgs {
+    /// The sites [default: all]
+    #[arg(value_name = "SITE")]
+    pub(crate) sites: Vec<SiteName>,
+}
+
+const DRILL_HELP: &str = "\
+RPO: how old what is restored is, which a disaster now would cost. RTO: from the first byte read out of the archive to a \
+Ghost that answers. The drill's Ghost has no network and is removed with its data at the end; the live site is only read.
+
+Exit code 1: a snapshot did not come to life, or the site on it names pages that it does not have.
+
+Example:
+  sovereign drill restore blog";
 
 /// `recover`.
 #[derive(Debug, Args)]

@@ -118,6 +118,7 @@ reasons! {
     sovereign_keys::KeysError,
     sovereign_keys::SeedError,
     sovereign_runtime::signed::SignedError,
+    sovereign_services::folder::WriteError,
     sovereign_services::ghost::OperatorError,
     sovereign_services::static_site::Problem,
 }

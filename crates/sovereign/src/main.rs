@@ -13,6 +13,7 @@ mod declared;
 mod deployment;
 #[cfg(test)]
 mod documented;
+mod drill;
 mod environment;
 mod exit;
 mod failure;

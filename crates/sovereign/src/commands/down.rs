@@ -11,6 +11,7 @@ use sovereign_model::layout::StateFolder;
 use crate::cli::DownArgs;
 use crate::context::Context;
 use crate::declared::Declared;
+use crate::drill;
 use crate::failure::{Failure, Reason};
 use crate::interrupt;
 use crate::output::{Page, Report};
@@ -132,6 +133,7 @@ pub(crate) fn run(context: &Context, args: &DownArgs) -> Result<Stopped, Failure
 }
 
 async fn stop(state: &StateFolder) -> Result<Vec<String>, Failure> {
+    drill::clean_up(&drill::state_in(state)).await?;
     let units = Client::of(state.clone()).shutdown().await?;
     Ok(units.iter().map(ToString::to_string).collect())
 }

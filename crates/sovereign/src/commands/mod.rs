@@ -9,6 +9,7 @@ mod check;
 mod completions;
 mod daemons;
 mod down;
+mod drill;
 mod images;
 mod logs;
 mod open;
@@ -28,7 +29,8 @@ mod top;
 mod up;
 
 use crate::cli::{
-    ArchiveCommand, CaCommand, Command, ImagesCommand, SeedCommand, ServiceCommand, SiteCommand, StaffCommand,
+    ArchiveCommand, CaCommand, Command, DrillCommand, ImagesCommand, SeedCommand, ServiceCommand, SiteCommand,
+    StaffCommand,
 };
 use crate::context::Context;
 use crate::failure::Failure;
@@ -73,6 +75,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Archive(ArchiveCommand::Check(args)) => archive::check(context, &args)?.into(),
         Command::Archive(ArchiveCommand::Prune(args)) => archive_prune::run(context, &args)?.into(),
         Command::Archive(ArchiveCommand::Key(args)) => archive::key(context, &args)?.into(),
+        Command::Drill(DrillCommand::Restore(args)) => drill::restore(context, &args)?.into(),
         Command::Recover(args) => recover::run(context, &args)?.into(),
         Command::Restore(args) => restore::run(context, &args)?,
         Command::Service(ServiceCommand::Install) => service::install(context)?.into(),

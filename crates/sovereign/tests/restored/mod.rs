@@ -45,6 +45,7 @@ fn asked_of_ghost(operator: &Operator, stop: &AtomicBool) -> (Vec<u16>, bool) {
 pub(crate) fn in_place_and_back(operator: &Operator) {
     let backup = operator.json(&["backup", "blog"]);
     let snapshot = backup["snapshots"][0]["snapshot"].as_str().unwrap().to_owned();
+    drilled(operator, &snapshot);
     let staff = Staff::log_in(operator, CANONICAL, HOME);
     staff.publish("After the backup", "after-the-backup", "<p>Lost?</p>");
     both_answer(operator, 200);
@@ -86,6 +87,31 @@ pub(crate) fn in_place_and_back(operator: &Operator) {
     one_table(operator, &snapshot);
     operator.run(&["restore", "blog", "--discard", "--yes"]).success();
     assert_eq!(fs::read_dir(folder(operator)).unwrap().count(), 0, "nothing is left of it");
+}
+
+/// A Ghost on the backup, beside the live one, says the same; one that is killed leaves nothing that the next does not end.
+fn drilled(operator: &Operator, snapshot: &str) {
+    let before = operator.processes();
+    let drill = operator.state().join("drill");
+    let mut running =
+        operator.command(&["drill", "restore"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    eventually("the drill's Ghost", Duration::from_secs(60), || {
+        drill.join("dc/home/sites/blog/run/ghost.sock").exists().then_some(())
+    });
+    kill(running.id().try_into().unwrap(), "KILL");
+    running.wait().unwrap();
+    assert!(drill.exists() && operator.processes() != before, "it was too fast for this test");
+
+    let drilled = operator.json(&["drill", "restore"]);
+    eprintln!("drilled: {drilled}");
+    let row = &drilled["sites"][0];
+    assert_eq!(row["snapshot"], snapshot);
+    for differing in ["different", "only_restored", "only_live", "broken"] {
+        assert_eq!(row["compared"][differing], serde_json::json!([]), "{drilled}");
+    }
+    assert!(row["compared"]["same"].as_u64().unwrap() > 5 && row["compared"]["feed_same"] == true, "{drilled}");
+    assert!(!drill.exists(), "nothing is left of it");
+    assert_eq!(operator.processes(), before);
 }
 
 /// A snapshot that cannot be read as it was changes nothing.
