@@ -81,7 +81,6 @@ fn a_site_is_backed_up_proven_restored_and_read_by_restic() {
     let said = operator.run(&["restore", "leaf", "--yes"]).exits(2).stderr();
     assert!(said.contains("restore leaf --to FOLDER"), "a way out: {said}");
     operator.run(&["restore", "(state)", "--yes"]).exits(2);
-    the_way_out_for_a_folder(&operator, &to.join("files"));
 
     operator.run(&["restore", "nobodys", "--yes"]).exits(2);
 
@@ -99,6 +98,8 @@ fn a_site_is_backed_up_proven_restored_and_read_by_restic() {
     let password = operator.home().join("password");
     fs::write(&password, operator.run(&["archive", "key", "--yes"]).success().stdout()).unwrap();
     read_by_restic(&operator, &password, &public);
+
+    the_way_out_for_a_folder(&operator, &to.join("files"));
 
     // What backups are for outlives what they are of.
     operator.run(&["down", "--purge", "--yes"]).success();
@@ -363,8 +364,11 @@ fn words_and_a_copy_of_the_archive_bring_everything_back() {
         let read = fresh.curl(&format!("leaf.localhost:{home}"), port, page, &[]).ok();
         assert_eq!(Some(&read.body), wanted.get(Path::new(&page[1..])), "{page}");
     }
-    assert_eq!(how_many(&fresh, "leaf"), 1);
+    let listed = fresh.json(&["archive", "list"]);
+    let recovered = &back["back"][1]["snapshot"];
+    assert!(listed["snapshots"].as_array().unwrap().iter().any(|row| row["snapshot"] == *recovered), "{listed}");
     fresh.run(&["backup"]).success();
+    fresh.run(&["status"]).success();
     fresh.run(&["archive", "check", "--read-data"]).success();
     // Once more: nothing is put over anything.
     let again = recover(&fresh, &usb, &words, &["--name", "leaf"]);

@@ -69,6 +69,7 @@ pub(crate) fn in_place_and_back(operator: &Operator) {
     });
     assert!(statuses == [200, 503] && polite, "{statuses:?}, with Retry-After: {polite}");
     both_answer(operator, 404);
+    operator.run(&["backup", "blog"]).success();
     operator.run(&["status"]).success();
     operator.run(&["plan"]).exits(0);
 
