@@ -70,7 +70,12 @@ pub(crate) async fn finish_all(
         let Some(intent) = folder.pending()? else { continue };
         let live = Live::of(deployment, keys, site, &folder, progress)?;
         let name = &site.name;
-        context.output.say(match carry_out(&live, intent).await? {
+        let ended = carry_out(&live, intent).await?;
+        let stage = progress.stage("see that every edge shows it");
+        // What takes longer is told by `status`.
+        settle(&deployment.state, site, &live.seen().edges.told, &stage).await;
+        stage.finish();
+        context.output.say(match ended {
             Ended::In => format!("a restore of site {name} that was cut off is finished"),
             Ended::Back { why, .. } => format!("a restore of site {name} that was cut off is undone: {why}"),
         });
