@@ -50,6 +50,13 @@ fn rows() -> Vec<Row> {
             "`sovereign restore`, then `sovereign site load`",
             "what came after the last backup; all of it without a `dump`",
         ),
+        row(
+            "what a restore has replaced",
+            &["dc/*/restore"],
+            "before it is replaced: snapshot of the site",
+            "`sovereign restore`, with `--undo`",
+            "what the site could not be backed up with before it was replaced",
+        ),
     ];
     for StatePart { name, what, .. } in STATE_PARTS {
         let lives = match *name {
@@ -57,10 +64,16 @@ fn rows() -> Vec<Row> {
             "epochs.json" => "keys/epochs.json",
             other => other,
         };
-        rows.push(row(what, &[lives], "snapshot `(state)`", "by hand, from `sovereign restore`", SINCE));
+        rows.push(row(what, &[lives], "snapshot `(state)`", "`sovereign recover`", SINCE));
     }
     rows.extend([
-        row("the root seed", &["seed"], "**on your paper**, nowhere else", "`sovereign seed restore`", "everything"),
+        row(
+            "the root seed",
+            &["seed"],
+            "**on your paper**, nowhere else",
+            "`sovereign recover`, `sovereign seed restore`",
+            "everything",
+        ),
         row("working keys", &["keys"], "not: they follow from the root seed", "`sovereign up`", NOTHING),
         row(
             "what edges are told, their certificates and keys",
@@ -90,12 +103,13 @@ fn rows() -> Vec<Row> {
             "what is known of the archive: which it is, what is proven",
             &["archive"],
             "not",
-            "by the next backup, which proves everything anew",
+            "`sovereign recover`, as far as it restores; the next backup proves everything anew",
             NOTHING,
         ),
         row(
-            "how Ghost is configured and started; dumps; sockets; locks",
+            "how Ghost is configured and started; dumps; sockets; locks; what a drill works on",
             &[
+                "drill",
                 "dc/*/sites/*/run",
                 "dc/*/sites/*/dump",
                 "dc/*/sites/*/current",
