@@ -158,6 +158,9 @@ pub enum ArchiveError {
         /// Where their files are.
         folder: PathBuf,
     },
+    /// A copy in another place can be read, and nothing else.
+    #[error("a copy of the archive is only read")]
+    OnlyRead,
     /// The library gave up with a panic.
     #[error("the archive library failed inside while it had to {action}")]
     Panicked {
@@ -240,7 +243,7 @@ fn short(snapshots: &[String]) -> String {
 }
 
 /// As people read it.
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     bytesize::ByteSize::b(bytes).display().si().to_string()
 }
 

@@ -15,6 +15,11 @@
 #[cfg(test)]
 extern crate self as sovereign_archive; // what tests of this crate share with those beside it names it so
 
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
+pub mod copy;
+mod diff;
 pub mod entry;
 mod error;
 mod folder;
@@ -28,6 +33,8 @@ mod patience;
 mod place;
 mod prune;
 mod pull;
+mod removed;
+mod repair;
 mod repository;
 mod restore;
 mod room;
@@ -36,11 +43,13 @@ mod take;
 mod tree;
 pub mod wire;
 
+pub use diff::Change;
 pub use error::ArchiveError;
 pub use maintain::Checked;
 pub use password::Password;
 pub use prune::{GRACE, Prune, Room};
 pub use pull::{Fault, Line, Listed, PullError, Sum, list};
+pub use repair::{Damage, Lost};
 pub use repository::{Archive, Inventory, Snapshot, Subject, Unreadable, newer};
 pub use restore::{Contents, Restored};
 pub use room::room_for;

@@ -1,0 +1,263 @@
+//! Putting right what is damaged: from a copy where one has it, and without one so that all goes on that can.
+//!
+//! Promise: nothing that is damaged is deleted; it is set aside in the archive's folder. What comes from a copy is what its
+//! name says. What is lost for good is named: which snapshots, and which of their files.
+//!
+//! ```text
+//!  damaged or missing ──▶ a copy has it ──▶ bring_back
+//!                     └─▶ none has it   ──▶ lost: say what ──▶ give_up: set aside, a new index without it
+//! ```
+//!
+//! Left out: reading again what is still at the source; the next backup does, because its chunks are missing then.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustic_core::repofile::IndexFile;
+use rustic_core::{IndexedFullStatus, RepairIndexOptions, Repository, TreeId};
+
+use crate::copy::place::{FileKind, FileName, Place};
+use crate::copy::{CopyError, Folder, list, read_right};
+use crate::error::{ArchiveError, To as _};
+use crate::held::Held;
+use crate::place::sync_names;
+use crate::pull::Sum;
+use crate::removed;
+use crate::repository::{Archive, Subject};
+use crate::take::{Seen, Watch};
+
+/// Where damaged files go.
+const ASIDE: &str = "set-aside";
+
+/// What is wrong with the files of an archive.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// Files that are not what their names say, or cannot be read.
+    pub damaged: Vec<FileName>,
+    /// Files that should be there.
+    pub missing: Vec<FileName>,
+}
+
+impl Damage {
+    /// Whether there is none.
+    pub fn is_none(&self) -> bool {
+        self.damaged.is_empty() && self.missing.is_empty()
+    }
+
+    /// Each file of it.
+    pub fn all(&self) -> impl Iterator<Item = FileName> {
+        self.damaged.iter().chain(&self.missing).copied()
+    }
+}
+
+/// What a snapshot lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// Its name.
+    pub snapshot: String,
+    /// What it is of, as far as that can still be read.
+    pub subject: Option<Subject>,
+    /// Its files, and its folders with all that is in them; none when the snapshot itself is what is lost.
+    pub paths: Vec<String>,
+}
+
+impl Archive {
+    /// Reads every file, and compares it with its name; and looks whether each pack is there that an index names. `watch`
+    /// is told how many bytes were read.
+    ///
+    /// # Errors
+    /// When the archive cannot be listed.
+    pub fn damage(&self, watch: &Watch) -> Result<Damage, CopyError> {
+        let here = Folder::new(self.folder());
+        let (files, _) = list(&here)?;
+        watch(Seen::Total(files.values().flat_map(|files| files.values()).sum()));
+        let mut damage = Damage::default();
+        let mut read = 0;
+        for (kind, files) in &files {
+            for (sum, size) in files {
+                let name = FileName::Named(*kind, *sum);
+                if !matches!(read_right(&here, &name), Ok(Some(_))) {
+                    damage.damaged.push(name);
+                }
+                read += size;
+                watch(Seen::Stored(read));
+            }
+        }
+        let there = files.get(&FileKind::Pack);
+        let named = self.indexes(&damage.damaged)?.into_keys();
+        let missing = named.filter(|sum| there.is_none_or(|packs| !packs.contains_key(sum)));
+        damage.missing = missing.map(|sum| FileName::Named(FileKind::Pack, sum)).collect();
+        Ok(damage)
+    }
+
+    /// What is in each pack, as the indexes say that can be read.
+    fn indexes(&self, damaged: &[FileName]) -> Result<BTreeMap<Sum, BTreeSet<Sum>>, ArchiveError> {
+        const ACTION: &str = "read the archive's index";
+        let repository = self.repository()?;
+        let good = repository.list::<rustic_core::repofile::IndexId>().to(ACTION)?;
+        let good: Vec<_> =
+            good.filter(|id| !damaged.contains(&FileName::Named(FileKind::Index, sum(id.to_hex().as_str())))).collect();
+        let mut packs: BTreeMap<Sum, BTreeSet<Sum>> = BTreeMap::new();
+        for file in repository.stream_files_list::<IndexFile>(good).to(ACTION)? {
+            let (_, index) = file.to(ACTION)?;
+            for pack in index.packs.iter().chain(&index.packs_to_delete) {
+                let blobs = pack.blobs.iter().map(|blob| sum(blob.id.to_hex().as_str()));
+                packs.entry(sum(pack.id.to_hex().as_str())).or_default().extend(blobs);
+            }
+        }
+        Ok(packs)
+    }
+
+    /// What a copy has and this archive has not, though no prune removed it: it is missing here. Where snapshots are
+    /// missing, that is all that only the copy has, since they may need it.
+    ///
+    /// # Errors
+    /// When one of the two cannot be listed.
+    pub fn missing_beside(&self, place: &dyn Place) -> Result<Vec<FileName>, CopyError> {
+        let here = Folder::new(self.folder());
+        let removed =
+            removed::read(self.folder()).map_err(ArchiveError::file("read what was pruned from", self.folder()))?;
+        Ok(crate::copy::plan::plan(&list(&here)?.0, &list(place)?.0, &removed).kept)
+    }
+
+    /// Brings a file back from a copy; what is here under this name is set aside. Whether the copy has it as it was.
+    ///
+    /// # Errors
+    /// When the copy cannot be read, or the archive not written.
+    pub fn bring_back(&self, name: &FileName, from: &dyn Place) -> Result<bool, CopyError> {
+        let content = match read_right(from, name) {
+            Ok(Some(content)) => content,
+            Ok(None) => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(CopyError::place("read", name, from)(error)),
+        };
+        crate::room::room_for(self.folder(), content.len() as u64)?;
+        self.set_aside(name)?;
+        let here = Folder::new(self.folder());
+        here.write(name, &content).map_err(CopyError::place("write", name, &here))?;
+        here.settle().map_err(CopyError::place("sync", "the folder", &here))?;
+        Ok(true)
+    }
+
+    /// Where damaged files are.
+    pub fn aside(&self) -> PathBuf {
+        self.folder().join(ASIDE)
+    }
+
+    fn set_aside(&self, name: &FileName) -> Result<(), ArchiveError> {
+        let (from, aside) = (self.folder().join(name.path()), self.aside());
+        if from.symlink_metadata().is_err() {
+            return Ok(());
+        }
+        DirBuilder::new().recursive(true).mode(0o700).create(&aside).map_err(ArchiveError::file("make", &aside))?;
+        // One of that name may lie there, of another time.
+        let free = (0_u32..).map(|number| aside.join(format!("{}.{number}", name.path().replace('/', "-"))));
+        let to =
+            free.into_iter().find(|to| to.symlink_metadata().is_err()).unwrap_or_else(|| aside.join("one-too-many"));
+        fs::rename(&from, to).map_err(ArchiveError::file("set aside", &from))?;
+        sync_names(&aside).map_err(ArchiveError::file("sync", aside))
+    }
+
+    /// What is lost without these files: which snapshots, and what of them.
+    ///
+    /// # Errors
+    /// When the archive cannot be read.
+    pub fn lost(&self, without: &[FileName]) -> Result<Vec<Lost>, ArchiveError> {
+        let mut lost = Vec::new();
+        for name in without {
+            if let FileName::Named(FileKind::Snapshot, sum) = name {
+                lost.push(Lost { snapshot: hex::encode(sum), subject: None, paths: Vec::new() });
+            }
+        }
+        let is_lost = |pack: &Sum| without.contains(&FileName::Named(FileKind::Pack, *pack));
+        let packs = self.indexes(without)?;
+        let (gone, there): (Vec<_>, Vec<_>) = packs.iter().partition(|(pack, _)| is_lost(pack));
+        let there: BTreeSet<Sum> = there.into_iter().flat_map(|(_, blobs)| blobs).copied().collect();
+        let gone: BTreeSet<Sum> =
+            gone.into_iter().flat_map(|(_, blobs)| blobs).copied().filter(|blob| !there.contains(blob)).collect();
+        if gone.is_empty() {
+            return Ok(lost);
+        }
+        let repository = self.indexed()?;
+        let mut walk = Walk { repository: &repository, gone: &gone, known: BTreeMap::new() };
+        for snapshot in self.inventory()?.snapshots {
+            let folder = snapshot.subject.as_ref().map(Subject::folder).unwrap_or_default();
+            let paths = walk.of(snapshot.file.tree);
+            let shorter = |path: String| match path.strip_prefix(&folder) {
+                Some(rest) => rest.trim_start_matches('/').to_owned(),
+                None => path,
+            };
+            let paths: Vec<String> = paths.iter().cloned().map(shorter).collect();
+            if !paths.is_empty() {
+                lost.push(Lost { snapshot: snapshot.id, subject: snapshot.subject, paths });
+            }
+        }
+        Ok(lost)
+    }
+
+    /// Goes on without these files: sets them aside, and makes the index say what is there.
+    ///
+    /// # Errors
+    /// When the archive cannot be written; it can be done again.
+    pub fn give_up(&self, files: &[FileName]) -> Result<(), ArchiveError> {
+        const ACTION: &str = "make the index anew";
+        files.iter().try_for_each(|name| self.set_aside(name))?;
+        let held = Arc::new(Held::new(self.backend(), self.folder().to_owned()));
+        let quiet: Watch = Arc::new(|_| {});
+        let repository = self.repository_over(&held, &quiet)?;
+        // What the library writes it syncs; it removes an index when the new one is there.
+        let ended = std::thread::scope(|scope| {
+            scope.spawn(|| repository.repair_index(&RepairIndexOptions::default(), false)).join()
+        });
+        ended.map_err(|_| ArchiveError::Panicked { action: ACTION })?.to(ACTION)?;
+        held.let_in()
+    }
+}
+
+fn sum(hex: &str) -> Sum {
+    crate::copy::place::sum_of_name(hex).unwrap_or_default()
+}
+
+/// A walk through trees, each once.
+struct Walk<'r> {
+    repository: &'r Repository<IndexedFullStatus>,
+    gone: &'r BTreeSet<Sum>,
+    known: BTreeMap<Sum, Arc<Vec<String>>>,
+}
+
+impl Walk<'_> {
+    /// What is lost at and below a folder, as paths from there; the empty path when it is the folder itself.
+    fn of(&mut self, tree: TreeId) -> Arc<Vec<String>> {
+        let name = sum(tree.to_hex().as_str());
+        if let Some(known) = self.known.get(&name) {
+            return Arc::clone(known);
+        }
+        let nodes = match self.repository.get_tree(&tree) {
+            Ok(tree) if !self.gone.contains(&name) => tree.nodes,
+            _ => {
+                let all = Arc::new(vec![String::new()]);
+                self.known.insert(name, Arc::clone(&all));
+                return all;
+            }
+        };
+        let mut paths = Vec::new();
+        for node in nodes {
+            let called = node.name().to_string_lossy().into_owned();
+            if let Some(inside) = node.subtree {
+                let below = self.of(inside);
+                paths.extend(below.iter().map(|path| format!("{called}/{path}")));
+            }
+            let is_gone = |chunk: &rustic_core::DataId| self.gone.contains(&sum(chunk.to_hex().as_str()));
+            if node.content.iter().flatten().any(is_gone) {
+                paths.push(called);
+            }
+        }
+        let paths = Arc::new(paths);
+        self.known.insert(name, Arc::clone(&paths));
+        paths
+    }
+}
