@@ -94,6 +94,13 @@ fn rows() -> Vec<Row> {
             NOTHING,
         ),
         row(
+            "a copy of the archive at a data center",
+            &["dc/*/archive"],
+            "it is one",
+            "`sovereign archive copy`",
+            NOTHING,
+        ),
+        row(
             "how Ghost is configured and started; dumps; sockets; locks",
             &[
                 "dc/*/sites/*/run",

@@ -8,12 +8,13 @@ use std::time::SystemTime;
 use serde::Serialize;
 use sovereign_archive::entry::{Kind, Malformed, TreePath};
 use sovereign_archive::{Inventory, Offer, Root, Snapshot, Subject, newer, serve};
+use sovereign_model::CopyName;
 
 use super::backup::{Lost, short};
 use super::daemons::Ended;
 use super::site::find;
 use crate::backup::{self, Record};
-use crate::cli::{ArchiveCheckArgs, ArchiveKeyArgs, ArchiveShowArgs, ArchiveSourceArgs, RestoreArgs};
+use crate::cli::{ArchiveCheckArgs, ArchiveKeyArgs, ArchiveListArgs, ArchiveShowArgs, ArchiveSourceArgs, RestoreArgs};
 use crate::context::Context;
 use crate::declared::Declared;
 use crate::exit::Exit;
@@ -76,9 +77,9 @@ impl Report for Snapshots {
 }
 
 /// `archive list`.
-pub(crate) fn list(context: &Context) -> Result<Snapshots, Failure> {
+pub(crate) fn list(context: &Context, args: &ArchiveListArgs) -> Result<Snapshots, Failure> {
     let declared = Declared::load(context)?;
-    let archive = backup::open(context, &declared)?;
+    let archive = backup::open_from(context, &declared, args.from_copy.as_ref())?;
     let record = Record::read(&declared.state);
     let Inventory { snapshots, unreadable } = archive.inventory()?;
     let is_unproven = |snapshot: &Snapshot| {
@@ -143,7 +144,7 @@ impl Report for Shown {
 /// `archive show`.
 pub(crate) fn show(context: &Context, args: &ArchiveShowArgs) -> Result<Shown, Failure> {
     let declared = Declared::load(context)?;
-    let archive = backup::open(context, &declared)?;
+    let archive = backup::open_from(context, &declared, args.from_copy.as_ref())?;
     let snapshot = archive.find(&args.snapshot)?;
     let contents = archive.contents(&snapshot)?;
     let entry = |entry: &sovereign_archive::entry::Entry| Entry {
@@ -163,10 +164,12 @@ pub(crate) fn show(context: &Context, args: &ArchiveShowArgs) -> Result<Shown, F
 /// What a check found.
 #[derive(Debug, Serialize)]
 pub(crate) struct Checked {
-    snapshots: u64,
-    read_data: bool,
-    errors: Vec<String>,
-    remarks: Vec<String>,
+    pub(super) snapshots: u64,
+    pub(super) read_data: bool,
+    pub(super) errors: Vec<String>,
+    pub(super) remarks: Vec<String>,
+    /// The copy that was looked at instead of the archive.
+    pub(super) copy: Option<CopyName>,
 }
 
 impl Report for Checked {
@@ -182,7 +185,19 @@ impl Report for Checked {
         match (self.errors.is_empty(), self.read_data) {
             (true, true) => page.line(format_args!("{snapshots}: all there, every byte read")),
             (true, false) => page.line(format_args!("{snapshots}: all there; `--read-data` reads every byte too")),
-            (false, _) => page.help("copy what is left of the archive before anything else; then back up anew"),
+            (false, read_data) => match &self.copy {
+                Some(copy) if read_data => {
+                    page.help(format_args!(
+                        "`sovereign archive check --copy {copy} --read-data --repair` puts right what is right here"
+                    ));
+                }
+                Some(copy) => {
+                    page.help(format_args!("`sovereign archive check --copy {copy} --read-data` says which files"))
+                }
+                None => {
+                    page.help("`sovereign archive check --repair` shows what can be brought back from a copy, and asks")
+                }
+            },
         }
     }
 
@@ -200,7 +215,7 @@ pub(crate) fn check(context: &Context, args: &ArchiveCheckArgs) -> Result<Checke
     let found = archive.check(args.read_data)?;
     stage.finish();
     let sovereign_archive::Checked { snapshots, errors, remarks } = found;
-    Ok(Checked { snapshots, read_data: args.read_data, errors, remarks })
+    Ok(Checked { snapshots, read_data: args.read_data, errors, remarks, copy: None })
 }
 
 /// The archive's password.
@@ -336,7 +351,7 @@ pub(crate) fn restore(context: &Context, args: &RestoreArgs) -> Result<Restored,
         TreePath::parse(bytes.strip_suffix(b"/").unwrap_or(bytes))
     };
     let path = args.path.as_ref().map(parse).transpose().map_err(NoPath)?;
-    let archive = backup::open(context, &declared)?;
+    let archive = backup::open_from(context, &declared, args.from_copy.as_ref())?;
     let (snapshot, remarks) = match &args.snapshot {
         Some(name) => (archive.find(name)?, Vec::new()),
         None => newest_proven(archive.inventory()?, &subject, Record::read(&declared.state).proven(&subject))?,
