@@ -9,7 +9,7 @@ mod session;
 mod wire;
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs;
 use std::io;
@@ -58,10 +58,7 @@ impl Login {
     fn arguments(&self) -> Vec<OsString> {
         let SftpPlace { address, key, .. } = &self.place;
         let mut known_hosts = OsString::from("UserKnownHostsFile=");
-        // ssh takes the value apart at spaces, unless it is quoted.
-        known_hosts.push("\"");
-        known_hosts.push(literal(&self.known_hosts));
-        known_hosts.push("\"");
+        known_hosts.push(quoted(&literal(&self.known_hosts)));
         let options = [
             "BatchMode=yes",
             "StrictHostKeyChecking=yes",
@@ -93,6 +90,15 @@ impl Login {
 fn literal(path: &Path) -> OsString {
     let bytes = path.as_os_str().as_bytes().iter();
     OsString::from_vec(bytes.flat_map(|byte| if *byte == b'%' { vec![b'%'; 2] } else { vec![*byte] }).collect())
+}
+
+/// A value for ssh, which takes options apart at spaces.
+fn quoted(value: &OsStr) -> OsString {
+    let escaped = value.as_bytes().iter().flat_map(|byte| match byte {
+        b'"' | b'\\' => vec![b'\\', *byte],
+        _ => vec![*byte],
+    });
+    OsString::from_vec([b'"'].into_iter().chain(escaped).chain([b'"']).collect())
 }
 
 /// The folder on the host.
