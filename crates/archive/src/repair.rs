@@ -6,9 +6,12 @@
 //! ```text
 //!  damaged or missing ──▶ a copy has it ──▶ bring_back
 //!                     └─▶ none has it   ──▶ lost: say what ──▶ give_up: set aside, a new index without it
+//!                                             ▲                   │
+//!                 give_up_snapshots ◀─────────┴──── a backup ◀────┘
 //! ```
 //!
-//! Left out: reading again what is still at the source; the next backup does, because its chunks are missing then.
+//! Left out: reading again what is still at the source; the next backup does, because its chunks are missing then. What
+//! snapshots still lack after that is lost for good, and they are given up, since beside one nothing can be pruned.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder};
@@ -17,8 +20,8 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustic_core::repofile::IndexFile;
-use rustic_core::{IndexedFullStatus, RepairIndexOptions, Repository, TreeId};
+use rustic_core::repofile::{IndexBlob, IndexFile, IndexId};
+use rustic_core::{DataId, IndexedFullStatus, RepairIndexOptions, Repository, TreeId};
 
 use crate::copy::place::{FileKind, FileName, Place};
 use crate::copy::{CopyError, Folder, list, read_right};
@@ -26,7 +29,7 @@ use crate::error::{ArchiveError, To as _};
 use crate::held::Held;
 use crate::place::sync_names;
 use crate::pull::Sum;
-use crate::removed;
+use crate::removed::{self, Removed};
 use crate::repository::{Archive, Subject};
 use crate::take::{Seen, Watch};
 
@@ -61,7 +64,8 @@ pub struct Lost {
     pub snapshot: String,
     /// What it is of, as far as that can still be read.
     pub subject: Option<Subject>,
-    /// Its files, and its folders with all that is in them; none when the snapshot itself is what is lost.
+    /// Its files, and its folders (with a slash at the end, or empty) with all that is in them; none when the snapshot itself
+    /// is what is lost.
     pub paths: Vec<String>,
 }
 
@@ -88,28 +92,29 @@ impl Archive {
             }
         }
         let there = files.get(&FileKind::Pack);
-        let named = self.indexes(&damage.damaged)?.into_keys();
-        let missing = named.filter(|sum| there.is_none_or(|packs| !packs.contains_key(sum)));
-        damage.missing = missing.map(|sum| FileName::Named(FileKind::Pack, sum)).collect();
+        let mut missing = BTreeSet::new();
+        self.each_pack(&damage.damaged, &mut |pack, _| {
+            if there.is_none_or(|packs| !packs.contains_key(&pack)) {
+                missing.insert(FileName::Named(FileKind::Pack, pack));
+            }
+        })?;
+        damage.missing.extend(missing);
         Ok(damage)
     }
 
-    /// What is in each pack, as the indexes say that can be read.
-    fn indexes(&self, damaged: &[FileName]) -> Result<BTreeMap<Sum, BTreeSet<Sum>>, ArchiveError> {
+    /// Tells of each pack that an index names which can be read, and what is in it.
+    fn each_pack(&self, damaged: &[FileName], tell: &mut dyn FnMut(Sum, &[IndexBlob])) -> Result<(), ArchiveError> {
         const ACTION: &str = "read the archive's index";
         let repository = self.repository()?;
-        let good = repository.list::<rustic_core::repofile::IndexId>().to(ACTION)?;
-        let good: Vec<_> =
-            good.filter(|id| !damaged.contains(&FileName::Named(FileKind::Index, sum(id.to_hex().as_str())))).collect();
-        let mut packs: BTreeMap<Sum, BTreeSet<Sum>> = BTreeMap::new();
+        let is_good = |id: &IndexId| !damaged.contains(&FileName::Named(FileKind::Index, sum(id.to_hex().as_str())));
+        let good = repository.list::<IndexId>().to(ACTION)?.filter(is_good).collect();
         for file in repository.stream_files_list::<IndexFile>(good).to(ACTION)? {
             let (_, index) = file.to(ACTION)?;
             for pack in index.packs.iter().chain(&index.packs_to_delete) {
-                let blobs = pack.blobs.iter().map(|blob| sum(blob.id.to_hex().as_str()));
-                packs.entry(sum(pack.id.to_hex().as_str())).or_default().extend(blobs);
+                tell(sum(pack.id.to_hex().as_str()), &pack.blobs);
             }
         }
-        Ok(packs)
+        Ok(())
     }
 
     /// What a copy has and this archive has not, though no prune removed it: it is missing here. Where snapshots are
@@ -162,7 +167,7 @@ impl Archive {
         sync_names(&aside).map_err(ArchiveError::file("sync", aside))
     }
 
-    /// What is lost without these files: which snapshots, and what of them.
+    /// What is lost without these files, and what was lost before: which snapshots, and what of them.
     ///
     /// # Errors
     /// When the archive cannot be read.
@@ -174,29 +179,48 @@ impl Archive {
             }
         }
         let is_lost = |pack: &Sum| without.contains(&FileName::Named(FileKind::Pack, *pack));
-        let packs = self.indexes(without)?;
-        let (gone, there): (Vec<_>, Vec<_>) = packs.iter().partition(|(pack, _)| is_lost(pack));
-        let there: BTreeSet<Sum> = there.into_iter().flat_map(|(_, blobs)| blobs).copied().collect();
-        let gone: BTreeSet<Sum> =
-            gone.into_iter().flat_map(|(_, blobs)| blobs).copied().filter(|blob| !there.contains(blob)).collect();
-        if gone.is_empty() {
+        let name = |blob: &IndexBlob| sum(blob.id.to_hex().as_str());
+        let mut gone = BTreeSet::new();
+        self.each_pack(without, &mut |pack, blobs| gone.extend(blobs.iter().map(name).filter(|_| is_lost(&pack))))?;
+        // A chunk may be in two packs.
+        self.each_pack(without, &mut |pack, blobs| {
+            if !gone.is_empty() && !is_lost(&pack) {
+                for blob in blobs {
+                    gone.remove(&name(blob));
+                }
+            }
+        })?;
+        // An index that cannot be read would stop it, and its packs can be indexed again.
+        let without_index = without.iter().any(|name| matches!(name, FileName::Named(FileKind::Index, _)));
+        if without_index {
             return Ok(lost);
         }
         let repository = self.indexed()?;
         let mut walk = Walk { repository: &repository, gone: &gone, known: BTreeMap::new() };
         for snapshot in self.inventory()?.snapshots {
             let folder = snapshot.subject.as_ref().map(Subject::folder).unwrap_or_default();
-            let paths = walk.of(snapshot.file.tree);
-            let shorter = |path: String| match path.strip_prefix(&folder) {
-                Some(rest) => rest.trim_start_matches('/').to_owned(),
-                None => path,
-            };
-            let paths: Vec<String> = paths.iter().cloned().map(shorter).collect();
+            let shorter = |path: &String| path.strip_prefix(&folder).unwrap_or(path).trim_start_matches('/').to_owned();
+            let paths: Vec<String> = walk.of(snapshot.file.tree).iter().map(shorter).collect();
             if !paths.is_empty() {
                 lost.push(Lost { snapshot: snapshot.id, subject: snapshot.subject, paths });
             }
         }
         Ok(lost)
+    }
+
+    /// Gives up snapshots that are not whole, and that nobody has whole: sets them aside, and says so to copies.
+    ///
+    /// # Errors
+    /// When the archive cannot be written; it can be done again.
+    pub fn give_up_snapshots(&self, lost: &[Lost]) -> Result<(), ArchiveError> {
+        let mut removed =
+            Removed::open(self.folder()).map_err(ArchiveError::file("note what is removed from", self.folder()))?;
+        for lost in lost {
+            let name = FileName::Named(FileKind::Snapshot, sum(&lost.snapshot));
+            removed.note(&name).map_err(ArchiveError::file("note what is removed from", self.folder()))?;
+            self.set_aside(&name)?;
+        }
+        Ok(())
     }
 
     /// Goes on without these files: sets them aside, and makes the index say what is there.
@@ -251,7 +275,9 @@ impl Walk<'_> {
                 let below = self.of(inside);
                 paths.extend(below.iter().map(|path| format!("{called}/{path}")));
             }
-            let is_gone = |chunk: &rustic_core::DataId| self.gone.contains(&sum(chunk.to_hex().as_str()));
+            let is_gone = |chunk: &DataId| {
+                self.gone.contains(&sum(chunk.to_hex().as_str())) || self.repository.get_index_entry(chunk).is_err()
+            };
             if node.content.iter().flatten().any(is_gone) {
                 paths.push(called);
             }

@@ -172,6 +172,25 @@ fn copies_are_kept_in_step_restored_from_and_mend_what_is_damaged() {
     assert_eq!(restored(&operator, "healed", &["--snapshot", leaf[1]]), here, "the old one is whole again");
     is_sound_for_restic(&operator, &archive);
 
+    // What is not there any more stays lost, and the snapshots with it are given up, on purpose.
+    fs::write(public.join("short-lived.bin"), noise(2, 3_000_000)).unwrap();
+    let with = operator.json(&["backup"])["snapshots"][0]["snapshot"].as_str().unwrap().to_owned();
+    fs::remove_file(public.join("short-lived.bin")).unwrap();
+    operator.run(&["backup"]).success();
+    flip(&largest_pack(&archive));
+    operator.run(&["archive", "check", "--repair", "--yes"]).exits(1);
+    operator.run(&["backup"]).success();
+    operator.run(&["archive", "check"]).exits(1);
+    declare(&operator, disk);
+    let held = operator.run(&["archive", "check", "--repair", "--yes"]).exits(1).stdout();
+    assert!(held.contains("could not be asked") && held.contains("files/short-lived.bin"), "{held}");
+    declare(&operator, "[archive]\ncopy = []\n");
+    let said = operator.run(&["archive", "check", "--repair", "--yes"]).success().stdout();
+    assert!(said.contains("1 snapshot given up") && said.contains(&with[..8]), "{said}");
+    operator.run(&["archive", "check", "--read-data"]).success();
+    operator.run(&["archive", "prune", "--yes"]).success();
+    is_sound_for_restic(&operator, &archive);
+
     // A copy that was away all the time has it: it keeps it, says so, and gives it back.
     declare(&operator, nas);
     let said = operator.run(&["archive", "copy", "nas"]).exits(1).stdout();

@@ -208,13 +208,14 @@ fn send(here: &dyn Place, there: &dyn Place, plan: &Plan, copied: &mut Copied, w
             make_sure_of_room(there, plan.bytes().saturating_sub(sent))?;
             looked = sent;
         }
-        match read_right(here, name).map_err(CopyError::place("read", name, here))? {
-            Some(content) => {
+        match read_right(here, name) {
+            Ok(Some(content)) => {
                 there.write(name, &content).map_err(CopyError::place("write", name, there))?;
                 copied.files_sent += 1;
                 copied.bytes_sent += content.len() as u64;
             }
-            None => copied.damaged.push(*name),
+            // What a bad disk does not give is as good as damaged: the others can still be saved.
+            Ok(None) | Err(_) => copied.damaged.push(*name),
         }
         sent += size;
         watch(Seen::Stored(sent));

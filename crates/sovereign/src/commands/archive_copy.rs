@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 use sovereign_archive::Archive;
-use sovereign_archive::copy::{CopyChecked, FileName};
+use sovereign_archive::copy::CopyChecked;
 use sovereign_model::CopyName;
 
 use super::archive::Checked;
@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::declared::Declared;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{Page, Report, Stage, StageTime};
+use crate::output::{Page, Report, Stage, StageTime, figures};
 use crate::world::unix_seconds;
 
 /// What was done with the copies.
@@ -81,10 +81,12 @@ pub(crate) fn check(context: &Context, args: &ArchiveCheckArgs, name: &CopyName)
     stage.finish();
     remarks.extend(more);
     let CopyChecked { missing, damaged, .. } = found;
-    let all_right = |name: &FileName| format!("{} ({})", name, name.path());
     // What is not there yet is no damage: the next copy sends it.
-    remarks.extend(missing.iter().map(|name| format!("{} is not in the copy yet", all_right(name))));
-    errors.extend(damaged.iter().map(|name| format!("{} is not what it was", all_right(name))));
+    if !missing.is_empty() {
+        let files = figures::count(missing.len() as u64, "file is", "files are");
+        remarks.push(format!("{files} not in the copy yet: `sovereign archive copy {name}` sends what is missing"));
+    }
+    errors.extend(damaged.iter().map(|file| format!("{file} is not what it was: {}", file.path())));
     if errors.is_empty() {
         copies::note_checked(&declared, copy, args.read_data, unix_seconds(SystemTime::now()))?;
     }

@@ -32,6 +32,8 @@ pub(crate) struct Repaired {
     set_aside: String,
     /// Whether it is done; otherwise this is what would be.
     done: bool,
+    /// How many snapshots were given up that nobody has whole.
+    snapshots_given_up: usize,
     /// Whether anything was wrong.
     nothing: bool,
     /// What is wrong still, in snapshots that go on without what they lost.
@@ -75,6 +77,9 @@ impl Report for Repaired {
             return;
         }
         let mut table = Table::new(["FILE", "WHAT", "FROM"]);
+        if !self.files.is_empty() {
+            page.line("these files are not what they were:");
+        }
         for row in &self.files {
             table.row([
                 Cell::from(&row.called),
@@ -85,7 +90,9 @@ impl Report for Repaired {
                 },
             ]);
         }
-        page.table(&table);
+        if !self.files.is_empty() {
+            page.table(&table);
+        }
         for lost in &self.lost {
             let of = lost.of.as_deref().map(|of| format!(" of {of}")).unwrap_or_default();
             let snapshot = short(&lost.snapshot);
@@ -103,6 +110,14 @@ impl Report for Repaired {
             }
         }
         if !self.done {
+            if self.files.is_empty() && !self.not_asked.is_empty() {
+                page.help("a copy that could not be asked may have what is missing: plug it in, or bring it back, and run this again");
+            }
+            return;
+        }
+        if self.snapshots_given_up > 0 {
+            let snapshots = figures::count(self.snapshots_given_up as u64, "snapshot", "snapshots");
+            page.line(format_args!("{snapshots} given up; their own files are in {}", self.set_aside));
             return;
         }
         let back = self.files.iter().filter(|row| row.brought_back).count() as u64;
@@ -114,12 +129,17 @@ impl Report for Repaired {
                 figures::count(given_up, "file", "files"),
                 self.set_aside
             ));
-            page.help("`sovereign backup` reads again what is still at the sites, and makes snapshots whole that have the same");
+            page.help(
+                "`sovereign backup` reads again what is still at the sites, and snapshots that have the same are whole again; \
+                 then `sovereign archive check --repair` gives up those that are not",
+            );
         }
     }
 
     fn exit(&self) -> Exit {
-        if self.files.iter().all(|row| row.brought_back) && self.errors.is_empty() { Exit::Done } else { Exit::Failed }
+        let whole = self.lost.is_empty() || self.snapshots_given_up > 0;
+        let well = whole && self.files.iter().all(|row| row.brought_back) && self.errors.is_empty();
+        if well { Exit::Done } else { Exit::Failed }
     }
 }
 
@@ -152,18 +172,28 @@ pub(crate) fn run(context: &Context, args: &ArchiveCheckArgs) -> Result<Repaired
     // What others refer to first: killed in between, nothing refers to what is not there yet.
     files.sort_by_key(|(name, _)| *name);
     let without: Vec<_> = files.iter().filter(|(_, from)| from.is_none()).map(|(name, _)| *name).collect();
+    let lost = archive.lost(&without)?;
     let mut repaired = Repaired {
         archive: archive.folder().display().to_string(),
         files: files.iter().map(|(name, from)| row(name, from.map(|from| &from.name), &damage)).collect(),
-        lost: archive.lost(&without)?.into_iter().map(LostRow::from).collect(),
+        nothing: damage.is_none() && lost.is_empty(),
+        lost: lost.iter().cloned().map(LostRow::from).collect(),
         not_asked,
         set_aside: archive.aside().display().to_string(),
         done: false,
-        nothing: damage.is_none(),
+        snapshots_given_up: 0,
         errors: Vec::new(),
         stages: Vec::new(),
     };
-    if !repaired.nothing {
+    if damage.is_none() && !lost.is_empty() && repaired.not_asked.is_empty() {
+        context.output.show(&repaired);
+        let snapshots = figures::count(lost.len() as u64, "snapshot", "snapshots");
+        context.output.confirm(&format!("Give up {snapshots}, which nobody has whole?"), args.yes)?;
+        archive.give_up_snapshots(&lost)?;
+        repaired.snapshots_given_up = lost.len();
+        repaired.errors = archive.check(false)?.errors;
+        repaired.done = true;
+    } else if !damage.is_none() {
         context.output.show(&repaired);
         context.output.confirm(&question(&files), args.yes)?;
         let stage = progress.stage("put the archive right");

@@ -301,17 +301,17 @@ fn one(
     let (state, at) = (&declared.state, copy.at.to_string());
     let known = Copies::read(state).of(&copy.name, &at).is_some_and(|known| known.in_step_unix.is_some());
     let before = if known && !anew { Before::Known } else { Before::Unknown };
+    let place = match place(declared, archive.folder(), copy) {
+        Ok(Ok(place)) => Ok(place),
+        Ok(Err(away)) => return Ok(Row::away(copy, &away)),
+        Err(error) => Err(error),
+    };
     let stage = Arc::new(progress.stage(format!("copy to {}", copy.name)));
-    let done = place(declared, archive.folder(), copy).and_then(|place| {
-        let watch = watch(&stage);
-        place
-            .map(|place| archive.copy_to(&*place, before, &watch))
-            .map_or_else(|away| Ok(Err(away)), |copied| copied.map(Ok))
-    });
+    let done = place.and_then(|place| archive.copy_to(&*place, before, &watch(&stage)));
     let now = unix_seconds(SystemTime::now());
     let trouble = |message: String| Some(record::Trouble { unix: now, message });
     let row = match done {
-        Ok(Ok(copied)) => {
+        Ok(copied) => {
             let outcome = if copied.is_in_step() { Outcome::InStep } else { Outcome::OutOfStep };
             let row = Row::new(copy, outcome, &copied);
             Copies::note(state, &copy.name, &at, |known| {
@@ -322,12 +322,6 @@ fn one(
                 known.trouble = row.message.clone().and_then(trouble);
             })?;
             row
-        }
-        Ok(Err(away)) => {
-            if let Some(stage) = Arc::into_inner(stage) {
-                stage.finish();
-            }
-            return Ok(Row::away(copy, &away));
         }
         Err(error) => {
             let failure = Failure::from(error);
