@@ -78,7 +78,7 @@ impl Report for Repaired {
         }
         let mut table = Table::new(["FILE", "WHAT", "FROM"]);
         if !self.files.is_empty() {
-            page.line("these files are not what they were:");
+            page.line("these files are damaged or missing:");
         }
         for row in &self.files {
             table.row([

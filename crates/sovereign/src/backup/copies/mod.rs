@@ -218,7 +218,7 @@ pub(crate) fn show(rows: &[Row], page: &mut Page) {
         let state = match row.outcome {
             Outcome::InStep => Cell::from("in step"),
             Outcome::OutOfStep => Cell::styled("not in step", warning),
-            Outcome::Away => Cell::from("not plugged in"),
+            Outcome::Away => Cell::from("away"),
             Outcome::Failed => Cell::styled("failed", warning),
         };
         let (sent, removed, snapshots) = match row.outcome {
