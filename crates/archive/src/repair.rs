@@ -27,7 +27,7 @@ use crate::copy::place::{FileKind, FileName, Place};
 use crate::copy::{CopyError, Folder, list, read_right};
 use crate::error::{ArchiveError, To as _};
 use crate::held::Held;
-use crate::place::sync_names;
+use crate::place::{lock_for_copies, sync_names};
 use crate::pull::Sum;
 use crate::removed::{self, Removed};
 use crate::repository::{Archive, Subject};
@@ -140,6 +140,7 @@ impl Archive {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(CopyError::place("read", name, from)(error)),
         };
+        let _no_copies = lock_for_copies(self.folder())?;
         crate::room::room_for(self.folder(), content.len() as u64)?;
         self.set_aside(name)?;
         let here = Folder::new(self.folder());
@@ -213,6 +214,7 @@ impl Archive {
     /// # Errors
     /// When the archive cannot be written; it can be done again.
     pub fn give_up_snapshots(&self, lost: &[Lost]) -> Result<(), ArchiveError> {
+        let _no_copies = lock_for_copies(self.folder())?;
         let mut removed =
             Removed::open(self.folder()).map_err(ArchiveError::file("note what is removed from", self.folder()))?;
         for lost in lost {
@@ -229,6 +231,7 @@ impl Archive {
     /// When the archive cannot be written; it can be done again.
     pub fn give_up(&self, files: &[FileName]) -> Result<(), ArchiveError> {
         const ACTION: &str = "make the index anew";
+        let _no_copies = lock_for_copies(self.folder())?;
         files.iter().try_for_each(|name| self.set_aside(name))?;
         let held = Arc::new(Held::new(self.backend(), self.folder().to_owned()));
         let quiet: Watch = Arc::new(|_| {});

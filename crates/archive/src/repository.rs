@@ -28,7 +28,7 @@ use rustic_core::{
 use sovereign_model::SiteName;
 
 use crate::copy::backend::CopyBackend;
-use crate::copy::{CopyError, FileName, Place};
+use crate::copy::{CopyError, FileName, Original, Place};
 use crate::entry::TreePath;
 use crate::error::{ArchiveError, To as _};
 use crate::password::Password;
@@ -274,6 +274,18 @@ impl Archive {
             return Err(CopyError::Another { place: location });
         }
         Ok(Self { folder, key: opened.key(), backend, id, _lock: None })
+    }
+
+    /// What copies of it are made from. While this is there nothing is removed from the archive, and no other run makes
+    /// copies; backups go on once the archive itself is closed.
+    ///
+    /// # Errors
+    /// When another run makes copies, or this is a copy itself.
+    pub fn for_copies(&self) -> Result<Original, ArchiveError> {
+        if self._lock.is_none() {
+            return Err(ArchiveError::OnlyRead);
+        }
+        Original::of(&self.folder)
     }
 
     /// The folder it lies in.

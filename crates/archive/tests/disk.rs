@@ -74,13 +74,13 @@ fn on_the_disk(folder: &Path) {
     let archive = site.archive();
     site.take(&archive);
     let there = Folder::new(&copy);
-    assert!(archive.copy_to(&there, Before::Unknown, &quiet()).unwrap().is_in_step());
+    assert!(archive.for_copies().unwrap().copy_to(&there, Before::Unknown, &quiet()).unwrap().is_in_step());
 
     // More than there is room for is not begun, and the figures are named.
     let before = contents(&copy);
     site.write("content/large", &noise(70, 80_000_000));
     let second = site.take(&archive).snapshot;
-    let refused = archive.copy_to(&there, Before::Known, &quiet()).unwrap_err();
+    let refused = archive.for_copies().unwrap().copy_to(&there, Before::Known, &quiet()).unwrap_err();
     assert!(matches!(refused, CopyError::NoRoom { bytes: 80_000_000.., .. }), "{refused:?}");
     assert_eq!(contents(&copy), before);
     for forget in [std::slice::from_ref(&second), &[]] {
@@ -98,12 +98,12 @@ fn on_the_disk(folder: &Path) {
             while std::io::Write::write_all(&mut all, &[0; 1 << 16]).is_ok() {}
         }
     });
-    let full = archive.copy_to(&there, Before::Known, &watch).unwrap_err();
+    let full = archive.for_copies().unwrap().copy_to(&there, Before::Known, &watch).unwrap_err();
     assert!(full.help().unwrap().contains("free some space"), "{full:?}");
     assert!(contents(&copy).iter().all(|(name, _)| !name.to_string_lossy().ends_with("-tmp-")));
     fs::remove_file(&filler).unwrap();
     assert_eq!(is_whole(&copy, &site.known()).snapshots().unwrap().len(), 1);
-    let copied = archive.copy_to(&there, Before::Known, &quiet()).unwrap();
+    let copied = archive.for_copies().unwrap().copy_to(&there, Before::Known, &quiet()).unwrap();
     assert!(
         copied.is_in_step() && copied.snapshots.contains(&third.id) && copied.bytes_sent < 30_000_000,
         "{copied:?}"
@@ -117,12 +117,12 @@ fn on_the_disk(folder: &Path) {
     assert_eq!(contents(to.path()), contents(&site.site()));
     site.write("content/new", b"new");
     site.take(&archive);
-    let refused = archive.copy_to(&there, Before::Known, &quiet()).unwrap_err();
+    let refused = archive.for_copies().unwrap().copy_to(&there, Before::Known, &quiet()).unwrap_err();
     assert!(refused.help().unwrap().contains("read-only"), "{refused:?}");
 
     run("umount", &[], &disk);
     assert!(matches!(disks.mounted(&uuid), Err(Unplugged::NotMounted(_))));
-    let gone = archive.copy_to(&there, Before::Known, &quiet()).unwrap_err();
+    let gone = archive.for_copies().unwrap().copy_to(&there, Before::Known, &quiet()).unwrap_err();
     assert!(matches!(gone, CopyError::Gone { .. }), "{gone:?}");
     assert!(!copy.exists());
 }

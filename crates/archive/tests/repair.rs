@@ -41,7 +41,7 @@ fn whatever_is_damaged_comes_back_from_a_copy() {
     let archive = place.archive();
     place.take(&archive);
     let copy = Folder::new(place.folder.path().join("copy"));
-    archive.copy_to(&copy, Before::Unknown, &quiet()).unwrap();
+    archive.for_copies().unwrap().copy_to(&copy, Before::Unknown, &quiet()).unwrap();
     let good = repository(archive.folder());
     let all = names(&archive);
     assert!(all.len() > 4, "{all:?}");

@@ -141,11 +141,11 @@ fn a_copy_over_sftp_is_kept_in_step_and_restored_from() {
     let missing = check(&there, false, &quiet()).unwrap_err();
     assert!(matches!(missing, CopyError::Missing { .. }), "{missing:?}");
 
-    let copied = archive.copy_to(&there, Before::Unknown, &quiet()).unwrap();
+    let copied = archive.for_copies().unwrap().copy_to(&there, Before::Unknown, &quiet()).unwrap();
     assert!(copied.is_in_step() && copied.bytes_sent > 20_000_000, "{copied:?}");
     assert_eq!(repository(&server.there()), repository(archive.folder()));
     assert!(there.room().unwrap().is_some_and(|room| room.all >= room.free && room.free > 0));
-    let again = archive.copy_to(&there, Before::Known, &quiet()).unwrap();
+    let again = archive.for_copies().unwrap().copy_to(&there, Before::Known, &quiet()).unwrap();
     assert_eq!((again.files_sent, again.snapshots), (0, vec![first.id.clone()]));
 
     // A prune here goes there too.
@@ -154,7 +154,7 @@ fn a_copy_over_sftp_is_kept_in_step_and_restored_from() {
     for forget in [std::slice::from_ref(&first), &[]] {
         archive.plan_prune(forget, Duration::ZERO).unwrap().run(&quiet()).unwrap();
     }
-    let copied = archive.copy_to(&there, Before::Known, &quiet()).unwrap();
+    let copied = archive.for_copies().unwrap().copy_to(&there, Before::Known, &quiet()).unwrap();
     assert!(copied.is_in_step() && copied.files_removed > 2, "{copied:?}");
     assert_eq!(repository(&server.there()), repository(archive.folder()));
 
@@ -204,7 +204,7 @@ fn a_host_that_dies_at_any_time_leaves_whole_snapshots() {
             (Seen::Total(_), "begun") | (Seen::Stored(1_000_000..), "between") => kill_with_children(victim),
             _ => {}
         });
-        let failed = archive.copy_to(&there, Before::Unknown, &watch);
+        let failed = archive.for_copies().unwrap().copy_to(&there, Before::Unknown, &watch);
         over.store(true, Ordering::Relaxed);
         killer.join().unwrap();
         server.kill();
@@ -224,7 +224,7 @@ fn a_host_that_dies_at_any_time_leaves_whole_snapshots() {
     }
     // It goes on, and does not begin again.
     let there = Sftp::connect(server.login()).unwrap();
-    let copied = archive.copy_to(&there, Before::Unknown, &quiet()).unwrap();
+    let copied = archive.for_copies().unwrap().copy_to(&there, Before::Unknown, &quiet()).unwrap();
     assert!(copied.is_in_step() && copied.bytes_sent < 16_000_000, "{copied:?}");
     assert_eq!(repository(&server.there()), repository(archive.folder()));
 }

@@ -331,6 +331,7 @@ fn backed_up_while_people_write(operator: &Operator) {
     );
     let said = operator.run(&["archive", "diff", &newest]).success().stdout();
     assert!(said.contains("Before an upgrade") && !said.contains("database/ghost.db"), "{said}");
+    eprintln!("{said}");
 }
 
 /// Every row of every table, by python's SQLite.

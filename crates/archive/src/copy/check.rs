@@ -2,6 +2,7 @@
 
 use super::place::{FileKind, FileName, Place};
 use super::{CopyError, list, read_right};
+use crate::place::lock_for_copies;
 use crate::repository::Archive;
 use crate::take::{Seen, Watch};
 
@@ -74,6 +75,7 @@ impl Archive {
     /// # Errors
     /// When the copy cannot be written.
     pub fn mend_copy(&self, there: &dyn Place, damaged: &[FileName]) -> Result<u64, CopyError> {
+        let _no_copies = lock_for_copies(self.folder())?;
         let here = Folder::new(self.folder());
         let mut mended = 0;
         for name in damaged {

@@ -64,6 +64,9 @@ pub enum CopyError {
         /// What of that is left alone.
         reserve: u64,
     },
+    /// Whoever started it wants it to end.
+    #[error("stopped, as you wished")]
+    Stopped,
     /// The archive itself.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
@@ -85,6 +88,7 @@ impl CopyError {
             }
             Self::Missing { .. } => "`sovereign archive copy` makes it",
             Self::Itself { .. } => "give the copy a folder of its own in the stack file, on another disk",
+            Self::Stopped => "run the command again: it goes on where it was",
             Self::NoRoom { .. } => "free some space there and run the command again: it goes on where it was",
             Self::Place { source, .. } => return place_help(source),
             Self::Archive(error) => return error.help(),

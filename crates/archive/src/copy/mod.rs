@@ -23,7 +23,10 @@ pub(crate) mod place;
 pub(crate) mod plan;
 mod sftp;
 
+use std::fmt;
+use std::fs::File;
 use std::io;
+use std::path::{Path, PathBuf};
 
 pub use check::{CopyChecked, check};
 pub use disk::{Disks, Unplugged};
@@ -33,6 +36,7 @@ pub use place::{FileKind, FileName, Free, Listed, Place};
 pub use sftp::{Login, Sftp};
 
 use crate::error::ArchiveError;
+use crate::place::lock_for_copies;
 use crate::pull::Sum;
 use crate::removed;
 use crate::repository::Archive;
@@ -76,26 +80,59 @@ pub enum Before {
     Unknown,
 }
 
-impl Archive {
+/// An archive as copies are made from it: its folder, which loses nothing meanwhile.
+pub struct Original {
+    folder: Folder,
+    path: PathBuf,
+    is_stopped: Box<dyn Fn() -> bool>,
+    _lock: File,
+}
+
+impl fmt::Debug for Original {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Original({})", self.path.display())
+    }
+}
+
+impl Original {
+    pub(crate) fn of(path: &Path) -> Result<Self, ArchiveError> {
+        Ok(Self {
+            folder: Folder::new(path),
+            path: path.to_owned(),
+            is_stopped: Box::new(|| false),
+            _lock: lock_for_copies(path)?,
+        })
+    }
+
+    /// The same; a copy ends before the next file once this says so.
+    #[must_use]
+    pub fn until(self, is_stopped: impl Fn() -> bool + 'static) -> Self {
+        Self { is_stopped: Box::new(is_stopped), ..self }
+    }
+
+    /// The folder it lies in.
+    pub fn folder(&self) -> &Path {
+        &self.path
+    }
+
     /// Brings the copy at a place in step with this archive.
     ///
     /// # Errors
     /// When the place cannot be used, has something else in it, or too little room. What was sent by then stays, and is
     /// not sent again.
     pub fn copy_to(&self, there: &dyn Place, before: Before, watch: &Watch) -> Result<Copied, CopyError> {
-        let here = Folder::new(self.folder());
         let removed =
             removed::read(self.folder()).map_err(ArchiveError::file("read what was pruned from", self.folder()))?;
-        begin(self, there, before)?;
+        begin(&self.folder, there, before)?;
         let (files, unfinished) = list(there)?;
-        let plan = plan(&list(&here)?.0, &files, &removed);
+        let plan = plan(&list(&self.folder)?.0, &files, &removed);
         make_sure_of_room(there, plan.bytes())?;
         for name in &unfinished {
             there.discard(name).map_err(CopyError::place("remove what is unfinished of", name, there))?;
         }
         watch(Seen::Total(plan.bytes()));
         let mut copied = Copied { kept: plan.kept.clone(), ..Copied::default() };
-        send(&here, there, &plan, &mut copied, watch)?;
+        self.send(there, &plan, &mut copied, watch)?;
         if copied.damaged.is_empty() {
             remove(there, &plan, &mut copied)?;
         }
@@ -104,21 +141,39 @@ impl Archive {
         Ok(copied)
     }
 
-    /// Whether this archive's copy is at a place.
-    ///
-    /// # Errors
-    /// When none is, or another one's.
-    pub fn is_copied_to(&self, there: &dyn Place) -> Result<(), CopyError> {
-        let here = Folder::new(self.folder());
-        let ours = here.read(&FileName::Config).map_err(CopyError::place("read", FileName::Config, &here))?;
-        match there.read(&FileName::Config) {
-            Ok(config) if config == ours => Ok(()),
-            Ok(_) => Err(CopyError::Another { place: there.location() }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(CopyError::Missing { place: there.location() })
+    fn send(&self, there: &dyn Place, plan: &Plan, copied: &mut Copied, watch: &Watch) -> Result<(), CopyError> {
+        let settle = || there.settle().map_err(CopyError::place("sync", "the folder", there));
+        let (mut sent, mut looked, mut last) = (0, 0, None);
+        for (name, size) in &plan.send {
+            if (self.is_stopped)() {
+                return Err(CopyError::Stopped);
             }
-            Err(error) => Err(CopyError::place("read", FileName::Config, there)(error)),
+            let kind = if let FileName::Named(kind, _) = name { Some(*kind) } else { None };
+            if kind != last {
+                settle()?;
+                if !copied.damaged.is_empty() {
+                    // What comes next may refer to what was not sent.
+                    return Ok(());
+                }
+                last = kind;
+            }
+            if sent - looked >= BETWEEN_LOOKS {
+                make_sure_of_room(there, plan.bytes().saturating_sub(sent))?;
+                looked = sent;
+            }
+            match read_right(&self.folder, name) {
+                Ok(Some(content)) => {
+                    there.write(name, &content).map_err(CopyError::place("write", name, there))?;
+                    copied.files_sent += 1;
+                    copied.bytes_sent += content.len() as u64;
+                }
+                // What a bad disk does not give is as good as damaged: the others can still be saved.
+                Ok(None) | Err(_) => copied.damaged.push(*name),
+            }
+            sent += size;
+            watch(Seen::Stored(sent));
         }
+        settle()
     }
 
     /// Ends the list of what prunes removed, when every copy there is, is in step.
@@ -130,9 +185,29 @@ impl Archive {
     }
 }
 
+impl Archive {
+    /// Whether this archive's copy is at a place.
+    ///
+    /// # Errors
+    /// When none is, or another one's.
+    pub fn is_copied_to(&self, there: &dyn Place) -> Result<(), CopyError> {
+        is_copy(&Folder::new(self.folder()), there)
+    }
+}
+
+fn is_copy(here: &Folder, there: &dyn Place) -> Result<(), CopyError> {
+    let ours = here.read(&FileName::Config).map_err(CopyError::place("read", FileName::Config, here))?;
+    match there.read(&FileName::Config) {
+        Ok(config) if config == ours => Ok(()),
+        Ok(_) => Err(CopyError::Another { place: there.location() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(CopyError::Missing { place: there.location() }),
+        Err(error) => Err(CopyError::place("read", FileName::Config, there)(error)),
+    }
+}
+
 /// Sees that there is a copy of this archive, and begins one where there is nothing.
-fn begin(archive: &Archive, there: &dyn Place, before: Before) -> Result<(), CopyError> {
-    match archive.is_copied_to(there) {
+fn begin(here: &Folder, there: &dyn Place, before: Before) -> Result<(), CopyError> {
+    match is_copy(here, there) {
         Err(CopyError::Missing { .. }) => {}
         other => return other,
     }
@@ -155,8 +230,7 @@ fn begin(archive: &Archive, there: &dyn Place, before: Before) -> Result<(), Cop
         return Err(CopyError::Occupied { place: there.location() });
     }
     // First of all, so that the place is taken: an archive without snapshots is one.
-    let here = Folder::new(archive.folder());
-    let ours = here.read(&FileName::Config).map_err(CopyError::place("read", FileName::Config, &here))?;
+    let ours = here.read(&FileName::Config).map_err(CopyError::place("read", FileName::Config, here))?;
     there.write(&FileName::Config, &ours).map_err(CopyError::place("write", FileName::Config, there))?;
     there.settle().map_err(CopyError::place("sync", "the folder", there))
 }
@@ -164,7 +238,8 @@ fn begin(archive: &Archive, there: &dyn Place, before: Before) -> Result<(), Cop
 /// All files, and those that are unfinished.
 pub(crate) fn list(place: &dyn Place) -> Result<(Files, Vec<FileName>), CopyError> {
     let (mut files, mut unfinished) = (Files::new(), Vec::new());
-    for kind in FileKind::ALL {
+    // Snapshots first: whatever a backup adds meanwhile, all that a listed one needs is listed after it.
+    for kind in FileKind::ALL.into_iter().rev() {
         let listed = place.list(kind).map_err(CopyError::place("list", kind.folder(), place))?;
         unfinished.extend(listed.unfinished.into_iter().map(|sum: Sum| FileName::Named(kind, sum)));
         files.insert(kind, listed.files);
@@ -189,38 +264,6 @@ fn make_sure_of_room(there: &dyn Place, bytes: u64) -> Result<(), CopyError> {
 pub(crate) fn read_right(place: &dyn Place, name: &FileName) -> io::Result<Option<Vec<u8>>> {
     let content = place.read(name)?;
     Ok(name.is_right(&content).then_some(content))
-}
-
-fn send(here: &dyn Place, there: &dyn Place, plan: &Plan, copied: &mut Copied, watch: &Watch) -> Result<(), CopyError> {
-    let settle = || there.settle().map_err(CopyError::place("sync", "the folder", there));
-    let (mut sent, mut looked, mut last) = (0, 0, None);
-    for (name, size) in &plan.send {
-        let kind = if let FileName::Named(kind, _) = name { Some(*kind) } else { None };
-        if kind != last {
-            settle()?;
-            if !copied.damaged.is_empty() {
-                // What comes next may refer to what was not sent.
-                return Ok(());
-            }
-            last = kind;
-        }
-        if sent - looked >= BETWEEN_LOOKS {
-            make_sure_of_room(there, plan.bytes().saturating_sub(sent))?;
-            looked = sent;
-        }
-        match read_right(here, name) {
-            Ok(Some(content)) => {
-                there.write(name, &content).map_err(CopyError::place("write", name, there))?;
-                copied.files_sent += 1;
-                copied.bytes_sent += content.len() as u64;
-            }
-            // What a bad disk does not give is as good as damaged: the others can still be saved.
-            Ok(None) | Err(_) => copied.damaged.push(*name),
-        }
-        sent += size;
-        watch(Seen::Stored(sent));
-    }
-    settle()
 }
 
 fn remove(there: &dyn Place, plan: &Plan, copied: &mut Copied) -> Result<(), CopyError> {

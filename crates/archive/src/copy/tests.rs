@@ -129,9 +129,10 @@ fn killed_at_each_change(archive: &Archive, begin: &dyn Fn(&Path)) -> usize {
         begin(folder.path());
         let (inner, path) = (Folder::new(folder.path()), folder.path().to_owned());
         let mortal = Mortal { inner, path, left: AtomicUsize::new(after) };
-        let survived = archive.copy_to(&mortal, Before::Unknown, &quiet()).is_ok();
+        let survived = archive.for_copies().unwrap().copy_to(&mortal, Before::Unknown, &quiet()).is_ok();
         is_whole(archive, folder.path());
-        let copied = archive.copy_to(&Folder::new(folder.path()), Before::Unknown, &quiet()).unwrap();
+        let copied =
+            archive.for_copies().unwrap().copy_to(&Folder::new(folder.path()), Before::Unknown, &quiet()).unwrap();
         assert!(copied.is_in_step(), "{copied:?} after {after}");
         assert_eq!(repository(folder.path()), repository(archive.folder()), "after {after}");
         if survived {
@@ -155,7 +156,7 @@ fn whatever_kills_a_copy_leaves_whole_snapshots_and_the_next_one_goes_on() {
 
     // One that is behind: snapshots were forgotten here, and what only they had was removed.
     let old = tempfile::tempdir().unwrap();
-    archive.copy_to(&Folder::new(old.path()), Before::Unknown, &quiet()).unwrap();
+    archive.for_copies().unwrap().copy_to(&Folder::new(old.path()), Before::Unknown, &quiet()).unwrap();
     let snapshots = archive.snapshots().unwrap();
     for forget in [&snapshots[..2], &[]] {
         archive.plan_prune(forget, Duration::ZERO).unwrap().run(&quiet()).unwrap();
@@ -166,14 +167,14 @@ fn whatever_kills_a_copy_leaves_whole_snapshots_and_the_next_one_goes_on() {
     assert!(moments > 10, "only {moments} moments");
 
     let there = Folder::new(old.path());
-    let copied = archive.copy_to(&there, Before::Known, &quiet()).unwrap();
+    let copied = archive.for_copies().unwrap().copy_to(&there, Before::Known, &quiet()).unwrap();
     assert!(copied.is_in_step() && copied.files_removed > 4 && copied.snapshots.len() == 2, "{copied:?}");
-    let again = archive.copy_to(&there, Before::Known, &quiet()).unwrap();
+    let again = archive.for_copies().unwrap().copy_to(&there, Before::Known, &quiet()).unwrap();
     assert_eq!((again.files_sent, again.files_removed, again.snapshots), (0, 0, copied.snapshots));
     is_whole_for_restic(old.path(), &site.site());
     // What the list is for is done.
     assert!(!removed::read(archive.folder()).unwrap().is_empty());
-    archive.all_copies_are_in_step().unwrap();
+    archive.for_copies().unwrap().all_copies_are_in_step().unwrap();
     assert!(removed::read(archive.folder()).unwrap().is_empty());
 }
 
@@ -198,28 +199,28 @@ fn damage_here_stays_here() {
     site.take(&archive);
     let folder = tempfile::tempdir().unwrap();
     let there = Folder::new(folder.path());
-    assert!(archive.copy_to(&there, Before::Unknown, &quiet()).unwrap().is_in_step());
+    assert!(archive.for_copies().unwrap().copy_to(&there, Before::Unknown, &quiet()).unwrap().is_in_step());
     let good = repository(folder.path());
 
     // What is damaged here later is not sent: the copy has it.
     let (name, pack) = largest_pack(&archive);
     let right = fs::read(&pack).unwrap();
     fs::write(&pack, &right[..right.len() - 1]).unwrap();
-    let copied = archive.copy_to(&there, Before::Known, &quiet()).unwrap();
+    let copied = archive.for_copies().unwrap().copy_to(&there, Before::Known, &quiet()).unwrap();
     assert_eq!((copied.damaged, repository(folder.path())), (vec![name], good.clone()));
     fs::write(&pack, &right).unwrap();
-    assert!(archive.copy_to(&there, Before::Known, &quiet()).unwrap().is_in_step());
+    assert!(archive.for_copies().unwrap().copy_to(&there, Before::Known, &quiet()).unwrap().is_in_step());
 
     // What is damaged before it was ever sent holds back what may need it, and nothing else.
     site.write("data/site.db", &noise(50, 1_500_000));
     let second = site.take(&archive).snapshot;
     let (name, pack) = largest_pack(&archive);
     flip(&pack);
-    let copied = archive.copy_to(&there, Before::Known, &quiet()).unwrap();
+    let copied = archive.for_copies().unwrap().copy_to(&there, Before::Known, &quiet()).unwrap();
     assert_eq!(copied.damaged, [name]);
     assert_eq!(is_whole(&archive, folder.path()), 1);
     flip(&pack);
-    let copied = archive.copy_to(&there, Before::Known, &quiet()).unwrap();
+    let copied = archive.for_copies().unwrap().copy_to(&there, Before::Known, &quiet()).unwrap();
     assert!(copied.is_in_step() && copied.snapshots.contains(&second.id));
     assert_eq!(is_whole(&archive, folder.path()), 2);
 
@@ -228,7 +229,7 @@ fn damage_here_stays_here() {
     let third = site.take(&archive).snapshot;
     let file = archive.folder().join("snapshots").join(&third.id);
     flip(&file);
-    let copied = archive.copy_to(&there, Before::Known, &quiet()).unwrap();
+    let copied = archive.for_copies().unwrap().copy_to(&there, Before::Known, &quiet()).unwrap();
     assert_eq!((copied.damaged.len(), is_whole(&archive, folder.path())), (1, 2));
 }
 
@@ -241,7 +242,7 @@ fn what_vanishes_here_does_not_vanish_there() {
     site.take(&archive);
     let folder = tempfile::tempdir().unwrap();
     let there = Folder::new(folder.path());
-    archive.copy_to(&there, Before::Unknown, &quiet()).unwrap();
+    archive.for_copies().unwrap().copy_to(&there, Before::Unknown, &quiet()).unwrap();
     let good = repository(folder.path());
     let whole = tempfile::tempdir().unwrap();
     duplicate(archive.folder(), whole.path());
@@ -250,12 +251,12 @@ fn what_vanishes_here_does_not_vanish_there() {
             let path = entry.unwrap().path();
             if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
         }
-        let copied = archive.copy_to(&there, Before::Known, &quiet()).unwrap();
+        let copied = archive.for_copies().unwrap().copy_to(&there, Before::Known, &quiet()).unwrap();
         assert!(!copied.is_in_step() && copied.files_removed == 0, "{lost}: {copied:?}");
         assert_eq!(repository(folder.path()), good, "{lost}");
     }
     duplicate(whole.path(), archive.folder());
-    assert!(archive.copy_to(&there, Before::Known, &quiet()).unwrap().is_in_step());
+    assert!(archive.for_copies().unwrap().copy_to(&there, Before::Known, &quiet()).unwrap().is_in_step());
 
     // One snapshot is lost here, and a prune then removes what only that one had: the copy keeps it whole.
     let first = archive.snapshots().unwrap().remove(0);
@@ -263,7 +264,7 @@ fn what_vanishes_here_does_not_vanish_there() {
     for _ in 0..2 {
         archive.plan_prune(&[], Duration::ZERO).unwrap().run(&quiet()).unwrap();
     }
-    let copied = archive.copy_to(&there, Before::Known, &quiet()).unwrap();
+    let copied = archive.for_copies().unwrap().copy_to(&there, Before::Known, &quiet()).unwrap();
     assert!(!copied.is_in_step() && copied.files_removed == 0 && copied.files_sent > 0, "{copied:?}");
     assert_eq!(is_whole(&archive, folder.path()), 2);
     // And gives it back.
@@ -277,7 +278,7 @@ fn what_vanishes_here_does_not_vanish_there() {
     assert_eq!(archive.check(true).unwrap().errors, Vec::<String>::new());
     let to = tempfile::tempdir().unwrap();
     archive.contents(&first).unwrap().restore(None, to.path(), &|_| {}).unwrap();
-    assert!(archive.copy_to(&there, Before::Known, &quiet()).unwrap().is_in_step());
+    assert!(archive.for_copies().unwrap().copy_to(&there, Before::Known, &quiet()).unwrap().is_in_step());
 }
 
 #[test]
@@ -288,7 +289,7 @@ fn a_copy_is_begun_in_an_empty_folder_and_is_one_archives() {
     let folder = tempfile::tempdir().unwrap();
     let there = Folder::new(folder.path());
     fs::write(folder.path().join("holiday.jpg"), "").unwrap();
-    let refused = archive.copy_to(&there, Before::Unknown, &quiet()).unwrap_err();
+    let refused = archive.for_copies().unwrap().copy_to(&there, Before::Unknown, &quiet()).unwrap_err();
     assert!(matches!(refused, CopyError::Occupied { .. }), "{refused:?}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     // A pack that nobody claims is something else, too.
@@ -296,27 +297,30 @@ fn a_copy_is_begun_in_an_empty_folder_and_is_one_archives() {
     let (name, pack) = largest_pack(&archive);
     fs::create_dir_all(folder.path().join(name.path()).parent().unwrap()).unwrap();
     fs::copy(pack, folder.path().join(name.path())).unwrap();
-    assert!(matches!(archive.copy_to(&there, Before::Unknown, &quiet()), Err(CopyError::Occupied { .. })));
+    assert!(matches!(
+        archive.for_copies().unwrap().copy_to(&there, Before::Unknown, &quiet()),
+        Err(CopyError::Occupied { .. })
+    ));
     fs::remove_dir_all(folder.path().join("data")).unwrap();
-    archive.copy_to(&there, Before::Unknown, &quiet()).unwrap();
+    archive.for_copies().unwrap().copy_to(&there, Before::Unknown, &quiet()).unwrap();
 
     let other = Site::new();
     let theirs = other.archive();
     other.take(&theirs);
     let before = contents(folder.path());
-    let refused = theirs.copy_to(&there, Before::Unknown, &quiet()).unwrap_err();
+    let refused = theirs.for_copies().unwrap().copy_to(&there, Before::Unknown, &quiet()).unwrap_err();
     assert!(matches!(refused, CopyError::Another { .. }), "{refused:?}");
     assert_eq!(contents(folder.path()), before);
 
     // The disk is not mounted: an empty folder, or none.
     let (copy, aside) = (folder.path().join("copy"), folder.path().join("aside"));
-    archive.copy_to(&Folder::new(&copy), Before::Unknown, &quiet()).unwrap();
+    archive.for_copies().unwrap().copy_to(&Folder::new(&copy), Before::Unknown, &quiet()).unwrap();
     fs::rename(&copy, &aside).unwrap();
     for there in [false, true] {
         if there {
             fs::create_dir(&copy).unwrap();
         }
-        let refused = archive.copy_to(&Folder::new(&copy), Before::Known, &quiet()).unwrap_err();
+        let refused = archive.for_copies().unwrap().copy_to(&Folder::new(&copy), Before::Known, &quiet()).unwrap_err();
         assert!(matches!(refused, CopyError::Gone { .. }), "{refused:?}");
         assert!(refused.help().unwrap().contains("--anew"));
         assert_eq!(copy.exists(), there);
@@ -344,13 +348,63 @@ fn no_link_on_a_disk_is_followed() {
     fs::create_dir_all(pack.parent().unwrap()).unwrap();
     std::os::unix::fs::symlink(&victim, format!("{}-tmp-", pack.display())).unwrap();
     let there = Folder::new(folder.path());
-    archive.copy_to(&there, Before::Unknown, &quiet()).unwrap();
+    archive.for_copies().unwrap().copy_to(&there, Before::Unknown, &quiet()).unwrap();
     assert_eq!(fs::read(&victim).unwrap(), b"precious");
     assert!(pack.symlink_metadata().unwrap().is_file());
     // A folder of packs that is a link.
     let linked = pack.parent().unwrap();
     fs::remove_dir_all(linked).unwrap();
     std::os::unix::fs::symlink(elsewhere.path(), linked).unwrap();
-    archive.copy_to(&there, Before::Known, &quiet()).unwrap_err();
+    archive.for_copies().unwrap().copy_to(&there, Before::Known, &quiet()).unwrap_err();
     assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn backups_go_on_while_copies_are_made_and_nothing_is_removed_meanwhile() {
+    let site = Site::new();
+    let archive = site.archive();
+    site.take(&archive);
+    let original = archive.for_copies().unwrap();
+    assert!(matches!(archive.for_copies(), Err(ArchiveError::LockedForCopies)));
+    let plan = archive.plan_prune(&archive.snapshots().unwrap(), Duration::ZERO).unwrap();
+    assert!(matches!(plan.run(&quiet()), Err(ArchiveError::LockedForCopies)));
+    assert!(matches!(archive.give_up(&[]), Err(ArchiveError::LockedForCopies)));
+    assert_eq!(archive.snapshots().unwrap().len(), 1);
+
+    let (done, copies) = std::thread::scope(|scope| {
+        let backups = scope.spawn(|| {
+            for round in 0..12 {
+                site.write("data/site.db", &noise(100 + round, 30_000));
+                site.take(&archive);
+            }
+        });
+        let mut copies = Vec::new();
+        while !backups.is_finished() {
+            let folder = tempfile::tempdir().unwrap();
+            original.copy_to(&Folder::new(folder.path()), Before::Unknown, &quiet()).unwrap();
+            copies.push(folder);
+        }
+        (backups.join(), copies)
+    });
+    done.unwrap();
+    assert!(copies.len() > 2);
+    let listed: Vec<usize> = copies.iter().map(|folder| is_whole(&archive, folder.path())).collect();
+    assert!(listed.is_sorted(), "{listed:?}");
+}
+
+#[test]
+fn a_copy_that_is_stopped_ends_before_the_next_file_and_goes_on_later() {
+    let site = Site::new();
+    let archive = site.archive();
+    site.take(&archive);
+    let folder = tempfile::tempdir().unwrap();
+    let there = Folder::new(folder.path());
+    let asked = AtomicUsize::new(0);
+    let original = archive.for_copies().unwrap().until(move || asked.fetch_add(1, Ordering::SeqCst) == 2);
+    let stopped = original.copy_to(&there, Before::Unknown, &quiet()).unwrap_err();
+    assert!(matches!(stopped, CopyError::Stopped), "{stopped:?}");
+    assert_eq!(list(&there).unwrap().0.values().map(|files| files.len()).sum::<usize>(), 2);
+    drop(original);
+    assert!(archive.for_copies().unwrap().copy_to(&there, Before::Unknown, &quiet()).unwrap().is_in_step());
+    assert_eq!(is_whole(&archive, folder.path()), 1);
 }

@@ -40,7 +40,8 @@ impl Report for InStep {
 pub(crate) fn run(context: &Context, args: &ArchiveCopyArgs) -> Result<InStep, Failure> {
     let declared = Declared::load(context)?;
     let wanted = copies::named(&declared, args.copy.as_ref())?;
-    let archive = backup::open(context, &declared)?;
+    // Opened once, so that it is known to be the right one, and closed again: backups go on meanwhile.
+    let archive = backup::open(context, &declared)?.for_copies()?;
     let progress = context.output.progress();
     let copies = copies::bring_in_step(&declared, &archive, &progress, &wanted, args.anew);
     Ok(InStep { archive: archive.folder().display().to_string(), copies, stages: progress.times() })

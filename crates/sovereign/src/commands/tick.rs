@@ -10,7 +10,7 @@ use sovereign_model::stack::Site;
 
 use self::timer::Timer;
 use super::backup::{BackedUp, back_up};
-use crate::backup::{self, BackupError, Record, Run};
+use crate::backup::{self, BackupError, Record, Run, copies};
 use crate::cli::TickArgs;
 use crate::context::Context;
 use crate::declared::Declared;
@@ -159,6 +159,9 @@ fn due(context: &Context) -> Result<Due, Failure> {
                     Proven { of, files: 0, bytes: 0, failed, help }
                 }
             });
+        }
+        if let Some(backup) = &mut due.backup {
+            backup.copies = copies::after_backup(&declared, archive, &progress, stop)?;
         }
         due.next_in = next_in(&declared, now);
         Ok(due)

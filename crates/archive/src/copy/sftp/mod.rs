@@ -235,11 +235,16 @@ impl Sftp {
                 && let Some(asked) = under_way.pop_front()
             {
                 session.done(asked)?;
+                session.moved(PIECE);
             }
             let offset = (index * PIECE) as u64;
             under_way.push_back(session.ask(ask::WRITE, |packet| packet.text(handle).u64(offset).text(piece))?);
         }
-        under_way.into_iter().try_for_each(|asked| session.done(asked))
+        under_way.into_iter().try_for_each(|asked| {
+            session.done(asked)?;
+            session.moved(PIECE);
+            Ok(())
+        })
     }
 
     /// Writes what is open, to the end, and on the host's disk.

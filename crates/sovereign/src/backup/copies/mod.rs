@@ -9,11 +9,15 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::Serialize;
-use sovereign_archive::copy::{Before, Copied, CopyError, Disks, FileName, Folder, Login, Place, Sftp, Unplugged};
-use sovereign_archive::{Archive, Seen, Watch};
+use sovereign_archive::copy::{
+    Before, Copied, CopyError, Disks, FileName, Folder, Login, Original, Place, Sftp, Unplugged,
+};
+use sovereign_archive::{Archive, ArchiveError, Seen, Watch};
 use sovereign_model::CopyName;
 use sovereign_model::archive_copy::{ArchiveCopy, CopyPlace};
+use tokio_util::sync::CancellationToken;
 
+use super::BackupError;
 use crate::context::Context;
 use crate::declared::Declared;
 use crate::exit::Exit;
@@ -135,6 +139,8 @@ pub(crate) enum Outcome {
     InStep,
     /// It is not, for a reason that lies here.
     OutOfStep,
+    /// Another run brings it in step.
+    UnderWay,
     /// Its disk is not there.
     Away,
     /// It could not be brought in step.
@@ -197,6 +203,11 @@ impl Row {
         Self { message, help, ..Self::new(copy, Outcome::Failed, &Copied::default()) }
     }
 
+    fn under_way(copy: &ArchiveCopy) -> Self {
+        let message = Some("another run brings it in step, and began before this backup".to_owned());
+        Self { message, ..Self::new(copy, Outcome::UnderWay, &Copied::default()) }
+    }
+
     fn away(copy: &ArchiveCopy, why: &Unplugged) -> Self {
         Self { message: Some(why.to_string()), ..Self::new(copy, Outcome::Away, &Copied::default()) }
     }
@@ -218,6 +229,7 @@ pub(crate) fn show(rows: &[Row], page: &mut Page) {
         let state = match row.outcome {
             Outcome::InStep => Cell::from("in step"),
             Outcome::OutOfStep => Cell::styled("not in step", warning),
+            Outcome::UnderWay => Cell::from("under way"),
             Outcome::Away => Cell::from("away"),
             Outcome::Failed => Cell::styled("failed", warning),
         };
@@ -227,7 +239,7 @@ pub(crate) fn show(rows: &[Row], page: &mut Page) {
                 figures::count(row.files_removed, "file", "files"),
                 row.snapshots.to_string(),
             ),
-            Outcome::Away | Outcome::Failed => Default::default(),
+            Outcome::UnderWay | Outcome::Away | Outcome::Failed => Default::default(),
         };
         table.row([
             Cell::from(row.copy.as_str()),
@@ -260,10 +272,41 @@ pub(crate) fn watch(stage: &Arc<Stage>) -> Watch {
     })
 }
 
+/// Brings all copies in step after a backup. The archive is closed before that: with a slow host it may take long, and
+/// the next backup must not wait for it.
+///
+/// # Errors
+/// When the run is stopped. What else fails is part of the report.
+pub(crate) fn after_backup(
+    declared: &Declared,
+    archive: Archive,
+    progress: &Progress,
+    stop: &CancellationToken,
+) -> Result<Vec<Row>, Failure> {
+    let copies: Vec<_> = declared.stack.archive.copies.iter().collect();
+    if copies.is_empty() {
+        return Ok(Vec::new());
+    }
+    let original = archive.for_copies();
+    drop(archive);
+    let rows = match original {
+        Ok(original) => {
+            let stop = stop.clone();
+            bring_in_step(declared, &original.until(move || stop.is_cancelled()), progress, &copies, false)
+        }
+        Err(ArchiveError::LockedForCopies) => copies.into_iter().map(Row::under_way).collect(),
+        Err(error) => {
+            let failure = Failure::from(error);
+            copies.into_iter().map(|copy| Row::failed(copy, &failure)).collect()
+        }
+    };
+    if stop.is_cancelled() { Err(BackupError::Stopped.into()) } else { Ok(rows) }
+}
+
 /// Brings copies in step, one after the other. `anew` begins one where it was and is not any more.
 pub(crate) fn bring_in_step(
     declared: &Declared,
-    archive: &Archive,
+    archive: &Original,
     progress: &Progress,
     copies: &[&ArchiveCopy],
     anew: bool,
@@ -293,7 +336,7 @@ pub(crate) fn note_checked(declared: &Declared, copy: &ArchiveCopy, read: bool, 
 
 fn one(
     declared: &Declared,
-    archive: &Archive,
+    archive: &Original,
     progress: &Progress,
     copy: &ArchiveCopy,
     anew: bool,
