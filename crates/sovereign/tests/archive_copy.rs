@@ -70,9 +70,9 @@ fn is_sound_for_restic(operator: &Operator, repository: &Path) {
 #[test]
 fn copies_are_kept_in_step_restored_from_and_mend_what_is_damaged() {
     let operator = operator_with_site();
-    operator.up();
     let (archive, public) = (operator.state().join("archive/repository"), operator.home().join("public"));
     fs::write(public.join("large.bin"), noise(1, 2_000_000)).unwrap();
+    operator.up();
 
     // Without a word there is one at the data center that is no site's primary.
     let first = operator.json(&["backup"]);
@@ -99,7 +99,8 @@ fn copies_are_kept_in_step_restored_from_and_mend_what_is_damaged() {
     operator.run(&["archive", "copy", "atic"]).exits(2);
     let known: Value =
         serde_json::from_slice(&fs::read(operator.state().join("archive/copies.json")).unwrap()).unwrap();
-    assert_eq!(known["copies"]["nas"]["snapshots"].as_array().unwrap().len(), 3, "{known}");
+    let there = fs::read_dir(archive.join("snapshots")).unwrap().count();
+    assert_eq!(known["copies"]["nas"]["snapshots"].as_array().unwrap().len(), there, "{known}");
     assert!(known["copies"]["nas"]["in_step_unix"].is_u64() && known["copies"]["nas"]["checked_unix"].is_null());
     assert!(known["copies"]["taken"]["trouble"]["message"].is_string(), "{known}");
 
@@ -112,7 +113,7 @@ fn copies_are_kept_in_step_restored_from_and_mend_what_is_damaged() {
     fs::rename(&archive, &aside).unwrap();
     operator.run(&["archive", "list"]).exits(1);
     let listed = operator.json(&["archive", "list", "--from-copy", "nas"]);
-    assert_eq!(listed["snapshots"].as_array().unwrap().len(), 5, "{listed}");
+    assert!(listed["snapshots"].as_array().unwrap().len() > there, "{listed}");
     assert_eq!(restored(&operator, "from-copy", &["--from-copy", "nas"]), here);
     operator.run(&["archive", "check", "--copy", "nas", "--read-data"]).success();
     operator.run(&["restore", "leaf", "--to", "x", "--from-copy", "drawer"]).exits(1);

@@ -236,7 +236,8 @@ pub(crate) fn run(context: &Context, args: &BackupArgs) -> Result<BackedUp, Fail
         let archive = backup::open_or_create(context, &declared)?;
         let run = Run { context, declared: &declared, archive: &archive, progress: &progress, stop };
         let done = back_up(&run, &sites)?;
-        let copies = copies::after_backup(&declared, archive, &progress, stop)?;
+        let all: Vec<_> = declared.stack.archive.copies.iter().collect();
+        let copies = copies::after_backup(&declared, archive, &all, &progress, stop)?;
         Ok(BackedUp { copies, ..done })
     })?;
     Ok(BackedUp { stages: progress.times(), ..done })

@@ -17,7 +17,7 @@ use sovereign_model::CopyName;
 use sovereign_model::archive_copy::{ArchiveCopy, CopyPlace};
 use tokio_util::sync::CancellationToken;
 
-use super::BackupError;
+use super::{BackupError, Record};
 use crate::context::Context;
 use crate::declared::Declared;
 use crate::exit::Exit;
@@ -272,7 +272,22 @@ pub(crate) fn watch(stage: &Arc<Stage>) -> Watch {
     })
 }
 
-/// Brings all copies in step after a backup. The archive is closed before that: with a slow host it may take long, and
+/// The copies that have not all that was proven last, as far as that is known without looking at them. A disk that is
+/// not there is passed over.
+pub(crate) fn behind(declared: &Declared) -> Vec<&ArchiveCopy> {
+    let (proofs, known) = (Record::read(&declared.state).proofs, Copies::read(&declared.state));
+    let is_away = |copy: &ArchiveCopy| match &copy.at {
+        CopyPlace::Disk { uuid, .. } => Disks::default().mounted(uuid).is_err(),
+        _ => false,
+    };
+    let has = |copy: &ArchiveCopy, snapshot: &String| {
+        known.of(&copy.name, &copy.at.to_string()).is_some_and(|known| known.snapshots.contains(snapshot))
+    };
+    let is_behind = |copy: &&ArchiveCopy| proofs.values().any(|proof| !has(copy, &proof.snapshot));
+    declared.stack.archive.copies.iter().filter(is_behind).filter(|copy| !is_away(copy)).collect()
+}
+
+/// Brings copies in step after a backup. The archive is closed before that: with a slow host it may take long, and
 /// the next backup must not wait for it.
 ///
 /// # Errors
@@ -280,10 +295,10 @@ pub(crate) fn watch(stage: &Arc<Stage>) -> Watch {
 pub(crate) fn after_backup(
     declared: &Declared,
     archive: Archive,
+    copies: &[&ArchiveCopy],
     progress: &Progress,
     stop: &CancellationToken,
 ) -> Result<Vec<Row>, Failure> {
-    let copies: Vec<_> = declared.stack.archive.copies.iter().collect();
     if copies.is_empty() {
         return Ok(Vec::new());
     }
@@ -292,12 +307,12 @@ pub(crate) fn after_backup(
     let rows = match original {
         Ok(original) => {
             let stop = stop.clone();
-            bring_in_step(declared, &original.until(move || stop.is_cancelled()), progress, &copies, false)
+            bring_in_step(declared, &original.until(move || stop.is_cancelled()), progress, copies, false)
         }
-        Err(ArchiveError::LockedForCopies) => copies.into_iter().map(Row::under_way).collect(),
+        Err(ArchiveError::LockedForCopies) => copies.iter().map(|copy| Row::under_way(copy)).collect(),
         Err(error) => {
             let failure = Failure::from(error);
-            copies.into_iter().map(|copy| Row::failed(copy, &failure)).collect()
+            copies.iter().map(|copy| Row::failed(copy, &failure)).collect()
         }
     };
     if stop.is_cancelled() { Err(BackupError::Stopped.into()) } else { Ok(rows) }
