@@ -20,9 +20,10 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustic_core::repofile::{IndexBlob, IndexFile, IndexId};
-use rustic_core::{DataId, IndexedFullStatus, RepairIndexOptions, Repository, TreeId};
+use rustic_core::repofile::{IndexBlob, IndexFile, IndexId, RepoFile, SnapshotFile};
+use rustic_core::{DataId, Id, IndexedFullStatus, OpenStatus, RepairIndexOptions, Repository, TreeId, WriteBackend};
 
+use crate::copy::backend::{self, CopyBackend};
 use crate::copy::place::{FileKind, FileName, Place};
 use crate::copy::{CopyError, Folder, list, read_right};
 use crate::error::{ArchiveError, To as _};
@@ -118,15 +119,25 @@ impl Archive {
     }
 
     /// What a copy has and this archive has not, though no prune removed it: it is missing here. Where snapshots are
-    /// missing, that is all that only the copy has, since they may need it.
+    /// missing, that is all that only the copy has, since they may need it. But for keys: a copy is in other hands, and a key
+    /// may be made to take for ever. Indexes and snapshots are told only when they are this archive's.
     ///
     /// # Errors
     /// When one of the two cannot be listed.
-    pub fn missing_beside(&self, place: &dyn Place) -> Result<Vec<FileName>, CopyError> {
+    pub fn missing_beside(&self, place: &Arc<dyn Place>) -> Result<Vec<FileName>, CopyError> {
         let here = Folder::new(self.folder());
         let removed =
             removed::read(self.folder()).map_err(ArchiveError::file("read what was pruned from", self.folder()))?;
-        Ok(crate::copy::plan::plan(&list(&here)?.0, &list(place)?.0, &removed).kept)
+        let kept = crate::copy::plan::plan(&list(&here)?.0, &list(&**place)?.0, &removed).kept;
+        let copy: Arc<dyn WriteBackend> = Arc::new(CopyBackend::new(Arc::clone(place)));
+        let copy = self.repository_in(&copy)?;
+        let is_ours = |name: &FileName| match name {
+            FileName::Named(FileKind::Pack, _) => true,
+            FileName::Named(FileKind::Index, sum) => opens::<IndexFile>(&copy, sum),
+            FileName::Named(FileKind::Snapshot, sum) => opens::<SnapshotFile>(&copy, sum),
+            FileName::Named(FileKind::Key, _) | FileName::Config => false,
+        };
+        Ok(kept.into_iter().filter(is_ours).collect())
     }
 
     /// Brings a file back from a copy; what is here under this name is set aside. Whether the copy has it as it was.
@@ -243,6 +254,15 @@ impl Archive {
         ended.map_err(|_| ArchiveError::Panicked { action: ACTION })?.to(ACTION)?;
         held.let_in()
     }
+}
+
+/// Whether a file was written with the archive's own key.
+fn opens<F: RepoFile>(copy: &Repository<OpenStatus>, sum: &Sum) -> bool
+where
+    F::Id: From<Id>,
+{
+    let read = copy.stream_files_list::<F>(vec![F::Id::from(backend::id(sum))]);
+    read.is_ok_and(|mut read| read.next().is_some_and(|file| file.is_ok()))
 }
 
 fn sum(hex: &str) -> Sum {

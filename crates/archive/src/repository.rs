@@ -297,6 +297,14 @@ impl Archive {
         plain(&self.backend)?.open(&self.credentials()).to("open the archive")
     }
 
+    /// The repository that lies elsewhere and has the same key.
+    pub(crate) fn repository_in(
+        &self,
+        backend: &Arc<dyn WriteBackend>,
+    ) -> Result<Repository<OpenStatus>, ArchiveError> {
+        plain(backend)?.open(&self.credentials()).to("open the copy")
+    }
+
     pub(crate) fn credentials(&self) -> Credentials {
         Credentials::Masterkey(self.key.clone())
     }

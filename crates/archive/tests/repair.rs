@@ -5,9 +5,10 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use common::{Place, contents, noise, quiet, subject};
-use sovereign_archive::copy::{Before, FileKind, FileName, Folder, Place as _};
+use common::{Place as Site, contents, noise, quiet, subject};
+use sovereign_archive::copy::{Before, FileKind, FileName, Folder, Place};
 use sovereign_archive::{Archive, Lost};
 
 fn flip(file: &Path) {
@@ -28,7 +29,7 @@ fn repository(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     contents(folder).into_iter().filter(|(name, _)| !ours(name)).collect()
 }
 
-fn is_whole(archive: &Archive, place: &Place) {
+fn is_whole(archive: &Archive, place: &Site) {
     assert_eq!(archive.check(true).unwrap().errors, Vec::<String>::new());
     let to = tempfile::tempdir().unwrap();
     archive.contents(&archive.newest(&subject()).unwrap().unwrap()).unwrap().restore(None, to.path(), &|_| {}).unwrap();
@@ -37,7 +38,7 @@ fn is_whole(archive: &Archive, place: &Place) {
 
 #[test]
 fn whatever_is_damaged_comes_back_from_a_copy() {
-    let place = Place::new();
+    let place = Site::new();
     let archive = place.archive();
     place.take(&archive);
     let copy = Folder::new(place.folder.path().join("copy"));
@@ -67,7 +68,9 @@ fn whatever_is_damaged_comes_back_from_a_copy() {
             if is_named { vec![name] } else { vec![] },
             "an index names packs, and nothing the rest"
         );
-        assert!(archive.missing_beside(&copy).unwrap().contains(&name));
+        let there: Arc<dyn Place> = Arc::new(Folder::new(place.folder.path().join("copy")));
+        let is_key = matches!(name, FileName::Named(FileKind::Key, _));
+        assert_eq!(archive.missing_beside(&there).unwrap().contains(&name), !is_key, "{name}");
         assert!(archive.bring_back(&name, &copy).unwrap());
         assert_eq!(repository(archive.folder()), good, "{name}");
     }
@@ -81,7 +84,7 @@ fn whatever_is_damaged_comes_back_from_a_copy() {
 
 #[test]
 fn without_a_copy_what_is_lost_is_named_and_all_goes_on() {
-    let place = Place::new();
+    let place = Site::new();
     let archive = place.archive();
     place.write("content/other", &noise(30, 700_000));
     let first = place.take(&archive).snapshot;
@@ -133,4 +136,22 @@ fn what(lost: &[Lost]) -> String {
     words.sort();
     words.dedup();
     if words.is_empty() { "nothing".to_owned() } else { words.join(", ") }
+}
+
+#[test]
+fn what_somebody_put_into_a_copy_is_not_brought_back() {
+    use sha2::{Digest as _, Sha256};
+    let site = Site::new();
+    let archive = site.archive();
+    site.take(&archive);
+    let folder = site.folder.path().join("copy");
+    archive.for_copies().unwrap().copy_to(&Folder::new(&folder), Before::Unknown, &quiet()).unwrap();
+    let copy: Arc<dyn Place> = Arc::new(Folder::new(&folder));
+    for (seed, kind) in FileKind::ALL.into_iter().enumerate() {
+        let bytes = noise(seed as u64 + 1, 500);
+        let name = FileName::Named(kind, Sha256::digest(&bytes).into());
+        copy.write(&name, &bytes).unwrap();
+        let told = archive.missing_beside(&copy).unwrap();
+        assert_eq!(told.contains(&name), kind == FileKind::Pack, "a pack that no index names harms nothing: {kind:?}");
+    }
 }

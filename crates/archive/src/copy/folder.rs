@@ -10,6 +10,8 @@ use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use rustix::io::Errno;
+
 use super::error::CopyError;
 use super::place::{FileKind, FileName, Free, LARGEST_FILE, Listed, Place, UNFINISHED};
 use crate::folder::open_named;
@@ -78,6 +80,20 @@ fn make(folder: &Path) -> io::Result<()> {
     }
 }
 
+/// Makes names last, where that can be said: some network file systems have no word for it.
+fn settle(folder: &Path) -> io::Result<()> {
+    match sync_names(folder) {
+        Err(error)
+            if [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOSYS]
+                .iter()
+                .any(|no| error.raw_os_error() == Some(no.raw_os_error())) =>
+        {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -110,7 +126,7 @@ impl Place for Folder {
         for name in FileKind::ALL.map(FileKind::folder).into_iter().chain(["locks"]) {
             make(&self.path.join(name))?;
         }
-        sync_names(&self.path)
+        settle(&self.path)
     }
 
     fn list(&self, kind: FileKind) -> io::Result<Listed> {
@@ -187,7 +203,7 @@ impl Place for Folder {
 
     fn settle(&self) -> io::Result<()> {
         let changed = std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner));
-        changed.iter().try_for_each(|folder| sync_names(folder))
+        changed.iter().try_for_each(|folder| settle(folder))
     }
 
     fn room(&self) -> io::Result<Option<Free>> {

@@ -178,6 +178,10 @@ fn whatever_kills_a_copy_leaves_whole_snapshots_and_the_next_one_goes_on() {
     assert!(removed::read(archive.folder()).unwrap().is_empty());
 }
 
+fn as_place(folder: &Path) -> std::sync::Arc<dyn Place> {
+    std::sync::Arc::new(Folder::new(folder))
+}
+
 fn largest_pack(archive: &Archive) -> (FileName, std::path::PathBuf) {
     let listed = Folder::new(archive.folder()).list(FileKind::Pack).unwrap();
     let (sum, _) = listed.files.into_iter().max_by_key(|(_, size)| *size).unwrap();
@@ -268,7 +272,7 @@ fn what_vanishes_here_does_not_vanish_there() {
     assert!(!copied.is_in_step() && copied.files_removed == 0 && copied.files_sent > 0, "{copied:?}");
     assert_eq!(is_whole(&archive, folder.path()), 2);
     // And gives it back.
-    let mut missing = archive.missing_beside(&there).unwrap();
+    let mut missing = archive.missing_beside(&as_place(folder.path())).unwrap();
     missing.sort();
     for name in &missing {
         assert!(archive.bring_back(name, &there).unwrap());

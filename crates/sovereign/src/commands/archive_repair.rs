@@ -159,7 +159,7 @@ pub(crate) fn run(context: &Context, args: &ArchiveCheckArgs) -> Result<Repaired
     Arc::into_inner(stage).map(Stage::finish);
     let (sources, not_asked) = sources(&declared, &archive);
     for source in &sources {
-        let missing = archive.missing_beside(&*source.place)?;
+        let missing = archive.missing_beside(&source.place)?;
         damage.missing.extend(missing);
     }
     damage.missing.sort();

@@ -30,6 +30,9 @@ const AHEAD: usize = 64;
 /// So many folders are open at a time: servers have some hundred handles.
 const OPEN_FOLDERS: usize = 32;
 
+/// More files than an archive has: 32 TB of packs.
+const MOST_NAMES: usize = 4 << 20;
+
 /// How to get to a host.
 #[derive(Debug, Clone)]
 pub struct Login {
@@ -138,6 +141,7 @@ impl Sftp {
         folders: &[String],
         tell: &mut dyn FnMut(usize, &[u8], wire::Attributes),
     ) -> io::Result<()> {
+        let mut told = 0;
         for (batch, folders) in folders.chunks(OPEN_FOLDERS).enumerate() {
             let asked: Vec<Asked> = folders
                 .iter()
@@ -161,6 +165,10 @@ impl Sftp {
                 for ((index, handle), asked) in open.into_iter().zip(asked) {
                     match session.answer(asked)? {
                         Answer::Names(names) => {
+                            told += names.len();
+                            if told > MOST_NAMES {
+                                return Err(io::Error::new(io::ErrorKind::InvalidData, "the host's list has no end"));
+                            }
                             names.iter().for_each(|(name, attributes)| tell(index, name, *attributes));
                             more.push((index, handle));
                         }
