@@ -147,6 +147,9 @@ pub enum ArchiveError {
     /// Another run works on the archive.
     #[error("another run works on the archive")]
     Locked,
+    /// Another run makes copies of the archive.
+    #[error("another run brings copies of the archive in step")]
+    LockedForCopies,
     /// What was planned was planned for an archive that was another one then.
     #[error("the archive has changed since this was planned, so nothing was done")]
     Stale,
@@ -158,6 +161,9 @@ pub enum ArchiveError {
         /// Where their files are.
         folder: PathBuf,
     },
+    /// A copy in another place can be read, and nothing else.
+    #[error("a copy of the archive is only read")]
+    OnlyRead,
     /// The library gave up with a panic.
     #[error("the archive library failed inside while it had to {action}")]
     Panicked {
@@ -208,7 +214,7 @@ impl ArchiveError {
             Self::NoSnapshot(_) | Self::Ambiguous(_) => "`sovereign archive list` names them".to_owned(),
             Self::NoPath { snapshot, .. } => format!("`sovereign archive show {snapshot}` lists what it has"),
             Self::NotEmpty { .. } => "name a folder that is empty or not there yet".to_owned(),
-            Self::Locked => "wait until it is done, or interrupt it with Ctrl-C".to_owned(),
+            Self::Locked | Self::LockedForCopies => "wait until it is done, or interrupt it with Ctrl-C".to_owned(),
             Self::BesideUnreadable { snapshots, folder } => format!(
                 "`sovereign archive list` says why; bring its file back from a copy of the archive, or remove it to give \
                  it up for good: {} in {}",
@@ -240,7 +246,7 @@ fn short(snapshots: &[String]) -> String {
 }
 
 /// As people read it.
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     bytesize::ByteSize::b(bytes).display().si().to_string()
 }
 

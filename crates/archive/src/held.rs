@@ -9,14 +9,17 @@
 //! what was written before it lasts: a prune never leaves, whatever becomes of the machine, less than it found.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use rustic_core::{BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, RusticResult, WriteBackend};
 
+use crate::copy::backend::file_name;
 use crate::error::{ArchiveError, To as _};
 use crate::place::sync_names;
+use crate::removed::Removed;
 use crate::room::room_for;
 
 /// The held ones, and the folder behind.
@@ -33,9 +36,20 @@ struct State {
     /// Folders that got new names.
     written: BTreeSet<PathBuf>,
     no_room: Option<ArchiveError>,
+    /// The list of what is removed, once something is.
+    removed: Option<Removed>,
 }
 
 impl State {
+    /// Before it is removed: copies ask why something is missing.
+    fn note_removal(&mut self, folder: &Path, of: FileType, id: &Id) -> io::Result<()> {
+        let removed = match &mut self.removed {
+            Some(removed) => removed,
+            none => none.insert(Removed::open(folder)?),
+        };
+        removed.note(&file_name(of, id))
+    }
+
     fn sync(&mut self) -> Result<(), ArchiveError> {
         for folder in std::mem::take(&mut self.written) {
             sync_names(&folder).map_err(ArchiveError::file("sync", folder))?;
@@ -137,8 +151,14 @@ impl WriteBackend for Held {
     }
 
     fn remove(&self, of: FileType, id: &Id, cacheable: bool) -> RusticResult<()> {
-        let synced = self.state().sync();
-        synced.map_err(|error| RusticError::with_source(ErrorKind::InputOutput, "nothing is removed yet", error))?;
+        let mut state = self.state();
+        let noted = state.sync().and_then(|()| {
+            state
+                .note_removal(&self.folder, of, id)
+                .map_err(ArchiveError::file("note what is removed from", &self.folder))
+        });
+        drop(state);
+        noted.map_err(|error| RusticError::with_source(ErrorKind::InputOutput, "nothing is removed yet", error))?;
         self.inner.remove(of, id, cacheable)
     }
 }

@@ -16,6 +16,11 @@
 extern crate self as sovereign_archive; // what tests of this crate share with those beside it names it so
 
 mod bring;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
+pub mod copy;
+mod diff;
 pub mod entry;
 mod error;
 mod folder;
@@ -29,6 +34,8 @@ mod patience;
 mod place;
 mod prune;
 mod pull;
+mod removed;
+mod repair;
 mod repository;
 mod restore;
 mod room;
@@ -37,11 +44,13 @@ mod take;
 mod tree;
 pub mod wire;
 
+pub use diff::Change;
 pub use error::ArchiveError;
 pub use maintain::Checked;
 pub use password::Password;
 pub use prune::{GRACE, Prune, Room};
 pub use pull::{Fault, Line, Listed, PullError, Sum, list};
+pub use repair::{Damage, Lost};
 pub use repository::{Archive, Inventory, Snapshot, Subject, Unreadable, newer};
 pub use restore::{Contents, Restored};
 pub use room::room_for;

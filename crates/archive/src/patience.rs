@@ -73,7 +73,10 @@ impl<R: Read + AsFd> Read for Patient<R> {
         let ready = rustix::event::poll(&mut [PollFd::new(&self.inner, PollFlags::IN)], Some(&patience));
         self.left = self.left.saturating_sub(began.elapsed());
         if ready? == 0 {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the source is too slow, or says nothing any more"));
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the other side is too slow, or says nothing any more",
+            ));
         }
         self.inner.read(buffer)
     }

@@ -21,6 +21,7 @@ use crate::error::ArchiveError;
 /// What makes a folder a repository; written last.
 pub(crate) const CONFIG: &str = "config";
 const LOCK: &str = "sovereign.lock";
+const LOCK_FOR_COPIES: &str = "sovereign.copies.lock";
 /// Where a repository is until it is whole.
 const NEW: &str = "new";
 /// How the library names a file until it is whole. Other programs' names go on after it.
@@ -135,12 +136,22 @@ pub(crate) fn is_unfinished(name: &str) -> bool {
 /// Taken for as long as the file is open; the kernel lets go of it when the process ends, however it ends. Other
 /// programs do not know of it: restic only reads beside us.
 pub(crate) fn lock(folder: &Path) -> Result<File, ArchiveError> {
-    let path = folder.join(LOCK);
-    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let file = opened.map_err(ArchiveError::file("open", &path))?;
+    lock_by(&folder.join(LOCK))?.ok_or(ArchiveError::Locked)
+}
+
+/// The same for what copies are made of. Backups go on meanwhile, since they only add files; who removes or replaces
+/// some takes this one, too.
+pub(crate) fn lock_for_copies(folder: &Path) -> Result<File, ArchiveError> {
+    lock_by(&folder.join(LOCK_FOR_COPIES))?.ok_or(ArchiveError::LockedForCopies)
+}
+
+/// `None` when another run has it.
+fn lock_by(path: &Path) -> Result<Option<File>, ArchiveError> {
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    let file = opened.map_err(ArchiveError::file("open", path))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(ArchiveError::Locked),
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
         Err(errno) => Err(ArchiveError::file("lock", path)(errno.into())),
     }
 }

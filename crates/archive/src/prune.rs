@@ -34,6 +34,7 @@ use rustic_core::{FileType, Id, LimitOption, OpenStatus, PruneOptions, PrunePlan
 
 use crate::error::{ArchiveError, To as _};
 use crate::held::Held;
+use crate::place::lock_for_copies;
 use crate::repository::{Archive, Snapshot};
 use crate::room::room_for;
 use crate::take::Watch;
@@ -203,6 +204,7 @@ impl Prune<'_> {
     pub fn run(self, watch: &Watch) -> Result<(), ArchiveError> {
         const ACTION: &str = "prune the archive";
         let Self { archive, forget, options, plan, strays, room, made_from } = self;
+        let _no_copies = lock_for_copies(archive.folder())?;
         if archive.made_from()? != made_from {
             return Err(ArchiveError::Stale);
         }

@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{DirBuilder, File};
+use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -26,6 +27,8 @@ use rustic_core::{
 };
 use sovereign_model::SiteName;
 
+use crate::copy::backend::CopyBackend;
+use crate::copy::{CopyError, FileName, Original, Place};
 use crate::entry::TreePath;
 use crate::error::{ArchiveError, To as _};
 use crate::password::Password;
@@ -172,7 +175,8 @@ pub struct Archive {
     key: MasterKey,
     /// What tells it from every other archive.
     id: String,
-    _lock: File,
+    /// `None` for a copy, which is only read.
+    _lock: Option<File>,
 }
 
 impl fmt::Debug for Archive {
@@ -250,26 +254,48 @@ impl Archive {
     }
 
     fn with(folder: &Path, password: &Password, lock: File) -> Result<Self, ArchiveError> {
-        let backend = backend(folder)?;
-        if let Some(key) = password.recall()
-            && let Ok(opened) = plain(&backend)?.open(&Credentials::Masterkey(key))
-        {
-            return Self::of(folder, &opened, lock);
-        }
-        let opened = plain(&backend)?.open(&Credentials::password(password.expose())).map_err(|error| {
-            if error.is_incorrect_password() {
-                ArchiveError::WrongKey { folder: folder.to_owned() }
-            } else {
-                ArchiveError::Repository { action: "open the archive", why: error.display_log() }
-            }
-        })?;
-        password.remember(&opened.key());
-        Self::of(folder, &opened, lock)
+        Self::of(folder, &open_plain(&backend(folder)?, folder, password)?, lock)
     }
 
     fn of(folder: &Path, opened: &Repository<OpenStatus>, lock: File) -> Result<Self, ArchiveError> {
         let id = opened.config().id.to_hex().to_string();
-        Ok(Self { folder: folder.to_owned(), backend: backend(folder)?, key: opened.key(), id, _lock: lock })
+        Ok(Self { folder: folder.to_owned(), backend: backend(folder)?, key: opened.key(), id, _lock: Some(lock) })
+    }
+
+    /// The copy of an archive that is in another place. It can be read, and nothing is written there, were it only a
+    /// lock.
+    ///
+    /// # Errors
+    /// When there is none, it is another archive's than the file `known` names, or `password` does not open it.
+    pub fn open_copy(place: Arc<dyn Place>, known: &Path, password: &Password) -> Result<Self, CopyError> {
+        let location = place.location();
+        match place.read(&FileName::Config) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(CopyError::Missing { place: location });
+            }
+            Err(error) => return Err(CopyError::place("read", FileName::Config, &*place)(error)),
+        }
+        let folder = PathBuf::from(&location);
+        let backend: Arc<dyn WriteBackend> = Arc::new(CopyBackend::new(place));
+        let opened = open_plain(&backend, &folder, password)?;
+        let id = opened.config().id.to_hex().to_string();
+        if known::read(known)?.is_some_and(|expected| expected != id) {
+            return Err(CopyError::Another { place: location });
+        }
+        Ok(Self { folder, key: opened.key(), backend, id, _lock: None })
+    }
+
+    /// What copies of it are made from. While this is there nothing is removed from the archive, and no other run makes
+    /// copies; backups go on once the archive itself is closed.
+    ///
+    /// # Errors
+    /// When another run makes copies, or this is a copy itself.
+    pub fn for_copies(&self) -> Result<Original, ArchiveError> {
+        if self._lock.is_none() {
+            return Err(ArchiveError::OnlyRead);
+        }
+        Original::of(&self.folder)
     }
 
     /// Has the file `known` name it, unless it names one.
@@ -287,6 +313,14 @@ impl Archive {
 
     pub(crate) fn repository(&self) -> Result<Repository<OpenStatus>, ArchiveError> {
         plain(&self.backend)?.open(&self.credentials()).to("open the archive")
+    }
+
+    /// The repository that lies elsewhere and has the same key.
+    pub(crate) fn repository_in(
+        &self,
+        backend: &Arc<dyn WriteBackend>,
+    ) -> Result<Repository<OpenStatus>, ArchiveError> {
+        plain(backend)?.open(&self.credentials()).to("open the copy")
     }
 
     pub(crate) fn credentials(&self) -> Credentials {
@@ -381,7 +415,7 @@ impl Archive {
     /// A copy of it in another folder, without making the key from the password again.
     pub(crate) fn copied_to(&self, folder: &Path) -> Result<Self, ArchiveError> {
         let (key, id) = (self.key.clone(), self.id.clone());
-        Ok(Self { folder: folder.to_owned(), backend: backend(folder)?, key, id, _lock: place::lock(folder)? })
+        Ok(Self { folder: folder.to_owned(), backend: backend(folder)?, key, id, _lock: Some(place::lock(folder)?) })
     }
 }
 
@@ -397,6 +431,27 @@ fn backend(folder: &Path) -> Result<Arc<dyn WriteBackend>, ArchiveError> {
 fn plain(backend: &Arc<dyn WriteBackend>) -> Result<Repository<()>, ArchiveError> {
     let options = RepositoryOptions::default().no_cache(true);
     Repository::new(&options, &RepositoryBackends::new(Arc::clone(backend), None)).to("open the archive")
+}
+
+fn open_plain(
+    backend: &Arc<dyn WriteBackend>,
+    folder: &Path,
+    password: &Password,
+) -> Result<Repository<OpenStatus>, ArchiveError> {
+    if let Some(key) = password.recall()
+        && let Ok(opened) = plain(backend)?.open(&Credentials::Masterkey(key))
+    {
+        return Ok(opened);
+    }
+    let opened = plain(backend)?.open(&Credentials::password(password.expose())).map_err(|error| {
+        if error.is_incorrect_password() {
+            ArchiveError::WrongKey { folder: folder.to_owned() }
+        } else {
+            ArchiveError::Repository { action: "open the archive", why: error.display_log() }
+        }
+    })?;
+    password.remember(&opened.key());
+    Ok(opened)
 }
 
 /// One snapshot's file, or why not.

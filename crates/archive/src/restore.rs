@@ -73,6 +73,11 @@ impl Contents {
         &self.manifest
     }
 
+    /// The chunks of each entry.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = &[DataId]> {
+        self.chunks.iter().map(Vec::as_slice)
+    }
+
     /// Restores all, or `only` what is at and below a path, into the folder `to`. `seen` is told how many bytes have
     /// been written.
     ///

@@ -22,11 +22,16 @@ pub fn room_for(folder: &Path, bytes: u64) -> Result<(), ArchiveError> {
         .map_err(|errno| ArchiveError::file("look at the file system of", folder)(errno.into()))?;
     let all = disk.f_blocks.saturating_mul(disk.f_frsize);
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    let reserve = RESERVE.min(all / PART);
+    let reserve = reserve_of(all);
     if free.saturating_sub(reserve) >= bytes {
         return Ok(());
     }
     Err(ArchiveError::NoRoom { folder: folder.to_owned(), bytes, free, reserve })
+}
+
+/// How much of a file system of this size is left alone.
+pub(crate) fn reserve_of(all: u64) -> u64 {
+    RESERVE.min(all / PART)
 }
 
 #[cfg(test)]

@@ -99,6 +99,11 @@ impl StateFolder {
         self.0.join("dc").join(datacenter.as_str())
     }
 
+    /// The copy of the archive at a data center.
+    pub fn archive_copy(&self, datacenter: &DatacenterName) -> PathBuf {
+        self.datacenter(datacenter).join("archive")
+    }
+
     /// All that belongs to the edge of a data center.
     pub fn edge(&self, datacenter: &DatacenterName) -> EdgeFolder {
         EdgeFolder(self.datacenter(datacenter).join("edge"))

@@ -4,6 +4,7 @@
 //! problem at once. Nothing here performs I/O, reads a clock or knows a network; CI checks the dependency tree.
 
 pub mod access_entry;
+pub mod archive_copy;
 pub mod digest;
 pub mod edge_config;
 pub mod edge_rules;
@@ -24,7 +25,8 @@ pub use file::parse;
 pub use interval::Interval;
 pub use layout::StateFolder;
 pub use name::{
-    DatacenterName, DnsName, DomainName, HostName, ImageName, InvalidName, Origin, SiteName, StackName, UnitName,
+    CopyName, DatacenterName, DnsName, DomainName, HostName, ImageName, InvalidName, Origin, SiteName, StackName,
+    UnitName,
 };
 pub use observed::Observed;
 pub use size::ByteSize;

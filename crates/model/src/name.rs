@@ -175,6 +175,10 @@ text_type!(
     SiteName, label
 );
 text_type!(
+    /// The name of a copy of the archive: a DNS label.
+    CopyName, label
+);
+text_type!(
     /// The name of an image, `ghost` for instance: a DNS label.
     ImageName, label
 );

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::archive_copy::ArchiveCopy;
 use crate::edge_rules::{EdgeRules, Proxy, Room};
 use crate::interval::Interval;
 use crate::keep_rules::KeepRules;
@@ -324,6 +325,8 @@ pub struct Archive {
     pub keep: KeepRules,
     /// Whether the images that applications run are backed up too.
     pub images: bool,
+    /// Its copies, in the order of the file. Where the file says nothing, at a data center that is no site's primary.
+    pub copies: Vec<ArchiveCopy>,
 }
 
 impl Default for Archive {
@@ -335,6 +338,7 @@ impl Default for Archive {
             prove: Interval::seconds(7 * 86_400),
             keep: KeepRules::default(),
             images: false,
+            copies: Vec::new(),
         }
     }
 }

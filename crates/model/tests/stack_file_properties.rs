@@ -8,6 +8,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use sovereign_model::archive_copy::{ArchiveCopy, CopyPlace, SftpPlace};
 use sovereign_model::edge_rules::{AccessLog, EdgeRules, Keep, Limits, Proxy, ProxySpeech, Room};
 use sovereign_model::file::{ProblemKind, Problems, Style, parse};
 use sovereign_model::keep_rules::KeepRules;
@@ -164,14 +165,41 @@ fn domain() -> impl Strategy<Value = (String, Option<String>, Option<String>)> {
 fn archive() -> impl Strategy<Value = Archive> {
     let folder = proptest::option::of(select(vec!["/srv/archive", "/a b/ü"]));
     let keep = prop_oneof![Just(KeepRules::default()), (1..9u32, 0..99u32, 0..10_001u32).prop_map(keep_rules)];
+    let copies = proptest::collection::vec(copy_place(), 0..4);
     let interval = || select(vec![Interval::NEVER, Interval::seconds(900), Interval::seconds(7 * 86_400)]);
-    (folder, interval(), interval(), keep, any::<bool>()).prop_map(|(folder, every, prove, keep, images)| Archive {
+    let all = (folder, interval(), interval(), keep, any::<bool>(), copies);
+    all.prop_map(|(folder, every, prove, keep, images, copies)| Archive {
         folder: folder.map(Into::into),
         every,
         prove,
         keep,
         images,
+        copies: copies.into_iter().enumerate().map(|(index, place)| archive_copy(index, place)).collect(),
     })
+}
+
+/// The key that says where a copy is.
+fn copy_place() -> impl Strategy<Value = &'static str> {
+    select(vec!["folder", "disk", "sftp", "datacenter"])
+}
+
+fn archive_copy(index: usize, place: &str) -> ArchiveCopy {
+    let at = match place {
+        "folder" => CopyPlace::Folder(format!("/mnt/ü {index}").into()),
+        "disk" => {
+            let uuid = format!("{index}D2F-4A1B").parse().unwrap();
+            CopyPlace::Disk { uuid, folder: "a b/archive".into() }
+        }
+        "sftp" => CopyPlace::Sftp(SftpPlace {
+            address: format!("me@[2001:db8::{index}]:2222/~/archive").parse().unwrap(),
+            key: "/srv/keys/archive".into(),
+            host_key: format!("ssh-ed25519 AAAA{}", "C3Nz".repeat(16)).parse().unwrap(),
+        }),
+        // Every stack has the first one; a second copy there would be one too many.
+        _ if index == 0 => CopyPlace::Datacenter("dc0".parse().unwrap()),
+        _ => CopyPlace::Folder(format!("/mnt/{index}").into()),
+    };
+    ArchiveCopy { name: format!("copy-{index}").parse().unwrap(), at }
 }
 
 fn keep_rules((last, daily, yearly): (u32, u32, u32)) -> KeepRules {
@@ -334,14 +362,31 @@ fn written(stack: &Stack) -> String {
         writeln!(file, "head = \"{}\"\nhead-within = {}", limits.head, limits.head_within).unwrap();
         writeln!(file, "body = \"{}\"\nbody-within = {}", limits.body, limits.body_within).unwrap();
     }
-    if stack.archive != Archive::default() {
-        file.push_str("[archive]\n");
-        put(&mut file, "folder", stack.archive.folder.as_ref().map(|folder| folder.to_str().unwrap()));
-        writeln!(file, "every = \"{}\"\nprove = \"{}\"", stack.archive.every, stack.archive.prove).unwrap();
-        writeln!(file, "images = {}", stack.archive.images).unwrap();
+    file.push_str("[archive]\n");
+    if stack.archive.copies.is_empty() {
+        file.push_str("copy = []\n");
+    }
+    put(&mut file, "folder", stack.archive.folder.as_ref().map(|folder| folder.to_str().unwrap()));
+    writeln!(file, "every = \"{}\"\nprove = \"{}\"", stack.archive.every, stack.archive.prove).unwrap();
+    writeln!(file, "images = {}", stack.archive.images).unwrap();
+    if stack.archive.keep != KeepRules::default() {
         let KeepRules { last, hourly, daily, weekly, monthly, yearly } = stack.archive.keep;
         write!(file, "keep = {{ last = {last}, hourly = {hourly}, daily = {daily}, weekly = {weekly}, ").unwrap();
         writeln!(file, "monthly = {monthly}, yearly = {yearly} }}").unwrap();
+    }
+    for ArchiveCopy { name, at } in &stack.archive.copies {
+        writeln!(file, "[[archive.copy]]\nname = \"{name}\"").unwrap();
+        match at {
+            CopyPlace::Folder(folder) => put(&mut file, "folder", folder.to_str()),
+            CopyPlace::Disk { uuid, folder } => {
+                writeln!(file, "disk = \"{uuid}\"\nfolder = {}", quoted(folder.to_str().unwrap())).unwrap();
+            }
+            CopyPlace::Sftp(SftpPlace { address, key: _, host_key }) => {
+                writeln!(file, "sftp = \"{address}\"\nkey = \"./keys/archive\"\nhost-key = \"{}\"", host_key.as_str())
+                    .unwrap();
+            }
+            CopyPlace::Datacenter(datacenter) => writeln!(file, "datacenter = \"{datacenter}\"").unwrap(),
+        }
     }
     file
 }
@@ -416,6 +461,10 @@ const MISTAKES: &[Mistake] = &[
     mistake("connections = ", "connections = 1", ProblemKind::BadValue),
     mistake("keep = {", "keep = { last = -1 }", ProblemKind::BadValue),
     mistake("keep = {", "keep = { minutely = 1 }", ProblemKind::UnknownKey),
+    mistake("disk = ", "disk = \"sda1\"", ProblemKind::BadValue),
+    mistake("sftp = ", "sftp = \"me@nas\"", ProblemKind::BadValue),
+    mistake("host-key = ", "host-key = \"nas ssh-ed25519 AAAA\"", ProblemKind::BadValue),
+    mistake("datacenter = ", "datacenter = \"nowhere\"", ProblemKind::UnknownReference),
 ];
 
 proptest! {

@@ -1,4 +1,4 @@
-//! The dump of a database that is written to, by the scripts and the node of a real image: `SOVEREIGN_GHOST_IMAGE`.
+//! The dump of a database that is written to, and the comparison of two, by the scripts and the node of a real image: `SOVEREIGN_GHOST_IMAGE`.
 //! Without one these tests say that they were skipped; the end-to-end run names one.
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a failed unwrap fails the test, a skipped test says so")]
 
@@ -236,4 +236,53 @@ fn a_table_is_the_same_when_its_sql_has_made_it_again() {
     let again = said(lab.node(TELL, &lab.path("again.db"), &[to.to_str().unwrap()]));
     assert_eq!(again, said(lab.node(TELL, &lab.database(), &[])));
     assert!(again.contains("\"odd\""), "{again}");
+}
+
+/// What is compared of a Ghost's database; `rest`: statements that are run after the first ones.
+const SMALL_GHOST: &str = "
+db.exec(`CREATE TABLE posts (id TEXT PRIMARY KEY, type TEXT, title TEXT, html TEXT, updated_at TEXT);
+  CREATE TABLE members (id TEXT PRIMARY KEY, name TEXT, email TEXT, last_seen_at TEXT);
+  CREATE TABLE tags (id TEXT PRIMARY KEY, name TEXT);
+  INSERT INTO posts VALUES ('1', 'post', 'Stays', 'x', 't'), ('2', 'post', 'Edited', 'x', 't'), ('3', 'post', 'Goes', 'x', 't'),
+    ('4', 'page', 'About', 'x', 't');
+  INSERT INTO members VALUES ('1', 'Ada', 'ada@example.org', 't'), ('2', NULL, 'bob@example.org', 't');
+  INSERT INTO tags VALUES ('1', 'News')`);
+for (const statement of rest) db.exec(statement);
+";
+
+#[test]
+fn two_databases_are_compared_by_title() {
+    let Some(image) = std::env::var_os("SOVEREIGN_GHOST_IMAGE").map(PathBuf::from) else {
+        eprintln!("SKIPPED: SOVEREIGN_GHOST_IMAGE names no Ghost image, nothing was tested");
+        return;
+    };
+    let lab = Lab { image, folder: tempfile::tempdir().unwrap() };
+    let (older, newer, to) = (lab.path("older.db"), lab.path("newer.db"), lab.path("compared.json"));
+    said(lab.node(SMALL_GHOST, &older, &[]));
+    let long = format!("INSERT INTO posts VALUES ('6', 'post', '{}', 'x', 't', 0)", "long ".repeat(1000));
+    let changes = [
+        "ALTER TABLE posts ADD COLUMN since INTEGER",
+        "UPDATE posts SET html = 'y' WHERE id = '2'; DELETE FROM posts WHERE id = '3'; UPDATE posts SET title = 'Über' WHERE id = '4'",
+        "INSERT INTO posts VALUES ('5', 'post', '\u{1b}[31mNew\n', 'x', 't', 0)",
+        &long,
+        "UPDATE members SET last_seen_at = 'now'; INSERT INTO members VALUES ('3', 'Eve', 'eve@example.org', 't')",
+    ];
+    said(lab.node(SMALL_GHOST, &newer, &changes));
+    let mut command = Command::new(lab.image.join("node/bin/node"));
+    command.args(data::compare_arguments(&lab.image, &older, &newer, &to));
+    said(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    let compared: data::Compared = serde_json::from_slice(&fs::read(&to).unwrap()).unwrap();
+    let titles = |titles: &data::Titles| (titles.count, titles.titles.clone());
+    let (added, changed, removed) =
+        (titles(&compared.posts.added), titles(&compared.posts.changed), titles(&compared.posts.removed));
+    assert_eq!(
+        (added.0, added.1[0].as_str(), added.1[1].len()),
+        (2, "\u{1b}[31mNew\n", 200),
+        "cut, and not made harmless yet"
+    );
+    assert_eq!((changed, removed), ((1, vec!["Edited".to_owned()]), (1, vec!["Goes".to_owned()])));
+    assert_eq!(titles(&compared.pages.changed), (1, vec!["Über".to_owned()]));
+    assert_eq!(titles(&compared.members.added), (1, vec!["Eve <eve@example.org>".to_owned()]));
+    assert_eq!(compared.members.changed.count, 0, "who was seen is not who changed");
+    assert_eq!(compared.tags, data::Changes::default());
 }

@@ -1,6 +1,7 @@
 //! From what was gathered to what an operator wants to know: what serves, what is wrong, what to do. Pure.
 
 mod archive;
+mod copies;
 mod room;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use sovereign_services::ghost::outgoing_text;
 use crate::gather::Gathered;
 use crate::output::figures;
 pub(crate) use archive::Backed;
+pub(crate) use copies::CopyReport;
 pub(crate) use room::CopyRoom;
 use room::Judgement;
 
@@ -48,6 +50,8 @@ pub(crate) struct Assessment {
     pub(crate) sites: Vec<SiteReport>,
     /// Of what backups are proven.
     pub(crate) archive: Vec<Backed>,
+    /// The archive's copies.
+    pub(crate) archive_copies: Vec<CopyReport>,
     /// Until when all of this runs with nobody looking after it, in seconds since 1970, and what ends then.
     pub(crate) unattended_until: Option<Unattended>,
 }
@@ -199,6 +203,7 @@ pub(crate) fn assess(stack: &Stack, gathered: &Gathered, now: u64) -> Assessment
         said.problems.push(Problem { lasting: true, ..problem("root seed", message, Some(help)) });
     }
     let archive = archive::judge(stack, &gathered.backups, now, &mut said);
+    let archive_copies = copies::judge(stack, &gathered.backups, &gathered.copies, now, &mut said.problems);
     let Said { problems, warnings } = said;
     let ends = gathered.certificates.iter().map(|(name, facts)| (facts.not_after, name));
     let unattended_until = ends.min().map(|(unix, name)| Unattended {
@@ -218,6 +223,7 @@ pub(crate) fn assess(stack: &Stack, gathered: &Gathered, now: u64) -> Assessment
         datacenters,
         sites,
         archive,
+        archive_copies,
         unattended_until,
     }
 }
@@ -418,6 +424,7 @@ mod tests {
     use sovereign_model::{Digest, file};
 
     use super::*;
+    use crate::backup::copies::{Copies, Known};
     use crate::backup::{Proof, Record};
 
     const NOW: u64 = 1_800_000_000;
@@ -507,7 +514,16 @@ mod tests {
             outgoing: BTreeMap::new(),
             words_seen: Some(true),
             backups: proven(stack, NOW),
+            copies: in_step(stack),
         }
+    }
+
+    /// Copies that are what the archive is.
+    fn in_step(stack: &Stack) -> Copies {
+        let known = |at: String| Known { at, in_step_unix: Some(NOW), ..Known::default() };
+        let mut all = Copies::default();
+        all.copies.extend(stack.archive.copies.iter().map(|copy| (copy.name.clone(), known(copy.at.to_string()))));
+        all
     }
 
     /// Backups of everything, proven as a whole at `unix`.
@@ -569,6 +585,7 @@ mod tests {
             outgoing: BTreeMap::new(),
             words_seen: None,
             backups: proven(&stack, NOW),
+            copies: in_step(&stack),
         };
         assert_eq!(told(&stack, &gathered), ["stack: nothing runs: there is no supervisor"]);
     }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use sovereign_archive::Subject;
 use sovereign_engine::embedded::Part;
-use sovereign_model::{DatacenterName, SiteName, StackName};
+use sovereign_model::{CopyName, DatacenterName, SiteName, StackName};
 
 /// Shown below the list of commands.
 const TOP_HELP: &str = "\
@@ -192,8 +192,10 @@ impl Command {
             Self::Site(SiteCommand::Staff(StaffCommand::Reset(_))) => "site staff reset",
             Self::Site(SiteCommand::Staff(StaffCommand::List(_))) => "site staff list",
             Self::Backup(_) => "backup",
-            Self::Archive(ArchiveCommand::List) => "archive list",
+            Self::Archive(ArchiveCommand::List(_)) => "archive list",
             Self::Archive(ArchiveCommand::Show(_)) => "archive show",
+            Self::Archive(ArchiveCommand::Diff(_)) => "archive diff",
+            Self::Archive(ArchiveCommand::Copy(_)) => "archive copy",
             Self::Archive(ArchiveCommand::Check(_)) => "archive check",
             Self::Archive(ArchiveCommand::Prune(_)) => "archive prune",
             Self::Archive(ArchiveCommand::Key(_)) => "archive key",
@@ -567,10 +569,17 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub(crate) enum ArchiveCommand {
     /// What has been backed up, the oldest first
-    List,
+    List(ArchiveListArgs),
     /// What a snapshot has in it
     Show(ArchiveShowArgs),
-    /// Look whether everything can be restored
+    /// What changed from one snapshot to another: posts, pages, members, files
+    #[command(after_help = ARCHIVE_DIFF_HELP)]
+    Diff(ArchiveDiffArgs),
+    /// Bring the archive's copies in other places in step with it
+    #[command(after_help = ARCHIVE_COPY_HELP)]
+    Copy(ArchiveCopyArgs),
+    /// Look whether everything can be restored, and bring back from a copy what cannot
+    #[command(after_help = ARCHIVE_CHECK_HELP)]
     Check(ArchiveCheckArgs),
     /// Forget old snapshots, as the stack file says, and free their room
     #[command(after_help = ARCHIVE_PRUNE_HELP)]
@@ -579,13 +588,66 @@ pub(crate) enum ArchiveCommand {
     Key(ArchiveKeyArgs),
 }
 
+/// `archive list`.
+#[derive(Debug, Args)]
+pub(crate) struct ArchiveListArgs {
+    /// Of this copy, instead of the archive
+    #[arg(long, value_name = "COPY")]
+    pub(crate) from_copy: Option<CopyName>,
+}
+
 /// `archive show`.
 #[derive(Debug, Args)]
 pub(crate) struct ArchiveShowArgs {
     /// The snapshot: the beginning of its name is enough
     #[arg(value_name = "SNAPSHOT")]
     pub(crate) snapshot: String,
+    /// From this copy, instead of the archive
+    #[arg(long, value_name = "COPY")]
+    pub(crate) from_copy: Option<CopyName>,
 }
+
+/// `archive diff`.
+#[derive(Debug, Args)]
+pub(crate) struct ArchiveDiffArgs {
+    /// The older snapshot; alone, what changed from the one before it
+    #[arg(value_name = "SNAPSHOT")]
+    pub(crate) from: String,
+    /// The newer one [default: none, so that the first is compared with the one before it]
+    #[arg(value_name = "SNAPSHOT")]
+    pub(crate) to: Option<String>,
+}
+
+const ARCHIVE_DIFF_HELP: &str = "\
+Of a Ghost site it names posts, pages, members and images by title; of everything else, and of all else there, files. \
+The databases are read by a process that sees nothing but them.
+
+Examples:
+  sovereign archive diff 8f3d51c2             # against the one before
+  sovereign archive diff 8f3d51c2 newest";
+
+/// `archive copy`.
+#[derive(Debug, Args)]
+pub(crate) struct ArchiveCopyArgs {
+    /// Only this one [default: all that the stack file declares]
+    #[arg(value_name = "COPY")]
+    pub(crate) copy: Option<CopyName>,
+    /// Begin it anew where it was before and is not any more
+    #[arg(long, requires = "copy")]
+    pub(crate) anew: bool,
+}
+
+const ARCHIVE_COPY_HELP: &str = "\
+Copies are declared as [[archive.copy]] in the stack file; `sovereign backup` does this after each run. Files are sent \
+as they are, encrypted; each is compared with its checksum first, and what is damaged here is not sent. What is missing \
+there is sent, what `sovereign archive prune` removed is removed, and nothing else is. A disk that is not plugged in is \
+passed over.
+
+Examples:
+  sovereign archive copy
+  sovereign archive copy nas
+  sovereign archive check --copy nas --read-data
+  sovereign restore blog --to /tmp/blog --from-copy nas";
 
 /// `archive check`.
 #[derive(Debug, Args)]
@@ -593,7 +655,25 @@ pub(crate) struct ArchiveCheckArgs {
     /// Read every byte, not only what there should be
     #[arg(long)]
     pub(crate) read_data: bool,
+    /// Look at this copy, instead of the archive
+    #[arg(long, value_name = "COPY")]
+    pub(crate) copy: Option<CopyName>,
+    /// Read everything, show what can be brought back from a copy and what is lost, ask, and put it right
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Answer every question with yes
+    #[arg(short, long, requires = "repair")]
+    pub(crate) yes: bool,
 }
+
+const ARCHIVE_CHECK_HELP: &str = "\
+What is damaged is never deleted: `--repair` sets it aside in the archive's folder. What no copy has is named by \
+snapshot and file; a backup then reads again what is still there at the site.
+
+Examples:
+  sovereign archive check --read-data
+  sovereign archive check --copy nas --read-data
+  sovereign archive check --repair";
 
 /// `archive prune`.
 #[derive(Debug, Args)]
@@ -669,6 +749,9 @@ pub(crate) struct RestoreArgs {
     /// Answer the question with yes
     #[arg(long, conflicts_with = "to")]
     pub(crate) yes: bool,
+    /// From this copy, instead of the archive
+    #[arg(long, value_name = "COPY")]
+    pub(crate) from_copy: Option<CopyName>,
 }
 
 const RESTORE_HELP: &str = "\

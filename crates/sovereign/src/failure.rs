@@ -106,6 +106,7 @@ reasons! {
     crate::places::NoHome,
     crate::verify::ProbeError,
     sovereign_archive::ArchiveError,
+    sovereign_archive::copy::CopyError,
     sovereign_edge::EdgeError,
     sovereign_engine::embedded::ClientError,
     sovereign_engine::embedded::SuperviseError,

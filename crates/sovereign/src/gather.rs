@@ -15,6 +15,7 @@ use sovereign_services::ghost::{Refused, outgoing};
 use tokio::task::JoinSet;
 
 use crate::backup::Record;
+use crate::backup::copies::Copies;
 use crate::failure::Failure;
 use crate::secrets;
 
@@ -34,6 +35,8 @@ pub(crate) struct Gathered {
     pub(crate) words_seen: Option<bool>,
     /// What is proven to be backed up, and what failed since.
     pub(crate) backups: Record,
+    /// What is known of the archive's copies.
+    pub(crate) copies: Copies,
     /// What applications tried to reach and were refused.
     pub(crate) outgoing: BTreeMap<SiteName, Vec<Refused>>,
 }
@@ -69,6 +72,7 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder) -> Result<Gathere
         certificates,
         words_seen: secrets::words_seen(stack, state),
         backups: Record::read(state),
+        copies: Copies::read(state),
         outgoing: outgoing.collect(),
     })
 }

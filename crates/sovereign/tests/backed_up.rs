@@ -59,9 +59,15 @@ fn every_run_backs_up_and_the_clock_does_it_too() {
     assert!(changed["steps"].as_u64().unwrap() > 0, "{changed}");
     assert_eq!(snapshots(&changed["backup"]), [("leaf", true), ("(state)", false)], "{changed}");
 
+    // By the clock. What was backed up is brought to the copy first.
+    let copied = operator.json(&["tick"]);
+    assert_eq!(
+        (&copied["copies"][0]["copy"], &copied["copies"][0]["outcome"]),
+        (&"office".into(), &"in-step".into()),
+        "{copied}"
+    );
+    assert_eq!(copied["backup"], Value::Null, "{copied}");
     assert_eq!(support::not_in_the_list_of_what_is_saved(&operator), Vec::<String>::new());
-
-    // By the clock.
     let idle = operator.run(&["tick"]).success().stdout();
     assert!(["5 h", "6 h"].iter().any(|left| idle.starts_with(&format!("nothing is due for {left}"))), "{idle}");
     let seven = answer(&operator.run_later("+7h", &["--json", "tick"]).success());

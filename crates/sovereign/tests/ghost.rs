@@ -357,6 +357,17 @@ fn backed_up_while_people_write(operator: &Operator) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(row(&answer)["examined"].as_str().unwrap().contains("integrity ok"), "{answer}");
+    let newest = row(&answer)["snapshot"].as_str().unwrap().to_owned();
+    let diff = operator.json(&["archive", "diff", &newest]);
+    let added = serde_json::json!({ "count": 1, "titles": ["Before an upgrade"] });
+    assert_eq!(
+        (&diff["content"]["posts"]["added"], &diff["files"]["changed"]),
+        (&added, &serde_json::json!([])),
+        "{diff}"
+    );
+    let said = operator.run(&["archive", "diff", &newest]).success().stdout();
+    assert!(said.contains("Before an upgrade") && !said.contains("database/ghost.db"), "{said}");
+    eprintln!("{said}");
 }
 
 /// Every row of every table, by python's SQLite.

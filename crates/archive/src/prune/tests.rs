@@ -11,9 +11,7 @@ use rustic_core::{BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, 
 
 use super::*;
 
-#[path = "../../tests/common/mod.rs"]
-mod common;
-use common::{Place, contents, noise, password, quiet, subject};
+use crate::common::{Place, contents, noise, password, quiet, subject};
 
 /// Reads go on for ever, writes and removals so often.
 #[derive(Debug)]

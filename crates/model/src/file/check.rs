@@ -27,7 +27,7 @@ pub(super) fn stack(file: &Node, base: &Path, reader: &mut Reader) -> Option<Sta
     let datacenters = check.datacenters(file.nodes("datacenter"));
     let domains = check.domains(file.nodes("domain"));
     let sites = check.sites(file.nodes("site"), &datacenters, file);
-    let archive = check.archive(file.node("archive"));
+    let archive = check.archive(file, &datacenters, &sites);
     let edge = check.edge_rules(file.node("edge"));
     let name = file.node("stack").and_then(|node| node.parse("name"));
     if !check.reader.findings.is_empty() {
@@ -443,8 +443,12 @@ impl Check<'_> {
     }
 
     fn folder(&self, node: &Node) -> Option<PathBuf> {
-        let joined = self.base.join(node.text("folder")?);
-        Some(joined.components().filter(|part| *part != Component::CurDir).collect())
+        node.text("folder").map(|folder| self.absolute(folder))
+    }
+
+    /// A relative path starts at the folder of the stack file.
+    fn absolute(&self, path: &str) -> PathBuf {
+        self.base.join(path).components().filter(|part| *part != Component::CurDir).collect()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::archive_copy::{DiskUuid, HostKey, SftpAddress};
 use crate::interval::{Interval, InvalidInterval};
 use crate::name::{DnsName, InvalidName, SiteName};
 use crate::size::ByteSize;
@@ -42,6 +43,12 @@ pub enum Form {
     Size,
     /// How often something is done.
     Interval,
+    /// The UUID of a file system.
+    Disk,
+    /// `user@host:port/folder`.
+    Sftp,
+    /// The public key of an SSH host.
+    HostKey,
 }
 
 /// Why a text does not have a form, and what would.
@@ -76,6 +83,9 @@ impl Form {
             Self::Color => "color `#rrggbb`",
             Self::Size => "size: `\"20 GB\"`",
             Self::Interval => "interval: `\"6h\"`, `\"weekly\"`, `\"never\"`",
+            Self::Disk => "UUID of a file system",
+            Self::Sftp => "`\"user@host:port/folder\"`",
+            Self::HostKey => "public key of an SSH host",
         }
     }
 
@@ -95,6 +105,9 @@ impl Form {
             Self::Color => "^#[0-9A-Fa-f]{6}$".to_owned(),
             Self::Size => "^[0-9]+ ?([kKmMgGtT]([iI])?)?[bB]$".to_owned(),
             Self::Interval => "^([0-9]+[mhdw]|hourly|daily|weekly|monthly|never)$".to_owned(),
+            Self::Disk => "^[0-9A-Fa-f-]{4,64}$".to_owned(),
+            Self::Sftp => "^[A-Za-z0-9._+][A-Za-z0-9._+-]*@[^/@]+/.+$".to_owned(),
+            Self::HostKey => "^(ssh|ecdsa|sk)-[A-Za-z0-9.@-]+ +AAAA[A-Za-z0-9+/=]+( .*)?$".to_owned(),
         })
     }
 
@@ -133,6 +146,21 @@ impl Form {
             Self::Color => color(text),
             Self::Size => size(text),
             Self::Interval => interval(text),
+            Self::Disk => text.parse::<DiskUuid>().map(drop).map_err(|not| {
+                Complaint::new(
+                    not.to_string(),
+                    "`lsblk --output NAME,LABEL,UUID` prints them; `ls /dev/disk/by-uuid` too",
+                )
+            }),
+            Self::Sftp => text.parse::<SftpAddress>().map(drop).map_err(|not| {
+                let help = "write \"user@host:port/folder\"; the port may be left out, and a folder of the user's home \
+                            is written \"user@host/~/folder\"";
+                Complaint::new(not.to_string(), help)
+            }),
+            Self::HostKey => text.parse::<HostKey>().map(drop).map_err(|not| {
+                let help = "write what is in /etc/ssh/ssh_host_ed25519_key.pub on that host: \"ssh-ed25519 AAAA...\"";
+                Complaint::new(not.to_string(), help)
+            }),
         }
     }
 }

@@ -700,6 +700,15 @@ static ARCHIVE: Section = Section {
             about: "Whether what applications run is backed up too, so that nothing has to be fetched when everything is brought back. Half a gigabyte for each version of Ghost, a third of it in the archive.",
             example: "true",
         },
+        Key {
+            name: "copy",
+            kind: Kind::Sections { of: &COPY, least: 0 },
+            presence: Presence::Optional,
+            about: "Its copies, which `sovereign backup` brings in step. Without any and with several data centers, one is \
+                    kept at the first of them that is no site's primary (at the first two when each is one); `copy = []` \
+                    says that there is none.",
+            example: "",
+        },
     ],
 };
 
@@ -754,6 +763,67 @@ static KEEP: Section = Section {
             presence: Presence::Default("10"),
             about: "The newest of each of the last so many years.",
             example: "30",
+        },
+    ],
+};
+
+static COPY: Section = Section {
+    path: "archive.copy",
+    shape: Shape::Tables,
+    about: "A copy of the archive in another place: one of `folder`, `disk`, `sftp` and `datacenter`. It is encrypted as \
+            the archive is, and its place needs no key to it.",
+    keys: &[
+        Key {
+            name: "name",
+            kind: Kind::Text(LABEL),
+            presence: Presence::Required,
+            about: "Its name, unique in the stack.",
+            example: "\"nas\"",
+        },
+        Key {
+            name: "folder",
+            kind: Kind::Text(Form::Folder),
+            presence: Presence::Optional,
+            about: "A folder of this machine that is empty at first. With `disk`: the folder on that disk, from where the \
+                    disk is mounted.",
+            example: "\"/mnt/nas/archive\"",
+        },
+        Key {
+            name: "disk",
+            kind: Kind::Text(Form::Disk),
+            presence: Presence::Optional,
+            about: "The UUID of a file system on a disk that is not always there: used when it is plugged in and mounted, \
+                    passed over when not.",
+            example: "",
+        },
+        Key {
+            name: "sftp",
+            kind: Kind::Text(Form::Sftp),
+            presence: Presence::Optional,
+            about: "A folder of a host of yours that speaks SFTP. It begins at the host's root; `user@host/~/folder` is one \
+                    in the user's home.",
+            example: "",
+        },
+        Key {
+            name: "key",
+            kind: Kind::Text(Form::Folder),
+            presence: Presence::Optional,
+            about: "With `sftp`, which needs it: the file with the private key that logs in there, without a passphrase.",
+            example: "",
+        },
+        Key {
+            name: "host-key",
+            kind: Kind::Text(Form::HostKey),
+            presence: Presence::Optional,
+            about: "With `sftp`, which needs it: that host's public key. With no other one is it talked to.",
+            example: "",
+        },
+        Key {
+            name: "datacenter",
+            kind: Kind::Text(LABEL),
+            presence: Presence::Optional,
+            about: "A data center of this stack.",
+            example: "",
         },
     ],
 };

@@ -67,7 +67,8 @@ fn rules_that_are_left_out_have_their_defaults() {
 fn backups_have_their_hours_unless_others_are_named() {
     let archive = |text: &str| parse_here(&format!("{}\n{text}", default_file())).map(|stack| stack.archive);
     for same in ["", "[archive]", "[archive]\nevery = \"360m\"\nprove = \"weekly\""] {
-        assert_eq!(archive(same).unwrap(), Archive::default(), "{same}");
+        let copies = archive(same).unwrap().copies;
+        assert_eq!(archive(same).unwrap(), Archive { copies, ..Archive::default() }, "{same}");
     }
     let never = archive("[archive]\nevery = \"never\"\nprove = \"1d\"").unwrap();
     assert_eq!((never.every, never.prove), (Interval::NEVER, Interval::seconds(86_400)));
@@ -100,6 +101,87 @@ fn every_problem_with_the_rules_is_reported() {
     let none = "{ last = 0, hourly = 0, daily = 0, weekly = 0, monthly = 0, yearly = 0 }";
     assert_eq!(problems(none), [said(none, "these rules would keep nothing")]);
     assert_eq!(problems("\"all\""), [said("\"all\"", "`keep` must be a table, found a string")]);
+}
+
+/// Two data centers, the first the primary of a site.
+const HOME_AND_OFFICE: &str = "version = 1\n[stack]\nname = \"a\"\n\
+    [[datacenter]]\nname = \"office\"\n[[datacenter.uplink]]\nname = \"a\"\naddress = \"127.0.0.1\"\nport = 8444\n\
+    [[datacenter]]\nname = \"home\"\n[[datacenter.uplink]]\nname = \"a\"\naddress = \"127.0.0.1\"\nport = 8443\n\
+    [[site]]\nname = \"www\"\napp = \"static\"\nfolder = \"public\"\ncanonical = \"www.localhost\"\nprimary = \"home\"\n";
+
+#[test]
+fn without_a_word_the_archive_is_copied_to_where_no_site_is_written() {
+    let copies = |more: &str| -> Vec<String> {
+        let stack = parse_here(&format!("{HOME_AND_OFFICE}{more}")).unwrap();
+        stack.archive.copies.iter().map(|copy| format!("{}: {}", copy.name, copy.at)).collect()
+    };
+    assert_eq!(copies(""), ["office: data center office"]);
+    assert_eq!(copies("[archive]\nfolder = \"/srv/archive\"\n"), ["office: data center office"]);
+    assert_eq!(copies("[archive]\ncopy = []\n"), [""; 0]);
+    assert_eq!(copies("[[archive.copy]]\nname = \"nas\"\nfolder = \"nas\"\n"), ["nas: /srv/stack/nas"]);
+    let second =
+        "[[site]]\nname = \"b\"\napp = \"static\"\nfolder = \"b\"\ncanonical = \"b.localhost\"\nprimary = \"office\"\n";
+    assert_eq!(
+        copies(second),
+        ["office: data center office", "home: data center home"],
+        "each site's is elsewhere too"
+    );
+    let alone = HOME_AND_OFFICE.replace(
+        "[[datacenter]]\nname = \"office\"\n[[datacenter.uplink]]\nname = \"a\"\naddress = \"127.0.0.1\"\nport = 8444\n",
+        "",
+    );
+    assert_eq!(parse_here(&alone).unwrap().archive.copies, []);
+}
+
+#[test]
+fn every_problem_with_copies_is_reported() {
+    let key = "host-key = \"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0r1nq9FvKpkrV8c0M2xwJY1mB3mYd0q1q0y2z3q4r5\"";
+    let problems = |copies: &[&str]| -> Vec<String> {
+        let copies: Vec<_> = copies
+            .iter()
+            .enumerate()
+            .map(|(index, copy)| format!("[[archive.copy]]\nname = \"c{index}\"\n{copy}\n"))
+            .collect();
+        let archive = format!("[archive]\nfolder = \"/srv/archive\"\n{}", copies.join(""));
+        let problems = parse_here(&format!("{HOME_AND_OFFICE}{archive}")).unwrap_err().problems;
+        assert!(problems.iter().all(|problem| problem.line > 19 && problem.help.is_some()), "{problems:#?}");
+        problems.into_iter().map(|problem| problem.message).collect()
+    };
+    assert_eq!(problems(&[""]), ["this copy is nowhere"]);
+    assert_eq!(
+        problems(&["folder = \"/a\"\nsftp = \"me@nas/a\"", "disk = \"1234-ABCD\"", "folder = \"/a\"\nkey = \"/k\""]),
+        [
+            "this copy is in two places: `sftp` and `folder`",
+            "a copy over SFTP needs `key`",
+            "a copy over SFTP needs `host-key`",
+            "a copy on a disk needs `folder`",
+            "`key` is for a copy over SFTP",
+        ]
+    );
+    assert_eq!(
+        problems(&[
+            "disk = \"1234-ABCD\"\nfolder = \"../a\"",
+            "disk = \"sda1\"\nfolder = \"a\"",
+            "datacenter = \"attic\"",
+            &format!("sftp = \"me@nas\"\nkey = \"~/k\"\n{key}"),
+            "folder = \"/srv/archive/copy\"",
+            "folder = \"/b\"",
+            "folder = \"/b\"",
+            "folder = \"/c\"\ndisc = \"1234-ABCD\"",
+        ]),
+        [
+            "\"../a\" is no folder on a disk",
+            "\"sda1\" is not the UUID of a file system",
+            "there is no data center `attic`",
+            "\"me@nas\" is not a folder of an SFTP host",
+            "`~` has no meaning here",
+            "a copy and the archive cannot lie in each other",
+            "the copy at /b is declared twice",
+            "unknown key `disc` in [[archive.copy]]",
+        ]
+    );
+    let twice = "[[archive.copy]]\nname = \"a\"\nfolder = \"/a\"\n[[archive.copy]]\nname = \"a\"\nfolder = \"/b\"\n";
+    assert_eq!(messages(&format!("{HOME_AND_OFFICE}{twice}")), ["copy `a` is declared twice"]);
 }
 
 const MISTAKES: &str = r##"version = 1

@@ -2,7 +2,7 @@
 //! one table of it.
 //!
 //! The scripts run in the image's node, confined by whoever runs them: [`dump_arguments`], [`examine_arguments`],
-//! [`table_arguments`].
+//! [`table_arguments`], [`compare_arguments`].
 
 use std::fs;
 use std::io;
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 const DUMP: &str = include_str!("assets/dump.cjs");
 const EXAMINE: &str = include_str!("assets/examine.cjs");
 const TABLE: &str = include_str!("assets/table.cjs");
+const COMPARE: &str = include_str!("assets/compare.cjs");
 
 /// The name of the copy in its folder.
 pub const DUMP_FILE: &str = "ghost.db";
@@ -92,6 +93,11 @@ pub fn table_arguments(image: &Path, file: &Path, table: &str, to: &Path) -> Vec
     arguments(TABLE, [&image.join("app"), file, Path::new(table), to])
 }
 
+/// Arguments for the image's node: compare two databases, and write a [`Compared`] in JSON into the file `to`.
+pub fn compare_arguments(image: &Path, older: &Path, newer: &Path, to: &Path) -> Vec<String> {
+    arguments(COMPARE, [&image.join("app"), older, newer, to])
+}
+
 fn arguments<const N: usize>(script: &str, paths: [&Path; N]) -> Vec<String> {
     let fixed = ["-e", script, "--"].map(str::to_owned);
     fixed.into_iter().chain(paths.map(|path| path.display().to_string())).collect()
@@ -120,6 +126,40 @@ pub struct Table {
     /// The tables there are, then.
     #[serde(default)]
     pub tables: Vec<String>,
+}
+
+/// What is different between two databases. It comes from what is not to be trusted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Compared {
+    /// Posts.
+    pub posts: Changes,
+    /// Pages.
+    pub pages: Changes,
+    /// Members, by name and address.
+    pub members: Changes,
+    /// Tags.
+    pub tags: Changes,
+}
+
+/// What became of things of one kind, by title: at most some thousand of each are named.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    /// They are there now.
+    pub added: Titles,
+    /// They are different now.
+    pub changed: Titles,
+    /// They are there no more.
+    pub removed: Titles,
+}
+
+/// Some titles, and how many there are in all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Titles {
+    /// How many.
+    pub count: u64,
+    /// The first of them.
+    pub titles: Vec<String>,
 }
 
 #[cfg(test)]

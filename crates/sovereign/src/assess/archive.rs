@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use sovereign_archive::Subject;
-use sovereign_model::Stack;
+use sovereign_model::{Interval, Stack};
 
 use super::{Problem, Said, problem};
 use crate::backup::Record;
@@ -50,9 +50,6 @@ pub(super) fn judge(stack: &Stack, record: &Record, now: u64, said: &mut Said) -
         };
         let verified_seconds = now.saturating_sub(proof.verified_unix);
         let whole_seconds = proof.whole_unix.map(|whole| now.saturating_sub(whole));
-        let is_late = |seconds: u64, interval: sovereign_model::Interval| {
-            interval.duration().is_some_and(|every| seconds > every.as_secs() + every.as_secs() / 2 + SLACK_SECONDS)
-        };
         let archive = &stack.archive;
         if is_late(verified_seconds, archive.every) {
             let age = figures::seconds(verified_seconds);
@@ -74,14 +71,17 @@ pub(super) fn judge(stack: &Stack, record: &Record, now: u64, said: &mut Said) -
     backed
 }
 
-fn lasting(problem: Problem) -> Problem {
+/// Whether something that was done so many seconds ago should have been done again for long.
+pub(super) fn is_late(seconds: u64, interval: Interval) -> bool {
+    interval.duration().is_some_and(|every| seconds > every.as_secs() + every.as_secs() / 2 + SLACK_SECONDS)
+}
+
+pub(super) fn lasting(problem: Problem) -> Problem {
     Problem { lasting: true, ..problem }
 }
 
 #[cfg(test)]
 mod tests {
-    use sovereign_model::Interval;
-
     use super::super::tests::{proven, stack};
     use super::*;
     use crate::backup::Trouble;

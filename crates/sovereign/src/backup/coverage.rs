@@ -107,6 +107,13 @@ fn rows() -> Vec<Row> {
             NOTHING,
         ),
         row(
+            "a copy of the archive at a data center",
+            &["dc/*/archive"],
+            "it is one",
+            "`sovereign archive copy`",
+            NOTHING,
+        ),
+        row(
             "how Ghost is configured and started; dumps; sockets; locks; what a drill works on",
             &[
                 "drill",

@@ -6,14 +6,15 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sovereign_archive::Offer;
+use sovereign_archive::entry::TreePath;
+use sovereign_archive::{Contents, Offer};
 use sovereign_engine::embedded::once::{self, Once};
 use sovereign_images::Store;
 use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::Site;
-use sovereign_services::ghost::data::{self, Examined, Table};
+use sovereign_services::ghost::data::{self, Compared, Examined, Table};
 
-use super::{BackupError, offer};
+use super::{BackupError, Scratch, offer};
 use crate::context::Context;
 use crate::declared::Declared;
 use crate::failure::Failure;
@@ -147,6 +148,54 @@ impl<'a> Ghost<'a> {
         let user = self.folder.join("data").metadata().map(|metadata| metadata.uid()).ok();
         user.filter(|user| *user != 0)
     }
+}
+
+/// The longest account of what changed: some thousand titles of each kind.
+const LONGEST_ACCOUNT: u64 = 16 << 20;
+
+impl Ghost<'_> {
+    /// Has two restored databases compared, by a process that sees nothing but them and the image. They lie below
+    /// `scratch`, in `older` and `newer`.
+    fn compare(&self, scratch: &Path) -> Result<Compared, Failure> {
+        let to = scratch.join("compared.json");
+        let [older, newer] = ["older", "newer"].map(|of| scratch.join(of).join(DATABASE));
+        let user = self.folder.join("data").metadata().map(|metadata| metadata.uid()).ok();
+        let once = Once {
+            program: self.image.join("node/bin/node"),
+            args: data::compare_arguments(&self.image, &older, &newer, &to),
+            working_dir: scratch.to_owned(),
+            read: vec![self.image.clone()],
+            write: vec![scratch.to_owned()],
+            user: user.filter(|user| *user != 0),
+            patience: PATIENCE,
+        };
+        once::run(self.state, &once)?;
+        let account = sovereign_runtime::file::read_foreign(&to, LONGEST_ACCOUNT)
+            .map_err(|source| BackupError::File { path: to, source })?;
+        Ok(serde_json::from_slice(&account).map_err(BackupError::Senseless)?)
+    }
+}
+
+/// What changed in the database of a Ghost site from one snapshot to another.
+///
+/// # Errors
+/// When one has no database, or it cannot be read.
+pub(crate) fn compare(
+    context: &Context,
+    declared: &Declared,
+    site: &Site,
+    older: &Contents,
+    newer: &Contents,
+) -> Result<Compared, Failure> {
+    let ghost = Ghost::of(context, declared, site)?;
+    let scratch = Scratch::new(&declared.state)?;
+    let compared = scratch.folder.join("compared");
+    super::make(&compared).map_err(|source| BackupError::File { path: compared.clone(), source })?;
+    let database = TreePath::parse(DATABASE.as_bytes()).ok();
+    for (contents, of) in [(older, "older"), (newer, "newer")] {
+        contents.restore(database.as_ref(), &compared.join(of), &|_| {})?;
+    }
+    ghost.compare(&compared)
 }
 
 fn remove_file(path: &Path) -> io::Result<()> {

@@ -8,13 +8,11 @@ use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use sovereign_archive::copy::LABEL;
 use sovereign_model::StackName;
 
 /// The format of the file.
 const VERSION: u32 = 1;
-/// Other programs that read repositories pass over names they do not know.
-const NAME: &str = "sovereign.json";
-
 #[derive(Serialize, Deserialize)]
 struct Label {
     version: u32,
@@ -23,7 +21,7 @@ struct Label {
 
 /// The name on the archive in `folder`; `None` where there is none that can be understood.
 pub(crate) fn read(folder: &Path) -> Option<StackName> {
-    let text = fs::read(folder.join(NAME)).ok()?;
+    let text = fs::read(folder.join(LABEL)).ok()?;
     let Label { version, stack } = serde_json::from_slice(&text).ok()?;
     (version == VERSION).then_some(stack)
 }
@@ -37,7 +35,7 @@ pub(crate) fn write(folder: &Path, stack: &StackName) -> io::Result<()> {
         return Ok(());
     }
     let text = serde_json::to_vec(&Label { version: VERSION, stack: stack.clone() }).map_err(io::Error::other)?;
-    sovereign_runtime::file::replace(&folder.join(NAME), &text, 0o600).map_err(|error| error.source)
+    sovereign_runtime::file::replace(&folder.join(LABEL), &text, 0o600).map_err(|error| error.source)
 }
 
 #[cfg(test)]
@@ -52,7 +50,7 @@ mod tests {
         write(folder.path(), &name).unwrap();
         assert_eq!(read(folder.path()), Some(name));
         for text in ["", "{}", r#"{"version":1,"stack":"../up"}"#, r#"{"version":2,"stack":"shop"}"#] {
-            fs::write(folder.path().join(NAME), text).unwrap();
+            fs::write(folder.path().join(LABEL), text).unwrap();
             assert_eq!(read(folder.path()), None, "{text}");
         }
     }

@@ -1,5 +1,6 @@
 //! From what is declared to what is archived: which data a site has, a source that hands it out, a proof afterwards.
 
+pub(crate) mod copies;
 #[cfg(test)]
 mod coverage;
 mod ghost;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 use sovereign_archive::entry::{Entry, Kind, TreePath};
 use sovereign_archive::manifest::Manifest;
 use sovereign_archive::{Archive, ArchiveError, Contents, Line, Offer, Password, Root, Seen, Subject, Taken, room_for};
+use sovereign_model::CopyName;
 use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::{App, Site};
 use tokio_util::sync::CancellationToken;
@@ -32,7 +34,7 @@ use crate::restore;
 use crate::secrets;
 use crate::world::unix_seconds;
 
-pub(crate) use ghost::{DATABASE, Ghost};
+pub(crate) use ghost::{DATABASE, Ghost, compare as compare_ghosts};
 pub(crate) use record::{Proof, Record, Trouble};
 
 /// A source that keeps the backup waiting for so long is given up.
@@ -96,7 +98,7 @@ pub(crate) fn password(context: &Context, declared: &Declared) -> Result<Passwor
 }
 
 /// What says which archive the stack uses.
-fn known(declared: &Declared) -> PathBuf {
+pub(crate) fn known(declared: &Declared) -> PathBuf {
     known_in(&declared.state)
 }
 
@@ -111,6 +113,14 @@ pub(crate) fn known_in(state: &StateFolder) -> PathBuf {
 /// When there is none, it is another one than before, or it cannot be opened.
 pub(crate) fn open(context: &Context, declared: &Declared) -> Result<Archive, Failure> {
     Ok(Archive::open(&repository(declared), &known(declared), &password(context, declared)?)?)
+}
+
+/// Opens the archive, or a copy of it.
+///
+/// # Errors
+/// As [`open`] and [`copies::open`].
+pub(crate) fn open_from(context: &Context, declared: &Declared, copy: Option<&CopyName>) -> Result<Archive, Failure> {
+    copy.map_or_else(|| open(context, declared), |copy| copies::open(context, declared, copy))
 }
 
 /// Opens the archive, which is made the first time.

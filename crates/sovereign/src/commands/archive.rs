@@ -8,11 +8,12 @@ use std::time::SystemTime;
 use serde::Serialize;
 use sovereign_archive::entry::{Kind, TreePath};
 use sovereign_archive::{Inventory, Offer, Root, Snapshot, newer, serve};
+use sovereign_model::CopyName;
 
 use super::backup::{Lost, short};
 use super::daemons::Ended;
 use crate::backup::{self, Record};
-use crate::cli::{ArchiveCheckArgs, ArchiveKeyArgs, ArchiveShowArgs, ArchiveSourceArgs};
+use crate::cli::{ArchiveCheckArgs, ArchiveKeyArgs, ArchiveListArgs, ArchiveShowArgs, ArchiveSourceArgs};
 use crate::context::Context;
 use crate::declared::Declared;
 use crate::exit::Exit;
@@ -75,9 +76,9 @@ impl Report for Snapshots {
 }
 
 /// `archive list`.
-pub(crate) fn list(context: &Context) -> Result<Snapshots, Failure> {
+pub(crate) fn list(context: &Context, args: &ArchiveListArgs) -> Result<Snapshots, Failure> {
     let declared = Declared::load(context)?;
-    let archive = backup::open(context, &declared)?;
+    let archive = backup::open_from(context, &declared, args.from_copy.as_ref())?;
     let record = Record::read(&declared.state);
     let Inventory { snapshots, unreadable } = archive.inventory()?;
     let is_unproven = |snapshot: &Snapshot| {
@@ -142,7 +143,7 @@ impl Report for Shown {
 /// `archive show`.
 pub(crate) fn show(context: &Context, args: &ArchiveShowArgs) -> Result<Shown, Failure> {
     let declared = Declared::load(context)?;
-    let archive = backup::open(context, &declared)?;
+    let archive = backup::open_from(context, &declared, args.from_copy.as_ref())?;
     let snapshot = archive.find(&args.snapshot)?;
     let contents = archive.contents(&snapshot)?;
     let entry = |entry: &sovereign_archive::entry::Entry| Entry {
@@ -162,10 +163,12 @@ pub(crate) fn show(context: &Context, args: &ArchiveShowArgs) -> Result<Shown, F
 /// What a check found.
 #[derive(Debug, Serialize)]
 pub(crate) struct Checked {
-    snapshots: u64,
-    read_data: bool,
-    errors: Vec<String>,
-    remarks: Vec<String>,
+    pub(super) snapshots: u64,
+    pub(super) read_data: bool,
+    pub(super) errors: Vec<String>,
+    pub(super) remarks: Vec<String>,
+    /// The copy that was looked at instead of the archive.
+    pub(super) copy: Option<CopyName>,
 }
 
 impl Report for Checked {
@@ -181,7 +184,19 @@ impl Report for Checked {
         match (self.errors.is_empty(), self.read_data) {
             (true, true) => page.line(format_args!("{snapshots}: all there, every byte read")),
             (true, false) => page.line(format_args!("{snapshots}: all there; `--read-data` reads every byte too")),
-            (false, _) => page.help("copy what is left of the archive before anything else; then back up anew"),
+            (false, read_data) => match &self.copy {
+                Some(copy) if read_data => {
+                    page.help(format_args!(
+                        "`sovereign archive check --copy {copy} --read-data --repair` puts right what is right here"
+                    ));
+                }
+                Some(copy) => {
+                    page.help(format_args!("`sovereign archive check --copy {copy} --read-data` says which files"))
+                }
+                None => {
+                    page.help("`sovereign archive check --repair` shows what can be brought back from a copy, and asks")
+                }
+            },
         }
     }
 
@@ -199,7 +214,7 @@ pub(crate) fn check(context: &Context, args: &ArchiveCheckArgs) -> Result<Checke
     let found = archive.check(args.read_data)?;
     stage.finish();
     let sovereign_archive::Checked { snapshots, errors, remarks } = found;
-    Ok(Checked { snapshots, read_data: args.read_data, errors, remarks })
+    Ok(Checked { snapshots, read_data: args.read_data, errors, remarks, copy: None })
 }
 
 /// The archive's password.

@@ -8,7 +8,7 @@ use sovereign_model::SiteName;
 use sovereign_model::stack::Site;
 
 use super::site::find;
-use crate::backup::{self, Backed, BackupError, Proof, Record, Run};
+use crate::backup::{self, Backed, BackupError, Proof, Record, Run, copies};
 use crate::cli::BackupArgs;
 use crate::context::Context;
 use crate::declared::Declared;
@@ -29,6 +29,9 @@ pub(crate) struct BackedUp {
     unreadable: Vec<Lost>,
     /// Snapshots that the stack file's rules do not keep; `None` beside one that cannot be read: nothing is pruned then.
     beyond_keep: Option<usize>,
+    /// What became of the archive's copies, where they were brought in step.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) copies: Vec<copies::Row>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     stages: Vec<StageTime>,
 }
@@ -111,6 +114,7 @@ impl BackedUp {
             failed: subjects.iter().map(|of| Failed::new(of, failure)).collect(),
             unreadable: Vec::new(),
             beyond_keep: None,
+            copies: Vec::new(),
             stages: Vec::new(),
         }
     }
@@ -121,10 +125,10 @@ impl BackedUp {
             later.snapshots.iter().map(|row| &row.of).chain(later.failed.iter().map(|f| &f.of)).collect();
         self.snapshots.retain(|row| !again.contains(&row.of));
         self.failed.retain(|failed| !again.contains(&failed.of));
-        let Self { snapshots, failed, unreadable, beyond_keep, .. } = later;
+        let Self { snapshots, failed, unreadable, beyond_keep, copies, .. } = later;
         self.snapshots.extend(snapshots);
         self.failed.extend(failed);
-        Self { unreadable, beyond_keep, ..self }
+        Self { unreadable, beyond_keep, copies, ..self }
     }
 
     /// The sites that were not backed up, or not provably.
@@ -203,6 +207,7 @@ impl Report for BackedUp {
                 page.help(help);
             }
         }
+        copies::show(&self.copies, page);
         if let Some(beyond) = self.beyond_keep.filter(|beyond| *beyond > 0) {
             let (snapshots, are) = if beyond == 1 { ("snapshot", "is") } else { ("snapshots", "are") };
             page.line(format_args!(
@@ -212,7 +217,8 @@ impl Report for BackedUp {
     }
 
     fn exit(&self) -> Exit {
-        if self.failed.is_empty() { Exit::Done } else { Exit::Failed }
+        let failed = !self.failed.is_empty() || self.copies.iter().any(copies::Row::is_bad);
+        if failed { Exit::Failed } else { Exit::Done }
     }
 }
 
@@ -229,7 +235,10 @@ pub(crate) fn run(context: &Context, args: &BackupArgs) -> Result<BackedUp, Fail
     let done = interrupt::blocking(&context.output, |stop| {
         let archive = backup::open_or_create(context, &declared)?;
         let run = Run { context, declared: &declared, archive: &archive, progress: &progress, stop };
-        back_up(&run, &sites)
+        let done = back_up(&run, &sites)?;
+        let all: Vec<_> = declared.stack.archive.copies.iter().collect();
+        let copies = copies::after_backup(&declared, archive, &all, &progress, stop)?;
+        Ok(BackedUp { copies, ..done })
     })?;
     Ok(BackedUp { stages: progress.times(), ..done })
 }
@@ -275,6 +284,7 @@ pub(super) fn back_up(run: &Run<'_>, sites: &[&Site]) -> Result<BackedUp, Failur
         failed,
         beyond_keep: unreadable.is_empty().then(|| backup::keep::beyond(run.declared, &all)),
         unreadable: unreadable.into_iter().map(Lost::from).collect(),
+        copies: Vec::new(),
         stages: Vec::new(),
     })
 }

@@ -2,7 +2,10 @@
 
 mod access;
 mod archive;
+mod archive_copy;
+mod archive_diff;
 mod archive_prune;
+mod archive_repair;
 pub(crate) mod backup;
 mod ca;
 mod check;
@@ -70,9 +73,15 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Site(SiteCommand::Staff(StaffCommand::Reset(args))) => site::reset(context, args)?.into(),
         Command::Site(SiteCommand::Staff(StaffCommand::List(args))) => site::list(context, &args)?.into(),
         Command::Backup(args) => backup::run(context, &args)?.into(),
-        Command::Archive(ArchiveCommand::List) => archive::list(context)?.into(),
+        Command::Archive(ArchiveCommand::List(args)) => archive::list(context, &args)?.into(),
         Command::Archive(ArchiveCommand::Show(args)) => archive::show(context, &args)?.into(),
-        Command::Archive(ArchiveCommand::Check(args)) => archive::check(context, &args)?.into(),
+        Command::Archive(ArchiveCommand::Diff(args)) => archive_diff::run(context, &args)?.into(),
+        Command::Archive(ArchiveCommand::Copy(args)) => archive_copy::run(context, &args)?.into(),
+        Command::Archive(ArchiveCommand::Check(args)) => match &args.copy {
+            Some(copy) => archive_copy::check(context, &args, copy)?.into(),
+            None if args.repair => archive_repair::run(context, &args)?.into(),
+            None => archive::check(context, &args)?.into(),
+        },
         Command::Archive(ArchiveCommand::Prune(args)) => archive_prune::run(context, &args)?.into(),
         Command::Archive(ArchiveCommand::Key(args)) => archive::key(context, &args)?.into(),
         Command::Drill(DrillCommand::Restore(args)) => drill::restore(context, &args)?.into(),

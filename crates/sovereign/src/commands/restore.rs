@@ -152,7 +152,7 @@ fn to_folder(context: &Context, declared: &Declared, args: &RestoreArgs, to: &Pa
         TreePath::parse(bytes.strip_suffix(b"/").unwrap_or(bytes))
     };
     let path = args.path.as_ref().map(parse).transpose().map_err(NoPath)?;
-    let archive = backup::open(context, declared)?;
+    let archive = backup::open_from(context, declared, args.from_copy.as_ref())?;
     let (snapshot, remarks) = choose(declared, &archive, &subject, args.snapshot.as_deref())?;
     let contents = archive.contents(&snapshot)?;
     let progress = context.output.progress();

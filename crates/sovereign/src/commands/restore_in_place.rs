@@ -263,7 +263,7 @@ impl InPlaceOf<'_> {
     fn restore(&self, args: &RestoreArgs) -> Result<InPlace, Failure> {
         let Self { context, declared, site, folder, progress, .. } = self;
         let subject = Subject::Site(site.name.clone());
-        let archive = backup::open(context, declared)?;
+        let archive = backup::open_from(context, declared, args.from_copy.as_ref())?;
         let (snapshot, remarks) = choose(declared, &archive, &subject, args.snapshot.as_deref())?;
         let contents = archive.contents(&snapshot)?;
         let ghost = Ghost::of(context, declared, site)?;
@@ -271,7 +271,17 @@ impl InPlaceOf<'_> {
         self.ask(args, &snapshot, lost)?;
         let mut facts = Facts { lost, remarks, ..Facts::default() };
         if !args.no_backup {
-            self.back_up(&archive, &mut facts)?;
+            match &args.from_copy {
+                None => self.back_up(&archive, &mut facts)?,
+                // It may be the reason why a copy is taken. What is live is still kept beside.
+                Some(_) => match backup::open(context, declared) {
+                    Ok(own) => self.back_up(&own, &mut facts)?,
+                    Err(failure) => {
+                        let why = failure.chain().join(": ");
+                        facts.remarks.push(format!("what was live before could not be backed up: {why}"));
+                    }
+                },
+            }
         }
         let stage = progress.stage(format!("restore {subject}"));
         let Staged { files, bytes } = restore::restore(&contents, snapshot.short(), folder, &stage)?;

@@ -110,6 +110,19 @@ impl Assessment {
             ]);
         }
         page.table(&table);
+        if self.archive_copies.is_empty() {
+            return;
+        }
+        let mut table = Table::new(["COPY", "AT", ">IN STEP", ">READ AS A WHOLE"]);
+        for copy in &self.archive_copies {
+            table.row([
+                Cell::from(copy.name.as_str()),
+                copy.at.as_str().into(),
+                copy.in_step_seconds.map(ago).unwrap_or_default().into(),
+                copy.read_seconds.map(ago).unwrap_or_default().into(),
+            ]);
+        }
+        page.table(&table);
     }
 
     fn show_sites(&self, page: &mut Page) {

@@ -6,11 +6,12 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 use sovereign_archive::Subject;
+use sovereign_model::archive_copy::ArchiveCopy;
 use sovereign_model::stack::Site;
 
 use self::timer::Timer;
 use super::backup::{BackedUp, back_up};
-use crate::backup::{self, BackupError, Record, Run};
+use crate::backup::{self, BackupError, Record, Run, copies};
 use crate::cli::TickArgs;
 use crate::context::Context;
 use crate::declared::Declared;
@@ -37,6 +38,8 @@ pub(crate) struct Due {
     backup: Option<BackedUp>,
     /// What was restored and compared as a whole.
     proven: Vec<Proven>,
+    /// Copies of the archive that were not in step.
+    copies: Vec<copies::Row>,
     /// Another run was working on the archive, so all of it is left to the next time.
     busy: bool,
     /// Seconds until something is due; `None` when nothing is done by the clock.
@@ -94,7 +97,8 @@ impl Report for Due {
                 page.help(help);
             }
         }
-        if self.backup.is_none() && self.proven.is_empty() {
+        copies::show(&self.copies, page);
+        if self.backup.is_none() && self.proven.is_empty() && self.copies.is_empty() {
             match self.next_in {
                 Some(seconds) => page.line(format_args!("nothing is due for {}", figures::seconds(seconds))),
                 None => page.line("nothing is done by the clock: the stack file says `never`"),
@@ -104,7 +108,8 @@ impl Report for Due {
 
     fn exit(&self) -> Exit {
         let backup = self.backup.as_ref().map_or(Exit::Done, Report::exit);
-        if self.proven.iter().any(|proven| proven.failed.is_some()) { Exit::Failed } else { backup }
+        let failed = self.proven.iter().any(|proven| proven.failed.is_some());
+        if failed || self.copies.iter().any(copies::Row::is_bad) { Exit::Failed } else { backup }
     }
 }
 
@@ -125,7 +130,7 @@ fn due(context: &Context) -> Result<Due, Failure> {
     sovereign_engine::state::read(&declared.state)?;
     let now = unix_seconds(SystemTime::now());
     let (sites, whole) = (sites_due(&declared, now), whole_due(&declared, now));
-    if sites.is_empty() && whole.is_empty() {
+    if sites.is_empty() && whole.is_empty() && copies_due(&declared).is_empty() {
         return Ok(Due { next_in: next_in(&declared, now), ..Due::default() });
     }
     let progress = context.output.progress();
@@ -160,6 +165,8 @@ fn due(context: &Context) -> Result<Due, Failure> {
                 }
             });
         }
+        // Also those that an earlier run could not bring in step, and a disk that was plugged in since.
+        due.copies = copies::after_backup(&declared, archive, &copies_due(&declared), &progress, stop)?;
         due.next_in = next_in(&declared, now);
         Ok(due)
     })
@@ -182,6 +189,12 @@ fn sites_due(declared: &Declared, now: u64) -> Vec<Of<'_>> {
     let last = |subject: &Subject| record.proofs.get(&subject.to_string()).map(|proof| proof.verified_unix);
     let every = declared.stack.archive.every;
     of_stack(declared).into_iter().filter(|(subject, _)| every.is_due(last(subject), now)).collect()
+}
+
+/// Copies are behind because of a backup, a host that was away, or a disk that was in a drawer.
+fn copies_due(declared: &Declared) -> Vec<&ArchiveCopy> {
+    let by_clock = declared.stack.archive.every.duration().is_some();
+    if by_clock { copies::behind(declared) } else { Vec::new() }
 }
 
 fn whole_due(declared: &Declared, now: u64) -> Vec<Of<'_>> {

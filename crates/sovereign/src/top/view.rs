@@ -128,6 +128,7 @@ mod tests {
             outgoing: BTreeMap::new(),
             words_seen: None,
             backups: Record::default(),
+            copies: crate::backup::copies::Copies::default(),
         };
         Moment { at: Duration::from_secs(seconds), unix: 1_800_000_000 + seconds, gathered }
     }

@@ -12,7 +12,7 @@ use sovereign_services::ghost::data;
 use tokio_util::sync::CancellationToken;
 
 use super::Done;
-use crate::backup::{self, BackupError, Run};
+use crate::backup::{self, BackupError, Run, copies};
 use crate::commands::backup::{BackedUp, back_up};
 use crate::context::Context;
 use crate::declared::Declared;
@@ -45,7 +45,9 @@ impl Saving<'_> {
             App::Static { folder } => folder.is_dir(),
             App::Upstream { .. } => true,
         };
-        self.save(&self.declared.stack.sites.values().filter(has_data).collect::<Vec<_>>(), stop)
+        let sites: Vec<_> = self.declared.stack.sites.values().filter(has_data).collect();
+        // Copies may take long, and wait until the run is over.
+        self.save(&sites, false, stop)
     }
 
     /// Backs up after the run what was not backed up before it: everything, or what the run has changed, which is the
@@ -60,7 +62,7 @@ impl Saving<'_> {
             return Ok(Done { backup: before, ..done });
         }
         done.told = done.steps == 0 && self.context.output.begin(&done);
-        let after = interrupt::blocking(&self.context.output, |stop| self.save(&sites, stop))?;
+        let after = interrupt::blocking(&self.context.output, |stop| self.save(&sites, true, stop))?;
         done.backup = Some(match before {
             Some(before) => before.then(after),
             None => after,
@@ -68,11 +70,15 @@ impl Saving<'_> {
         Ok(done)
     }
 
-    fn save(&self, sites: &[&Site], stop: &CancellationToken) -> Result<BackedUp, Failure> {
+    fn save(&self, sites: &[&Site], with_copies: bool, stop: &CancellationToken) -> Result<BackedUp, Failure> {
         let Self { context, declared, progress } = *self;
         let opened = backup::open_when_free(context, declared, progress, stop, PATIENCE);
-        let saved =
-            opened.and_then(|archive| back_up(&Run { context, declared, archive: &archive, progress, stop }, sites));
+        let saved = opened.and_then(|archive| {
+            let mut done = back_up(&Run { context, declared, archive: &archive, progress, stop }, sites)?;
+            let behind = if with_copies { copies::behind(declared) } else { Vec::new() };
+            done.copies = copies::after_backup(declared, archive, &behind, progress, stop)?;
+            Ok(done)
+        });
         match saved {
             Err(failure) if !stop.is_cancelled() => Ok(BackedUp::not_at_all(declared, sites, &failure)),
             other => other,
