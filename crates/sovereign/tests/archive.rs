@@ -314,7 +314,11 @@ fn words_and_a_copy_of_the_archive_bring_everything_back() {
     burnt.up();
     let public = burnt.home().join("public");
     fs::write(public.join("large.bin"), noise(1, 3_000_000)).unwrap();
-    burnt.run(&["backup"]).success();
+    let good = row(&burnt.json(&["backup"]), "leaf")["snapshot"].clone();
+    // One more snapshot, of which the copy has only damage.
+    let (wanted, packs) = (files(&public), files(&repository(&burnt).join("data")));
+    fs::write(public.join("late.bin"), noise(2, 100_000)).unwrap();
+    burnt.run(&["backup", "leaf"]).success();
     let words = burnt.run(&["seed", "show"]).success().stdout();
     let authority = burnt.run(&["ca", "show"]).success().stdout();
     let another_stack = operator_with_site();
@@ -324,7 +328,10 @@ fn words_and_a_copy_of_the_archive_bring_everything_back() {
     let fresh = Operator::new();
     let usb = fresh.home().join("usb");
     copy(&repository(&burnt), &usb);
-    let (wanted, epochs) = (files(&public), fs::read(burnt.state().join("keys/epochs.json")).unwrap());
+    for (pack, bytes) in files(&usb.join("data")).into_iter().filter(|(pack, _)| !packs.contains_key(pack)) {
+        fs::write(usb.join("data").join(pack), noise(3, bytes.len())).unwrap();
+    }
+    let epochs = fs::read(burnt.state().join("keys/epochs.json")).unwrap();
     let ports = [burnt.home_port, burnt.office_port];
     burnt.run(&["down", "--purge", "--yes"]).success();
     drop(burnt);
@@ -353,6 +360,8 @@ fn words_and_a_copy_of_the_archive_bring_everything_back() {
     eprintln!("{back}");
     let all: Vec<_> = back["back"].as_array().unwrap().iter().map(|row| row["of"].as_str().unwrap()).collect();
     assert_eq!(all, ["(state)", "leaf"], "{back}");
+    assert_eq!(back["back"][1]["snapshot"], good, "the damaged one is passed over");
+    assert!(back["remarks"].to_string().contains("of leaf cannot be restored"), "and named: {back}");
     assert_eq!(fs::read(fresh.state().join("keys/epochs.json")).unwrap(), epochs, "rotated secrets stay rotated");
     assert!(fs::read_dir(fresh.state().join("journal")).unwrap().count() > 0);
 
@@ -369,7 +378,7 @@ fn words_and_a_copy_of_the_archive_bring_everything_back() {
     assert!(listed["snapshots"].as_array().unwrap().iter().any(|row| row["snapshot"] == *recovered), "{listed}");
     fresh.run(&["backup"]).success();
     fresh.run(&["status"]).success();
-    fresh.run(&["archive", "check", "--read-data"]).success();
+    fresh.run(&["archive", "check", "--read-data"]).exits(1);
     // Once more: nothing is put over anything.
     let again = recover(&fresh, &usb, &words, &["--name", "leaf"]);
     assert!(again.status.success() && String::from_utf8_lossy(&again.stdout).contains("is there already"), "{again:?}");
