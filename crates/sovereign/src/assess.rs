@@ -520,7 +520,9 @@ mod tests {
 
     /// Copies that are what the archive is.
     fn in_step(stack: &Stack) -> Copies {
-        let known = |at: String| Known { at, in_step_unix: Some(NOW), ..Known::default() };
+        let snapshots = vec!["5ab5".repeat(16)];
+        let known =
+            |at: String| Known { at, in_step_unix: Some(NOW), snapshots: snapshots.clone(), ..Known::default() };
         let mut all = Copies::default();
         all.copies.extend(stack.archive.copies.iter().map(|copy| (copy.name.clone(), known(copy.at.to_string()))));
         all

@@ -120,6 +120,9 @@ fn copies_are_kept_in_step_restored_from_and_mend_what_is_damaged() {
     assert_eq!(files(&copy), before);
     fs::rename(&aside, &archive).unwrap();
 
+    // Whoever has lost all else finds on it whose it is.
+    assert_eq!(fs::read(copy.join("sovereign.json")).unwrap(), fs::read(archive.join("sovereign.json")).unwrap());
+
     // What changed, by path.
     let leaf: Vec<&str> = listed["snapshots"]
         .as_array()

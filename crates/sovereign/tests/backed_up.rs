@@ -32,6 +32,8 @@ fn every_run_backs_up_and_the_clock_does_it_too() {
     let operator = operator_with_site();
     let first = operator.json(&["up", "--yes"]);
     assert_eq!(snapshots(&first["backup"]), [("leaf", false), ("(state)", false)], "{first}");
+    let copy = &first["backup"]["copies"][0];
+    assert_eq!((&copy["copy"], &copy["outcome"]), (&"office".into(), &"in-step".into()), "{first}");
     let status = operator.json(&["status"]);
     assert_eq!(
         (complaints(&status).len(), &status["problems"][0]["subject"]),
@@ -59,15 +61,9 @@ fn every_run_backs_up_and_the_clock_does_it_too() {
     assert!(changed["steps"].as_u64().unwrap() > 0, "{changed}");
     assert_eq!(snapshots(&changed["backup"]), [("leaf", true), ("(state)", false)], "{changed}");
 
-    // By the clock. What was backed up is brought to the copy first.
-    let copied = operator.json(&["tick"]);
-    assert_eq!(
-        (&copied["copies"][0]["copy"], &copied["copies"][0]["outcome"]),
-        (&"office".into(), &"in-step".into()),
-        "{copied}"
-    );
-    assert_eq!(copied["backup"], Value::Null, "{copied}");
     assert_eq!(support::not_in_the_list_of_what_is_saved(&operator), Vec::<String>::new());
+
+    // By the clock.
     let idle = operator.run(&["tick"]).success().stdout();
     assert!(["5 h", "6 h"].iter().any(|left| idle.starts_with(&format!("nothing is due for {left}"))), "{idle}");
     let seven = answer(&operator.run_later("+7h", &["--json", "tick"]).success());

@@ -20,7 +20,9 @@ pub(crate) struct CopyReport {
     pub(crate) name: CopyName,
     /// Where it is.
     pub(crate) at: String,
-    /// Seconds since it was what the archive is.
+    /// Whether it lacks something that is proven.
+    pub(crate) behind: bool,
+    /// Seconds since it was found to be what the archive is, or made so.
     pub(crate) in_step_seconds: Option<u64>,
     /// Seconds since all of it was read and was what it should be.
     pub(crate) read_seconds: Option<u64>,
@@ -46,13 +48,16 @@ pub(super) fn judge(
         let known = copies.of(&copy.name, &at);
         let since = |unix: Option<u64>| unix.map(|unix| now.saturating_sub(unix));
         let in_step_seconds = since(known.and_then(|known| known.in_step_unix));
+        // What has not changed since is still in step.
+        let has = |snapshot: &String| known.is_some_and(|known| known.snapshots.contains(snapshot));
+        let behind = in_step_seconds.is_none() || !record.proofs.values().all(|proof| has(&proof.snapshot));
         let subject = format!("copy {}", copy.name);
         let again = format!("sovereign archive copy {}", copy.name);
         if let Some(trouble) = known.and_then(|known| known.trouble.as_ref()) {
             let ago = figures::seconds(now.saturating_sub(trouble.unix));
             let message = format!("it could not be brought in step {ago} ago: {}", trouble.message);
             problems.push(lasting(problem(&subject, message, Some(&again))));
-        } else if !record.proofs.is_empty() {
+        } else if behind && !record.proofs.is_empty() {
             let late = match (&copy.at, in_step_seconds) {
                 (_, None) => Some("it was never made".to_owned()),
                 (CopyPlace::Disk { .. }, Some(seconds)) if seconds > DISK_WORRY_SECONDS => {
@@ -67,7 +72,7 @@ pub(super) fn judge(
             problems.extend(late.map(|message| lasting(problem(&subject, message, Some(&again)))));
         }
         let read_seconds = since(known.and_then(|known| known.read_unix));
-        reports.push(CopyReport { name: copy.name.clone(), at, in_step_seconds, read_seconds });
+        reports.push(CopyReport { name: copy.name.clone(), at, behind, in_step_seconds, read_seconds });
     }
     reports
 }
@@ -128,6 +133,10 @@ mod tests {
             "[[archive.copy]]\nname = \"nas\"\nfolder = \"/nas\"\n\
              [[archive.copy]]\nname = \"drawer\"\ndisk = \"0a1b-2c3d\"\nfolder = \"copy\"",
         );
+        let has_all =
+            format!("\"nas\":{{\"at\":\"/nas\",\"in_step_unix\":1,\"snapshots\":[\"{}\"]}}", "5ab5".repeat(16));
+        let drawer = "copy drawer: it was never made".to_owned();
+        assert_eq!(told(&stack, &known(&has_all)), [drawer], "nothing has changed for years");
         let at = |unix: u64| {
             let disk = stack.archive.copies[1].at.to_string();
             format!(

@@ -118,7 +118,12 @@ impl Assessment {
             table.row([
                 Cell::from(copy.name.as_str()),
                 copy.at.as_str().into(),
-                copy.in_step_seconds.map(ago).unwrap_or_default().into(),
+                match copy.in_step_seconds {
+                    Some(_) if !copy.behind => "yes".to_owned(),
+                    Some(seconds) => ago(seconds),
+                    None => "never".to_owned(),
+                }
+                .into(),
                 copy.read_seconds.map(ago).unwrap_or_default().into(),
             ]);
         }
