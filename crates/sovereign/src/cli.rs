@@ -750,7 +750,7 @@ pub(crate) struct RestoreArgs {
     #[arg(long, conflicts_with = "to")]
     pub(crate) yes: bool,
     /// From this copy, instead of the archive
-    #[arg(long, value_name = "COPY")]
+    #[arg(long, value_name = "COPY", conflicts_with_all = ["undo", "discard"])]
     pub(crate) from_copy: Option<CopyName>,
 }
 

@@ -159,17 +159,8 @@ impl Ghost<'_> {
     fn compare(&self, scratch: &Path) -> Result<Compared, Failure> {
         let to = scratch.join("compared.json");
         let [older, newer] = ["older", "newer"].map(|of| scratch.join(of).join(DATABASE));
-        let user = self.folder.join("data").metadata().map(|metadata| metadata.uid()).ok();
-        let once = Once {
-            program: self.image.join("node/bin/node"),
-            args: data::compare_arguments(&self.image, &older, &newer, &to),
-            working_dir: scratch.to_owned(),
-            read: vec![self.image.clone()],
-            write: vec![scratch.to_owned()],
-            user: user.filter(|user| *user != 0),
-            patience: PATIENCE,
-        };
-        once::run(self.state, &once)?;
+        let args = data::compare_arguments(&self.image, &older, &newer, &to);
+        once::run(self.state, &self.once(scratch.to_owned(), args))?;
         let account = sovereign_runtime::file::read_foreign(&to, LONGEST_ACCOUNT)
             .map_err(|source| BackupError::File { path: to, source })?;
         Ok(serde_json::from_slice(&account).map_err(BackupError::Senseless)?)
