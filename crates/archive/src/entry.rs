@@ -141,11 +141,16 @@ impl fmt::Debug for TreePath {
     }
 }
 
-/// Text of strangers, fit for a terminal: control characters are escaped.
+/// Text of strangers, fit for a terminal: what would act on it is escaped, and what would show a name in another order
+/// or on two lines (Unicode's explicit directions and its own ends of line).
 pub(crate) fn shown(bytes: &[u8]) -> String {
+    const REORDERS: [char; 14] = [
+        '\u{61c}', '\u{200e}', '\u{200f}', '\u{2028}', '\u{2029}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}',
+        '\u{202e}', '\u{2066}', '\u{2067}', '\u{2068}', '\u{2069}',
+    ];
     let mut text = String::new();
     for character in String::from_utf8_lossy(bytes).chars() {
-        if character.is_control() {
+        if character.is_control() || REORDERS.contains(&character) {
             let _ = write!(text, "{}", character.escape_default()); // into memory
         } else {
             text.push(character);
@@ -245,7 +250,17 @@ mod tests {
 
     #[test]
     fn a_path_leads_nowhere_but_down() {
-        for good in ["a", "a/b", "...", "a b", "-rf", "\u{202e}", &vec!["d"; DEEPEST].join("/")] {
+        for good in [
+            "a",
+            "a/b",
+            "...",
+            "a b",
+            "-rf",
+            "\u{202e}",
+            "\u{ff0e}\u{ff0e}",
+            "a\u{2215}b",
+            &vec!["d"; DEEPEST].join("/"),
+        ] {
             assert!(TreePath::parse(good.as_bytes()).is_ok(), "{good}");
         }
         let long = "n".repeat(LONGEST_NAME + 1);
@@ -268,6 +283,7 @@ mod tests {
     #[test]
     fn what_a_terminal_would_act_on_is_escaped() {
         assert_eq!(path("a\u{1b}[2Jb\n").to_string(), "a\\u{1b}[2Jb\\n");
+        assert_eq!(path("gepj.\u{202e}exe").to_string(), "gepj.\\u{202e}exe", "or it would read exe.jpeg");
         assert_eq!(TreePath::parse(b"caf\xe9").unwrap().to_string(), "caf\u{fffd}");
     }
 }

@@ -118,7 +118,7 @@ impl Listing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::Moment;
+    use crate::entry::{LONGEST_PATH, Moment};
 
     fn entry(path: &str, kind: Kind) -> Entry {
         let moment = Moment { seconds: 1, nanoseconds: 0 };
@@ -166,5 +166,9 @@ mod tests {
     fn there_is_an_end_to_it() {
         let huge = |path| entry(path, Kind::File { size: MOST_BYTES });
         assert_eq!(list([huge("a"), huge("b")]).unwrap_err(), Disorder::TooMany("bytes in files"));
+        let many = (0..=MOST_ENTRIES).map(|number| file(&format!("{number:07}")));
+        assert_eq!(list(many).unwrap_err(), Disorder::TooMany("entries"));
+        let talkative = |number| entry(&format!("{number:07}"), Kind::Link { target: vec![b'x'; LONGEST_PATH] });
+        assert_eq!(list((0..).map(talkative)).unwrap_err(), Disorder::TooMany("bytes in names"));
     }
 }

@@ -142,22 +142,4 @@ fn walk(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_entry_survives_being_a_node() {
-        let times = [(0, 0), (1_700_000_000, 123_456_789), (-5, 999_999_999)];
-        for (mode, (seconds, nanoseconds)) in [0o644, 0o7777, 0o1755].into_iter().zip(times) {
-            let at = Moment { seconds, nanoseconds };
-            let kinds = [Kind::Folder, Kind::File { size: 7 }, Kind::Link { target: b"\xff/../x".to_vec() }];
-            for kind in kinds {
-                let path = TreePath::parse(b"a\\b \"\xffc").unwrap();
-                let before = Entry { path, kind, mode, modified: at, changed: at, user: 1, group: 2, inode: u64::MAX };
-                let node = node(&before).unwrap();
-                let path = TreePath::parse(node.name().as_bytes()).unwrap();
-                assert_eq!(super::entry(&node, path).unwrap(), before);
-            }
-        }
-    }
-}
+mod tests;

@@ -25,6 +25,12 @@ fn link(name: &str, target: &str) -> Tell {
     Tell::Entry(entry(name, Kind::Link { target: target.as_bytes().to_vec() }))
 }
 
+fn with(change: impl FnOnce(&mut Entry)) -> Tell {
+    let mut entry = entry("a", Kind::File { size: 0 });
+    change(&mut entry);
+    Tell::Entry(entry)
+}
+
 fn hello() -> Vec<u8> {
     bytes_of(&[Tell::Hello(1)])
 }
@@ -62,6 +68,15 @@ fn a_list_that_is_none_is_refused() {
         bytes_of(&[Tell::Data(vec![1])]),                      // not asked for
         bytes_of(&[Tell::FileEnd]),                            //
         bytes_of(&[Tell::Hello(1)]),                           //
+        bytes_of(&[file("a", LARGEST_FILE + 1)]),              // a size that there is not
+        (0..17).map(|n| file(&format!("{n:02}"), LARGEST_FILE)).flat_map(|file| bytes_of(&[file])).collect(), // nor all
+        bytes_of(&[link("a", "")]),                            // to nowhere
+        bytes_of(&[link("a", "b\0c")]),                        //
+        bytes_of(&[link("a", &"x".repeat(4096))]),             //
+        bytes_of(&[with(|entry| entry.mode = 0o060_644)]),     // a device, by its mode
+        bytes_of(&[with(|entry| entry.mode = 0o010_644)]),     // a pipe
+        bytes_of(&[with(|entry| entry.modified.seconds = i64::MAX)]), // a time that there is not
+        bytes_of(&[with(|entry| entry.changed.nanoseconds = u32::MAX)]), //
         bytes_of(&[file("a", LARGEST_FILE)]).into_iter().map(|byte| byte ^ 0x80).collect(), // noise
         vec![0, 0, 0, 0],                                      // an empty frame
         vec![0xff; 64],                                        // a huge one
@@ -114,6 +129,34 @@ fn links_are_kept_as_data_and_restored_as_links() {
     archive.contents(&taken.snapshot).unwrap().restore(None, &to, &|_| {}).unwrap();
     assert_eq!(std::fs::read_link(to.join("etc")).unwrap().to_str(), Some("/etc"));
     assert!(to.join("a/up").symlink_metadata().unwrap().is_symlink());
+}
+
+/// Names are bytes: what looks alike, or like a way up, is one of its own, and comes back as what it was.
+#[test]
+fn names_that_look_like_others_are_others() {
+    let names = ["a\u{2215}b", "caf\u{e9}", "cafe\u{301}", "\u{202e}gpj.exe", "\u{ff0e}\u{ff0e}"];
+    let mut sorted = names;
+    sorted.sort_by_key(|name| name.as_bytes());
+    let place = Place::new();
+    let archive = place.archive();
+    let mut list: Vec<Tell> = sorted.iter().map(|name| link(name, "target")).collect();
+    list.push(Tell::ListEnd(names.len() as u64, 0));
+    let taken = place.try_take(&archive, liar(hello(), bytes_of(&list), Vec::new())).unwrap();
+    let to = place.folder.path().join("restored");
+    archive.contents(&taken.snapshot).unwrap().restore(None, &to, &|_| {}).unwrap();
+    let mut restored: Vec<_> = common::contents(&to).into_iter().map(|(name, _)| name.into_os_string()).collect();
+    restored.sort();
+    assert_eq!(restored, sorted);
+}
+
+/// What is announced is asked room for before any of it is taken.
+#[test]
+fn a_size_that_fits_nowhere_is_refused_before_it_comes() {
+    let place = Place::new();
+    let archive = place.archive();
+    let list: Vec<_> = (0..16).map(|n| file(&format!("{n:02}"), LARGEST_FILE)).chain([Tell::ListEnd(16, 0)]).collect();
+    let error = place.try_take(&archive, liar(hello(), bytes_of(&list), Vec::new())).unwrap_err();
+    assert!(matches!(error, ArchiveError::NoRoom { .. }), "{error:?}");
 }
 
 /// A source that says a byte now and then holds the archive's lock no longer than one that says nothing.
