@@ -170,6 +170,12 @@ fn whatever_is_killed_leaves_whole_snapshots_only() {
         let mut running =
             operator.command(&["backup", "leaf"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let source = eventually("a source", Duration::from_secs(60), || process(["archive-source", &home]));
+        if round == 0 {
+            let environment = fs::read_to_string(format!("/proc/{source}/environ")).unwrap();
+            assert!(!environment.contains("HOME") && !environment.contains("SOVEREIGN"), "{environment}");
+            let status = fs::read_to_string(format!("/proc/{source}/status")).unwrap();
+            assert!(status.contains("NoNewPrivs:\t1"), "it is not confined: {status}");
+        }
         eventually("a repository that grows", Duration::from_secs(60), || {
             (size(&repository(&operator).join("data")) >= before + grown).then_some(())
         });

@@ -29,6 +29,7 @@ pub mod service;
 pub mod shim;
 mod status;
 mod supervisor;
+pub mod talk;
 mod unit;
 mod users;
 

@@ -1,7 +1,7 @@
 //! A confined program that is run once, to its end, and not kept: for looking at what is not to be trusted.
 //!
-//! It is confined by the same [`super::shim`] as a unit: it sees its paths, the system's libraries, and nothing of the
-//! stack's state. On a machine that can do that neither by a root folder of its own nor by Landlock, it is ended at once.
+//! It is confined by the same [`super::shim`] as a unit: it sees its paths, the system's libraries, no network, and
+//! nothing of the stack's state. On a machine that can do that neither by a root folder of its own nor by Landlock, it is ended at once.
 //!
 //! Promise: what it says takes a bounded amount of memory and no disk, however much that is. Its answer (standard
 //! output) is told from its complaints (standard error). With it, however it ends, end the processes of its group; when
@@ -12,7 +12,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -104,20 +104,29 @@ pub fn run(state: &StateFolder, once: &Once) -> Result<String, OnceError> {
         Ending::Late => Err(OnceError::Slow { program: program(), patience: once.patience }),
         _ if answer.len() > LONGEST_ANSWER => Err(OnceError::Talkative { program: program() }),
         _ if status.success() => Ok(String::from_utf8_lossy(&answer).into_owned()),
-        _ => {
-            let said: String =
-                String::from_utf8_lossy(&complaints).chars().filter(|c| !c.is_control() || *c == '\n').collect();
-            Err(OnceError::Failed { program: program(), status, said: said.trim().to_owned() })
-        }
+        _ => Err(OnceError::Failed { program: program(), status, said: printable(&complaints) }),
     }
+}
+
+/// Complaints as people read them.
+pub(super) fn printable(complaints: &[u8]) -> String {
+    let said: String = String::from_utf8_lossy(complaints).chars().filter(|c| !c.is_control() || *c == '\n').collect();
+    said.trim().to_owned()
 }
 
 /// Starts it, and hears it.
 fn start(state: &StateFolder, once: &Once) -> io::Result<(Child, Said)> {
-    let root = state.run().join("once");
-    crate::file::private_folder(&root)?;
     let (answer, its_answer) = Pipe::new()?;
     let (complaints, its_complaints) = Pipe::new()?;
+    let child = launch(state, once, &[its_answer.as_fd(), its_complaints.as_fd()])?;
+    Ok((child, Said { answer, complaints }))
+}
+
+/// Starts it with something to write answers to, something for complaints, and, where it is talked with, something to
+/// read questions from.
+pub(super) fn launch(state: &StateFolder, once: &Once, descriptors: &[BorrowedFd<'_>]) -> io::Result<Child> {
+    let root = state.run().join("once");
+    crate::file::private_folder(&root)?;
     let (here, there) = channel::pair()?;
     let mut command = Command::new("/proc/self/exe");
     command.arg("shim").env_clear().current_dir("/").stdin(Stdio::from(there)).stdout(Stdio::null());
@@ -140,19 +149,18 @@ fn start(state: &StateFolder, once: &Once) -> io::Result<(Child, Said)> {
         temporary: state.run().join("tmp").join("once"),
         once: true,
     };
-    let started = channel::send(&here, &instruction, &[its_answer.as_fd(), its_complaints.as_fd()])
-        .and_then(|()| until_started(&here));
+    let started = channel::send(&here, &instruction, descriptors).and_then(|()| until_started(&here));
     if let Err(error) = started {
         end(&mut child);
         let _ = child.wait();
         return Err(error);
     }
-    Ok((child, Said { answer, complaints }))
+    Ok(child)
 }
 
 /// Ends it, if it has not ended, and all of its group. It must not be collected yet: until then the group's id is
 /// nobody else's.
-fn end(child: &mut Child) {
+pub(super) fn end(child: &mut Child) {
     // There may be no such group yet, or none any more.
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let _ = group.map(|group| rustix::process::kill_process_group(group, Signal::KILL));
@@ -211,21 +219,21 @@ impl Said {
 }
 
 /// The reading end of a pipe, and what was read.
-struct Pipe {
+pub(super) struct Pipe {
     /// `None` once nobody can write any more.
     from: Option<File>,
-    kept: Vec<u8>,
+    pub(super) kept: Vec<u8>,
 }
 
 impl Pipe {
-    fn new() -> io::Result<(Self, OwnedFd)> {
+    pub(super) fn new() -> io::Result<(Self, OwnedFd)> {
         let (from, to) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(&from, true)?; // of this end alone
         Ok((Self { from: Some(from.into()), kept: Vec::new() }, to))
     }
 
     /// Reads once, without waiting.
-    fn read(&mut self) -> io::Result<()> {
+    pub(super) fn read(&mut self) -> io::Result<()> {
         let Some(from) = &mut self.from else { return Ok(()) };
         let mut some = vec![0; LONGEST_ANSWER];
         match from.read(&mut some) {

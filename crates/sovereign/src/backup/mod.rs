@@ -14,13 +14,13 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use sovereign_archive::entry::{Entry, Kind, TreePath};
 use sovereign_archive::manifest::Manifest;
 use sovereign_archive::{Archive, ArchiveError, Contents, Line, Offer, Password, Root, Seen, Subject, Taken, room_for};
+use sovereign_engine::embedded::talk::{Talk, reading, talk};
 use sovereign_model::CopyName;
 use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::{App, Site};
@@ -312,17 +312,19 @@ impl Run<'_> {
             Seen::Stored(bytes) => told.reach(bytes),
             Seen::Comparing => told.note("comparing"),
         });
-        let started = start_source(offer).map_err(|source| ArchiveError::File {
+        let started = start_source(&self.declared.state, offer).map_err(|source| ArchiveError::File {
             action: "start the source of",
             path: subject.to_string().into(),
             source,
         })?;
-        let Source { child, line } = started;
-        let child = Ending::with(child, self.stop);
+        let (source, line) = started;
+        let source = Ending::with(source, self.stop);
         let record = Record::read(&self.declared.state);
         let host = self.declared.stack.name.as_str();
         let taken = self.archive.take(subject, host, record.proven(subject), line, &watch);
-        drop(child);
+        if let Some(complaints) = source.end().filter(|complaints| !complaints.is_empty()) {
+            tracing::warn!("the source of {subject}: {complaints}");
+        }
         drop(watch);
         if taken.is_ok() {
             Arc::into_inner(stage).map(crate::output::Stage::finish);
@@ -414,31 +416,38 @@ fn database_of(manifest: &Manifest) -> Option<TreePath> {
     TreePath::parse(DATABASE.as_bytes()).ok().filter(|path| manifest.get(path).is_some())
 }
 
-/// A child that ends with this value, or earlier when the run is stopped.
+/// A source that ends with this value, or earlier when the run is stopped.
 struct Ending {
-    child: Arc<Mutex<Child>>,
+    source: Arc<Mutex<Option<Talk>>>,
     watcher: tokio::task::JoinHandle<()>,
 }
 
 impl Ending {
-    fn with(child: Child, stop: &CancellationToken) -> Self {
-        let child = Arc::new(Mutex::new(child));
-        let (watched, stop) = (Arc::clone(&child), stop.clone());
+    fn with(source: Talk, stop: &CancellationToken) -> Self {
+        let source = Arc::new(Mutex::new(Some(source)));
+        let (watched, stop) = (Arc::clone(&source), stop.clone());
         let watcher = tokio::spawn(async move {
             stop.cancelled().await;
-            let _ = watched.lock().unwrap_or_else(PoisonError::into_inner).kill();
+            drop(taken(&watched));
         });
-        Self { child, watcher }
+        Self { source, watcher }
+    }
+
+    /// Ends it, if it has not ended. Returns its complaints, unless it was stopped.
+    fn end(self) -> Option<String> {
+        taken(&self.source).map(Talk::end)
     }
 }
 
 impl Drop for Ending {
     fn drop(&mut self) {
         self.watcher.abort();
-        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = child.kill(); // most often it has ended already
-        let _ = child.wait();
+        drop(taken(&self.source));
     }
+}
+
+fn taken(source: &Mutex<Option<Talk>>) -> Option<Talk> {
+    source.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 fn offer<N: AsRef<str>>(roots: impl IntoIterator<Item = (N, PathBuf)>) -> Offer {
@@ -452,25 +461,19 @@ fn offer<N: AsRef<str>>(roots: impl IntoIterator<Item = (N, PathBuf)>) -> Offer 
 /// Looks at what was restored into a folder.
 type Examine<'a> = dyn Fn(&Path) -> Result<Option<String>, Failure> + 'a;
 
-struct Source {
-    child: Child,
-    line: Line,
-}
-
-/// This program as a source, in a process of its own.
-fn start_source(offer: &Offer) -> io::Result<Source> {
-    let mut command = Command::new("/proc/self/exe");
-    command.arg("archive-source");
+/// This program as a source, in a process that can read what is offered and nothing else.
+fn start_source(state: &StateFolder, offer: &Offer) -> io::Result<(Talk, Line)> {
+    let (mut args, mut read) = (vec!["archive-source".to_owned()], Vec::new());
     for Root { name, path } in &offer.roots {
-        let mut argument = std::ffi::OsString::from(format!("{name}="));
-        argument.push(path);
-        command.arg("--root").arg(argument);
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        // Of a root folder of its own only what lies on the way is there, and no link.
+        let path = fs::canonicalize(path).map_err(named)?;
+        let text = path.to_str().ok_or_else(|| named(io::Error::other("it is no text")))?;
+        args.extend(["--root".to_owned(), format!("{name}={text}")]);
+        read.push(path);
     }
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    match (child.stdout.take(), child.stdin.take()) {
-        (Some(from), Some(to)) => Ok(Source { child, line: Line::patient(from, to, PATIENCE) }),
-        _ => Err(io::Error::from(io::ErrorKind::BrokenPipe)),
-    }
+    let (source, from, to) = talk(state, &reading(args, read))?;
+    Ok((source, Line::patient(from, to, PATIENCE)))
 }
 
 /// A folder that goes away with whatever was restored into it. Whoever makes one has the archive open: there is one at a

@@ -6,12 +6,18 @@
 //! testbed shim
 //! testbed daemon <control socket> <word>       answers each connection on the socket `https` with the word and its pid
 //! testbed once <state> <own folder> <seconds> <script>   runs a shell's script once, confined to the folder
+//! testbed talk <state> <own folder> <what>...  tries each in a process that is shown the folder: says what came of it
+//! testbed try                                  tries what it is told, line by line: `read <file>`, `write <file>`,
+//!                                              `connect <socket or address>`, `send <address>`, `see <variable>`
 //! testbed up <folder> <point>                  carries the sample stack's plan out in memory kept in the folder, and kills
 //!                                              itself at that point of the run, counted from 1; 0 for never
 //! ```
 
 use std::error::Error;
 use std::ffi::OsString;
+use std::io::Write as _;
+use std::net::{TcpStream, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +25,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sovereign_engine::apply::{Audience, Caller, Engine as _, Event, apply};
+use sovereign_engine::embedded::talk::{reading, talk};
 use sovereign_engine::embedded::{Options, Part, Timing, once, shim, supervise};
 use sovereign_engine::journal::Journal;
 use sovereign_model::StateFolder;
@@ -63,7 +70,34 @@ fn main() -> Result<(), Box<dyn Error>> {
                     patience: Duration::from_secs(seconds.parse()?),
                 },
             )?;
-            Ok(std::io::Write::write_all(&mut std::io::stdout(), said.as_bytes())?)
+            Ok(std::io::stdout().write_all(said.as_bytes())?)
+        }
+        ["talk", state, own, what @ ..] => {
+            let (talk, mut answers, mut questions) =
+                talk(&StateFolder::new(*state), &reading(vec!["try".to_owned()], vec![own.into()]))?;
+            writeln!(questions, "{}", what.join("\n"))?;
+            drop(questions);
+            std::io::copy(&mut answers, &mut std::io::stdout())?;
+            writeln!(std::io::stderr(), "{}", talk.end())?;
+            Ok(())
+        }
+        ["try"] => {
+            for line in std::io::stdin().lines() {
+                let line = line?;
+                let (how, what) = line.split_once(' ').ok_or("not two words")?;
+                let came = match how {
+                    "read" => std::fs::read_to_string(what),
+                    "write" => std::fs::write(what, "intruder").map(|()| String::new()),
+                    "connect" if what.starts_with('/') => UnixStream::connect(what).map(|_| String::new()),
+                    "connect" => TcpStream::connect(what).map(|_| String::new()),
+                    "send" => UdpSocket::bind("0.0.0.0:0").and_then(|s| s.send_to(b"x", what)).map(|_| String::new()),
+                    "see" => std::env::var(what).map_err(std::io::Error::other),
+                    _ => return Err("not to be tried".into()),
+                };
+                let came = came.map_or_else(|error| format!("no: {error}"), |text| format!("yes: {text}"));
+                writeln!(std::io::stdout(), "{line}: {came}")?;
+            }
+            Ok(())
         }
         ["daemon", control, word] => daemon(Path::new(control), word),
         _ => Err("usage: testbed supervise|shim|daemon ...".into()),

@@ -33,7 +33,7 @@ use sovereign_model::unit::UnitSpec;
 use super::channel;
 
 /// What the shim is told. Beside it travel the log file and the listening sockets, in this order; to what is run once,
-/// something to write answers to and something for complaints.
+/// something to write answers to, something for complaints, and something to read questions from when it is asked any.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Instruction {
     pub(crate) program: PathBuf,
@@ -168,10 +168,14 @@ fn start(mut instruction: Instruction, descriptors: Vec<OwnedFd>, link: &OwnedFd
     let mut descriptors = descriptors.into_iter();
     let mut output = || descriptors.next().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData));
     let log = output().to("find the log file")?;
-    let complaints = instruction.once.then(output).transpose().to("find where complaints go")?;
+    let complaints = instruction.once.then(&mut output).transpose().to("find where complaints go")?;
+    let questions = if instruction.once { descriptors.next() } else { None };
     rustix::stdio::dup2_stdout(&log).to("write to the log")?;
     rustix::stdio::dup2_stderr(complaints.as_ref().unwrap_or(&log)).to("write to the log")?;
-    drop((log, complaints));
+    if let Some(questions) = &questions {
+        rustix::stdio::dup2_stdin(questions).to("read questions")?;
+    }
+    drop((log, complaints, questions));
     rustix::process::setsid().to("start a session")?;
     rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
         .to("switch core dumps off")?;
@@ -205,6 +209,7 @@ fn confine(instruction: &mut Instruction) -> Result<Confined, ShimError> {
     if let Some(user) = instruction.user.filter(|_| rustix::process::geteuid().is_root()) {
         match root::own_namespace() {
             Ok(()) => {
+                confined.missing.extend(leave_network(instruction));
                 ownership::give(instruction, user)?;
                 root::enter(instruction)?;
                 become_user(user)?;
@@ -218,12 +223,21 @@ fn confine(instruction: &mut Instruction) -> Result<Confined, ShimError> {
                 confined.missing.push(format!("user and mounts: {error}"));
             }
         }
-    } else if instruction.own_root && !rustix::process::geteuid().is_root() {
+    } else if instruction.own_root {
         // Landlock lets a process connect to every unix socket that its user may: the supervisor's, a session's bus, an
         // agent with keys. In a root folder of its own there are none.
-        let entered = root::own_user_namespace().map_err(|error| error.to_string());
-        match entered.and_then(|()| root::enter(instruction).map_err(|error| crate::causes::with_causes(&error))) {
-            Ok(()) => confined.mounts = true,
+        let is_root = rustix::process::geteuid().is_root();
+        let own = if is_root { root::own_namespace() } else { root::own_user_namespace() };
+        let entered = own.map_err(|error| error.to_string()).and_then(|()| {
+            let missing = leave_network(instruction);
+            root::enter(instruction).map_err(|error| crate::causes::with_causes(&error))?;
+            Ok(missing)
+        });
+        match entered {
+            Ok(missing) => {
+                confined.mounts = true;
+                confined.missing.extend(missing);
+            }
             // What was mounted so far is seen by nobody else and goes away with the unit.
             Err(why) => confined.missing.push(format!("mounts: {why}")),
         }
@@ -234,7 +248,7 @@ fn confine(instruction: &mut Instruction) -> Result<Confined, ShimError> {
         instruction.env.entry("TMPDIR".to_owned()).or_insert(temporary);
         instruction.write.push(instruction.temporary.clone());
     }
-    if !confined.mounts && rustix::process::geteuid().is_root() {
+    if rustix::process::geteuid().is_root() {
         drop_capabilities().to("give up capabilities")?;
     }
     rustix::process::umask(Mode::from_raw_mode(0o077));
@@ -247,6 +261,13 @@ fn confine(instruction: &mut Instruction) -> Result<Confined, ShimError> {
         Err(why) => confined.missing.push(format!("landlock: {why}")),
     }
     Ok(confined)
+}
+
+/// What is run once has nobody to talk to but who started it. Landlock knows of TCP alone; what this leaves has no
+/// network at all. Says why it is not left.
+fn leave_network(instruction: &Instruction) -> Option<String> {
+    let left = if instruction.once { root::own_network() } else { Ok(()) };
+    left.err().map(|error| format!("network: {error}"))
 }
 
 /// What root may do beyond others, given up for the program that follows, but for reading and writing other users'

@@ -49,7 +49,13 @@ pub(super) fn own_namespace() -> io::Result<()> {
     Ok(rustix::mount::mount_change("/", private)?)
 }
 
-/// The same for a user who is not root: in a user namespace that knows this user alone, under the same id, and in
+/// Leaves the machine's network for one of its own, in which there is nobody.
+pub(super) fn own_network() -> io::Result<()> {
+    #[expect(deprecated, reason = "only sharing of the descriptor table is unsafe, and it stays shared")]
+    Ok(rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNET)?)
+}
+
+/// [`own_namespace`] for a user who is not root: in a user namespace that knows this user alone, under the same id, and in
 /// which it may mount. The rights end with `exec`.
 pub(super) fn own_user_namespace() -> io::Result<()> {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
@@ -95,7 +101,7 @@ pub(super) fn enter(instruction: &Instruction) -> Result<(), ShimError> {
     paths.extend(instruction.write.iter().map(|path| (path, Access::Write)));
     paths.sort_by_key(|(path, access)| (path.components().count(), *access));
     for (path, access) in paths {
-        if access == Access::Read && SYSTEM.iter().any(|system| path.starts_with(system)) {
+        if access == Access::Read && SYSTEM.iter().chain(&["/proc"]).any(|there| path.starts_with(there)) {
             continue;
         }
         root.bind(path, access)?;
@@ -153,10 +159,14 @@ impl Root {
                 .and_then(|()| if target.exists() { Ok(()) } else { File::create(&target).map(drop) })
         };
         made.to(format!("make {}", path.display()))?;
-        rustix::mount::mount_bind(path, &target)
-            // What is mounted below it cannot be left behind in a user namespace.
-            .or_else(|_| rustix::mount::mount_bind_recursive(path, &target))
-            .to(format!("mount {}", path.display()))?;
+        // What is mounted below it belongs to what is read, and cannot be left behind in a user namespace.
+        let whole = |_| rustix::mount::mount_bind_recursive(path, &target);
+        let bound = if access == Access::Read {
+            whole(())
+        } else {
+            rustix::mount::mount_bind(path, &target).or_else(|_| whole(()))
+        };
+        bound.to(format!("mount {}", path.display()))?;
         let flags = match access {
             Access::Read => MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV,
             Access::Write => MountFlags::NOSUID | MountFlags::NODEV,
