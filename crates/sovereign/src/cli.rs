@@ -10,6 +10,8 @@ use sovereign_archive::Subject;
 use sovereign_engine::embedded::Part;
 use sovereign_model::{CopyName, DatacenterName, SiteName, StackName};
 
+use crate::duplicity::{Address, Moment};
+
 /// Shown below the list of commands.
 const TOP_HELP: &str = "\
 Start here:
@@ -142,6 +144,9 @@ pub(crate) enum Command {
     /// Do what is due: backups, and proofs that all of them can be restored
     #[command(after_help = TICK_HELP)]
     Tick(TickArgs),
+    /// Take a site's data over from an archive of another program's
+    #[command(after_help = IMPORT_HELP)]
+    Import(ImportArgs),
     /// Start the stack when this machine starts
     #[command(subcommand, after_help = SERVICE_HELP)]
     Service(ServiceCommand),
@@ -202,6 +207,7 @@ impl Command {
             Self::Restore(_) => "restore",
             Self::Recover(_) => "recover",
             Self::Drill(DrillCommand::Restore(_)) => "drill restore",
+            Self::Import(_) => "import",
             Self::Service(ServiceCommand::Install) => "service install",
             Self::Service(ServiceCommand::Uninstall) => "service uninstall",
             Self::Tick(_) => "tick",
@@ -813,6 +819,36 @@ or data of a site. Cut off, it is run again and goes on. `up` comes after it.
 Examples:
   sovereign recover --archive /mnt/usb/repository
   sovereign --state /srv/state --stack /srv/stack.toml recover --archive /mnt/usb/repository < words.txt";
+
+/// `import`.
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// Where the archive lies: duplicity:///FOLDER, or duplicity+ and any address that duplicity knows
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) address: Address,
+    /// The site whose data it is [default: the only one]
+    #[arg(value_name = "SITE")]
+    pub(crate) site: Option<SiteName>,
+    /// A file with the archive's passphrase [default: ask]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Your GnuPG folder, when the archive is encrypted to a key of yours
+    #[arg(long, value_name = "DIR")]
+    pub(crate) gnupg_home: Option<PathBuf>,
+    /// An older state: the last one at this time, like 2026-11-25T18:00:00Z or 2026-11-25
+    #[arg(long, value_name = "TIME")]
+    pub(crate) time: Option<Moment>,
+}
+
+const IMPORT_HELP: &str = "\
+Restores an archive of duplicity with the real duplicity, compares every volume, and puts what it holds into our own \
+archive as a snapshot of the site, proven like any other. The running site is not touched. A Ghost's content folder with \
+data/ghost.db is expected for a site with Ghost, a folder of files for a static one.
+
+Examples:
+  sovereign import duplicity:///mnt/old/blog blog
+  sovereign import duplicity:///mnt/old/blog blog --time 2026-11-25T18:00:00Z
+  sovereign import duplicity+sftp://ann@backup.example//srv/blog blog --passphrase-file pass";
 
 /// `archive-source`.
 #[derive(Debug, Args)]

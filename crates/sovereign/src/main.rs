@@ -14,6 +14,7 @@ mod deployment;
 #[cfg(test)]
 mod documented;
 mod drill;
+mod duplicity;
 mod environment;
 mod exit;
 mod failure;

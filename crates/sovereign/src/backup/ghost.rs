@@ -103,6 +103,21 @@ impl<'a> Ghost<'a> {
         Ok(())
     }
 
+    /// The same for a database that nobody uses, into a folder of ours: what whoever used it left half written is undone.
+    pub(super) fn copy(&self, database: &Path, to: &Path) -> Result<(), Failure> {
+        let write = [database, to].into_iter().filter_map(Path::parent).map(Path::to_owned).collect::<Vec<_>>();
+        let once = Once {
+            program: self.image.join("node/bin/node"),
+            args: data::dump_arguments(&self.image, database, to),
+            working_dir: write.first().cloned().unwrap_or_default(),
+            read: vec![self.image.clone()],
+            write,
+            user: None,
+            patience: PATIENCE,
+        };
+        Ok(once::run(self.state, &once).map(drop)?)
+    }
+
     pub(super) fn offer(&self) -> Offer {
         let set_up = Some(("set-up.json", self.set_up.clone())).filter(|(_, path)| path.is_file());
         let folders = [("content", data::content(&self.folder)), ("database", self.dumps.clone())];

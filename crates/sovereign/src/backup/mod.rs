@@ -5,6 +5,7 @@ pub(crate) mod copies;
 mod coverage;
 mod ghost;
 pub(crate) mod images;
+pub(crate) mod import;
 pub(crate) mod keep;
 pub(crate) mod label;
 mod record;
@@ -139,6 +140,7 @@ fn open_or_create_with(declared: &Declared, password: &Password) -> Result<Archi
     let archive = Archive::open_or_create(&folder, &known(declared), password)?;
     let labelled = label::write(&folder, &declared.stack.name);
     labelled.map_err(|source| ArchiveError::File { action: "write the stack's name in", path: folder, source })?;
+    import::sweep(&declared.state);
     Ok(archive)
 }
 
@@ -488,7 +490,12 @@ impl Scratch {
     /// # Errors
     /// When it cannot be made.
     pub(crate) fn new(state: &StateFolder) -> Result<Self, BackupError> {
-        let folder = state.archive().join("scratch");
+        Self::named(state, "scratch")
+    }
+
+    /// The archive is open: nobody else uses it.
+    fn named(state: &StateFolder, name: &str) -> Result<Self, BackupError> {
+        let folder = state.archive().join(name);
         let failed = |source| BackupError::File { path: folder.clone(), source };
         remove(&folder).map_err(failed)?; // of a run that was killed
         make(&folder).map_err(failed)?;

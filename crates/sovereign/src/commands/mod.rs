@@ -14,6 +14,7 @@ mod daemons;
 mod down;
 mod drill;
 mod images;
+mod import;
 mod logs;
 mod open;
 mod plan;
@@ -87,6 +88,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Drill(DrillCommand::Restore(args)) => drill::restore(context, &args)?.into(),
         Command::Recover(args) => recover::run(context, &args)?.into(),
         Command::Restore(args) => restore::run(context, &args)?,
+        Command::Import(args) => import::run(context, &args)?.into(),
         Command::Service(ServiceCommand::Install) => service::install(context)?.into(),
         Command::Service(ServiceCommand::Uninstall) => service::uninstall(context)?.into(),
         Command::Tick(args) => tick::run(context, &args)?.into(),
