@@ -249,3 +249,18 @@ impl RestoreFolder {
         (number.to_string() == digits && number > 0).then_some(number)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_read_as_it_was_written_and_in_no_other_way() {
+        let restore = StateFolder::new("/s").restore(&"home".parse().unwrap(), &"blog".parse().unwrap());
+        let name = restore.before(12).file_name().unwrap().to_str().unwrap().to_owned();
+        assert_eq!((name.as_str(), RestoreFolder::number(&name)), ("before-12", Some(12)));
+        for other in ["before-", "before-0", "before-01", "before-+1", "before-1a", "before", "staged", "intent.json"] {
+            assert_eq!(RestoreFolder::number(other), None, "{other}");
+        }
+    }
+}

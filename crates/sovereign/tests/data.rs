@@ -288,6 +288,8 @@ fn yesterdays_wiki_comes_back_and_every_mirror_shows_it() {
         (backup["snapshots"][0]["unchanged"] == true, backup["snapshots"][0]["bytes_read"].as_u64().unwrap())
     };
     assert!(matches!(backup(), (false, 1..)));
+    let said = operator.run(&["restore", "wiki", "--yes"]).exits(2).stderr();
+    assert!(said.contains("site load wiki --from FOLDER/data.dump"), "a way out: {said}");
     assert_eq!(backup(), (true, 0));
     sql(&operator, "UPDATE page SET text = 'lost';");
     let to = operator.home().join("restored");
