@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
+use crate::interval::Interval;
 use crate::name::{CopyName, DatacenterName, DnsName};
 
 /// A copy of the archive.
@@ -19,6 +20,22 @@ pub struct ArchiveCopy {
     pub name: CopyName,
     /// Where it lies.
     pub at: CopyPlace,
+    /// What it consists of.
+    pub format: CopyFormat,
+}
+
+/// What a copy consists of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CopyFormat {
+    /// The archive's own files.
+    #[default]
+    Restic,
+    /// A chain of duplicity's for each site, made from what was restored.
+    Duplicity {
+        /// How long increments go on from one full backup.
+        full: Interval,
+    },
 }
 
 /// Where a copy lies.

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use sovereign_model::archive_copy::{ArchiveCopy, CopyPlace, SftpPlace};
+use sovereign_model::archive_copy::{ArchiveCopy, CopyFormat, CopyPlace, SftpPlace};
 use sovereign_model::edge_rules::{AccessLog, EdgeRules, Keep, Limits, Proxy, ProxySpeech, Room};
 use sovereign_model::file::{ProblemKind, Problems, Style, parse};
 use sovereign_model::keep_rules::KeepRules;
@@ -199,7 +199,10 @@ fn archive_copy(index: usize, place: &str) -> ArchiveCopy {
         _ if index == 0 => CopyPlace::Datacenter("dc0".parse().unwrap()),
         _ => CopyPlace::Folder(format!("/mnt/{index}").into()),
     };
-    ArchiveCopy { name: format!("copy-{index}").parse().unwrap(), at }
+    let in_folder = matches!(at, CopyPlace::Folder(_) | CopyPlace::Disk { .. });
+    let full = Interval::seconds(86_400);
+    let format = if in_folder && index % 2 == 1 { CopyFormat::Duplicity { full } } else { CopyFormat::Restic };
+    ArchiveCopy { name: format!("copy-{index}").parse().unwrap(), at, format }
 }
 
 fn keep_rules((last, daily, yearly): (u32, u32, u32)) -> KeepRules {
@@ -374,7 +377,7 @@ fn written(stack: &Stack) -> String {
         write!(file, "keep = {{ last = {last}, hourly = {hourly}, daily = {daily}, weekly = {weekly}, ").unwrap();
         writeln!(file, "monthly = {monthly}, yearly = {yearly} }}").unwrap();
     }
-    for ArchiveCopy { name, at } in &stack.archive.copies {
+    for ArchiveCopy { name, at, format } in &stack.archive.copies {
         writeln!(file, "[[archive.copy]]\nname = \"{name}\"").unwrap();
         match at {
             CopyPlace::Folder(folder) => put(&mut file, "folder", folder.to_str()),
@@ -386,6 +389,9 @@ fn written(stack: &Stack) -> String {
                     .unwrap();
             }
             CopyPlace::Datacenter(datacenter) => writeln!(file, "datacenter = \"{datacenter}\"").unwrap(),
+        }
+        if let CopyFormat::Duplicity { full } = format {
+            writeln!(file, "format = \"duplicity\"\nfull = \"{full}\"").unwrap();
         }
     }
     file

@@ -825,8 +825,27 @@ static COPY: Section = Section {
             about: "A data center of this stack.",
             example: "",
         },
+        Key {
+            name: "format",
+            kind: Kind::Words(FORMATS),
+            presence: Presence::Default("\"restic\""),
+            about: "What it consists of.",
+            example: "",
+        },
+        Key {
+            name: "full",
+            kind: Kind::Text(Form::Interval),
+            presence: Presence::Optional,
+            about: "With `format = \"duplicity\"`: how long increments go on from one full backup; `\"monthly\"` when left out.",
+            example: "",
+        },
     ],
 };
+
+static FORMATS: &[Word] = &[
+    Word::new("restic", "the files of the archive"),
+    Word::new("duplicity", "a chain of duplicity's for each site, in a folder or on a disk"),
+];
 
 static EDGE: Section = Section {
     path: "edge",

@@ -180,6 +180,16 @@ fn every_problem_with_copies_is_reported() {
             "unknown key `disc` in [[archive.copy]]",
         ]
     );
+    assert_eq!(
+        problems(&[
+            "datacenter = \"home\"\nformat = \"duplicity\"",
+            "folder = \"/d\"\nfull = \"weekly\"",
+            "folder = \"/e\"\nformat = \"duplicity\"\nfull = \"now and then\"",
+            "folder = \"/f\"\nformat = \"borg\"",
+        ])
+        .len(),
+        4
+    );
     let twice = "[[archive.copy]]\nname = \"a\"\nfolder = \"/a\"\n[[archive.copy]]\nname = \"a\"\nfolder = \"/b\"\n";
     assert_eq!(messages(&format!("{HOME_AND_OFFICE}{twice}")), ["copy `a` is declared twice"]);
 }

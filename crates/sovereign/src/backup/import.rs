@@ -106,8 +106,10 @@ pub(crate) struct Imported {
 
 /// Removes what an import that was killed has left. The archive is open.
 pub(super) fn sweep(state: &StateFolder) {
-    // What cannot be removed is in the way of the next import, which says so.
-    let _ = remove(&state.archive().join(SCRATCH));
+    // What cannot be removed is in the way of the next one, which says so.
+    for name in [SCRATCH, super::copies::CHAIN_SCRATCH] {
+        let _ = remove(&state.archive().join(name));
+    }
 }
 
 impl Run<'_> {
@@ -153,7 +155,10 @@ impl Run<'_> {
                 self.one(&subject, &mut || Ok(offer.clone()), &examine)?
             }
             None => {
-                let offer = offer([("files", restored)]);
+                // From a snapshot of ours.
+                let inner = restored.join("files");
+                let is_ours = names(&restored) == ["files"] && is_folder_below(&restored, &inner);
+                let offer = offer([("files", if is_ours { inner } else { restored })]);
                 self.one(&subject, &mut || Ok(offer.clone()), &|_| Ok(None))?
             }
         };
@@ -176,6 +181,9 @@ fn ghost_data(ghost: &Ghost<'_>, restored: &Path, scratch: &Path) -> Result<Offe
         let path = path.to_owned();
         move |source| BackupError::File { path, source }
     };
+    if let Some(offer) = ours(restored) {
+        return Ok(offer);
+    }
     let (content, database) = find(restored)?;
     let to = scratch.join(DATABASE);
     let folder = to.parent().unwrap_or(scratch).to_owned();
@@ -190,6 +198,16 @@ fn ghost_data(ghost: &Ghost<'_>, restored: &Path, scratch: &Path) -> Result<Offe
         }
     }
     Ok(offer([("content", content), ("database", folder)]))
+}
+
+/// What was put into the archive from a snapshot of ours.
+fn ours(restored: &Path) -> Option<Offer> {
+    let (content, database) = (restored.join("content"), restored.join(DATABASE));
+    let folder = database.parent()?.to_owned();
+    let is_ours = [&content, &folder].into_iter().all(|part| is_folder_below(restored, part)) && is_sqlite(&database);
+    let set_up = Some(("set-up.json", restored.join("set-up.json")));
+    let set_up = set_up.filter(|(_, path)| path.symlink_metadata().is_ok_and(|metadata| metadata.is_file()));
+    is_ours.then(|| offer([("content", content), ("database", folder)].into_iter().chain(set_up)))
 }
 
 /// The content folder and the database in what was restored. No link in it is followed.

@@ -9,12 +9,13 @@ use sovereign_archive::copy::CopyChecked;
 use sovereign_model::CopyName;
 
 use super::archive::Checked;
-use crate::backup::{self, copies};
+use crate::backup::{self, Run, copies};
 use crate::cli::{ArchiveCheckArgs, ArchiveCopyArgs};
 use crate::context::Context;
 use crate::declared::Declared;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::interrupt;
 use crate::output::{Page, Report, Stage, StageTime, figures};
 use crate::world::unix_seconds;
 
@@ -40,17 +41,30 @@ impl Report for InStep {
 pub(crate) fn run(context: &Context, args: &ArchiveCopyArgs) -> Result<InStep, Failure> {
     let declared = Declared::load(context)?;
     let wanted = copies::named(&declared, args.copy.as_ref())?;
-    // Opened once, so that it is known to be the right one, and closed again: backups go on meanwhile.
-    let archive = backup::open(context, &declared)?.for_copies()?;
     let progress = context.output.progress();
-    let copies = copies::bring_in_step(&declared, &archive, &progress, &wanted, args.anew);
-    Ok(InStep { archive: archive.folder().display().to_string(), copies, stages: progress.times() })
+    interrupt::blocking(&context.output, |stop| {
+        let archive = backup::open(context, &declared)?;
+        let run = Run { context, declared: &declared, archive: &archive, progress: &progress, stop };
+        let mut rows = copies::keep_chains(&run, &wanted, args.anew);
+        let folder = archive.folder().display().to_string();
+        let files: Vec<_> = wanted.iter().copied().filter(|copy| copies::repository(copy).is_ok()).collect();
+        if !files.is_empty() {
+            // Opened once, so that it is known to be the right one, and closed again: backups go on meanwhile.
+            let original = archive.for_copies()?;
+            drop(archive);
+            let stop = stop.clone();
+            let original = original.until(move || stop.is_cancelled());
+            rows.extend(copies::bring_in_step(&declared, &original, &progress, &files, args.anew));
+        }
+        Ok(InStep { archive: folder, copies: rows, stages: progress.times() })
+    })
 }
 
 /// `archive check --copy`: each file by its name, then as a repository.
 pub(crate) fn check(context: &Context, args: &ArchiveCheckArgs, name: &CopyName) -> Result<Checked, Failure> {
     let declared = Declared::load(context)?;
     let copy = copies::named(&declared, Some(name))?.into_iter().next().ok_or(copies::NoCopy::None)?;
+    copies::repository(copy)?;
     // It is looked at by itself where there is nothing to compare it with.
     let here = backup::open(context, &declared);
     let place = copies::place(&declared, &backup::repository(&declared), copy)?;

@@ -232,7 +232,8 @@ fn bring_back(archive: &Archive, name: &FileName, sources: &[Source]) -> Result<
 
 fn sources(declared: &Declared, archive: &Archive) -> (Vec<Source>, BTreeMap<CopyName, String>) {
     let (mut sources, mut not_asked) = (Vec::new(), BTreeMap::new());
-    for copy in &declared.stack.archive.copies {
+    // A chain of duplicity's has none of the archive's files.
+    for copy in declared.stack.archive.copies.iter().filter(|copy| copies::repository(copy).is_ok()) {
         let name = copy.name.clone();
         let why = match copies::place(declared, archive.folder(), copy) {
             Ok(Ok(place)) => match archive.is_copied_to(&*place) {

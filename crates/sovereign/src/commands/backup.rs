@@ -237,7 +237,7 @@ pub(crate) fn run(context: &Context, args: &BackupArgs) -> Result<BackedUp, Fail
         let run = Run { context, declared: &declared, archive: &archive, progress: &progress, stop };
         let done = back_up(&run, &sites)?;
         let all: Vec<_> = declared.stack.archive.copies.iter().collect();
-        let copies = copies::after_backup(&declared, archive, &all, &progress, stop)?;
+        let copies = copies::after_backup(context, &declared, archive, &all, &progress, stop)?;
         Ok(BackedUp { copies, ..done })
     })?;
     Ok(BackedUp { stages: progress.times(), ..done })

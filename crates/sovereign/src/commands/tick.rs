@@ -166,7 +166,7 @@ fn due(context: &Context) -> Result<Due, Failure> {
             });
         }
         // Also those that an earlier run could not bring in step, and a disk that was plugged in since.
-        due.copies = copies::after_backup(&declared, archive, &copies_due(&declared), &progress, stop)?;
+        due.copies = copies::after_backup(context, &declared, archive, &copies_due(&declared), &progress, stop)?;
         due.next_in = next_in(&declared, now);
         Ok(due)
     })

@@ -62,7 +62,7 @@ pub(crate) enum DuplicityError {
     #[error("the import was stopped; nothing half is left of it")]
     Stopped,
     /// No space.
-    #[error("there is no room for what duplicity restores")]
+    #[error("there is no room for what duplicity writes")]
     NoRoom,
     /// All else, in its own words.
     #[error("duplicity failed: {0}")]
@@ -94,7 +94,7 @@ impl Reason for DuplicityError {
             Self::Damaged { .. } => "nothing was done; bring the files back from another copy of the archive, or go \
                                      back to a state that needs none of them with `--time`"
                 .to_owned(),
-            Self::NoRoom => "free some space below the stack's state folder and run the command again".to_owned(),
+            Self::NoRoom => "free some space in that place, and below the stack's state folder, and run the command again".to_owned(),
             Self::TooEarly { first: None, .. }
             | Self::Stopped
             | Self::Run(_)

@@ -48,6 +48,8 @@ pub(crate) struct Duplicity<'a> {
     time: Option<&'a Moment>,
     /// Ends it.
     stop: &'a CancellationToken,
+    /// What is kept in the archive, when it is ours to write.
+    data: Option<&'a Path>,
     passphrase: Option<Zeroizing<String>>,
     is_encrypted: bool,
 }
@@ -98,7 +100,35 @@ impl<'a> Duplicity<'a> {
             let made = DirBuilder::new().mode(0o700).create(&path);
             made.map_err(|source| DuplicityError::Scratch { path, source })?;
         }
-        Ok(Self { state, address, scratch, keyring, time, stop, passphrase: None, is_encrypted: false })
+        Ok(Self { state, address, scratch, keyring, time, stop, data: None, passphrase: None, is_encrypted: false })
+    }
+
+    /// The same for an archive of our own in a folder, in which `data` is kept.
+    pub(crate) fn keeping(
+        state: &'a StateFolder,
+        archive: &'a Address,
+        data: &'a Path,
+        scratch: &'a Path,
+        passphrase: Zeroizing<String>,
+        stop: &'a CancellationToken,
+    ) -> Result<Self, DuplicityError> {
+        let reading = Self::new(state, archive, scratch, None, None, stop)?;
+        Ok(Self { data: Some(data), passphrase: Some(passphrase), is_encrypted: true, ..reading })
+    }
+
+    /// Adds the data to the archive: as an increment, unless the last full backup is older than that. What a run that was
+    /// killed has left half is removed first.
+    pub(crate) fn keep(&self, full_after: Option<Duration>) -> Result<(), DuplicityError> {
+        let Some(data) = self.data else { return Ok(()) };
+        let after = full_after.map(|after| format!("--full-if-older-than={}s", after.as_secs()));
+        self.run_with(&["cleanup", "--force"], None, None)?;
+        let options: Vec<&str> = ["--allow-source-mismatch"].into_iter().chain(after.as_deref()).collect();
+        self.run_with(&options, Some(data), None).map(drop)
+    }
+
+    /// Adds all of the data anew.
+    pub(crate) fn keep_full(&self) -> Result<(), DuplicityError> {
+        self.run_with(&["full", "--allow-source-mismatch"], self.data, None).map(drop)
     }
 
     /// Which sets there are.
@@ -197,11 +227,16 @@ impl<'a> Duplicity<'a> {
     }
 
     fn run(&self, action: &str, to: Option<&Path>) -> Result<Log, DuplicityError> {
+        self.run_with(&[action], None, to)
+    }
+
+    fn run_with(&self, action: &[&str], from: Option<&Path>, to: Option<&Path>) -> Result<Log, DuplicityError> {
         let text = |path: &Path| path.to_str().map(str::to_owned).ok_or(io::ErrorKind::InvalidFilename.into());
         let named = |part: &str| text(&self.scratch.join(part)).map_err(DuplicityError::Run);
-        let mut args = vec![action.to_owned(), "--log-fd=1".to_owned(), format!("--name={NAME}")];
+        let mut args: Vec<String> = action.iter().map(|word| (*word).to_owned()).collect();
+        args.extend(["--log-fd=1".to_owned(), format!("--name={NAME}")]);
         args.extend([format!("--archive-dir={}", named("cache")?), format!("--tempdir={}", named("tmp")?)]);
-        if action != STATUS && !self.is_encrypted {
+        if action != [STATUS] && !self.is_encrypted {
             args.push("--no-encryption".to_owned());
         }
         args.extend((self.keyring.is_some() && self.passphrase.is_none()).then(|| "--use-agent".to_owned()));
@@ -209,6 +244,7 @@ impl<'a> Duplicity<'a> {
             args.push("--do-not-restore-ownership".to_owned());
             args.extend(self.time.map(|time| format!("--time={time}")));
         }
+        args.extend(from.map(text).transpose().map_err(DuplicityError::Run)?);
         args.push(self.address.url());
         args.extend(to.map(text).transpose().map_err(DuplicityError::Run)?);
         let mut running = self.start(args).map_err(DuplicityError::Run)?;
@@ -240,8 +276,8 @@ impl<'a> Duplicity<'a> {
                     program: "/usr/bin/env".into(),
                     args: program.into_iter().chain(args).collect(),
                     working_dir: self.scratch.to_owned(),
-                    read: vec![fs::canonicalize(folder)?],
-                    write: vec![self.scratch.to_owned()],
+                    read: vec![self.data.map_or_else(|| fs::canonicalize(folder), |data| Ok(data.to_owned()))?],
+                    write: [self.scratch.to_owned()].into_iter().chain(self.data.map(|_| folder.clone())).collect(),
                     user: None,
                     patience: Duration::MAX,
                 };
@@ -264,8 +300,8 @@ impl<'a> Duplicity<'a> {
             }
         };
         if let Some(passphrase) = &self.passphrase {
-            // It may be asked for twice. One that was not read is nobody's business: the pipe ends with us.
-            for _ in 0..2 {
+            // It is asked for again where it is confirmed. One that was not read is nobody's business: the pipe ends with us.
+            for _ in 0..4 {
                 let _ = to.write_all(passphrase.as_bytes()).and_then(|()| to.write_all(b"\n"));
             }
         }

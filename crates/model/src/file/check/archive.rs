@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use super::{Check, Declared, Places};
-use crate::archive_copy::{ArchiveCopy, CopyPlace, SftpPlace};
+use crate::archive_copy::{ArchiveCopy, CopyFormat, CopyPlace, SftpPlace};
 use crate::file::problem::{Finding, ProblemKind};
 use crate::file::reader::Node;
+use crate::interval::Interval;
 use crate::keep_rules::KeepRules;
 use crate::name::{CopyName, DatacenterName, SiteName};
 use crate::stack::{Archive, Site};
@@ -74,10 +75,35 @@ impl Check<'_> {
             let Some(name) = node.parse::<CopyName>("name") else { continue };
             let is_new = self.unique(&mut names, name.clone(), &format!("copy `{name}`"), node.span_of("name"));
             if let (true, Some((_, at))) = (is_new, place) {
-                copies.push(ArchiveCopy { name, at });
+                let format = self.copy_format(node, &at);
+                copies.push(ArchiveCopy { name, at, format });
             }
         }
         copies
+    }
+
+    /// Duplicity writes into folders only: how it would log in elsewhere is nothing that we know.
+    fn copy_format(&mut self, node: &Node, at: &CopyPlace) -> CopyFormat {
+        const MONTHLY: Interval = Interval::seconds(30 * 86_400);
+        let is_chain = node.text("format") == Some("duplicity");
+        let mut conflict = |key, message: &str, help: &str| {
+            self.find(Finding::new(ProblemKind::Conflict, node.span_of(key), message).help(help));
+        };
+        if is_chain && !matches!(at, CopyPlace::Folder(_) | CopyPlace::Disk { .. }) {
+            conflict(
+                "format",
+                "a chain of duplicity is kept in a folder only",
+                "write `folder`, or `disk` with `folder`",
+            );
+        }
+        if !is_chain && node.has("full") {
+            conflict("full", "`full` is for a chain of duplicity", "remove it, or add `format = \"duplicity\"`");
+        }
+        if is_chain {
+            CopyFormat::Duplicity { full: node.parse("full").unwrap_or(MONTHLY) }
+        } else {
+            CopyFormat::Restic
+        }
     }
 
     /// Where a copy is, and the key that says so.
@@ -198,7 +224,7 @@ fn unsaid(datacenters: &BTreeMap<DatacenterName, Declared>, sites: &BTreeMap<Sit
     };
     let copy = |name: &DatacenterName| {
         let at = CopyPlace::Datacenter(name.clone());
-        Some(ArchiveCopy { name: name.as_str().parse().ok()?, at })
+        Some(ArchiveCopy { name: name.as_str().parse().ok()?, at, format: CopyFormat::Restic })
     };
     chosen.into_iter().filter_map(copy).collect()
 }

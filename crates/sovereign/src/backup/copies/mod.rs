@@ -2,6 +2,7 @@
 //!
 //! Promise: one that fails does not keep the others from it. A disk that is not plugged in is told, and is no failure.
 
+mod chain;
 mod record;
 
 use std::path::Path;
@@ -14,10 +15,11 @@ use sovereign_archive::copy::{
 };
 use sovereign_archive::{Archive, ArchiveError, Seen, Watch};
 use sovereign_model::CopyName;
-use sovereign_model::archive_copy::{ArchiveCopy, CopyPlace};
+use sovereign_model::archive_copy::{ArchiveCopy, CopyFormat, CopyPlace};
+use sovereign_model::interval::Interval;
 use tokio_util::sync::CancellationToken;
 
-use super::{BackupError, Record};
+use super::{BackupError, Record, Run};
 use crate::context::Context;
 use crate::declared::Declared;
 use crate::exit::Exit;
@@ -25,6 +27,8 @@ use crate::failure::{Failure, Reason};
 use crate::output::{Cell, Page, Progress, Stage, Table, figures};
 use crate::world::unix_seconds;
 
+use chain::ChainError;
+pub(crate) use chain::SCRATCH as CHAIN_SCRATCH;
 pub(crate) use record::{Copies, Known};
 
 /// A copy that was named on the command line and does not fit.
@@ -126,9 +130,21 @@ pub(crate) fn place(
 /// When it is away, or cannot be opened.
 pub(crate) fn open(context: &Context, declared: &Declared, name: &CopyName) -> Result<Archive, Failure> {
     let copy = named(declared, Some(name))?.into_iter().next().ok_or(NoCopy::None)?;
+    repository(copy)?;
     let place = place(declared, &super::repository(declared), copy)?;
     let place = place.map_err(|why| NoCopy::Away { name: name.clone(), why })?;
     Ok(Archive::open_copy(place, &super::known(declared), &super::password(context, declared)?)?)
+}
+
+/// That it has the files of an archive.
+///
+/// # Errors
+/// When it is a chain of duplicity's.
+pub(crate) fn repository(copy: &ArchiveCopy) -> Result<(), ChainError> {
+    match copy.format {
+        CopyFormat::Restic => Ok(()),
+        CopyFormat::Duplicity { .. } => Err(ChainError::NotOurs(copy.name.to_string())),
+    }
 }
 
 /// How it went with a copy.
@@ -283,16 +299,21 @@ pub(crate) fn behind(declared: &Declared) -> Vec<&ArchiveCopy> {
     let has = |copy: &ArchiveCopy, snapshot: &String| {
         known.of(&copy.name, &copy.at.to_string()).is_some_and(|known| known.snapshots.contains(snapshot))
     };
-    let is_behind = |copy: &&ArchiveCopy| proofs.values().any(|proof| !has(copy, &proof.snapshot));
+    // Images have no chain.
+    let images = sovereign_archive::Subject::Images.to_string();
+    let belongs = |copy: &ArchiveCopy, of: &str| repository(copy).is_ok() || of != images;
+    let is_behind =
+        |copy: &&ArchiveCopy| proofs.iter().any(|(of, proof)| belongs(copy, of) && !has(copy, &proof.snapshot));
     declared.stack.archive.copies.iter().filter(is_behind).filter(|copy| !is_away(copy)).collect()
 }
 
-/// Brings copies in step after a backup. The archive is closed before that: with a slow host it may take long, and
-/// the next backup must not wait for it.
+/// Brings copies in step after a backup. The archive is closed before those are that consist of its files: with a slow
+/// host it may take long, and the next backup must not wait for it.
 ///
 /// # Errors
 /// When the run is stopped. What else fails is part of the report.
 pub(crate) fn after_backup(
+    context: &Context,
     declared: &Declared,
     archive: Archive,
     copies: &[&ArchiveCopy],
@@ -302,20 +323,36 @@ pub(crate) fn after_backup(
     if copies.is_empty() {
         return Ok(Vec::new());
     }
-    let original = archive.for_copies();
-    drop(archive);
-    let rows = match original {
-        Ok(original) => {
-            let stop = stop.clone();
-            bring_in_step(declared, &original.until(move || stop.is_cancelled()), progress, copies, false)
-        }
-        Err(ArchiveError::LockedForCopies) => copies.iter().map(|copy| Row::under_way(copy)).collect(),
-        Err(error) => {
-            let failure = Failure::from(error);
-            copies.iter().map(|copy| Row::failed(copy, &failure)).collect()
-        }
-    };
+    let run = Run { context, declared, archive: &archive, progress, stop };
+    let mut rows = keep_chains(&run, copies, false);
+    let files: Vec<&ArchiveCopy> = copies.iter().copied().filter(|copy| repository(copy).is_ok()).collect();
+    if !files.is_empty() {
+        let original = archive.for_copies();
+        drop(archive);
+        rows.extend(match original {
+            Ok(original) => {
+                let stop = stop.clone();
+                bring_in_step(declared, &original.until(move || stop.is_cancelled()), progress, &files, false)
+            }
+            Err(ArchiveError::LockedForCopies) => files.iter().map(|copy| Row::under_way(copy)).collect(),
+            Err(error) => {
+                let failure = Failure::from(error);
+                files.iter().map(|copy| Row::failed(copy, &failure)).collect::<Vec<_>>()
+            }
+        });
+    }
     if stop.is_cancelled() { Err(BackupError::Stopped.into()) } else { Ok(rows) }
+}
+
+/// Adds to the chains of duplicity's among the copies what they do not have yet.
+pub(crate) fn keep_chains(run: &Run<'_>, copies: &[&ArchiveCopy], anew: bool) -> Vec<Row> {
+    let chain = |copy: &&ArchiveCopy| match copy.format {
+        CopyFormat::Duplicity { full } => {
+            Some(in_chains(run, copy, full, anew).unwrap_or_else(|failure| Row::failed(copy, &failure)))
+        }
+        CopyFormat::Restic => None,
+    };
+    copies.iter().filter_map(chain).collect()
 }
 
 /// Brings copies in step, one after the other. `anew` begins one where it was and is not any more.
@@ -347,6 +384,41 @@ pub(crate) fn note_checked(declared: &Declared, copy: &ArchiveCopy, read: bool, 
         }
     };
     Ok(Copies::note(&declared.state, &copy.name, &copy.at.to_string(), note)?)
+}
+
+fn in_chains(run: &Run<'_>, copy: &ArchiveCopy, full: Interval, anew: bool) -> Result<Row, Failure> {
+    let (state, at) = (&run.declared.state, copy.at.to_string());
+    let folder = match &copy.at {
+        CopyPlace::Disk { uuid, folder } => match Disks::default().mounted(uuid) {
+            Ok(mounted) => mounted.join(folder),
+            Err(away) => return Ok(Row::away(copy, &away)),
+        },
+        CopyPlace::Folder(folder) => folder.clone(),
+        // No stack file says so.
+        CopyPlace::Sftp(_) | CopyPlace::Datacenter(_) => return Err(ChainError::Gone(at).into()),
+    };
+    Folder::new(&folder).lies_apart_from(run.archive.folder())?;
+    let known = Copies::read(state).of(&copy.name, &at).map(|known| known.snapshots.clone()).unwrap_or_default();
+    let kept = chain::keep(run, &folder, full, &known, anew);
+    let unix = unix_seconds(SystemTime::now());
+    let row = match kept {
+        Ok(chain::Kept { files, bytes, snapshots }) => {
+            let copied = Copied { files_sent: files, bytes_sent: bytes, snapshots, ..Copied::default() };
+            let row = Row::new(copy, Outcome::InStep, &copied);
+            Copies::note(state, &copy.name, &at, |known| {
+                *known = Known { at: known.at.clone(), in_step_unix: Some(unix), ..Known::default() };
+                known.snapshots = copied.snapshots;
+            })?;
+            row
+        }
+        Err(failure) => {
+            let row = Row::failed(copy, &failure);
+            let trouble = row.message.clone().map(|message| record::Trouble { unix, message });
+            Copies::note(state, &copy.name, &at, |known| known.trouble = trouble)?;
+            row
+        }
+    };
+    Ok(row)
 }
 
 fn one(

@@ -76,7 +76,7 @@ impl Saving<'_> {
         let saved = opened.and_then(|archive| {
             let mut done = back_up(&Run { context, declared, archive: &archive, progress, stop }, sites)?;
             let behind = if with_copies { copies::behind(declared) } else { Vec::new() };
-            done.copies = copies::after_backup(declared, archive, &behind, progress, stop)?;
+            done.copies = copies::after_backup(context, declared, archive, &behind, progress, stop)?;
             Ok(done)
         });
         match saved {
