@@ -23,10 +23,10 @@ const TIERS: &[Tier] = &[
         budget: minutes(1),
         run: rooms,
     },
-    Tier { name: "clippy", checks: "no lint is broken", budget: minutes(6), run: clippy },
-    Tier { name: "docs", checks: "documentation builds, generated pages are current", budget: minutes(3), run: docs },
+    Tier { name: "clippy", checks: "no lint is broken", budget: minutes(5), run: clippy },
+    Tier { name: "docs", checks: "documentation builds, generated pages are current", budget: minutes(2), run: docs },
     Tier { name: "deny", checks: "licences, bans and sources of dependencies", budget: minutes(4), run: deny },
-    Tier { name: "unit", checks: "unit, property and snapshot tests", budget: minutes(6), run: unit },
+    Tier { name: "unit", checks: "unit, property and snapshot tests", budget: minutes(5), run: unit },
     Tier { name: "fuzz", checks: "parsers of strangers' bytes hold, 10 s each", budget: minutes(4), run: fuzzed },
     Tier {
         name: "conformance",
@@ -34,7 +34,7 @@ const TIERS: &[Tier] = &[
         budget: minutes(4),
         run: conformance,
     },
-    Tier { name: "e2e", checks: "the real binary with real parts, judged from outside", budget: minutes(15), run: e2e },
+    Tier { name: "e2e", checks: "the real binary with real parts, judged from outside", budget: minutes(18), run: e2e },
 ];
 
 /// Runs all tiers, or those named.
