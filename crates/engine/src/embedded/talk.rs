@@ -1,7 +1,7 @@
 //! A confined program that is talked with over pipes while it runs.
 //!
 //! For what reads strangers' bytes and has much to say about them: should it be taken over by what it reads, it has no key,
-//! no network and nothing to write into but what it was given. It is confined like what is run [`once`](super::once), and
+//! no network and nothing to write into but what it was given. It is confined like what is run [`super::once`], and
 //! ended like it.
 //!
 //! Left out: an end to waiting for its answers.
