@@ -7,9 +7,11 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf, absolute};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
+use sovereign_archive::copy::{self, CopyError};
 use sovereign_archive::{Archive, ArchiveError, Password, Snapshot, Subject};
 use sovereign_keys::{Passphrase, Purpose, RootSeed, SeedError, SeedFile, WorkingKeys};
 use sovereign_model::layout::StateFolder;
@@ -209,10 +211,21 @@ fn password(stack: &StackName, seed: &RootSeed) -> Result<Password, Failure> {
 }
 
 fn open(folder: &Path, known: &Path, password: &Password, stack: &StackName) -> Result<Archive, Failure> {
-    Archive::open(folder, known, password).map_err(|error| match error {
+    let wrong = |error: ArchiveError| match error {
         ArchiveError::WrongKey { folder } => RecoverError::OtherWords { stack: stack.clone(), folder }.into(),
-        other => other.into(),
-    })
+        other => Failure::from(other),
+    };
+    match Archive::open(folder, known, password) {
+        // A disk that was mounted so that nothing happens to it.
+        Err(ArchiveError::File { source, .. }) if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            let copy = Archive::open_copy(Arc::new(copy::Folder::new(folder)), known, password);
+            copy.map_err(|error| match error {
+                CopyError::Archive(error) => wrong(error),
+                other => other.into(),
+            })
+        }
+        other => other.map_err(wrong),
+    }
 }
 
 /// Puts the stack file in its place; a file that is there must be the same.
