@@ -4,8 +4,10 @@
 //! does not fit is refused before it begins, and ends when others take the room meanwhile.
 
 use std::path::Path;
+use std::{fs, io};
 
 use crate::error::ArchiveError;
+use crate::repository::Archive;
 
 /// What stays free: twice what an edge leaves (256 MiB), so that a backup ends well before pages are no longer kept
 /// and a database can no longer be written.
@@ -32,6 +34,28 @@ pub fn room_for(folder: &Path, bytes: u64) -> Result<(), ArchiveError> {
 /// How much of a file system of this size is left alone.
 pub(crate) fn reserve_of(all: u64) -> u64 {
     RESERVE.min(all / PART)
+}
+
+impl Archive {
+    /// How many bytes all files of the archive have, and how many are free where they lie.
+    ///
+    /// # Errors
+    /// When they cannot be looked at.
+    pub fn size(&self) -> Result<(u64, u64), ArchiveError> {
+        fn of(folder: &Path) -> io::Result<u64> {
+            let mut bytes = 0;
+            for entry in fs::read_dir(folder)? {
+                let entry = entry?;
+                let metadata = entry.metadata()?;
+                bytes += if metadata.is_dir() { of(&entry.path())? } else { metadata.len() };
+            }
+            Ok(bytes)
+        }
+        let failed = |source| ArchiveError::file("look at", self.folder())(source);
+        let bytes = of(self.folder()).map_err(failed)?;
+        let disk = rustix::fs::statvfs(self.folder()).map_err(|errno| failed(errno.into()))?;
+        Ok((bytes, disk.f_bavail.saturating_mul(disk.f_frsize)))
+    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,10 @@ const GROUPS: usize = 5;
 
 /// A password that a person can type: five groups of five, `8f3kd-...`, from the first 125 bits.
 pub fn owner_password(secret: &DerivedSecret) -> SecretText {
-    let bytes = secret.expose();
+    typeable(secret.expose())
+}
+
+fn typeable(bytes: &[u8; 32]) -> SecretText {
     let mut text = String::with_capacity(GROUPS * (GROUPS + 1));
     for at in 0..GROUPS * GROUPS {
         if at != 0 && at % GROUPS == 0 {
@@ -30,6 +33,16 @@ pub fn owner_password(secret: &DerivedSecret) -> SecretText {
         text.push(char::from(ALPHABET[usize::from(five)]));
     }
     SecretText::new(text)
+}
+
+/// A password of the same form that nothing leads to: for somebody else than the operator.
+///
+/// # Panics
+/// Never on Linux, which gives random numbers once it has booted.
+pub fn random_password() -> SecretText {
+    let mut bytes = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *bytes).expect("Linux gives random numbers once it has booted");
+    typeable(&bytes)
 }
 
 /// The archive's password: the secret as 64 hex digits.

@@ -590,7 +590,7 @@ pub(crate) enum ArchiveCommand {
     /// Forget old snapshots, as the stack file says, and free their room
     #[command(after_help = ARCHIVE_PRUNE_HELP)]
     Prune(ArchivePruneArgs),
-    /// Print the password, for Debian's restic
+    /// Print the password, for Debian's restic; or make a second one
     Key(ArchiveKeyArgs),
 }
 
@@ -708,6 +708,9 @@ Examples:
 /// `archive key`.
 #[derive(Debug, Args)]
 pub(crate) struct ArchiveKeyArgs {
+    /// Make one more, for a second person: a random one, printed this once and kept nowhere
+    #[arg(long)]
+    pub(crate) add: bool,
     /// Print it into a pipe or a file too
     #[arg(short, long)]
     pub(crate) yes: bool,

@@ -99,6 +99,12 @@ fn a_site_is_backed_up_proven_restored_and_read_by_restic() {
     let password = operator.home().join("password");
     fs::write(&password, operator.run(&["archive", "key", "--yes"]).success().stdout()).unwrap();
     read_by_restic(&operator, &password, &public);
+    // A second person's opens it too, and is another one.
+    let second = operator.home().join("second");
+    fs::write(&second, operator.run(&["archive", "key", "--add", "--yes"]).success().stdout()).unwrap();
+    assert_ne!(fs::read(&second).unwrap(), fs::read(&password).unwrap());
+    fs::remove_dir_all(operator.home().join("by-restic")).unwrap();
+    read_by_restic(&operator, &second, &public);
 
     the_way_out_for_a_folder(&operator, &to.join("files"));
 

@@ -4,6 +4,7 @@ pub(crate) mod copies;
 #[cfg(test)]
 mod coverage;
 mod ghost;
+pub(crate) mod growth;
 pub(crate) mod images;
 pub(crate) mod import;
 pub(crate) mod keep;

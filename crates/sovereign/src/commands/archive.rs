@@ -7,11 +7,12 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 use sovereign_archive::entry::{Kind, TreePath};
-use sovereign_archive::{Inventory, Offer, Root, Snapshot, newer, serve};
+use sovereign_archive::{Inventory, Offer, Password, Root, Snapshot, newer, serve};
 use sovereign_model::CopyName;
 
 use super::backup::{Lost, short};
 use super::daemons::Ended;
+use crate::backup::growth::{Added, Growth};
 use crate::backup::{self, Record};
 use crate::cli::{ArchiveCheckArgs, ArchiveKeyArgs, ArchiveListArgs, ArchiveShowArgs, ArchiveSourceArgs};
 use crate::context::Context;
@@ -28,6 +29,8 @@ pub(crate) struct Snapshots {
     now_unix: u64,
     snapshots: Vec<Row>,
     unreadable: Vec<Lost>,
+    /// `None` of a copy.
+    growth: Option<Growth>,
 }
 
 #[derive(Debug, Serialize)]
@@ -72,7 +75,26 @@ impl Report for Snapshots {
             ]);
         }
         page.table(&table);
+        if let Some(growth) = &self.growth {
+            show_growth(growth, page);
+        }
     }
+}
+
+fn show_growth(Growth { bytes, free, added }: &Growth, page: &mut Page) {
+    let (takes, left) = (figures::bytes(*bytes), figures::bytes(*free));
+    page.line(format_args!("the archive takes {takes}, and {left} are free on its disk"));
+    let Some(Added { bytes, days, full_in_days }) = added else { return };
+    let (bytes, days) = (figures::bytes(*bytes), figures::count(*days, "day", "days"));
+    page.line(match full_in_days {
+        Some(left) => {
+            let left = figures::count(*left, "day", "days");
+            format!(
+                "{bytes} were added in the last {days}; at that rate, and with nothing pruned, it is full in {left}"
+            )
+        }
+        None => format!("{bytes} were added in the last {days}"),
+    });
 }
 
 /// `archive list`.
@@ -105,6 +127,10 @@ pub(crate) fn list(context: &Context, args: &ArchiveListArgs) -> Result<Snapshot
         archive: archive.folder().display().to_string(),
         now_unix: unix_seconds(SystemTime::now()),
         snapshots: snapshots.iter().map(row).collect(),
+        growth: match args.from_copy {
+            Some(_) => None,
+            None => Some(Growth::of(&archive, &snapshots, unix_seconds(SystemTime::now()))?),
+        },
         unreadable: unreadable.into_iter().map(Lost::from).collect(),
     })
 }
@@ -251,6 +277,12 @@ pub(crate) fn key(context: &Context, args: &ArchiveKeyArgs) -> Result<Key, Failu
         return Err(NotATerminal.into());
     }
     let declared = Declared::load(context)?;
+    if args.add {
+        let archive = backup::open(context, &declared)?;
+        let password = sovereign_keys::random_password();
+        archive.add_password(&Password::new(password.expose().to_owned()))?;
+        return Ok(Key { archive: archive.folder().display().to_string(), password: password.expose().to_owned() });
+    }
     let password = backup::password(context, &declared)?;
     Ok(Key { archive: backup::repository(&declared).display().to_string(), password: password.expose().to_owned() })
 }
