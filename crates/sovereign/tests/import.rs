@@ -4,12 +4,13 @@
 
 mod support;
 
+use std::cell::Cell;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use support::{Operator, eventually, files, kill};
@@ -71,6 +72,7 @@ fn noise(count: usize) -> Vec<u8> {
 /// An operator who starts anew, with the old site's content folder and archive.
 struct Old {
     operator: Operator,
+    changes: Cell<u64>,
 }
 
 impl Old {
@@ -81,7 +83,7 @@ impl Old {
         let mut restoring = operator.command(&["seed", "restore"]).stdin(Stdio::piped()).spawn().unwrap();
         writeln!(restoring.stdin.take().unwrap(), "{WORDS}").unwrap();
         assert!(restoring.wait().unwrap().success());
-        let old = Self { operator };
+        let old = Self { operator, changes: Cell::new(0) };
         old.write("images/2024/a.jpg", &noise(1_200_000));
         old.write("images/2024/b.jpg", &noise(900_000));
         old.write("themes/mine/index.hbs", b"{{#foreach posts}}{{/foreach}}");
@@ -102,7 +104,15 @@ impl Old {
     fn write(&self, name: &str, bytes: &[u8]) {
         let path = self.content().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, bytes).unwrap();
+        fs::write(&path, bytes).unwrap();
+        self.changed(&path);
+    }
+
+    /// Gives a file a second of its own: what changes twice within one, duplicity takes for unchanged.
+    fn changed(&self, path: &Path) {
+        self.changes.set(self.changes.get() + 1);
+        let then = SystemTime::now() - Duration::from_secs(86_400) + Duration::from_secs(10 * self.changes.get());
+        fs::File::options().write(true).open(path).unwrap().set_modified(then).unwrap();
     }
 
     /// How many files there are to prove: the link is none.
@@ -112,6 +122,7 @@ impl Old {
 
     fn posts(&self, count: usize) {
         assert!(self.ghost(count, "well").success());
+        self.changed(&self.content().join("data/ghost.db"));
     }
 
     /// As many posts more, and one that stays in the log beside the database when whoever wrote it is `killed`.
