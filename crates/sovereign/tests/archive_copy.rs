@@ -10,23 +10,10 @@ use std::process::Command;
 
 use serde_json::Value;
 use support::leaf::{operator_with_site, stack};
-use support::{Operator, files};
+use support::{Operator, files, noise};
 
 fn declare(operator: &Operator, archive: &str) {
     operator.write("stack.toml", &format!("{}\n{archive}", stack(operator)));
-}
-
-fn noise(seed: u64, count: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(count + 8);
-    while bytes.len() < count {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend(state.to_le_bytes());
-    }
-    bytes.truncate(count);
-    bytes
 }
 
 fn outcomes(answer: &Value) -> Vec<(&str, &str)> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use support::leaf::{operator_with_site, stack};
-use support::{Operator, eventually, files, kill};
+use support::{Operator, eventually, files, kill, process};
 
 /// Bytes that neither compress nor repeat.
 fn noise(count: usize) -> Vec<u8> {
@@ -44,16 +44,6 @@ fn by_duplicity(operator: &Operator, chain: &Path, name: &str) -> std::collectio
         .unwrap();
     assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
     files(&to.join("files"))
-}
-
-/// The process whose command line has both words in it.
-fn process(words: [&str; 2]) -> Option<i32> {
-    fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
-        let pid = entry.file_name().to_string_lossy().parse().ok()?;
-        let line = fs::read(entry.path().join("cmdline")).ok()?;
-        let line = String::from_utf8_lossy(&line);
-        words.iter().all(|word| line.contains(word)).then_some(pid)
-    })
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
-use support::{Operator, eventually, files, kill};
+use support::{Operator, eventually, files, kill, process};
 
 const PASSPHRASE: &str = "an old pass word";
 /// Anybody's: 24 words with a right checksum.
@@ -298,16 +298,6 @@ fn what_is_wrong_is_said(old: &Old, first: &str) {
     let static_site = old.operator.json(&["import", &folder("mysql"), "leaf"]);
     assert_eq!(static_site["encrypted"], false, "{static_site}");
     assert_eq!(static_site["files_proven"], old.count(), "{static_site}");
-}
-
-/// The process whose command line has both words in it.
-fn process(words: [&str; 2]) -> Option<i32> {
-    fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
-        let pid = entry.file_name().to_string_lossy().parse().ok()?;
-        let line = fs::read(entry.path().join("cmdline")).ok()?;
-        let line = String::from_utf8_lossy(&line);
-        words.iter().all(|word| line.contains(word)).then_some(pid)
-    })
 }
 
 #[test]
