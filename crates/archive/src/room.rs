@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::{fs, io};
 
+use crate::copy::Free;
 use crate::error::ArchiveError;
 use crate::repository::Archive;
 
@@ -20,15 +21,19 @@ const PART: u64 = 20;
 /// # Errors
 /// When not, with all figures; or when the file system does not say.
 pub fn room_for(folder: &Path, bytes: u64) -> Result<(), ArchiveError> {
-    let disk = rustix::fs::statvfs(folder)
-        .map_err(|errno| ArchiveError::file("look at the file system of", folder)(errno.into()))?;
-    let all = disk.f_blocks.saturating_mul(disk.f_frsize);
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let Free { free, all } = free_in(folder).map_err(ArchiveError::file("look at the file system of", folder))?;
     let reserve = reserve_of(all);
     if free.saturating_sub(reserve) >= bytes {
         return Ok(());
     }
     Err(ArchiveError::NoRoom { folder: folder.to_owned(), bytes, free, reserve })
+}
+
+/// How much room the file system has that a folder is on.
+pub(crate) fn free_in(folder: &Path) -> io::Result<Free> {
+    let disk = rustix::fs::statvfs(folder)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+    Ok(Free { free: bytes(disk.f_bavail), all: bytes(disk.f_blocks) })
 }
 
 /// How much of a file system of this size is left alone.
@@ -51,10 +56,9 @@ impl Archive {
             }
             Ok(bytes)
         }
-        let failed = |source| ArchiveError::file("look at", self.folder())(source);
-        let bytes = of(self.folder()).map_err(failed)?;
-        let disk = rustix::fs::statvfs(self.folder()).map_err(|errno| failed(errno.into()))?;
-        Ok((bytes, disk.f_bavail.saturating_mul(disk.f_frsize)))
+        let folder = self.folder();
+        let looked = of(folder).and_then(|bytes| Ok((bytes, free_in(folder)?.free)));
+        looked.map_err(ArchiveError::file("look at", folder))
     }
 }
 

@@ -13,9 +13,10 @@ use std::sync::{Mutex, PoisonError};
 use rustix::io::Errno;
 
 use super::error::CopyError;
-use super::place::{FileKind, FileName, Free, LARGEST_FILE, Listed, Place, UNFINISHED};
+use super::place::{FileKind, FileName, Free, LARGEST_FILE, Listed, Place};
 use crate::folder::open_named;
-use crate::place::sync_names;
+use crate::place::{UNFINISHED, sync_names};
+use crate::room::free_in;
 
 /// The folder.
 #[derive(Debug)]
@@ -207,8 +208,6 @@ impl Place for Folder {
     }
 
     fn room(&self) -> io::Result<Option<Free>> {
-        let disk = rustix::fs::statvfs(&self.path)?;
-        let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
-        Ok(Some(Free { free: bytes(disk.f_bavail), all: bytes(disk.f_blocks) }))
+        free_in(&self.path).map(Some)
     }
 }

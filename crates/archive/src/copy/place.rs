@@ -13,15 +13,13 @@ use std::io;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::place::UNFINISHED;
 use crate::pull::Sum;
 
 /// The largest file that is read into memory. Ours have 8 MiB; restic makes packs of 128 MiB where it is told to.
 pub(crate) const LARGEST_FILE: u64 = 512 << 20;
 /// The file that says whose archive it is. Other programs that read repositories pass over names they do not know.
 pub const LABEL: &str = "sovereign.json";
-/// What is written beside a file until it is whole, as the library and restic do.
-pub(crate) const UNFINISHED: &str = "-tmp-";
-
 /// What a file of a repository is for. In this order a copy gets them: whatever a file refers to is there before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FileKind {

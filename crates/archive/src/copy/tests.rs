@@ -53,7 +53,7 @@ impl Place for Mortal {
 
     fn write(&self, name: &FileName, content: &[u8]) -> io::Result<()> {
         self.lives().inspect_err(|_| {
-            let beside = self.path.join(name.path() + place::UNFINISHED);
+            let beside = self.path.join(name.path() + crate::place::UNFINISHED);
             fs::create_dir_all(beside.parent().unwrap()).unwrap();
             fs::write(beside, &content[..content.len() / 2]).unwrap();
         })?;

@@ -19,7 +19,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sovereign_model::archive_copy::SftpPlace;
 
-use super::place::{FileKind, FileName, Free, LARGEST_FILE, Listed, Place, UNFINISHED};
+use super::place::{FileKind, FileName, Free, LARGEST_FILE, Listed, Place};
+use crate::place::UNFINISHED;
 use session::{Asked, Session, refused};
 use wire::{Answer, Rest, ask, open, status};
 
