@@ -203,7 +203,7 @@ pub(super) fn run(context: &Context, declared: &Declared, args: &RestoreArgs) ->
     sovereign_engine::state::read(&declared.state)?;
     let began = Instant::now();
     let _lock = secrets::lock(&declared.state, "restore")?;
-    let deployment = Deployment::new(Declared::load(context)?)?;
+    let deployment = Deployment::new(declared.clone())?;
     let keys = secrets::open(context, &declared.stack, &declared.state)?;
     let folder = Folder::of(&declared.state, &site);
     let progress = context.output.progress();

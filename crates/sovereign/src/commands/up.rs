@@ -330,14 +330,17 @@ async fn carry_out(
     let mut steps = 0;
     // What an image contains is known when it is built, and part of what its units are. So images come first, and the
     // rest is planned again with them.
-    let (images, mut rest) = split(plan);
-    if let Some(images) = images {
-        collect(&mut fetched, apply(&engine, &images, &journal, caller, &told, &stop).await?);
-        steps += images.steps.len();
-        let wanted = deployment.wanted(keys)?;
-        rest = sovereign_plan::plan(&wanted, &deployment.engine(keys, &wanted).observe().await?);
-    }
-    let wanted = deployment.wanted(keys)?;
+    let (images, rest) = split(plan);
+    let (wanted, rest) = match images {
+        None => (wanted, rest),
+        Some(images) => {
+            collect(&mut fetched, apply(&engine, &images, &journal, caller, &told, &stop).await?);
+            steps += images.steps.len();
+            let wanted = deployment.wanted(keys)?;
+            let again = sovereign_plan::plan(&wanted, &deployment.engine(keys, &wanted).observe().await?);
+            (wanted, again)
+        }
+    };
     let (rest, left_undone) = spared.leave_out(rest, &wanted);
     if !rest.steps.is_empty() {
         let engine = deployment.engine(keys, &wanted);
