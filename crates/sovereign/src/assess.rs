@@ -415,7 +415,7 @@ pub(crate) fn addresses(stack: &Stack) -> BTreeMap<&DatacenterName, Vec<(&Site, 
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::path::Path;
 
     use sovereign_engine::embedded::Usage;
@@ -429,7 +429,7 @@ mod tests {
 
     const NOW: u64 = 1_800_000_000;
 
-    pub(super) fn stack() -> Stack {
+    pub(crate) fn stack() -> Stack {
         file::parse("stack.toml", file::default_file(), Path::new("/")).unwrap()
     }
 
@@ -529,7 +529,7 @@ mod tests {
     }
 
     /// Backups of everything, proven as a whole at `unix`.
-    pub(super) fn proven(stack: &Stack, unix: u64) -> Record {
+    pub(crate) fn proven(stack: &Stack, unix: u64) -> Record {
         let proof = Proof {
             snapshot: "5ab5".repeat(16),
             taken_unix: 0,

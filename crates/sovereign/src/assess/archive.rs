@@ -1,11 +1,10 @@
 //! Whether what could be lost is backed up: by proofs, their age, and what went wrong since.
 
 use serde::Serialize;
-use sovereign_archive::Subject;
 use sovereign_model::{Interval, Stack};
 
 use super::{Problem, Said, problem};
-use crate::backup::Record;
+use crate::backup::{Record, due};
 use crate::output::figures;
 
 /// What is due is looked for every quarter of an hour, and takes its time.
@@ -31,11 +30,8 @@ pub(super) fn judge(stack: &Stack, record: &Record, now: u64, said: &mut Said) -
         let help = "name a program that writes it out, as `dump` of the site: docs/services.md";
         warnings.push(problem(&site.name, "its data is not backed up: only you know it", Some(help)));
     }
-    let sites = stack.sites.values().filter(|site| site.is_backed_up());
-    let subjects = sites.map(|site| Subject::Site(site.name.clone())).chain([Subject::State]);
-    let subjects = subjects.chain(stack.archive.images.then_some(Subject::Images));
     let mut backed = Vec::new();
-    for subject in subjects {
+    for (subject, _) in due::subjects(stack) {
         let of = subject.to_string();
         if let Some(trouble) = record.failures.get(&of) {
             let since = figures::seconds(now.saturating_sub(trouble.since_unix));

@@ -3,6 +3,7 @@
 pub(crate) mod copies;
 #[cfg(test)]
 mod coverage;
+pub(crate) mod due;
 mod ghost;
 pub(crate) mod growth;
 pub(crate) mod images;

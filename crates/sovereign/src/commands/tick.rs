@@ -5,13 +5,11 @@ pub(crate) mod timer;
 use std::time::SystemTime;
 
 use serde::Serialize;
-use sovereign_archive::Subject;
 use sovereign_model::archive_copy::ArchiveCopy;
-use sovereign_model::stack::Site;
 
 use self::timer::Timer;
 use super::backup::{BackedUp, back_up};
-use crate::backup::{self, BackupError, Record, Run, copies};
+use crate::backup::{self, BackupError, Record, Run, copies, due};
 use crate::cli::TickArgs;
 use crate::context::Context;
 use crate::declared::Declared;
@@ -118,20 +116,20 @@ pub(crate) fn run(context: &Context, args: &TickArgs) -> Result<Ticked, Failure>
     match (args.install, args.uninstall) {
         (true, _) => timer::install(context).map(Ticked::Timer),
         (_, true) => timer::uninstall(context).map(Ticked::Timer),
-        _ => due(context).map(Ticked::Done),
+        _ => do_what_is_due(context).map(Ticked::Done),
     }
 }
 
-/// A subject, and the site that it is.
-type Of<'s> = (Subject, Option<&'s Site>);
-
-fn due(context: &Context) -> Result<Due, Failure> {
+fn do_what_is_due(context: &Context) -> Result<Due, Failure> {
     let declared = Declared::load(context)?;
     sovereign_engine::state::read(&declared.state)?;
     let now = unix_seconds(SystemTime::now());
-    let (sites, whole) = (sites_due(&declared, now), whole_due(&declared, now));
-    if sites.is_empty() && whole.is_empty() && copies_due(&declared).is_empty() {
-        return Ok(Due { next_in: next_in(&declared, now), ..Due::default() });
+    let stack = &declared.stack;
+    let record = || Record::read(&declared.state);
+    let before = record();
+    let backups = due::backups(stack, &before, now);
+    if backups.is_empty() && due::proofs(stack, &before, now).is_empty() && copies_due(&declared).is_empty() {
+        return Ok(Due { next_in: due::next_in(stack, &before, now), ..Due::default() });
     }
     let progress = context.output.progress();
     interrupt::blocking(&context.output, |stop| {
@@ -139,23 +137,23 @@ fn due(context: &Context) -> Result<Due, Failure> {
             Ok(Some(archive)) => archive,
             Ok(None) => return Ok(Due { busy: true, ..Due::default() }),
             Err(failure) => {
-                backup::note_failure(&declared, subjects(&declared), &failure);
+                backup::note_failure(&declared, due::subjects(stack).into_iter().map(|(subject, _)| subject), &failure);
                 return Err(failure);
             }
         };
         let run = Run { context, declared: &declared, archive: &archive, progress: &progress, stop };
-        let mut due = Due::default();
-        if !sites.is_empty() {
-            let sites: Vec<_> = sites.iter().filter_map(|(_, site)| *site).collect();
-            due.backup = Some(back_up(&run, &sites)?);
+        let mut done = Due::default();
+        if !backups.is_empty() {
+            let sites: Vec<_> = backups.iter().filter_map(|(_, site)| *site).collect();
+            done.backup = Some(back_up(&run, &sites)?);
         }
         // What was just stored anew was proven as a whole with it.
-        for (subject, site) in whole_due(&declared, now) {
+        for (subject, site) in due::proofs(stack, &record(), now) {
             if stop.is_cancelled() {
                 return Err(BackupError::Stopped.into());
             }
             let of = subject.to_string();
-            due.proven.push(match run.whole(&subject, site) {
+            done.proven.push(match run.whole(&subject, site) {
                 Ok(None) => continue,
                 Ok(Some(proof)) => Proven { of, files: proof.files, bytes: proof.bytes, failed: None, help: None },
                 Err(failure) => {
@@ -166,60 +164,14 @@ fn due(context: &Context) -> Result<Due, Failure> {
             });
         }
         // Also those that an earlier run could not bring in step, and a disk that was plugged in since.
-        due.copies = copies::after_backup(context, &declared, archive, &copies_due(&declared), &progress, stop)?;
-        due.next_in = next_in(&declared, now);
-        Ok(due)
+        done.copies = copies::after_backup(context, &declared, archive, &copies_due(&declared), &progress, stop)?;
+        done.next_in = due::next_in(stack, &record(), now);
+        Ok(done)
     })
-}
-
-/// All that is backed up.
-fn of_stack(declared: &Declared) -> Vec<Of<'_>> {
-    let sites = declared.stack.sites.values().filter(|site| site.is_backed_up());
-    let images = declared.stack.archive.images.then_some((Subject::Images, None));
-    let sites = sites.map(|site| (Subject::Site(site.name.clone()), Some(site)));
-    sites.chain([(Subject::State, None)]).chain(images).collect()
-}
-
-fn subjects(declared: &Declared) -> Vec<Subject> {
-    of_stack(declared).into_iter().map(|(subject, _)| subject).collect()
-}
-
-fn sites_due(declared: &Declared, now: u64) -> Vec<Of<'_>> {
-    let record = Record::read(&declared.state);
-    let last = |subject: &Subject| record.proofs.get(&subject.to_string()).map(|proof| proof.verified_unix);
-    let every = declared.stack.archive.every;
-    of_stack(declared).into_iter().filter(|(subject, _)| every.is_due(last(subject), now)).collect()
 }
 
 /// Copies are behind because of a backup, a host that was away, or a disk that was in a drawer.
 fn copies_due(declared: &Declared) -> Vec<&ArchiveCopy> {
     let by_clock = declared.stack.archive.every.duration().is_some();
     if by_clock { copies::behind(declared) } else { Vec::new() }
-}
-
-fn whole_due(declared: &Declared, now: u64) -> Vec<Of<'_>> {
-    let record = Record::read(&declared.state);
-    let prove = declared.stack.archive.prove;
-    let is_due = |(subject, _): &Of<'_>| {
-        let proof = record.proofs.get(&subject.to_string());
-        proof.is_some_and(|proof| prove.is_due(proof.whole_unix, now))
-    };
-    of_stack(declared).into_iter().filter(is_due).collect()
-}
-
-/// Seconds until the first thing is due.
-fn next_in(declared: &Declared, now: u64) -> Option<u64> {
-    let record = Record::read(&declared.state);
-    let left = |last: Option<u64>, interval: sovereign_model::Interval| {
-        let every = interval.duration()?.as_secs();
-        Some(last.map_or(0, |last| last.saturating_add(every).saturating_sub(now)))
-    };
-    let archive = &declared.stack.archive;
-    let of = |subject: &Subject| {
-        let proof = record.proofs.get(&subject.to_string());
-        let backup = left(proof.map(|proof| proof.verified_unix), archive.every);
-        let whole = proof.and_then(|proof| left(proof.whole_unix, archive.prove));
-        backup.into_iter().chain(whole).min()
-    };
-    subjects(declared).iter().filter_map(of).min()
 }
