@@ -110,7 +110,10 @@ fn a_dump_that_fails_leaves_the_one_before() {
         assert_eq!(left(&operator), ["old.dump"], "{site}");
     }
     // Not for a program, or for none that is known: said before anything is begun.
-    says(&operator.run(&["site", "dump", "blog"]).exits(2), &["blog is Ghost", "docs/keep-running.md"]);
+    says(
+        &operator.run(&["site", "dump", "blog"]).exits(2),
+        &["blog is Ghost", "`sovereign backup` and `sovereign restore`"],
+    );
     says(&operator.run(&["site", "load", "www", "--from", "old.dump"]).exits(2), &["folder of files", "copy "]);
     says(&operator.run(&["site", "dump", "none"]).exits(2), &["no `dump` for site none", "docs/services.md"]);
     says(&operator.run(&["site", "dump", "nobody"]).exits(2), &["declares no site nobody"]);

@@ -48,7 +48,10 @@ impl Reason for NoData {
     fn help(&self) -> Option<String> {
         Some(match self {
             Self::Ghost { folder, .. } => {
-                format!("it lies in {}; docs/keep-running.md says how to back it up and move it", folder.display())
+                format!(
+                    "it lies in {}; `sovereign backup` and `sovereign restore` take it out and in",
+                    folder.display()
+                )
             }
             Self::Folder { folder, .. } => format!("copy {}", folder.display()),
             Self::NoCommand { key, .. } => {
