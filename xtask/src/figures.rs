@@ -1,8 +1,9 @@
 //! The figures of docs/benchmarks.md: tests that print tables, run on the release binary.
 
 use std::cell::Cell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -25,6 +26,15 @@ pub(crate) fn load(deadline: Deadline) -> Result<Tally> {
     measured("load", "no_reader_of_ghost_notices_a_deploy", deadline)
 }
 
+/// Requests that fail while a backup is made: none may.
+pub(crate) fn backup_under_load(program: &Path, deadline: Option<Deadline>) -> Result<Tally> {
+    let deadline = deadline.unwrap_or_else(|| Deadline::after(UNDER_LOAD));
+    run_on(program, "load", "no_reader_notices_a_backup", deadline)
+}
+
+/// Building the test included.
+const UNDER_LOAD: Duration = Duration::from_secs(20 * 60);
+
 /// From an author's change to every mirror: on a site that renders a page in 35 ms, and with a real Ghost.
 pub(crate) fn publish(deadline: Deadline) -> Result<Tally> {
     let mut sum = told(test("sovereign-edge", "publish", "how_"), deadline)?;
@@ -43,7 +53,10 @@ pub(crate) fn plan(deadline: Deadline) -> Result<Tally> {
 }
 
 fn measured(binary: &str, test: &str, deadline: Deadline) -> Result<Tally> {
-    let program = program()?;
+    run_on(&program()?, binary, test, deadline)
+}
+
+fn run_on(program: &Path, binary: &str, test: &str, deadline: Deadline) -> Result<Tally> {
     let mut command = self::test("sovereign", binary, test);
     command.arg("--exact").env(PROGRAM, program);
     told(command, deadline)

@@ -33,6 +33,8 @@ Usage: cargo xtask COMMAND
                      --list      name the proofs with what they check and their time budgets
   bench edge [--rounds N] [--seconds S] [--only CASE,...]
                    the edge beside nginx, Varnish, HAProxy and Caddy; fails when a must of docs/benchmarks.md is missed
+  bench archive [--rounds N] [--megabytes N] [--only CASE,...] [--json FILE]
+                   the archive beside duplicity, restic and borg; fails likewise
   conformance [--accept]
                    the public HTTP cache test suite against an edge, compared with what passed before
   dist             the static release binary with its checksum, in dist/

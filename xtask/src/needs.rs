@@ -40,7 +40,7 @@ const NEEDS: &[Need] = &[
 
 /// What the benchmark of the edge needs. Debian starts a server when it is installed as root; where that is not wanted,
 /// a `policy-rc.d` that answers 101 keeps it from doing so.
-const RIVALS: &[Need] = &[
+const EDGE_RIVALS: &[Need] = &[
     Need { program: "curl", package: "curl", why: "fills caches and counts answers" },
     Need { program: "wrk", package: "wrk", why: "asks over HTTP/1.1" },
     Need { program: "h2load", package: "nghttp2-client", why: "asks over HTTP/2" },
@@ -48,6 +48,17 @@ const RIVALS: &[Need] = &[
     Need { program: "varnishd", package: "varnish", why: "is one of the four" },
     Need { program: "haproxy", package: "haproxy", why: "is one of the four" },
     Need { program: "caddy", package: "caddy", why: "is one of the four" },
+];
+
+/// What the benchmark of the archive needs.
+const ARCHIVE_RIVALS: &[Need] = &[
+    Need { program: "duplicity", package: "duplicity", why: "is one of the three to compare with" },
+    Need { program: "gpg", package: "gnupg", why: "encrypts for duplicity" },
+    Need { program: "restic", package: "restic", why: "is one of the three" },
+    Need { program: "borg", package: "borgbackup", why: "is one of the three" },
+    Need { program: "sqlite3", package: "sqlite3", why: "makes a database to back up" },
+    Need { program: "diff", package: "diffutils", why: "compares what was restored" },
+    Need { program: "python3", package: "python3", why: "measures what commands use" },
 ];
 
 /// Makes sure that everything the gates need is there: installs it where this user can, else says how.
@@ -62,8 +73,16 @@ pub(crate) fn ensure() -> Result<()> {
 ///
 /// # Errors
 /// When something is missing and cannot be installed.
-pub(crate) fn ensure_rivals() -> Result<()> {
-    ensure_all(RIVALS)
+pub(crate) fn ensure_edge_rivals() -> Result<()> {
+    ensure_all(EDGE_RIVALS)
+}
+
+/// The same for what the benchmark of the archive needs.
+///
+/// # Errors
+/// When something is missing and cannot be installed.
+pub(crate) fn ensure_archive_rivals() -> Result<()> {
+    ensure_all(ARCHIVE_RIVALS)
 }
 
 fn ensure_all(needs: &[Need]) -> Result<()> {

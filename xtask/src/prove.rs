@@ -22,7 +22,13 @@ const PROOFS: &[Tier] = &[
         name: "edge",
         checks: "kept pages beside nginx, Varnish, HAProxy, Caddy",
         budget: minutes(70),
-        run: bench::prove,
+        run: bench::edge,
+    },
+    Tier {
+        name: "archive",
+        checks: "backups beside duplicity, restic and borg",
+        budget: minutes(90),
+        run: bench::archive,
     },
 ];
 
