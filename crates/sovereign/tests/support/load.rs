@@ -143,6 +143,17 @@ impl Borne {
         assert!(asked as f64 > meant * 0.9, "{asked} requests instead of {meant:.0}");
     }
 
+    /// The longest that a reader waited, in medians of readers who come the same way.
+    pub(crate) fn slowest(&self) -> f64 {
+        let of = |account: &Account| {
+            let mut times = account.times.clone();
+            times.sort_unstable();
+            let middle = times.get(times.len() / 2).copied().unwrap_or_default();
+            times.last().copied().unwrap_or_default().as_secs_f64() / middle.as_secs_f64()
+        };
+        self.accounts.values().map(of).fold(0.0, f64::max)
+    }
+
     fn totals(&self) -> (u64, u64) {
         self.accounts.values().fold((0, 0), |(asked, failed), one| (asked + one.asked, failed + one.failures()))
     }
