@@ -1,9 +1,9 @@
 //! A way into the repository on which snapshots are held back until they are known to be whole.
 //!
-//! The library writes a snapshot's file itself, at the end, and also when the source failed in between. Here that file
-//! stays in memory until [`Held::let_in`]: whatever kills this process before leaves no snapshot. What it leaves are
-//! chunks that no snapshot refers to. Those that an index names (the library writes one every five minutes, and at the
-//! end) are used by the next run; the others take room until a clean-up.
+//! A snapshot's file stays in memory until [`Held::let_in`], whoever writes it and whenever: whatever kills this process
+//! before leaves no snapshot. What it leaves are chunks that no snapshot refers to. Those that an index names
+//! ([`crate::pack`] writes one every five minutes, and at the end) are used by the next run; the others take room until a
+//! clean-up.
 //!
 //! Data is written only while the disk has room for it and a reserve: see [`crate::room`]. What is removed goes after
 //! what was written before it lasts: a prune never leaves, whatever becomes of the machine, less than it found.
@@ -69,7 +69,7 @@ impl Held {
     }
 
     /// Writes what is held. All that it refers to outlives a crash of the machine before it is there, and it does when
-    /// this returns: the library syncs files, and this the folders that name them.
+    /// this returns: the backend syncs files, and this the folders that name them.
     pub(crate) fn let_in(&self) -> Result<(), ArchiveError> {
         let mut state = self.state();
         state.sync()?;

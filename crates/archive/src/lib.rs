@@ -16,6 +16,7 @@
 extern crate self as sovereign_archive; // what tests of this crate share with those beside it names it so
 
 mod bring;
+mod chunk;
 #[cfg(test)]
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -29,6 +30,7 @@ pub mod keep;
 mod known;
 mod maintain;
 pub mod manifest;
+mod pack;
 mod password;
 mod patience;
 mod place;
@@ -39,17 +41,20 @@ mod repair;
 mod repository;
 mod restore;
 mod room;
+mod seal;
 mod source;
+mod store;
 mod take;
 mod tree;
 pub mod wire;
 
+pub use chunk::Sum;
 pub use diff::Change;
 pub use error::ArchiveError;
 pub use maintain::Checked;
 pub use password::Password;
 pub use prune::{GRACE, Prune, Room};
-pub use pull::{Fault, Line, Listed, PullError, Sum, list};
+pub use pull::{Fault, Line, Listed, PullError, list};
 pub use repair::{Damage, Lost};
 pub use repository::{Archive, Inventory, Snapshot, Subject, Unreadable, newer};
 pub use restore::{Contents, Restored};

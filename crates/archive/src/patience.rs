@@ -14,7 +14,7 @@
 //!
 //! Both amounts are bounded by what a list may have in it at most, so there is an end to every backup.
 
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,31 @@ impl<R: Read> Read for Trusting<R> {
 impl<R: Read + Send> Hear for Trusting<R> {
     fn content(&mut self, _: usize) {}
     fn answer(&mut self) {}
+}
+
+/// Takes what has come already in one go: frames are short more often than not.
+pub(crate) struct Buffered<R>(BufReader<R>);
+
+impl<R: Read> Buffered<R> {
+    pub(crate) fn new(inner: R) -> Self {
+        Self(BufReader::with_capacity(64 << 10, inner))
+    }
+}
+
+impl<R: Read> Read for Buffered<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl<R: Hear> Hear for Buffered<R> {
+    fn content(&mut self, bytes: usize) {
+        self.0.get_mut().content(bytes);
+    }
+
+    fn answer(&mut self) {
+        self.0.get_mut().answer();
+    }
 }
 
 /// Reads from a pipe or socket, and gives up on one that is too slow.

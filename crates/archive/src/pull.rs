@@ -1,21 +1,18 @@
 //! The near side: asks a source for its list and for files, and believes nothing.
 //!
-//! One file is on the line at a time. Whoever reads a file holds the line until its last byte has come; others wait.
-//! Every fault of the source is kept here and counted, because the library that stores what is read passes over
-//! errors: see [`Pull::fault`].
+//! Files come one after the other, in the order of the list; some are asked for before the one in front has come, so that
+//! neither side waits for the other. Every fault of the source is kept here and counted, because what is stored without what it did not give is no
+//! snapshot: see [`Pull::fault`].
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::AsFd;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
-
-use crate::entry::{Entry, TreePath};
+use crate::entry::{Entry, Kind, TreePath};
 use crate::manifest::{Disorder, Listing, Manifest};
-use crate::patience::{Hear, Patient, Trusting};
+use crate::patience::{Buffered, Hear, Patient, Trusting};
 use crate::wire::{Ask, Cause, Tell, VERSION, Wanted, WireError};
 
 /// Both directions to a source.
@@ -33,7 +30,7 @@ impl fmt::Debug for Line {
 impl Line {
     /// Over these two; nothing is said yet. Nobody gives up on a source that stays silent.
     pub fn new(from: impl Read + Send + 'static, to: impl Write + Send + 'static) -> Self {
-        Self { from: Box::new(Trusting(from)), to: Box::new(to) }
+        Self { from: Box::new(Buffered::new(Trusting(from))), to: Box::new(BufWriter::new(to)) }
     }
 
     /// The same, with an end to waiting: see [`crate::patience`].
@@ -42,7 +39,7 @@ impl Line {
         to: impl Write + Send + 'static,
         patience: Duration,
     ) -> Self {
-        Self { from: Box::new(Patient::new(from, patience)), to: Box::new(to) }
+        Self { from: Box::new(Buffered::new(Patient::new(from, patience))), to: Box::new(BufWriter::new(to)) }
     }
 
     fn ask(&mut self, ask: &Ask) -> Result<(), WireError> {
@@ -184,160 +181,145 @@ pub fn list(line: &mut Line, seen: &dyn Fn(u64)) -> Result<Listed, PullError> {
     }
 }
 
-/// The SHA-256 of a file's bytes, as they came.
-pub type Sum = [u8; 32];
+/// How much is asked for before what was asked for first has come: enough that nobody waits for the other, and less than
+/// a pipe holds, so that asking never waits while the source waits to be heard.
+const ASKED_AHEAD: usize = 16 << 10;
 
+/// A line that files are read from, one after the other.
 #[derive(Debug)]
-struct State {
-    /// The line, while nobody reads from it.
+pub(crate) struct Pull<'m> {
+    /// Nothing once it broke.
     line: Option<Line>,
-    broken: bool,
-    /// Broken by this side, which has reasons of its own: no fault of the source.
-    given_up: bool,
+    /// What is still to be asked for, in the order in which it is read.
+    wanted: std::vec::IntoIter<&'m Entry>,
+    /// How many bytes were asked with for each of those that have not come yet.
+    asked: VecDeque<usize>,
     fault: Option<Fault>,
-    /// What was read, in whole.
-    sums: BTreeMap<TreePath, Sum>,
     bytes: u64,
 }
 
-/// A line that files are read from, by several threads.
-#[derive(Debug)]
-pub(crate) struct Pull {
-    state: Mutex<State>,
-    free: Condvar,
-}
-
-impl Pull {
-    pub(crate) fn new(line: Line) -> Self {
-        let state =
-            State { line: Some(line), broken: false, given_up: false, fault: None, sums: BTreeMap::new(), bytes: 0 };
-        Self { state: Mutex::new(state), free: Condvar::new() }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl<'m> Pull<'m> {
+    /// For these files, in this order.
+    pub(crate) fn new(line: Line, wanted: Vec<&'m Entry>) -> Self {
+        Self { line: Some(line), wanted: wanted.into_iter(), asked: VecDeque::new(), fault: None, bytes: 0 }
     }
 
     /// What went wrong, if anything did.
     pub(crate) fn fault(&self) -> Option<Fault> {
-        self.state().fault.clone()
+        self.fault.clone()
     }
 
-    /// What was read: sums by path, and how many bytes in all.
-    pub(crate) fn read(&self) -> (BTreeMap<TreePath, Sum>, u64) {
-        let mut state = self.state();
-        (std::mem::take(&mut state.sums), state.bytes)
+    /// How many bytes were read.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Says that nothing more will be asked for.
-    pub(crate) fn quit(&self) {
-        if let Some(line) = &mut self.state().line {
+    pub(crate) fn quit(&mut self) {
+        if let Some(line) = &mut self.line {
             let _ = line.ask(&Ask::Quit); // a source that has gone already knows
         }
     }
 
-    fn note(&self, path: &TreePath, cause: Option<Cause>, why: String) {
+    fn note(&mut self, path: &TreePath, cause: Option<Cause>, why: String) {
         let more = Fault::new(path.to_string(), cause, why);
-        match &mut self.state().fault {
+        match &mut self.fault {
             Some(fault) => fault.and(more),
             none => *none = Some(more),
         }
     }
 
-    /// Begins to read a file as it was listed.
-    pub(crate) fn open(self: &Arc<Self>, entry: &Entry) -> io::Result<FileBytes> {
-        let Entry { path, modified, changed, inode, .. } = entry;
-        let mut line = {
-            let mut state = self.state();
-            loop {
-                if state.broken {
-                    let why = io::Error::new(io::ErrorKind::BrokenPipe, "the source has gone");
-                    let given_up = state.given_up;
-                    drop(state);
-                    if !given_up {
-                        self.note(path, None, why.to_string());
-                    }
-                    return Err(why);
-                }
-                match state.line.take() {
-                    Some(line) => break line,
-                    None => state = self.free.wait(state).unwrap_or_else(PoisonError::into_inner),
-                }
-            }
-        };
-        let wanted =
-            Wanted { path: path.clone(), size: entry.size(), modified: *modified, changed: *changed, inode: *inode };
-        let asked = line.ask(&Ask::Read(wanted));
+    /// Begins to read the next file, as it was listed.
+    pub(crate) fn open(&mut self, entry: &Entry) -> io::Result<FileBytes<'_, 'm>> {
+        let asked = self.ask_ahead();
         let mut file = FileBytes {
-            pull: Arc::clone(self),
-            path: path.clone(),
-            line: Some(line),
+            path: entry.path.clone(),
             left: entry.size(),
+            has_ended: false,
             piece: Vec::new(),
             given: 0,
-            sum: Sha256::new(),
+            pull: self,
         };
-        if let Err(error) = asked {
-            return Err(file.lost(&error));
+        match asked {
+            Some(Ok(())) => {}
+            Some(Err(error)) => return Err(file.lost(&error)),
+            None => return Err(file.lost(&io::Error::new(io::ErrorKind::BrokenPipe, "the source has gone"))),
         }
+        file.pull.asked.pop_front();
         // So that a file that has gone is known before anything of it is stored, and an empty one is asked for at all.
         file.next_piece()?;
         Ok(file)
     }
 
-    fn put_back(&self, line: Option<Line>) {
-        let mut state = self.state();
-        state.broken |= line.is_none();
-        state.line = line;
-        drop(state);
-        self.free.notify_all();
+    /// `None` without a line.
+    fn ask_ahead(&mut self) -> Option<Result<(), WireError>> {
+        let line = self.line.as_mut()?;
+        let mut under_way: usize = self.asked.iter().sum();
+        let mut any = false;
+        while self.asked.is_empty() || under_way < ASKED_AHEAD {
+            let Some(Entry { path, modified, changed, inode, kind, .. }) = self.wanted.next() else { break };
+            let size = if let Kind::File { size } = kind { *size } else { 0 };
+            let wanted = Wanted { path: path.clone(), size, modified: *modified, changed: *changed, inode: *inode };
+            if let Err(error) = Ask::Read(wanted).send(&mut line.to) {
+                return Some(Err(WireError::Io(error)));
+            }
+            let length = path.as_bytes().len() + ASKING;
+            self.asked.push_back(length);
+            under_way += length;
+            any = true;
+        }
+        Some(if any { line.to.flush().map_err(WireError::Io) } else { Ok(()) })
     }
 }
 
+/// What asking takes beside the path.
+const ASKING: usize = 64;
+
 /// The bytes of one file, as they come.
 #[derive(Debug)]
-pub(crate) struct FileBytes {
-    pull: Arc<Pull>,
+pub(crate) struct FileBytes<'p, 'm> {
+    pull: &'p mut Pull<'m>,
     path: TreePath,
-    /// The line, until the last byte has come.
-    line: Option<Line>,
     left: u64,
+    /// Whether the source has said its last word on it.
+    has_ended: bool,
     piece: Vec<u8>,
     given: usize,
-    sum: Sha256,
 }
 
-impl FileBytes {
+impl FileBytes<'_, '_> {
     /// The connection is of no use any more.
     fn lost(&mut self, why: &dyn std::error::Error) -> io::Error {
-        self.line = None;
         let causes = std::iter::successors(why.source(), |error| error.source());
         let why = causes.fold(why.to_string(), |text, cause| format!("{text}: {cause}"));
+        self.pull.line = None;
+        self.has_ended = true;
         self.pull.note(&self.path, None, why.clone());
-        self.pull.put_back(None);
         io::Error::new(io::ErrorKind::BrokenPipe, why)
     }
 
     /// The file is not to be had, but others are.
     fn refused(&mut self, cause: Cause, why: String) -> io::Error {
+        self.has_ended = true;
         self.pull.note(&self.path, Some(cause), why.clone());
-        let line = self.line.take();
-        self.pull.put_back(line);
         io::Error::other(why)
+    }
+
+    fn hear(&mut self) -> Result<Tell, WireError> {
+        let ended = || WireError::Io(io::Error::from(io::ErrorKind::BrokenPipe));
+        self.pull.line.as_mut().ok_or_else(ended)?.hear()
     }
 
     /// Gets the next piece; the end too, when there is nothing behind it: a file is not done before the source said
     /// that it stayed as it was.
     fn next_piece(&mut self) -> io::Result<()> {
-        let Some(line) = &mut self.line else { return Ok(()) };
         if self.left > 0 {
-            match line.hear() {
+            match self.hear() {
                 Ok(Tell::Data(bytes)) if bytes.len() as u64 > self.left => {
                     return Err(self.lost(&io::Error::other("more bytes came than were announced")));
                 }
                 Ok(Tell::Data(bytes)) => {
                     self.left -= bytes.len() as u64;
-                    self.sum.update(&bytes);
                     (self.piece, self.given) = (bytes, 0);
                 }
                 Ok(Tell::FileFault(cause, why)) => return Err(self.refused(cause, why)),
@@ -351,14 +333,9 @@ impl FileBytes {
         if self.left > 0 {
             return Ok(());
         }
-        let Some(line) = &mut self.line else { return Ok(()) };
-        match line.hear() {
+        match self.hear() {
             Ok(Tell::FileEnd) => {
-                let mut state = self.pull.state();
-                state.sums.insert(self.path.clone(), self.sum.clone().finalize().into());
-                drop(state);
-                let line = self.line.take();
-                self.pull.put_back(line);
+                self.has_ended = true;
                 Ok(())
             }
             Ok(Tell::FileFault(cause, why)) => Err(self.refused(cause, why)),
@@ -369,14 +346,13 @@ impl FileBytes {
     }
 }
 
-impl Read for FileBytes {
-    /// Fills the buffer but at the file's end: the chunker of the library makes its own buffer as small as the
-    /// shortest answer it ever got.
+impl Read for FileBytes<'_, '_> {
+    /// Fills the buffer but at the file's end.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut filled = 0;
         while filled < buffer.len() {
             if self.given == self.piece.len() {
-                if self.line.is_none() {
+                if self.has_ended {
                     break;
                 }
                 self.next_piece()?;
@@ -387,17 +363,16 @@ impl Read for FileBytes {
             self.given += count;
             filled += count;
         }
-        self.pull.state().bytes += filled as u64;
+        self.pull.bytes += filled as u64;
         Ok(filled)
     }
 }
 
-impl Drop for FileBytes {
+impl Drop for FileBytes<'_, '_> {
     fn drop(&mut self) {
-        if self.line.is_some() {
+        if !self.has_ended {
             // Somebody stopped in the middle: what comes next on the line belongs to nothing.
-            self.pull.state().given_up = true;
-            self.pull.put_back(None);
+            self.pull.line = None;
         }
     }
 }

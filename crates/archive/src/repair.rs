@@ -23,13 +23,13 @@ use std::sync::Arc;
 use rustic_core::repofile::{IndexBlob, IndexFile, IndexId, RepoFile, SnapshotFile};
 use rustic_core::{DataId, Id, IndexedFullStatus, OpenStatus, RepairIndexOptions, Repository, TreeId, WriteBackend};
 
+use crate::chunk::Sum;
 use crate::copy::backend::{self, CopyBackend};
 use crate::copy::place::{FileKind, FileName, Place};
 use crate::copy::{CopyError, Folder, list, read_right};
 use crate::error::{ArchiveError, To as _};
 use crate::held::Held;
 use crate::place::{lock_for_copies, sync_names};
-use crate::pull::Sum;
 use crate::removed::{self, Removed};
 use crate::repository::{Archive, Subject};
 use crate::take::{Seen, Watch};

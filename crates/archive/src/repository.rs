@@ -29,18 +29,16 @@ use sovereign_model::SiteName;
 
 use crate::copy::backend::CopyBackend;
 use crate::copy::{CopyError, FileName, Original, Place};
-use crate::entry::TreePath;
 use crate::error::{ArchiveError, To as _};
 use crate::password::Password;
 use crate::{known, place};
 
-/// Average size of the chunks that files are cut into. Databases change in small places: with the library's usual
-/// 1 MiB, a dump with 2% of its rows changed was stored again almost whole, with this to a seventh of that.
+/// What other programs are told of the size of chunks; ours are cut by [`crate::chunk`].
 const CHUNK: ByteSize = ByteSize::kib(64);
 const SMALLEST_CHUNK: ByteSize = ByteSize::kib(32);
 const LARGEST_CHUNK: ByteSize = ByteSize::kib(512);
 /// A pack is held in memory while it is made, several at a time.
-const PACK: ByteSize = ByteSize::mib(8);
+pub(crate) const PACK: ByteSize = ByteSize::mib(8);
 
 /// What a snapshot is of.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -315,6 +313,10 @@ impl Archive {
         plain(&self.backend)?.open(&self.credentials()).to("open the archive")
     }
 
+    pub(crate) fn key(&self) -> &MasterKey {
+        &self.key
+    }
+
     /// The repository that lies elsewhere and has the same key.
     pub(crate) fn repository_in(
         &self,
@@ -462,9 +464,4 @@ fn alone(repository: &Repository<OpenStatus>, id: SnapshotId) -> Result<Snapshot
         Some(Err(error)) => Err(error.display_log()),
         None => Err("the library does not say".to_owned()),
     }
-}
-
-/// A subject's folder as a path of the library.
-pub(crate) fn within(subject: &Subject, path: &TreePath) -> PathBuf {
-    path.below(&Path::new("/").join(subject.folder()))
 }

@@ -9,20 +9,20 @@
 //! whoever runs this) and neither are set-user-id bits.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustic_core::repofile::BlobType;
-use rustic_core::{DataId, IndexedFullStatus, Repository};
+use rustic_core::{DataId, Id, IndexedFullStatus, Repository};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 use sha2::{Digest as _, Sha256};
 
+use crate::chunk::{Sum, name};
 use crate::entry::{Entry, Kind, Moment, TreePath};
 use crate::error::{ArchiveError, To as _};
 use crate::manifest::Manifest;
-use crate::pull::Sum;
 use crate::repository::{Archive, Snapshot};
 use crate::tree;
 
@@ -39,10 +39,12 @@ pub struct Restored {
 
 /// A snapshot that is open for reading.
 pub struct Contents {
-    repository: Repository<IndexedFullStatus>,
-    snapshot: String,
-    manifest: Manifest,
-    chunks: Vec<Vec<DataId>>,
+    pub(crate) repository: Repository<IndexedFullStatus>,
+    /// The part of its name that people type.
+    pub(crate) snapshot: String,
+    pub(crate) manifest: Manifest,
+    /// Of each entry.
+    pub(crate) chunks: Vec<Vec<DataId>>,
 }
 
 impl std::fmt::Debug for Contents {
@@ -109,7 +111,9 @@ impl Contents {
         // Last and inside out, because a folder's time changes with what is put in, and its mode may forbid it.
         for (_, entry) in chosen.iter().rev().filter(|(_, entry)| entry.kind == Kind::Folder) {
             let place = entry.path.below(to);
-            finish(entry, &place).map_err(ArchiveError::file("finish", place))?;
+            File::open(&place)
+                .and_then(|folder| finish(entry, &folder))
+                .map_err(ArchiveError::file("finish", place))?;
         }
         Ok(restored)
     }
@@ -132,30 +136,36 @@ impl Contents {
                     .map_err(|errno| failed("finish")(errno.into()))
             }
             Kind::File { .. } => {
-                let mut file =
-                    OpenOptions::new().write(true).create_new(true).mode(0o600).open(place).map_err(failed("make"))?;
-                self.read(index, &mut |bytes| {
-                    file.write_all(bytes).map_err(failed("write"))?;
-                    wrote(bytes.len() as u64);
-                    Ok(())
-                })?;
-                finish(entry, place).map_err(failed("finish"))
+                let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(place);
+                let mut file = made.map_err(failed("make"))?;
+                self.write_one(index, entry, (&mut file, place), true, wrote)?;
+                finish(entry, &file).map_err(failed("finish"))
             }
         }
     }
 
-    /// Reads one file, chunk by chunk, each compared with its name.
-    fn read(&self, index: usize, take: &mut dyn FnMut(&[u8]) -> Result<(), ArchiveError>) -> Result<(), ArchiveError> {
+    /// Writes one file, chunk by chunk; each is `compared` with its name, unless somebody does that afterwards.
+    fn write_one(
+        &self,
+        index: usize,
+        entry: &Entry,
+        (file, place): (&mut File, &Path),
+        compared: bool,
+        wrote: &mut dyn FnMut(u64),
+    ) -> Result<(), ArchiveError> {
         for id in self.chunks.get(index).into_iter().flatten() {
             let chunk = self.repository.get_blob_cached(&(*id).into(), BlobType::Data).to("read a chunk")?;
-            if hex::encode(Sha256::digest(&chunk)) != id.into_inner().to_hex().as_str() {
-                let path = self.manifest.entries().get(index).map(|entry| entry.path.to_string()).unwrap_or_default();
-                let what = "has a chunk that is not what it was";
-                return Err(ArchiveError::Unproven { snapshot: self.snapshot.clone(), path, what });
+            if compared && *id != DataId::from(Id::new(name(&chunk))) {
+                return Err(self.unproven(&entry.path, "has a chunk that is not what it was"));
             }
-            take(&chunk)?;
+            file.write_all(&chunk).map_err(ArchiveError::file("write", place))?;
+            wrote(chunk.len() as u64);
         }
         Ok(())
+    }
+
+    fn unproven(&self, path: &TreePath, what: &'static str) -> ArchiveError {
+        ArchiveError::Unproven { snapshot: self.snapshot.clone(), path: path.to_string(), what }
     }
 
     /// Restores files into `scratch` and compares the bytes on disk with what came from the source when they were
@@ -170,40 +180,62 @@ impl Contents {
         seen: &dyn Fn(u64),
     ) -> Result<Restored, ArchiveError> {
         let scratch = &empty_folder(scratch)?;
+        // One file for all that nobody looks at afterwards: a file system takes long to find room for the next one where
+        // many have just been removed. It has no name, so nothing of it stays.
+        let place = scratch.join("restored");
+        let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&place);
+        let mut file = made.map_err(ArchiveError::file("make", &place))?;
+        fs::remove_file(&place).map_err(ArchiveError::file("remove", &place))?;
         let mut restored = Restored::default();
         for (path, sum) in paths {
-            let unproven =
-                |what| ArchiveError::Unproven { snapshot: self.snapshot.clone(), path: path.to_string(), what };
             let found = self.manifest.entries().binary_search_by(|entry| entry.path.cmp(path));
-            let index = found.map_err(|_| unproven("is missing"))?;
-            let entry = self.manifest.entries().get(index).ok_or_else(|| unproven("is missing"))?;
-            let place = path.below(scratch);
-            if let Some(folder) = place.parent() {
-                fs::create_dir_all(folder).map_err(ArchiveError::file("make", folder))?;
-            }
-            self.restore_one(index, entry, &place, &mut |more| {
+            let entry = found.ok().and_then(|index| Some((index, self.manifest.entries().get(index)?)));
+            let (index, entry) = entry.ok_or_else(|| self.unproven(path, "is missing"))?;
+            let before = restored.bytes;
+            let mut wrote = |more| {
                 restored.bytes += more;
                 seen(restored.bytes);
-            })?;
+            };
+            match sum {
+                Some(sum) => {
+                    file.rewind().map_err(ArchiveError::file("read", &place))?;
+                    self.write_one(index, entry, (&mut file, &place), false, &mut wrote)?;
+                    // Of one before that was longer, nothing may be left.
+                    file.set_len(restored.bytes - before).map_err(ArchiveError::file("write", &place))?;
+                    if self.sum_of(index, &mut file).map_err(ArchiveError::file("read", &place))? != Some(*sum) {
+                        return Err(self.unproven(path, "has other bytes"));
+                    }
+                }
+                None => {
+                    let place = path.below(scratch);
+                    if let Some(folder) = place.parent() {
+                        fs::create_dir_all(folder).map_err(ArchiveError::file("make", folder))?;
+                    }
+                    self.restore_one(index, entry, &place, &mut wrote)?;
+                }
+            }
             restored.entries += 1;
             restored.files += 1;
-            if let Some(sum) = sum {
-                let on_disk = sum_of(&place).map_err(ArchiveError::file("read", &place))?;
-                if on_disk != *sum {
-                    return Err(unproven("has other bytes"));
-                }
-                // Only what somebody still looks at needs to stay.
-                fs::remove_file(&place).map_err(ArchiveError::file("remove", &place))?;
-            }
         }
         Ok(restored)
     }
-}
 
-fn sum_of(path: &Path) -> io::Result<Sum> {
-    let mut hasher = Sha256::new();
-    io::copy(&mut File::open(path)?, &mut hasher)?;
-    Ok(hasher.finalize().into())
+    /// The sum of a file on disk; `None` when it does not consist of the chunks that it should.
+    fn sum_of(&self, index: usize, file: &mut File) -> io::Result<Option<Sum>> {
+        file.rewind()?;
+        let (mut sum, mut chunk) = (Sha256::new(), Vec::new());
+        for id in self.chunks.get(index).into_iter().flatten() {
+            let length = self.repository.get_index_entry(id).map_err(io::Error::other)?.data_length();
+            chunk.resize(length as usize, 0);
+            file.read_exact(&mut chunk)?;
+            let name = name(&chunk);
+            if *id != DataId::from(Id::new(name)) {
+                return Ok(None);
+            }
+            sum.update(name);
+        }
+        Ok((file.read(&mut [0])? == 0).then(|| sum.finalize().into()))
+    }
 }
 
 /// The folder, made when it is not there. Its name is resolved once: a link in it that somebody turns round meanwhile
@@ -231,8 +263,7 @@ fn spec(moment: Moment) -> Timespec {
 }
 
 /// Mode and time of a file or folder that this run made.
-fn finish(entry: &Entry, place: &Path) -> io::Result<()> {
-    let file = File::open(place)?;
+fn finish(entry: &Entry, file: &File) -> io::Result<()> {
     let time = match entry.modified {
         Moment { seconds, nanoseconds } if seconds >= 0 => {
             SystemTime::UNIX_EPOCH + Duration::new(seconds.unsigned_abs(), nanoseconds)

@@ -16,7 +16,7 @@ use rustix::fs::Stat;
 
 use crate::entry::{Kind, TreePath};
 use crate::folder::{self, Found};
-use crate::wire::{Ask, Cause, PIECE, Tell, VERSION, Wanted, WireError};
+use crate::wire::{Ask, Cause, PIECE, Tell, VERSION, Wanted, WireError, send_data};
 
 /// A folder or file of this machine, and the name it has in the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,13 +156,13 @@ fn hand_out(roots: &[(&Root, Opened)], wanted: &Wanted, to: &mut impl Write) -> 
         return changed("it changed after it was listed").send(to);
     }
     let mut left = wanted.size;
-    let mut piece = vec![0; PIECE];
+    let mut piece = vec![0; PIECE.min(usize::try_from(left).unwrap_or(usize::MAX))];
     while left > 0 {
         let most = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         match (&file).read(&mut piece[..most]) {
             Ok(0) => return changed("it became shorter while it was read").send(to),
             Ok(count) => {
-                Tell::Data(piece[..count].to_vec()).send(to)?;
+                send_data(&piece[..count], to)?;
                 left -= count as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

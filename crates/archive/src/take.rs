@@ -1,30 +1,33 @@
 //! Taking a snapshot: whole, or not at all.
 //!
-//! The library stores what it can get and passes over the rest: a source that dies after three files leaves a snapshot
-//! of three files, and the word that all is well. So nothing it says is believed here. Its snapshot is held back
-//! ([`crate::held`]); faults of the source are counted where they happen ([`crate::pull`]); then the stored tree is
-//! read again and compared with the list, entry by entry, chunk by chunk; only then is the snapshot let in.
+//! A source that dies after three files leaves three files stored. So nothing that stores is believed: faults of the source
+//! are counted where they happen ([`crate::pull`]); then the stored tree is read again, by the library, and compared with
+//! the list, entry by entry, chunk by chunk; only then is there a snapshot.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustic_core::jiff::Zoned;
-use rustic_core::repofile::SnapshotFile;
+use rustic_core::repofile::{SnapshotFile, SnapshotSummary, StringList};
 use rustic_core::{
-    BackupOptions, ErrorKind, ParentOptions, Progress, ProgressBars, ProgressType, ReadSource, ReadSourceEntry,
-    ReadSourceOpen, Repository, RepositoryBackends, RepositoryOptions, RusticError, RusticProgress, RusticResult,
+    FileType, Id, Progress, ProgressBars, ProgressType, Repository, RepositoryBackends, RepositoryOptions,
+    RusticProgress, WriteBackend as _,
 };
 
+use crate::chunk::{Sum, name};
 use crate::entry::{Entry, Kind, TreePath};
 use crate::error::{ArchiveError, To as _};
 use crate::held::Held;
 use crate::manifest::Manifest;
-use crate::pull::{FileBytes, Line, Listed, Pull, PullError, Sum, list};
-use crate::repository::{Archive, Snapshot, Subject, newer, within};
+use crate::pack::Added;
+use crate::pull::{Line, Listed, Pull, PullError, list};
+use crate::repository::{Archive, Snapshot, Subject, newer};
+use crate::restore::Contents;
 use crate::room::room_for;
+use crate::seal::Sealer;
+use crate::store::{Stored, known};
 use crate::tree;
 
 /// What a run has come to.
@@ -54,7 +57,9 @@ pub struct Taken {
     pub unproven: Vec<String>,
     /// What it consists of.
     pub manifest: Manifest,
-    /// The files that came over the line, with the sum of their bytes. All others are as in the proven snapshot.
+    /// The same as it can be restored, read from the archive.
+    pub contents: Contents,
+    /// The files that came over the line, with their sums. All others are as in the proven snapshot.
     pub read: BTreeMap<TreePath, Sum>,
     /// How many bytes of content came over the line.
     pub bytes_read: u64,
@@ -81,7 +86,6 @@ impl Archive {
         let Listed { manifest, left_out } =
             list(&mut line, &|count| watch(Seen::Listed(count))).map_err(ArchiveError::Source)?;
         watch(Seen::Total(manifest.bytes()));
-        let manifest = Arc::new(manifest);
         let snapshots = self.snapshots()?;
         let is_proven = |snapshot: &&Snapshot| {
             snapshot.subject.as_ref() == Some(subject) && proven.is_some_and(|proven| snapshot.id == proven)
@@ -89,9 +93,18 @@ impl Archive {
         let before = snapshots.iter().find(is_proven);
         let later = newer(&snapshots, subject, proven);
         self.make_sure_of_room(&manifest, subject, before.into_iter().chain(later.last().copied()))?;
-        let held = Arc::new(Held::new(self.backend(), self.folder().to_owned()));
-        let pull = Arc::new(Pull::new(line));
-        let stored = self.store(subject, host, before, &manifest, &pull, &held, watch);
+        let held = Held::new(self.backend(), self.folder().to_owned());
+        let index = self.indexed()?;
+        // One that cannot be read is none: all is read anew.
+        let there = before.and_then(|before| tree::read(&index, before.file.tree, subject).ok());
+        let is_same = there.as_ref().is_some_and(|(there, _)| *there == manifest);
+        let is_known = |entry: &&Entry| there.as_ref().is_some_and(|there| known(there, entry).is_some());
+        let files = manifest.entries().iter().filter(|entry| matches!(entry.kind, Kind::File { .. }));
+        let mut pull = Pull::new(line, files.filter(|entry| !is_known(entry)).collect());
+        let stored = match before {
+            Some(before) if is_same => Ok(Stored::nothing(before.file.tree)),
+            _ => self.store(subject, &index, there.as_ref(), &manifest, &mut pull, &held, watch),
+        };
         pull.quit();
         if let Some(error) = held.no_room() {
             return Err(error);
@@ -99,11 +112,18 @@ impl Archive {
         if let Some(fault) = pull.fault() {
             return Err(ArchiveError::Source(PullError::Fault(fault)));
         }
-        let file = stored?;
+        let bytes_read = pull.bytes();
+        let Stored { tree, read, added, any } = stored?;
         watch(Seen::Comparing);
-        compare(&self.indexed()?, &file, subject, &manifest)?;
+        let repository = if any { self.indexed()? } else { index };
+        let (there, chunks) = match there.filter(|_| is_same) {
+            Some(there) => there,
+            None => tree::read(&repository, tree, subject)
+                .map_err(|why| ArchiveError::Repository { action: "read what was stored", why })?,
+        };
+        compare(&there, &manifest)?;
         // One that was let in and never proven is as good as another one like it, now that all of it was read.
-        let same = before.into_iter().chain(later.last().copied()).find(|there| there.file.tree == file.tree).cloned();
+        let same = before.into_iter().chain(later.last().copied()).find(|there| there.file.tree == tree).cloned();
         let unchanged = same.is_some();
         let snapshot = match same {
             Some(same) => {
@@ -111,14 +131,26 @@ impl Archive {
                 same
             }
             None => {
+                let file = SnapshotFile { hostname: host.to_owned(), tree, ..new_snapshot(subject, before)? };
+                let file = SnapshotFile { summary: Some(summary(&manifest, &read, added, &file.time)), ..file };
+                let id = self.write_snapshot(&file, &held)?;
                 held.let_in()?;
-                Snapshot::of(file)
+                Snapshot::of(SnapshotFile { id: id.into(), ..file })
             }
         };
         let unproven = later.iter().filter(|later| later.id != snapshot.id).map(|later| later.id.clone()).collect();
-        let (read, bytes_read) = pull.read();
-        let manifest = Arc::unwrap_or_clone(manifest);
-        Ok(Taken { snapshot, unchanged, unproven, manifest, read, bytes_read, left_out })
+        let contents = Contents { repository, snapshot: snapshot.short().to_owned(), manifest: there, chunks };
+        Ok(Taken { snapshot, unchanged, unproven, manifest, contents, read, bytes_read, left_out })
+    }
+
+    fn write_snapshot(&self, file: &SnapshotFile, held: &Held) -> Result<Id, ArchiveError> {
+        const ACTION: &str = "write the snapshot";
+        let text = serde_json::to_vec(file);
+        let text = text.map_err(|error| ArchiveError::Repository { action: ACTION, why: error.to_string() })?;
+        let sealed = Sealer::new(self.key())?.file(&text)?;
+        let id = Id::new(name(&sealed));
+        held.write_bytes(FileType::Snapshot, &id, false, sealed.into()).to(ACTION)?;
+        Ok(id)
     }
 
     /// Asks for what is not in the archive yet, as far as that can be told before reading it: what it comes to
@@ -144,43 +176,6 @@ impl Archive {
         room_for(self.folder(), anew)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one run, used once")]
-    fn store(
-        &self,
-        subject: &Subject,
-        host: &str,
-        before: Option<&Snapshot>,
-        manifest: &Arc<Manifest>,
-        pull: &Arc<Pull>,
-        held: &Arc<Held>,
-        watch: &Watch,
-    ) -> Result<SnapshotFile, ArchiveError> {
-        const ACTION: &str = "store the data";
-        let repository = self.repository_over(held, watch)?.to_indexed_ids().to("read the archive's index")?;
-        let source = Source { manifest: Arc::clone(manifest), pull: Arc::clone(pull), subject: subject.clone() };
-        let folder = PathBuf::from(format!("/{}", subject.folder()));
-        let snapshot = SnapshotFile {
-            time: Zoned::now(),
-            hostname: host.to_owned(),
-            program_version: format!("sovereign {}", env!("CARGO_PKG_VERSION")),
-            ..SnapshotFile::default()
-        };
-        let parent = match before {
-            Some(before) => ParentOptions::default()
-                .parents(vec![before.id.clone()])
-                // The library's test is the wrong way round: this is what makes it look at inodes. A test of ours
-                // fails when that changes.
-                .ignore_inode(true),
-            None => ParentOptions::default().force(true),
-        };
-        let options = BackupOptions::default().parent_opts(parent).no_scan(true);
-        // A full disk makes threads of the library end early, and those that wait for them panic.
-        let ended = std::thread::scope(|scope| {
-            scope.spawn(|| repository.archive(&options, &source, snapshot, &[folder])).join()
-        });
-        ended.map_err(|_| ArchiveError::Panicked { action: ACTION })?.to(ACTION)
-    }
-
     /// Over `held`; `watch` is told how many bytes are stored.
     pub(crate) fn repository_over(
         &self,
@@ -196,14 +191,7 @@ impl Archive {
 }
 
 /// What is stored must be what was listed.
-fn compare(
-    repository: &Repository<rustic_core::IndexedFullStatus>,
-    file: &SnapshotFile,
-    subject: &Subject,
-    listed: &Manifest,
-) -> Result<(), ArchiveError> {
-    let read = tree::read(repository, file.tree, subject);
-    let (stored, _) = read.map_err(|why| ArchiveError::Repository { action: "read what was stored", why })?;
+fn compare(stored: &Manifest, listed: &Manifest) -> Result<(), ArchiveError> {
     let differs = |path: &TreePath, what| Err(ArchiveError::NotAsListed { path: path.to_string(), what });
     let mut stored = stored.entries().iter();
     for listed in listed.entries() {
@@ -216,66 +204,36 @@ fn compare(
     stored.next().map_or(Ok(()), |more| differs(&more.path, "is stored and was not listed"))
 }
 
-/// A list and a line, as the library wants them.
-struct Source {
-    manifest: Arc<Manifest>,
-    pull: Arc<Pull>,
-    subject: Subject,
+/// The file of a snapshot, as restic has it, before anything is known of what it holds.
+fn new_snapshot(subject: &Subject, before: Option<&Snapshot>) -> Result<SnapshotFile, ArchiveError> {
+    let path: Result<StringList, _> = format!("/{}", subject.folder()).parse();
+    let failed = |error| ArchiveError::Repository { action: "name the snapshot", why: format!("{error}") };
+    Ok(SnapshotFile {
+        time: Zoned::now(),
+        paths: path.map_err(failed)?,
+        program_version: format!("sovereign {}", env!("CARGO_PKG_VERSION")),
+        parent: before.map(|before| before.file.id),
+        parents: before.map(|before| before.file.id).into_iter().collect(),
+        ..SnapshotFile::default()
+    })
 }
 
-struct Entries {
-    manifest: Arc<Manifest>,
-    pull: Arc<Pull>,
-    subject: Subject,
-    next: usize,
-}
-
-/// A file that the library may ask for.
-struct Opening {
-    manifest: Arc<Manifest>,
-    pull: Arc<Pull>,
-    index: usize,
-}
-
-fn refused(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Box<RusticError> {
-    RusticError::with_source(ErrorKind::InputOutput, "the source does not have it", why)
-}
-
-impl ReadSourceOpen for Opening {
-    type Reader = FileBytes;
-
-    fn open(self) -> RusticResult<FileBytes> {
-        let entry = self.manifest.entries().get(self.index).ok_or_else(|| refused("no such entry"))?;
-        self.pull.open(entry).map_err(refused)
-    }
-}
-
-impl ReadSource for Source {
-    type Open = Opening;
-    type Iter = Entries;
-
-    fn size(&self) -> RusticResult<Option<u64>> {
-        Ok(Some(self.manifest.bytes()))
-    }
-
-    fn entries(&self) -> Entries {
-        let Self { manifest, pull, subject } = self;
-        Entries { manifest: Arc::clone(manifest), pull: Arc::clone(pull), subject: subject.clone(), next: 0 }
-    }
-}
-
-impl Iterator for Entries {
-    type Item = RusticResult<ReadSourceEntry<Opening>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let entry = self.manifest.entries().get(self.next)?;
-        let index = self.next;
-        self.next += 1;
-        let Some(node) = tree::node(entry) else { return Some(Err(refused("a time that cannot be stored"))) };
-        let opening = || Opening { manifest: Arc::clone(&self.manifest), pull: Arc::clone(&self.pull), index };
-        let open = matches!(entry.kind, Kind::File { .. }).then(opening);
-        Some(Ok(ReadSourceEntry { path: within(&self.subject, &entry.path), node, open }))
-    }
+/// What a snapshot's file says of it.
+fn summary(manifest: &Manifest, read: &BTreeMap<TreePath, Sum>, added: Added, time: &Zoned) -> SnapshotSummary {
+    let Added { data, trees } = added;
+    let folders = manifest.entries().iter().filter(|entry| entry.kind == Kind::Folder).count() as u64;
+    let mut summary = SnapshotSummary::default();
+    summary.total_files_processed = manifest.entries().len() as u64 - folders;
+    summary.total_dirs_processed = folders;
+    summary.total_bytes_processed = manifest.bytes();
+    summary.files_changed = read.len() as u64;
+    summary.files_unmodified = summary.total_files_processed - summary.files_changed;
+    (summary.data_blobs, summary.tree_blobs) = (data.chunks, trees.chunks);
+    (summary.data_added_files, summary.data_added_files_packed) = (data.bytes, data.packed);
+    (summary.data_added_trees, summary.data_added_trees_packed) = (trees.bytes, trees.packed);
+    (summary.data_added, summary.data_added_packed) = (data.bytes + trees.bytes, data.packed + trees.packed);
+    (summary.backup_start, summary.backup_end) = (time.clone(), Zoned::now());
+    summary
 }
 
 /// Passes on how many bytes are stored.

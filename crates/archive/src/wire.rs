@@ -343,10 +343,17 @@ impl Tell {
     /// When the source has gone, or what came says nothing.
     pub fn receive(from: &mut impl Read) -> Result<Self, WireError> {
         match receive(from)? {
+            // Most of what comes: no copy of it is made.
+            Some((b'd', payload)) if !payload.is_empty() => Ok(Self::Data(payload)),
             Some((kind, payload)) => Self::decode(kind, &payload),
             None => Err(WireError::Io(io::Error::from(io::ErrorKind::UnexpectedEof))),
         }
     }
+}
+
+/// Sends a [`Tell::Data`] of bytes that are somewhere already.
+pub(crate) fn send_data(bytes: &[u8], to: &mut impl Write) -> io::Result<()> {
+    send(to, b'd', bytes)
 }
 
 fn entry(parts: &mut Parts<'_>) -> Result<Entry, WireError> {

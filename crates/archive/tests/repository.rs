@@ -92,7 +92,8 @@ fn a_file_with_another_inode_is_read_again() {
 fn a_database_that_changes_in_places_is_stored_in_places() {
     let place = Place::new();
     let archive = place.archive();
-    let mut database = noise(9, 4_000_000);
+    // Databases compress, unlike pictures, which are cut more coarsely.
+    let mut database: Vec<u8> = noise(9, 4_000_000).iter().map(|byte| byte % 64 + b' ').collect();
     place.write("data/site.db", &database);
     place.take(&archive);
     for at in [100_000, 2_000_000, 3_900_000] {
@@ -100,7 +101,7 @@ fn a_database_that_changes_in_places_is_stored_in_places() {
     }
     place.write("data/site.db", &database);
     let added = place.take(&archive).snapshot.added;
-    assert!(added < 1_200_000, "{added} bytes for 300 changed ones in three places");
+    assert!(added < 600_000, "{added} bytes for 300 changed ones in three places");
 }
 
 #[test]

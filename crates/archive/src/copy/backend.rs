@@ -13,8 +13,8 @@ use bytes::Bytes;
 use rustic_core::{BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, RusticResult, WriteBackend};
 
 use super::place::{FileKind, FileName, Place};
+use crate::chunk::Sum;
 use crate::error::ArchiveError;
-use crate::pull::Sum;
 
 /// How many packs are kept, of at most so many bytes each: 32 MiB in all.
 const PACKS_KEPT: usize = 4;

@@ -35,9 +35,9 @@ pub use folder::Folder;
 pub use place::{FileKind, FileName, Free, LABEL, Listed, Place};
 pub use sftp::{Login, Sftp};
 
+use crate::chunk::Sum;
 use crate::error::ArchiveError;
 use crate::place::lock_for_copies;
-use crate::pull::Sum;
 use crate::removed;
 use crate::repository::Archive;
 use crate::room::reserve_of;

@@ -13,8 +13,8 @@ use std::io;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::chunk::Sum;
 use crate::place::UNFINISHED;
-use crate::pull::Sum;
 
 /// The largest file that is read into memory. Ours have 8 MiB; restic makes packs of 128 MiB where it is told to.
 pub(crate) const LARGEST_FILE: u64 = 512 << 20;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::place::{FileKind, FileName};
-use crate::pull::Sum;
+use crate::chunk::Sum;
 
 /// The files of a repository, by kind.
 pub(crate) type Files = BTreeMap<FileKind, BTreeMap<Sum, u64>>;

@@ -44,6 +44,8 @@ pub(crate) use record::{Proof, Record, Trouble};
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How soon it is looked again whether the archive is free.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// What a source may have said before it is heard.
+const PIPE: usize = 1 << 20;
 /// How often it is tried again when files change while they are read.
 const ATTEMPTS: u32 = 3;
 
@@ -349,10 +351,10 @@ impl Run<'_> {
         let largest =
             taken.read.keys().chain(&wanted).filter_map(|path| taken.manifest.get(path)).map(Entry::size).max();
         room_for(&scratch.folder, largest.unwrap_or_default())?;
-        let contents = self.archive.contents(&taken.snapshot)?;
+        let contents = &taken.contents;
         let mut files = taken.read.iter().map(|(path, sum)| (path, Some(sum)));
         let restored = contents.prove(&mut files, &scratch.folder.join("files"), &|bytes| stage.reach(bytes))?;
-        let examined = self.examine(&contents, wanted.as_ref(), &scratch, examine)?;
+        let examined = self.examine(contents, wanted.as_ref(), &scratch, examine)?;
         stage.finish();
         let before = Record::read(&self.declared.state).proofs.remove(&subject.to_string());
         let verified_unix = unix_seconds(SystemTime::now());
@@ -477,6 +479,8 @@ fn start_source(state: &StateFolder, offer: &Offer) -> io::Result<(Talk, Line)> 
         read.push(path);
     }
     let (source, from, to) = talk(state, &reading(args, read))?;
+    // Fewer turns between the two; where it is not granted the usual size does.
+    let _ = rustix::pipe::fcntl_setpipe_size(&from, PIPE);
     Ok((source, Line::patient(from, to, PATIENCE)))
 }
 
