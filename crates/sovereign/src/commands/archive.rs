@@ -1,13 +1,15 @@
 //! `sovereign archive`, and the source that a backup reads from.
 
 use std::io::{self, BufReader, BufWriter, IsTerminal as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use serde::Serialize;
 use sovereign_archive::entry::{Kind, TreePath};
-use sovereign_archive::{Inventory, Offer, Password, Root, Snapshot, newer, serve};
+use sovereign_archive::wire::{PIECE, WireError};
+use sovereign_archive::{Inventory, Offer, Password, Root, Snapshot, SourceError, newer, serve};
 use sovereign_model::CopyName;
 
 use super::backup::{Lost, short};
@@ -309,6 +311,10 @@ pub(crate) fn source(args: &ArchiveSourceArgs) -> Result<Ended, Failure> {
     };
     let roots = args.root.iter().map(root).collect::<Result<_, _>>()?;
     let offer = Offer { roots, without: Vec::new() };
-    serve(&offer, &mut BufReader::new(io::stdin().lock()), &mut BufWriter::new(io::stdout().lock()))?;
+    // Not through what looks for the ends of lines in it.
+    let out = std::fs::File::from(
+        io::stdout().as_fd().try_clone_to_owned().map_err(|error| SourceError::Wire(WireError::Io(error)))?,
+    );
+    serve(&offer, &mut BufReader::new(io::stdin().lock()), &mut BufWriter::with_capacity(PIECE, out))?;
     Ok(Ended::well())
 }
