@@ -108,7 +108,7 @@ impl Pack {
             header.extend(name);
         }
         let from = self.bytes.len();
-        sealer.header(&header, &mut self.bytes)?;
+        sealer.plain(&header, &mut self.bytes)?;
         let length = self.bytes.len() - from;
         self.bytes.extend(u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
         Ok(())

@@ -22,11 +22,12 @@ use bytesize::ByteSize;
 use rustic_backend::LocalBackend;
 use rustic_core::repofile::{MasterKey, SnapshotFile, SnapshotId};
 use rustic_core::{
-    ConfigOptions, Credentials, IndexedFullStatus, KeyOptions, OpenStatus, Repository, RepositoryBackends,
-    RepositoryOptions, WriteBackend,
+    ConfigOptions, Credentials, FileType, Id, IndexedFullStatus, KeyOptions, OpenStatus, Repository,
+    RepositoryBackends, RepositoryOptions, WriteBackend,
 };
 use sovereign_model::SiteName;
 
+use crate::chunk::name;
 use crate::copy::backend::CopyBackend;
 use crate::copy::{CopyError, FileName, Original, Place};
 use crate::error::{ArchiveError, To as _};
@@ -201,6 +202,7 @@ impl Archive {
     }
 
     fn create(folder: &Path, password: &Password) -> Result<Self, ArchiveError> {
+        const ACTION: &str = "make the archive";
         // Before anything is put there, were it only a lock.
         place::may_become_one(folder)?;
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(ArchiveError::file("make", folder))?;
@@ -216,8 +218,14 @@ impl Archive {
                 .set_datapack_size(PACK)
                 .set_datapack_size_limit(PACK)
                 .set_treepack_size_limit(PACK);
-            let credentials = Credentials::password(password.expose());
-            plain(&backend(new)?)?.init(&credentials, &KeyOptions::default(), &config).to("make the archive")
+            let (backend, key) = (backend(new)?, MasterKey::new());
+            // Before the configuration, with which it counts as made.
+            let copy = password.copy_of(&key)?;
+            let made = backend
+                .create()
+                .and_then(|()| backend.write_bytes(FileType::Key, &Id::new(name(&copy)), false, copy.into()));
+            made.to(ACTION)?;
+            plain(&backend)?.init(&Credentials::Masterkey(key), &KeyOptions::default(), &config).to(ACTION)
         })?;
         match made {
             Some(made) => {

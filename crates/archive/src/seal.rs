@@ -78,8 +78,8 @@ impl Sealer {
         Ok(sealed)
     }
 
-    /// The header of a pack, which is never compressed.
-    pub(crate) fn header(&mut self, bytes: &[u8], to: &mut Vec<u8>) -> Result<(), ArchiveError> {
+    /// As it is: the header of a pack, a key.
+    pub(crate) fn plain(&mut self, bytes: &[u8], to: &mut Vec<u8>) -> Result<(), ArchiveError> {
         self.encrypt(bytes, Compressed(0), to)
     }
 
