@@ -12,10 +12,11 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustic_core::repofile::BlobType;
-use rustic_core::{DataId, Id, IndexedFullStatus, Repository};
+use rustic_core::repofile::MasterKey;
+use rustic_core::{DataId, FileType, Id, IndexedFullStatus, ReadBackend as _, Repository, WriteBackend};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 use sha2::{Digest as _, Sha256};
 
@@ -24,6 +25,7 @@ use crate::entry::{Entry, Kind, Moment, TreePath};
 use crate::error::{ArchiveError, To as _};
 use crate::manifest::Manifest;
 use crate::repository::{Archive, Snapshot};
+use crate::seal::Opener;
 use crate::tree;
 
 /// What was brought back.
@@ -40,11 +42,13 @@ pub struct Restored {
 /// A snapshot that is open for reading.
 pub struct Contents {
     pub(crate) repository: Repository<IndexedFullStatus>,
+    backend: Arc<dyn WriteBackend>,
+    key: MasterKey,
     /// The part of its name that people type.
-    pub(crate) snapshot: String,
+    snapshot: String,
     pub(crate) manifest: Manifest,
     /// Of each entry.
-    pub(crate) chunks: Vec<Vec<DataId>>,
+    chunks: Vec<Vec<DataId>>,
 }
 
 impl std::fmt::Debug for Contents {
@@ -65,7 +69,19 @@ impl Archive {
         };
         let repository = self.indexed()?;
         let (manifest, chunks) = tree::read(&repository, snapshot.file.tree, subject).map_err(tampered)?;
-        Ok(Contents { repository, snapshot: snapshot.short().to_owned(), manifest, chunks })
+        Ok(self.contents_of(repository, snapshot, manifest, chunks))
+    }
+
+    /// Those of a snapshot whose tree was read.
+    pub(crate) fn contents_of(
+        &self,
+        repository: Repository<IndexedFullStatus>,
+        snapshot: &Snapshot,
+        manifest: Manifest,
+        chunks: Vec<Vec<DataId>>,
+    ) -> Contents {
+        let (backend, key) = (self.backend(), self.key().clone());
+        Contents { repository, backend, key, snapshot: snapshot.short().to_owned(), manifest, chunks }
     }
 }
 
@@ -98,10 +114,10 @@ impl Contents {
             let folder = TreePath::parse(folder).map(|folder| folder.below(to)).unwrap_or_else(|_| to.to_owned());
             fs::create_dir_all(&folder).map_err(ArchiveError::file("make", folder))?;
         }
-        let mut restored = Restored::default();
+        let (mut opener, mut restored) = (Opener::new(&self.key)?, Restored::default());
         for (index, entry) in &chosen {
             let place = entry.path.below(to);
-            self.restore_one(*index, entry, &place, &mut |more| {
+            self.restore_one(*index, entry, &place, &mut opener, &mut |more| {
                 restored.bytes += more;
                 seen(restored.bytes);
             })?;
@@ -123,6 +139,7 @@ impl Contents {
         index: usize,
         entry: &Entry,
         place: &Path,
+        opener: &mut Opener,
         wrote: &mut dyn FnMut(u64),
     ) -> Result<(), ArchiveError> {
         let failed = |action| ArchiveError::file(action, place);
@@ -138,7 +155,7 @@ impl Contents {
             Kind::File { .. } => {
                 let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(place);
                 let mut file = made.map_err(failed("make"))?;
-                self.write_one(index, entry, (&mut file, place), true, wrote)?;
+                self.write_one(index, entry, (&mut file, place), opener, true, wrote)?;
                 finish(entry, &file).map_err(failed("finish"))
             }
         }
@@ -150,18 +167,27 @@ impl Contents {
         index: usize,
         entry: &Entry,
         (file, place): (&mut File, &Path),
+        opener: &mut Opener,
         compared: bool,
         wrote: &mut dyn FnMut(u64),
     ) -> Result<(), ArchiveError> {
         for id in self.chunks.get(index).into_iter().flatten() {
-            let chunk = self.repository.get_blob_cached(&(*id).into(), BlobType::Data).to("read a chunk")?;
-            if compared && *id != DataId::from(Id::new(name(&chunk))) {
+            let chunk = self.chunk(id, opener)?;
+            if compared && *id != DataId::from(Id::new(name(chunk))) {
                 return Err(self.unproven(&entry.path, "has a chunk that is not what it was"));
             }
-            file.write_all(&chunk).map_err(ArchiveError::file("write", place))?;
+            file.write_all(chunk).map_err(ArchiveError::file("write", place))?;
             wrote(chunk.len() as u64);
         }
         Ok(())
+    }
+
+    fn chunk<'o>(&self, id: &DataId, opener: &'o mut Opener) -> Result<&'o [u8], ArchiveError> {
+        const ACTION: &str = "read a chunk";
+        let there = self.repository.get_index_entry(id).to(ACTION)?;
+        let at = there.location;
+        let sealed = self.backend.read_partial(FileType::Pack, &there.pack, false, at.offset, at.length).to(ACTION)?;
+        opener.open(sealed, at.uncompressed_length)
     }
 
     fn unproven(&self, path: &TreePath, what: &'static str) -> ArchiveError {
@@ -186,7 +212,7 @@ impl Contents {
         let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&place);
         let mut file = made.map_err(ArchiveError::file("make", &place))?;
         fs::remove_file(&place).map_err(ArchiveError::file("remove", &place))?;
-        let mut restored = Restored::default();
+        let (mut opener, mut restored) = (Opener::new(&self.key)?, Restored::default());
         for (path, sum) in paths {
             let found = self.manifest.entries().binary_search_by(|entry| entry.path.cmp(path));
             let entry = found.ok().and_then(|index| Some((index, self.manifest.entries().get(index)?)));
@@ -199,7 +225,7 @@ impl Contents {
             match sum {
                 Some(sum) => {
                     file.rewind().map_err(ArchiveError::file("read", &place))?;
-                    self.write_one(index, entry, (&mut file, &place), false, &mut wrote)?;
+                    self.write_one(index, entry, (&mut file, &place), &mut opener, false, &mut wrote)?;
                     // Of one before that was longer, nothing may be left.
                     file.set_len(restored.bytes - before).map_err(ArchiveError::file("write", &place))?;
                     if self.sum_of(index, &mut file).map_err(ArchiveError::file("read", &place))? != Some(*sum) {
@@ -211,7 +237,7 @@ impl Contents {
                     if let Some(folder) = place.parent() {
                         fs::create_dir_all(folder).map_err(ArchiveError::file("make", folder))?;
                     }
-                    self.restore_one(index, entry, &place, &mut wrote)?;
+                    self.restore_one(index, entry, &place, &mut opener, &mut wrote)?;
                 }
             }
             restored.entries += 1;

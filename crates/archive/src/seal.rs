@@ -1,20 +1,22 @@
 //! Sealing what goes into the repository, as restic has it: compressed by zstd, encrypted by AES-256 in counter mode,
 //! authenticated by Poly1305-AES.
 //!
-//! The library does the same with a new compressor for each chunk, whose tables alone cost more than the chunk. Reading is
-//! left to it: whatever is sealed here is read back, and compared, by code that is not this.
+//! The library does the same with a new compressor for each chunk, and a new decompressor, whose tables alone cost more
+//! than the chunk. It still reads everything else of the repository, and all of it where an archive is checked.
 
 use std::num::NonZeroU32;
 
 use aes256ctr_poly1305aes::aead::AeadInPlace as _;
-use aes256ctr_poly1305aes::{Aes256CtrPoly1305Aes, Key, Nonce};
+use aes256ctr_poly1305aes::{Aes256CtrPoly1305Aes, Key, Nonce, Tag};
+use bytes::Bytes;
 use rustic_core::repofile::MasterKey;
 use zeroize::Zeroizing;
-use zstd::bulk::Compressor;
+use zstd::bulk::{Compressor, Decompressor};
 
 use crate::error::ArchiveError;
 
 const NONCE: usize = 16;
+const TAG: usize = 16;
 const LEVEL: i32 = 3;
 /// What stands before a file of the repository that is compressed.
 const COMPRESSED_FILE: u8 = 2;
@@ -35,12 +37,11 @@ fn failed(why: impl std::fmt::Display) -> ArchiveError {
 
 impl Sealer {
     pub(crate) fn new(key: &MasterKey) -> Result<Self, ArchiveError> {
-        let parts = Zeroizing::new([key.encrypt.as_slice(), &key.mac.k, &key.mac.r].concat());
-        if parts.len() != size_of::<Key>() {
-            return Err(failed("the archive's key is none"));
-        }
-        let compressor = Compressor::new(LEVEL).map_err(failed)?;
-        Ok(Self { cipher: Aes256CtrPoly1305Aes::new(Key::from_slice(&parts)), compressor, room: Vec::new() })
+        Ok(Self {
+            cipher: cipher(key).ok_or_else(|| failed("the archive's key is none"))?,
+            compressor: Compressor::new(LEVEL).map_err(failed)?,
+            room: Vec::new(),
+        })
     }
 
     /// Whether it is worth compressing: a sample from the middle says it.
@@ -97,6 +98,57 @@ impl Sealer {
     }
 }
 
+fn cipher(key: &MasterKey) -> Option<Aes256CtrPoly1305Aes> {
+    let parts = Zeroizing::new([key.encrypt.as_slice(), &key.mac.k, &key.mac.r].concat());
+    (parts.len() == size_of::<Key>()).then(|| Aes256CtrPoly1305Aes::new(Key::from_slice(&parts)))
+}
+
+/// Opens one chunk after another.
+pub(crate) struct Opener {
+    cipher: Aes256CtrPoly1305Aes,
+    decompressor: Decompressor<'static>,
+    /// Room for what was opened, and for what was compressed before.
+    opened: Vec<u8>,
+    whole: Vec<u8>,
+}
+
+fn damaged(why: impl std::fmt::Display) -> ArchiveError {
+    ArchiveError::Repository { action: "read a chunk", why: why.to_string() }
+}
+
+impl Opener {
+    pub(crate) fn new(key: &MasterKey) -> Result<Self, ArchiveError> {
+        Ok(Self {
+            cipher: cipher(key).ok_or_else(|| damaged("the archive's key is none"))?,
+            decompressor: Decompressor::new().map_err(damaged)?,
+            opened: Vec::new(),
+            whole: Vec::new(),
+        })
+    }
+
+    /// What was sealed; `whole` is how long it was when it was compressed.
+    ///
+    /// # Errors
+    /// When a bit of it is not as it was, or it is not so long.
+    pub(crate) fn open(&mut self, sealed: Bytes, whole: Option<NonZeroU32>) -> Result<&[u8], ArchiveError> {
+        self.opened = Vec::from(sealed);
+        let parts = self.opened.split_first_chunk_mut::<NONCE>();
+        let parts = parts.and_then(|(nonce, rest)| Some((nonce, rest.split_last_chunk_mut::<TAG>()?)));
+        let Some((nonce, (content, tag))) = parts else { return Err(damaged("it is too short")) };
+        let opened =
+            self.cipher.decrypt_in_place_detached(Nonce::from_slice(nonce), &[], content, Tag::from_slice(tag));
+        opened.map_err(|_| damaged("it is damaged, or sealed with another key"))?;
+        let Some(whole) = whole else { return Ok(content) };
+        // Whoever has the key has written how long it is.
+        self.whole.resize(self.whole.len().max(whole.get() as usize), 0);
+        let length = self.decompressor.decompress_to_buffer(content, &mut self.whole[..]).map_err(damaged)?;
+        if length != whole.get() as usize {
+            return Err(damaged(format_args!("it has {length} bytes, and had {whole}")));
+        }
+        Ok(&self.whole[..length])
+    }
+}
+
 /// What is not a sixteenth smaller is read faster as it is.
 fn is_worth(compressed: usize, bytes: &[u8]) -> bool {
     compressed < bytes.len() - bytes.len() / 16
@@ -107,8 +159,6 @@ struct Compressed(usize);
 
 #[cfg(test)]
 mod tests {
-    use aes256ctr_poly1305aes::aead::{Aead as _, Payload};
-
     use super::*;
 
     #[test]
@@ -122,15 +172,15 @@ mod tests {
             let mut sealed = b"before".to_vec();
             let whole = sealer.seal(bytes, &mut sealed).unwrap();
             assert_eq!(whole.is_some(), compresses, "{} bytes", bytes.len());
-            let (nonce, sealed) = sealed[6..].split_at(NONCE);
-            let payload = Payload { msg: sealed, aad: &[] };
-            let opened = sealer.cipher.decrypt(Nonce::from_slice(nonce), payload).unwrap();
-            let opened = if whole.is_some() { zstd::decode_all(&*opened).unwrap() } else { opened };
-            assert_eq!(opened, bytes);
-            let mut damaged = sealed.to_vec();
-            damaged[50] ^= 1;
-            let payload = Payload { msg: &damaged, aad: &[] };
-            assert!(sealer.cipher.decrypt(Nonce::from_slice(nonce), payload).is_err());
+            let mut opener = Opener::new(&key).unwrap();
+            let mut sealed = sealed.split_off(6);
+            assert_eq!(opener.open(sealed.clone().into(), whole).unwrap(), bytes);
+            let longer = NonZeroU32::new(bytes.len() as u32 + 1);
+            assert!(opener.open(sealed.clone().into(), longer).is_err());
+            assert!(opener.open(sealed[..NONCE + TAG - 1].to_vec().into(), whole).is_err());
+            assert!(Opener::new(&MasterKey::new()).unwrap().open(sealed.clone().into(), whole).is_err());
+            sealed[50] ^= 1;
+            assert!(opener.open(sealed.into(), whole).is_err());
         }
     }
 
@@ -139,5 +189,6 @@ mod tests {
         let mut key = MasterKey::new();
         key.encrypt.pop();
         assert!(Sealer::new(&key).is_err());
+        assert!(Opener::new(&key).is_err());
     }
 }

@@ -139,7 +139,7 @@ impl Archive {
             }
         };
         let unproven = later.iter().filter(|later| later.id != snapshot.id).map(|later| later.id.clone()).collect();
-        let contents = Contents { repository, snapshot: snapshot.short().to_owned(), manifest: there, chunks };
+        let contents = self.contents_of(repository, &snapshot, there, chunks);
         Ok(Taken { snapshot, unchanged, unproven, manifest, contents, read, bytes_read, left_out })
     }
 
