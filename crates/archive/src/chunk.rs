@@ -69,52 +69,68 @@ impl Gear {
         bytes.len()
     }
 
-    /// Tells `take` of each chunk of a file. Its first bytes say how finely it is cut. `buffer` is room for it.
+    /// Tells `take` of each chunk of a file. Its first bytes say how finely it is cut. `window` is room for it.
     ///
     /// # Errors
     /// Those of reading, and of `take`.
     pub(crate) fn chunks<E: From<io::Error>>(
         &self,
         file: &mut impl Read,
-        buffer: &mut Vec<u8>,
+        window: &mut Window,
         sizes: impl FnOnce(&[u8]) -> Sizes,
         take: &mut dyn FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        buffer.clear();
-        let mut has_more = fill(file, buffer, FINE.largest)?;
-        let sizes = if buffer.len() > FINE.smallest { sizes(buffer) } else { FINE };
-        let mut begin = 0;
+        window.clear();
+        let mut has_more = window.fill(file, FINE.largest)?;
+        let sizes = if window.rest().len() > FINE.smallest { sizes(window.rest()) } else { FINE };
         loop {
-            if has_more && buffer.len() - begin < sizes.largest {
-                buffer.drain(..begin);
-                begin = 0;
-                has_more = fill(file, buffer, 2 * sizes.largest)?;
+            if has_more && window.rest().len() < sizes.largest {
+                has_more = window.fill(file, 4 * sizes.largest)?;
             }
-            let rest = &buffer[begin..];
+            let rest = window.rest();
             if rest.is_empty() {
                 return Ok(());
             }
             let length = self.cut(rest, sizes);
             take(&rest[..length])?;
-            begin += length;
+            window.begin += length;
         }
     }
 }
 
-/// Reads until the buffer has so many bytes; whether it has.
-fn fill(file: &mut impl Read, buffer: &mut Vec<u8>, until: usize) -> io::Result<bool> {
-    let mut filled = buffer.len();
-    buffer.resize(until.max(filled), 0);
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+/// The part of a file that is looked at: room that is cleared once, and used for one file after the other.
+#[derive(Default)]
+pub(crate) struct Window {
+    room: Vec<u8>,
+    /// What of it has been read, and not been taken.
+    begin: usize,
+    end: usize,
+}
+
+impl Window {
+    fn clear(&mut self) {
+        (self.begin, self.end) = (0, 0);
     }
-    buffer.truncate(filled);
-    Ok(filled >= until)
+
+    fn rest(&self) -> &[u8] {
+        &self.room[self.begin..self.end]
+    }
+
+    /// Reads until there are so many bytes; whether there are.
+    fn fill(&mut self, file: &mut impl Read, until: usize) -> io::Result<bool> {
+        self.room.copy_within(self.begin..self.end, 0);
+        (self.begin, self.end) = (0, self.end - self.begin);
+        self.room.resize(self.room.len().max(until), 0);
+        while self.end < until {
+            match file.read(&mut self.room[self.end..until]) {
+                Ok(0) => return Ok(false),
+                Ok(count) => self.end += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
 }
 
 #[cfg(test)]
@@ -134,7 +150,7 @@ mod tests {
             chunks.push(chunk.to_vec());
             Ok(())
         };
-        Gear::new(7).chunks(&mut &*bytes, &mut Vec::new(), |_| sizes, &mut take).unwrap();
+        Gear::new(7).chunks(&mut &*bytes, &mut Window::default(), |_| sizes, &mut take).unwrap();
         chunks
     }
 

@@ -206,8 +206,9 @@ impl Contents {
         seen: &dyn Fn(u64),
     ) -> Result<Restored, ArchiveError> {
         let scratch = &empty_folder(scratch)?;
-        // One file for all that nobody looks at afterwards: a file system takes long to find room for the next one where
-        // many have just been removed. It has no name, so nothing of it stays.
+        // One file for all that nobody looks at afterwards, written from its beginning each time and never cut: a file
+        // system takes long to find room for the next one where another was just removed. It has no name, so nothing of it
+        // stays.
         let place = scratch.join("restored");
         let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&place);
         let mut file = made.map_err(ArchiveError::file("make", &place))?;
@@ -226,9 +227,9 @@ impl Contents {
                 Some(sum) => {
                     file.rewind().map_err(ArchiveError::file("read", &place))?;
                     self.write_one(index, entry, (&mut file, &place), &mut opener, false, &mut wrote)?;
-                    // Of one before that was longer, nothing may be left.
-                    file.set_len(restored.bytes - before).map_err(ArchiveError::file("write", &place))?;
-                    if self.sum_of(index, &mut file).map_err(ArchiveError::file("read", &place))? != Some(*sum) {
+                    let has_length = restored.bytes - before == entry.size();
+                    let found = self.sum_of(index, &mut file).map_err(ArchiveError::file("read", &place))?;
+                    if !has_length || found != Some(*sum) {
                         return Err(self.unproven(path, "has other bytes"));
                     }
                 }
@@ -246,7 +247,7 @@ impl Contents {
         Ok(restored)
     }
 
-    /// The sum of a file on disk; `None` when it does not consist of the chunks that it should.
+    /// The sum of what a file on disk begins with; `None` when that does not consist of the chunks that it should.
     fn sum_of(&self, index: usize, file: &mut File) -> io::Result<Option<Sum>> {
         file.rewind()?;
         let (mut sum, mut chunk) = (Sha256::new(), Vec::new());
@@ -260,7 +261,7 @@ impl Contents {
             }
             sum.update(name);
         }
-        Ok((file.read(&mut [0])? == 0).then(|| sum.finalize().into()))
+        Ok(Some(sum.finalize().into()))
     }
 }
 

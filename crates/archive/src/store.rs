@@ -17,7 +17,7 @@ use rustic_core::repofile::{BlobType, Metadata, Node, NodeType, Tree};
 use rustic_core::{DataId, Id, IndexedFullStatus, Repository, TreeId};
 use sha2::{Digest as _, Sha256};
 
-use crate::chunk::{COARSE, FINE, Gear, Sum, name};
+use crate::chunk::{COARSE, FINE, Gear, Sum, Window, name};
 use crate::entry::{Entry, Kind, TreePath};
 use crate::error::{ArchiveError, To as _};
 use crate::held::Held;
@@ -87,7 +87,7 @@ impl Archive {
                 gear,
                 sealer,
                 out,
-                buffer: Vec::new(),
+                window: Window::default(),
                 read: BTreeMap::new(),
                 stored: 0,
             };
@@ -176,7 +176,7 @@ struct Walk<'a, 'm> {
     gear: Gear,
     sealer: Sealer,
     out: Out<'a>,
-    buffer: Vec<u8>,
+    window: Window,
     read: BTreeMap<TreePath, Sum>,
     stored: u64,
 }
@@ -232,12 +232,12 @@ impl Walk<'_, '_> {
             (self.watch)(Seen::Stored(self.stored));
             return Ok(content.to_vec());
         }
-        let Self { pull, gear, sealer, out, buffer, stored, watch, read, .. } = self;
+        let Self { pull, gear, sealer, out, window, stored, watch, read, .. } = self;
         let mut file = pull.open(entry)?;
         let (mut content, mut sum) = (Vec::new(), Sha256::new());
         // What cannot be said is as good as yes: it only means more chunks.
         let sizes = |head: &[u8]| if sealer.compresses(head).unwrap_or(true) { FINE } else { COARSE };
-        gear.chunks::<Missed>(&mut file, buffer, sizes, &mut |chunk| {
+        gear.chunks::<Missed>(&mut file, window, sizes, &mut |chunk| {
             let name = name(chunk);
             sum.update(name);
             content.push(DataId::from(Id::new(name)));
