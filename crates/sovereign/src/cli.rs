@@ -207,6 +207,7 @@ impl Command {
             Self::Restore(_) => "restore",
             Self::Recover(_) => "recover",
             Self::Drill(DrillCommand::Restore(_)) => "drill restore",
+            Self::Drill(DrillCommand::Recover(_)) => "drill recover",
             Self::Import(_) => "import",
             Self::Service(ServiceCommand::Install) => "service install",
             Self::Service(ServiceCommand::Uninstall) => "service uninstall",
@@ -782,6 +783,8 @@ Examples:
 pub(crate) enum DrillCommand {
     /// Start a Ghost on each site's newest proven snapshot, and compare its pages with the live site's
     Restore(DrillArgs),
+    /// Bring everything back from a copy of the archive and the 24 words, as if this machine were lost
+    Recover(DrillRecoverArgs),
 }
 
 /// `drill restore`.
@@ -792,14 +795,30 @@ pub(crate) struct DrillArgs {
     pub(crate) sites: Vec<SiteName>,
 }
 
+/// `drill recover`.
+#[derive(Debug, Args)]
+pub(crate) struct DrillRecoverArgs {
+    /// From this copy [default: the first of the stack file's that can be read]
+    #[arg(long, value_name = "COPY", conflicts_with = "archive")]
+    pub(crate) from_copy: Option<CopyName>,
+    /// From a copy in this folder
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) archive: Option<PathBuf>,
+}
+
 const DRILL_HELP: &str = "\
 RPO: how old what is restored is, which a disaster now would cost. RTO: from the first byte read out of the archive to a \
 Ghost that answers. The drill's Ghost has no network and is removed with its data at the end; the live site is only read.
 
-Exit code 1: a snapshot did not come to life, or the site on it names pages that it does not have.
+`drill recover` asks for the 24 words, opens the copy with them and nothing else, and restores into a folder that is removed \
+at the end. Words that open it count as `seed verify`. RTO is the time until all is back, before `up`.
 
-Example:
-  sovereign drill restore blog";
+Exit code 1: a snapshot did not come to life, or the site on it names pages that it does not have; the words do not open \
+the copy, or something does not come back.
+
+Examples:
+  sovereign drill restore blog
+  sovereign drill recover --from-copy usb";
 
 /// `recover`.
 #[derive(Debug, Args)]

@@ -29,7 +29,14 @@ impl Declared {
     /// # Errors
     /// When there is none, or it is bad: then with every problem in it.
     pub(crate) fn load(context: &Context) -> Result<Self, Failure> {
-        let places = context.places()?;
+        Self::at(context.places()?)
+    }
+
+    /// From the stack file that lies there.
+    ///
+    /// # Errors
+    /// As [`Declared::load`].
+    pub(crate) fn at(places: Places) -> Result<Self, Failure> {
         Ok(Self::new(StackFile::load(&places)?, places))
     }
 

@@ -24,6 +24,7 @@ mod log;
 mod output;
 mod places;
 mod program;
+mod recovery;
 mod restore;
 mod secrets;
 mod stack_file;

@@ -308,7 +308,11 @@ fn another_folder_is_not_taken_for_the_archive() {
 
 /// A recovery with these words typed into it, on a machine that has nothing but a copy of the archive.
 fn recover(operator: &Operator, archive: &Path, words: &str, more: &[&str]) -> Output {
-    let mut command = operator.command(&[&["recover", "--archive", archive.to_str().unwrap()], more].concat());
+    typed(operator, &[&["recover", "--archive", archive.to_str().unwrap()], more].concat(), words)
+}
+
+fn typed(operator: &Operator, args: &[&str], words: &str) -> Output {
+    let mut command = operator.command(args);
     let mut running = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // One that refuses before it reads them is not waited for.
     let _ = running.stdin.take().unwrap().write_all(words.as_bytes());
@@ -340,6 +344,7 @@ fn words_and_a_copy_of_the_archive_bring_everything_back() {
     let fresh = Operator::new();
     let usb = fresh.home().join("usb");
     copy(&repository(&burnt), &usb);
+    rehearsed(&burnt, &usb, &words);
     let wanted = files(&public);
     let epochs = fs::read(burnt.state().join("keys/epochs.json")).unwrap();
     let ports = [burnt.home_port, burnt.office_port];
@@ -391,6 +396,50 @@ fn words_and_a_copy_of_the_archive_bring_everything_back() {
     // Once more: nothing is put over anything.
     let again = recover(&fresh, &usb, &words, &["--name", "leaf"]);
     assert!(again.status.success() && String::from_utf8_lossy(&again.stdout).contains("is there already"), "{again:?}");
+}
+
+/// All of it while the stack runs, from the copy that there is and from a folder. Nothing that is there is touched.
+fn rehearsed(operator: &Operator, usb: &Path, words: &str) {
+    let standing =
+        || [operator.home().join("public"), repository(operator), operator.state().join("dc/office/archive")];
+    let (live, apart) = (operator.run(&["status"]), operator.state().join("archive/drill-recover"));
+    let before = standing().map(|folder| files(&folder));
+    for args in
+        [&["drill", "recover", "--json"][..], &["drill", "recover", "--json", "--archive", usb.to_str().unwrap()]]
+    {
+        let output = typed(operator, args, words);
+        assert!(output.status.success(), "{output:?}");
+        let drilled: Value = serde_json::from_slice(&output.stdout).unwrap();
+        eprintln!("{drilled}");
+        let all: Vec<_> = drilled["back"].as_array().unwrap().iter().map(|row| row["of"].as_str().unwrap()).collect();
+        assert_eq!((all, &drilled["stack_file_same"]), (vec!["(state)", "leaf"], &Value::Bool(true)), "{drilled}");
+        assert!(drilled["back"][1]["rpo_seconds"].as_u64().unwrap() < 300, "{drilled}");
+        assert!(!apart.exists(), "what was restored is removed");
+    }
+    let said = typed(operator, &["drill", "recover"], &operator.run(&["seed", "show"]).success().stdout());
+    assert!(String::from_utf8_lossy(&said.stdout).contains("came back from copy office in "), "{said:?}");
+    // A site that was never backed up, and a stack file that changed since.
+    let file = operator.home().join("stack.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(
+        &file,
+        format!(
+            "{text}\n[[site]]\nname = \"new\"\napp = \"static\"\nfolder = \"public\"\n\
+        canonical = \"new.localhost\"\nprimary = \"home\"\n"
+        ),
+    )
+    .unwrap();
+    let output = typed(operator, &["drill", "recover", "--json"], words);
+    let drilled: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &drilled["missing"][0]), (Some(1), &Value::from("new")), "{drilled}");
+    assert_eq!(drilled["stack_file_same"], false);
+    fs::write(&file, text).unwrap();
+    let twenty_four = "abandon ".repeat(23) + "art";
+    let output = typed(operator, &["drill", "recover"], &twenty_four);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("they do not open the archive"), "{said}");
+    assert_eq!(standing().map(|folder| files(&folder)), before, "nothing that is there was touched");
+    assert_eq!(operator.run(&["status"]).code(), live.code());
 }
 
 /// A copy in which all is damaged that came after the snapshot `good`, whose packs are these.

@@ -484,8 +484,8 @@ fn start_source(state: &StateFolder, offer: &Offer) -> io::Result<(Talk, Line)> 
     Ok((source, Line::patient(from, to, PATIENCE)))
 }
 
-/// A folder that goes away with whatever was restored into it. Whoever makes one has the archive open: there is one at a
-/// time.
+/// A folder that goes away with whatever was restored into it. Whoever makes one has the archive open, or the stack locked:
+/// there is one of each name at a time.
 pub(crate) struct Scratch {
     pub(crate) folder: PathBuf,
 }
@@ -499,8 +499,11 @@ impl Scratch {
         Self::named(state, "scratch")
     }
 
-    /// The archive is open: nobody else uses it.
-    fn named(state: &StateFolder, name: &str) -> Result<Self, BackupError> {
+    /// An empty one of its own name, which nobody else uses at the same time.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn named(state: &StateFolder, name: &str) -> Result<Self, BackupError> {
         let folder = state.archive().join(name);
         let failed = |source| BackupError::File { path: folder.clone(), source };
         remove(&folder).map_err(failed)?; // of a run that was killed

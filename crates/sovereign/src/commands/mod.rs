@@ -13,6 +13,7 @@ mod completions;
 mod daemons;
 mod down;
 mod drill;
+mod drill_recover;
 mod images;
 mod import;
 mod logs;
@@ -86,6 +87,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Archive(ArchiveCommand::Prune(args)) => archive_prune::run(context, &args)?.into(),
         Command::Archive(ArchiveCommand::Key(args)) => archive::key(context, &args)?.into(),
         Command::Drill(DrillCommand::Restore(args)) => drill::restore(context, &args)?.into(),
+        Command::Drill(DrillCommand::Recover(args)) => drill_recover::run(context, &args)?.into(),
         Command::Recover(args) => recover::run(context, &args)?.into(),
         Command::Restore(args) => restore::run(context, &args)?,
         Command::Import(args) => import::run(context, &args)?.into(),
