@@ -28,6 +28,7 @@ const NEEDS: &[Need] = &[
     Need { program: "mkfs.ext4", package: "e2fsprogs", why: "makes disks for copies of the archive" },
     Need { program: "duplicity", package: "duplicity", why: "makes archives to import" },
     Need { program: "gpg", package: "gnupg", why: "encrypts them" },
+    Need { program: "systemd-analyze", package: "systemd", why: "reads the units that are written for hosts" },
     Need { program: "strace", package: "strace", why: "logs every outgoing connection of an application" },
     Need { program: "wrk", package: "wrk", why: "keeps a constant load up while things are replaced" },
     Need { program: "ip", package: "iproute2", why: "lays networks between edges" },

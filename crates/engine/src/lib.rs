@@ -13,3 +13,4 @@ mod file;
 pub mod journal;
 pub mod preflight;
 pub mod state;
+pub mod systemd;

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use sovereign_model::StackName;
 
+use crate::systemd;
+
 /// Whose systemd keeps the supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
@@ -26,7 +28,10 @@ pub fn unit_name(stack: &StackName) -> String {
 /// `down` has sent away.
 pub fn unit_text(scope: Scope, stack: &StackName, program: &Path, state: &Path) -> String {
     let mut text = String::new();
-    let (program, state) = (quoted(program), quoted(state));
+    let words = |more: &[&str]| {
+        let [program, state] = [program, state].map(|path| path.to_string_lossy());
+        systemd::words([&program, "supervise", "--state", &state].into_iter().chain(more.iter().copied()))
+    };
     let target = match scope {
         Scope::User => "default.target",
         Scope::System => "multi-user.target",
@@ -38,8 +43,8 @@ pub fn unit_text(scope: Scope, stack: &StackName, program: &Path, state: &Path) 
         "Wants=network-online.target",
         "",
         "[Service]",
-        &format!("ExecStart={program} supervise --state {state}"),
-        &format!("ExecStop={program} supervise --state {state} --part rest"),
+        &format!("ExecStart={}", words(&[])),
+        &format!("ExecStop={}", words(&["--part", "rest"])),
         "Restart=on-failure",
         "RestartSec=1",
         "KillMode=mixed",
@@ -53,13 +58,6 @@ pub fn unit_text(scope: Scope, stack: &StackName, program: &Path, state: &Path) 
         writeln!(text, "{line}").expect("writing to a string does not fail");
     }
     text
-}
-
-/// A path as one word of a command line of systemd's, or of a list of variables: quoted, with `%` doubled (systemd.unit(5), "Specifiers").
-pub fn quoted(path: &Path) -> String {
-    let text =
-        path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$");
-    format!("\"{text}\"")
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use sovereign_engine::embedded::service::{Scope, quoted};
+use sovereign_engine::embedded::service::Scope;
+use sovereign_engine::systemd::{word, words};
 use sovereign_model::StackName;
 use sovereign_runtime::file;
 
@@ -118,18 +119,17 @@ struct Command<'c> {
 }
 
 impl Command<'_> {
-    fn words(&self, quote: impl Fn(&Path) -> String) -> String {
-        let Self { program, stack_file, state } = self;
-        format!("{} --quiet --stack {} --state {} tick", quote(program), quote(stack_file), quote(state))
+    fn words(&self) -> [String; 7] {
+        let [program, stack_file, state] =
+            [self.program, self.stack_file, self.state].map(|path| path.display().to_string());
+        let [quiet, stack, at, tick] = ["--quiet", "--stack", "--state", "tick"].map(str::to_owned);
+        [program, quiet, stack, stack_file, at, state, tick]
     }
 
     /// For a shell; `%` is a line's end to cron.
     fn cron(&self) -> String {
-        let quote = |path: &Path| {
-            let text = path.display().to_string();
-            format!("'{}'", text.replace('\'', r"'\''").replace('%', r"\%"))
-        };
-        format!("*/15 * * * * {}", self.words(quote))
+        let quoted = self.words().map(|word| format!("'{}'", word.replace('\'', r"'\''").replace('%', r"\%")));
+        format!("*/15 * * * * {}", quoted.join(" "))
     }
 }
 
@@ -137,10 +137,13 @@ fn service_text(stack: &StackName, command: &Command<'_>, environment: &[String]
     let mut text =
         format!("[Unit]\nDescription=What is due for the sovereign stack {stack}\n\n[Service]\nType=oneshot\n");
     for variable in environment {
-        writeln!(text, "Environment={}", quoted(Path::new(variable))).expect("writing to a string does not fail");
+        writeln!(text, "Environment={}", word(variable)).expect("writing to a string does not fail");
     }
     // Readers come first.
-    text + &format!("ExecStart={}\nNice=10\nIOSchedulingClass=idle\n", command.words(quoted))
+    text + &format!(
+        "ExecStart={}\nNice=10\nIOSchedulingClass=idle\n",
+        words(command.words().iter().map(String::as_str))
+    )
 }
 
 fn timer_text(stack: &StackName) -> String {
@@ -182,6 +185,6 @@ mod tests {
         [Install]
         WantedBy=timers.target
         ");
-        insta::assert_snapshot!(command.cron(), @r"*/15 * * * * '/home/a b/sovereign' --quiet --stack '/home/a b/stack.toml' --state '/home/a b/100\%/it'\''s' tick");
+        insta::assert_snapshot!(command.cron(), @r"*/15 * * * * '/home/a b/sovereign' '--quiet' '--stack' '/home/a b/stack.toml' '--state' '/home/a b/100\%/it'\''s' 'tick'");
     }
 }
