@@ -10,13 +10,17 @@
 //!
 //! Promise: the same description gives the same texts, and another one another service, so that the old one's file stays
 //! until the old one has drained. Nobody on the host can change what it runs, and it sees of the state only what its
-//! description names. Left out: putting the files there and talking to systemd.
+//! description names. Texts are pure; [`replace`](fn@replace) has a host's systemd change from one to the next.
+
+mod replace;
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use sovereign_model::StackName;
 use sovereign_model::unit::{Replace, UnitSpec};
+
+pub use replace::{Answer, Host, ReplaceError, Replaced, remove, replace};
 
 /// A file for `/etc/systemd/system`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +68,12 @@ impl Names {
     /// The sockets of a name.
     pub fn socket(&self, name: &str) -> String {
         format!("{}.{name}.socket", self.base)
+    }
+
+    /// Whether a file is a socket of this unit.
+    pub fn is_socket(&self, file: &str) -> bool {
+        let name = file.strip_prefix(&self.base).and_then(|rest| rest.strip_prefix('.')?.strip_suffix(".socket"));
+        name.is_some_and(|name| !name.contains('.'))
     }
 
     /// Whether a file is a service of this unit, of whichever description.
