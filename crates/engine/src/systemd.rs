@@ -12,6 +12,7 @@
 //! until the old one has drained. Nobody on the host can change what it runs, and it sees of the state only what its
 //! description names. Texts are pure; [`replace`](fn@replace) has a host's systemd change from one to the next.
 
+mod guard;
 mod replace;
 
 use std::fmt::Write as _;
@@ -20,6 +21,7 @@ use std::path::Path;
 use sovereign_model::StackName;
 use sovereign_model::unit::{Replace, UnitSpec};
 
+pub use guard::{GuardError, Guarded};
 pub use replace::{Answer, Host, ReplaceError, Replaced, remove, replace};
 
 /// A file for `/etc/systemd/system`.

@@ -7,8 +7,9 @@ mod support;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use sovereign_engine::systemd::{self, Account, Names, ReplaceError, Replaced};
+use sovereign_engine::systemd::{self, Account, GuardError, Guarded, Names, ReplaceError, Replaced};
 use sovereign_model::StackName;
 use sovereign_model::unit::{Confinement, Health, Replace, SocketSpec, UnitSpec};
 use support::{Systemd, eventually};
@@ -114,14 +115,60 @@ async fn replace(host: &Systemd, unit: &UnitSpec) -> Result<Replaced, ReplaceErr
     systemd::replace(host, &stack(), unit, account()).await
 }
 
-#[tokio::test]
-#[expect(clippy::print_stderr, reason = "a test that tests nothing says so, and a score is worth knowing")]
-async fn a_unit_is_replaced_beside_the_old_one_and_kept_when_the_new_one_is_no_good() {
-    let Some(host) = Systemd::boot() else {
+#[expect(clippy::print_stderr, reason = "a test that tests nothing says so")]
+fn boot() -> Option<Systemd> {
+    let booted = Systemd::boot();
+    if booted.is_none() {
         assert!(std::env::var_os("CI").is_none(), "only root can boot a systemd of its own");
         eprintln!("SKIPPED: only root can boot a systemd of its own, nothing was tested");
-        return;
+    }
+    booted
+}
+
+#[tokio::test]
+async fn what_nobody_confirms_is_undone_by_the_host_itself() {
+    let Some(host) = boot() else { return };
+    let is_there = || host.output(&["ip", "link", "show", "cut"]).status.success();
+    let change = |within| Guarded {
+        name: "network",
+        change: "ip link add cut type veth peer name other",
+        undo: "ip link del cut 2>/dev/null || true",
+        within: Duration::from_millis(within),
     };
+    // Nobody says a word.
+    change(700).make(&host).await.unwrap();
+    assert!(is_there());
+    eventually("undone", || (!is_there()).then_some(()));
+    assert!(matches!(change(700).confirm(&host).await, Err(GuardError::Late)));
+    // Confirmed: it stays, and there is no timer any more.
+    let patient = change(60_000);
+    patient.make(&host).await.unwrap();
+    patient.confirm(&host).await.unwrap();
+    patient.undo(&host).await.unwrap();
+    assert!(is_there(), "what was confirmed is nobody's to undo");
+    host.output(&["ip", "link", "del", "cut"]);
+    // A second one undoes a first one that waits. One that fails is undone at once, and its words are told.
+    patient.make(&host).await.unwrap();
+    patient.make(&host).await.unwrap();
+    let broken =
+        Guarded { change: "ip link add second type veth peer name last; echo no such thing >&2; exit 4", ..patient };
+    match broken.make(&host).await {
+        Err(GuardError::Change { said }) => assert_eq!(said, "no such thing"),
+        other => panic!("{other:?}"),
+    }
+    assert!(!is_there(), "the one before it was undone");
+    // Without anything that would undo it nothing is changed.
+    std::fs::remove_file(host.path("/usr/bin/systemd-run")).unwrap();
+    assert!(matches!(patient.make(&host).await, Err(GuardError::NoGuard { .. })));
+    assert!(!is_there());
+    let timers = host.output(&["systemctl", "list-timers", "--all", "--no-legend", "sovereign-*"]);
+    assert_eq!(String::from_utf8_lossy(&timers.stdout), "");
+}
+
+#[tokio::test]
+#[expect(clippy::print_stderr, reason = "a score is worth knowing")]
+async fn a_unit_is_replaced_beside_the_old_one_and_kept_when_the_new_one_is_no_good() {
+    let Some(host) = boot() else { return };
     std::fs::create_dir_all(host.path("/var/lib/sovereign/shop/secret")).unwrap();
     std::fs::File::create(host.path("/var/lib/sovereign/shop/server.py"))
         .unwrap()

@@ -303,7 +303,7 @@ async fn remove_sockets<H: Host>(systemd: &Systemd<'_, H>, names: &Names) -> Res
 }
 
 /// A host's words, bounded, in one line, and without anything that a terminal would obey.
-struct Said<'t>(&'t str);
+pub(super) struct Said<'t>(pub(super) &'t str);
 
 impl fmt::Display for Said<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
