@@ -18,9 +18,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("images", &["model"]),
     ("services", &["model", "runtime"]),
     ("edge", &["model", "runtime"]),
-    ("archive", &["model", "runtime"]),
+    ("ssh", &["model", "runtime"]),
+    ("archive", &["model", "runtime", "ssh"]),
+    ("hosts", &["model", "runtime", "ssh"]),
     ("engine", &["model", "plan", "services", "images", "keys", "runtime"]),
-    ("sovereign", &["model", "plan", "services", "images", "keys", "runtime", "edge", "archive", "engine"]),
+    ("sovereign", &["model", "plan", "services", "images", "keys", "runtime", "edge", "archive", "hosts", "engine"]),
     ("fuzz", &["model", "keys", "images", "services", "runtime", "edge", "archive"]),
     ("testkit", &["model", "plan", "services", "images", "keys", "runtime", "edge", "engine"]),
 ];

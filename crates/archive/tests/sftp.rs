@@ -5,116 +5,38 @@ mod common;
 
 use std::fs;
 use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{Place, contents, noise, password, quiet, subject};
-use rustix::process::{Pid, Signal, kill_process};
 use sovereign_archive::copy::{Before, CopyError, FileKind, FileName, Login, Place as _, Sftp, check};
 use sovereign_archive::{Archive, Seen, Watch};
 use sovereign_model::archive_copy::SftpPlace;
+use sovereign_testkit::sshd::{Sshd, key, kill_with_children};
 
-/// An SSH server of this user's, which ends with it.
-struct Server {
-    folder: tempfile::TempDir,
-    port: u16,
-    sshd: Child,
-}
-
-fn key(path: &Path) -> String {
-    let mut keygen = Command::new("ssh-keygen");
-    let made = keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path).status().unwrap();
-    assert!(made.success());
-    fs::read_to_string(path.with_extension("pub")).unwrap().trim().to_owned()
-}
-
-fn user() -> String {
-    let output = Command::new("id").arg("-un").output().unwrap();
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
+/// A host with room for a copy.
+struct Server(Sshd);
 
 impl Server {
     fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        key(&at("host"));
-        let ours = key(&at("ours"));
-        fs::write(at("authorized"), format!("restrict {ours}\n")).unwrap();
-        fs::create_dir(at("home")).unwrap();
-        if rustix::process::geteuid().is_root() {
-            // Debian's unit makes it otherwise; sshd asks for it as root.
-            fs::create_dir_all("/run/sshd").unwrap();
-        }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let config = format!(
-            "ListenAddress 127.0.0.1\nPort {port}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\n\
-             StrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-             PermitRootLogin prohibit-password\nSubsystem sftp internal-sftp\nLogLevel ERROR\n",
-            at("host").display(),
-            at("authorized").display()
-        );
-        fs::write(at("sshd_config"), config).unwrap();
-        let sshd = Self::run(&at("sshd_config"), port);
-        Self { folder, port, sshd }
-    }
-
-    fn run(config: &Path, port: u16) -> Child {
-        let mut command = Command::new("/usr/sbin/sshd");
-        command.args(["-D", "-e", "-f"]).arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut sshd = command.spawn().expect("openssh-server");
-        let began = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(sshd.try_wait().unwrap().is_none(), "sshd ended");
-            assert!(began.elapsed() < Duration::from_secs(20), "sshd does not listen");
-            std::thread::yield_now();
-        }
-        sshd
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        Self(Sshd::start("restrict"))
     }
 
     /// To a folder in the user's home on the host, so to say.
     fn login(&self) -> Login {
-        let text = format!("{}@127.0.0.1:{}{}", user(), self.port, self.at("home/archive").display());
-        let host_key = fs::read_to_string(self.at("host.pub")).unwrap().trim().parse().unwrap();
+        let text = format!("{}{}", self.0.address(), self.there().display());
         Login {
-            place: SftpPlace { address: text.parse().unwrap(), key: self.at("ours"), host_key },
-            known_hosts: self.at("known \"hosts%h"),
+            place: SftpPlace { address: text.parse().unwrap(), key: self.0.at("ours"), host_key: self.0.host_key() },
+            known_hosts: self.0.at("known \"hosts%h"),
         }
     }
 
     fn there(&self) -> PathBuf {
-        self.at("home/archive")
+        self.0.at("home/archive")
     }
-
-    /// Kills everything that serves, in the midst of what it does.
-    fn kill(&mut self) {
-        kill_with_children(self.sshd.id().try_into().unwrap());
-        self.sshd.wait().unwrap();
-    }
-
-    fn restart(&mut self) {
-        self.sshd = Self::run(&self.at("sshd_config"), self.port);
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        kill_with_children(self.sshd.id().try_into().unwrap());
-        let _ = self.sshd.wait();
-    }
-}
-
-fn kill_with_children(pid: i32) {
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
-    children.split_whitespace().for_each(|child| kill_with_children(child.parse().unwrap()));
 }
 
 /// Whether a part of a pack is there.
@@ -137,7 +59,7 @@ fn a_copy_over_sftp_is_kept_in_step_and_restored_from() {
     site.write("content/large", &noise(60, 20_000_000));
     let archive = site.archive();
     let first = site.take(&archive).snapshot;
-    let there = Sftp::connect(Login { known_hosts: server.at("known"), ..server.login() }).unwrap();
+    let there = Sftp::connect(Login { known_hosts: server.0.at("known"), ..server.login() }).unwrap();
     let missing = check(&there, false, &quiet()).unwrap_err();
     assert!(matches!(missing, CopyError::Missing { .. }), "{missing:?}");
 
@@ -190,7 +112,7 @@ fn a_host_that_dies_at_any_time_leaves_whole_snapshots() {
     // Before anything is sent, between two files, and in the midst of one.
     for round in ["begun", "between", "midst", "between", "midst"] {
         let there = Sftp::connect(server.login()).unwrap();
-        let victim = i32::try_from(server.sshd.id()).unwrap();
+        let victim = server.0.pid();
         let over = Arc::new(AtomicBool::new(false));
         let (folder, stop) = (server.there(), Arc::clone(&over));
         let killer = std::thread::spawn(move || {
@@ -207,7 +129,7 @@ fn a_host_that_dies_at_any_time_leaves_whole_snapshots() {
         let failed = archive.for_copies().unwrap().copy_to(&there, Before::Unknown, &watch);
         over.store(true, Ordering::Relaxed);
         killer.join().unwrap();
-        server.kill();
+        server.0.kill();
         match failed {
             Err(CopyError::Place { source, .. }) => assert_ne!(source.kind(), io::ErrorKind::NotFound, "{source:?}"),
             Err(other) => panic!("round {round}: {other:?}"),
@@ -220,7 +142,7 @@ fn a_host_that_dies_at_any_time_leaves_whole_snapshots() {
             let copy = Archive::open_copy(place, &site.known(), &password()).unwrap();
             assert_eq!(copy.check(true).unwrap().errors, Vec::<String>::new(), "round {round}");
         }
-        server.restart();
+        server.0.restart();
     }
     // It goes on, and does not begin again.
     let there = Sftp::connect(server.login()).unwrap();
@@ -238,12 +160,12 @@ fn only_the_host_with_the_key_is_talked_to_and_lets_in_who_has_the_key() {
         let (what, place) = ("nas".to_owned(), "there".to_owned());
         CopyError::Place { action: "get to", what, place, source }.help().unwrap()
     };
-    let other = key(&server.at("other"));
+    let other = key(&server.0.at("other"));
     let mut login = server.login();
     login.place.host_key = other.parse().unwrap();
     assert!(help(login).contains("host-key"), "another host");
     let mut login = server.login();
-    login.place.key = server.at("other");
+    login.place.key = server.0.at("other");
     assert!(help(login).contains("authorized_keys"), "another key");
 
     // Nobody listens there.

@@ -3,14 +3,14 @@
 //! Part of the stack file.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::Serialize;
 
 use crate::interval::Interval;
-use crate::name::{CopyName, DatacenterName, DnsName};
+use crate::name::{CopyName, DatacenterName};
+use crate::ssh::{HostKey, NotAPlace, SshAddress};
 
 /// A copy of the archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -80,40 +80,18 @@ pub struct SftpPlace {
     pub host_key: HostKey,
 }
 
-/// Why a text is not the address of a folder over SFTP, a disk's UUID, or a host key.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not {what}")]
-pub struct NotAPlace {
-    /// What was given.
-    pub text: String,
-    /// What it should have been.
-    pub what: &'static str,
-}
-
 /// `user@host:port/folder`. The folder begins at the host's root, or after `/~/` at the user's home.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(into = "String")]
 pub struct SftpAddress {
-    user: String,
-    host: String,
-    port: u16,
+    server: SshAddress,
     folder: String,
 }
 
 impl SftpAddress {
-    /// Who logs in.
-    pub fn user(&self) -> &str {
-        &self.user
-    }
-
-    /// A host name or an address, without brackets.
-    pub fn host(&self) -> &str {
-        &self.host
-    }
-
-    /// The port of its SSH server.
-    pub fn port(&self) -> u16 {
-        self.port
+    /// The SSH server, and who logs in.
+    pub fn server(&self) -> &SshAddress {
+        &self.server
     }
 
     /// As the host understands it: absolute, or relative to the user's home.
@@ -122,43 +100,18 @@ impl SftpAddress {
     }
 }
 
-/// The port of SSH.
-const SSH: u16 = 22;
-
 impl FromStr for SftpAddress {
     type Err = NotAPlace;
 
     fn from_str(text: &str) -> Result<Self, NotAPlace> {
         let parsed = || {
-            let (login, folder) = text.split_once('/')?;
-            let (user, place) = login.rsplit_once('@')?;
-            let (host, port) = if let Some(rest) = place.strip_prefix('[') {
-                let (host, rest) = rest.split_once(']')?;
-                host.parse::<IpAddr>().ok().filter(IpAddr::is_ipv6)?;
-                (host, rest.strip_prefix(':').or((rest.is_empty()).then_some("")))
-            } else {
-                let (host, port) = place.split_once(':').map_or((place, Some("")), |(host, port)| (host, Some(port)));
-                host.parse::<DnsName>().ok()?;
-                (host, port)
-            };
-            let port = match port? {
-                "" if !place.ends_with(':') => SSH,
-                port => port.parse().ok().filter(|port| *port != 0)?,
-            };
+            let (server, folder) = text.split_once('/')?;
+            let server = server.parse().ok()?;
             let folder = format!("/{}", folder.trim_end_matches('/'));
             let is_inside = !folder.trim_start_matches("/~").trim_matches('/').is_empty();
             let steps_up = folder.split('/').any(|part| part == "..");
-            // The first character would make it an option of ssh's; that is refused here and there.
-            let is_user = !user.is_empty()
-                && !user.starts_with('-')
-                && user.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-+".contains(&byte));
             let is_text = folder.chars().all(|c| !c.is_control());
-            (is_user && is_inside && !steps_up && is_text).then(|| Self {
-                user: user.to_owned(),
-                host: host.to_owned(),
-                port,
-                folder,
-            })
+            (is_inside && !steps_up && is_text).then_some(Self { server, folder })
         };
         parsed().ok_or_else(|| NotAPlace { text: text.to_owned(), what: "a folder of an SFTP host" })
     }
@@ -166,13 +119,7 @@ impl FromStr for SftpAddress {
 
 impl fmt::Display for SftpAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { user, host, port, folder } = self;
-        let port = if *port == SSH { String::new() } else { format!(":{port}") };
-        if host.contains(':') {
-            write!(f, "{user}@[{host}]{port}{folder}")
-        } else {
-            write!(f, "{user}@{host}{port}{folder}")
-        }
+        write!(f, "{}{}", self.server, self.folder)
     }
 }
 
@@ -221,42 +168,6 @@ impl From<DiskUuid> for String {
     }
 }
 
-/// The public key of an SSH host: kind and key, without a comment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(into = "String")]
-pub struct HostKey(String);
-
-impl HostKey {
-    /// As `known_hosts` has it after the host's name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for HostKey {
-    type Err = NotAPlace;
-
-    fn from_str(text: &str) -> Result<Self, NotAPlace> {
-        let mut parts = text.split(' ').filter(|part| !part.is_empty());
-        let wrong = || NotAPlace { text: text.to_owned(), what: "a host's public key" };
-        let (Some(kind), Some(key)) = (parts.next(), parts.next()) else { return Err(wrong()) };
-        let is_kind = kind.len() < 64
-            && ["ssh-", "ecdsa-", "sk-"].iter().any(|begin| kind.starts_with(begin))
-            && kind.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.@".contains(&byte));
-        let is_key = key.starts_with("AAAA")
-            && (40..4096).contains(&key.len())
-            && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte));
-        let is_comment = parts.all(|part| part.chars().all(|c| !c.is_control()));
-        if is_kind && is_key && is_comment { Ok(Self(format!("{kind} {key}"))) } else { Err(wrong()) }
-    }
-}
-
-impl From<HostKey> for String {
-    fn from(key: HostKey) -> Self {
-        key.0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,7 +177,8 @@ mod tests {
         let read = |text: &str| {
             let address: SftpAddress = text.parse().unwrap();
             assert_eq!(address.to_string().parse::<SftpAddress>().unwrap(), address, "{text}");
-            (address.user().to_owned(), address.host().to_owned(), address.port(), address.folder().to_owned())
+            let server = address.server();
+            (server.user().to_owned(), server.host().to_owned(), server.port(), address.folder().to_owned())
         };
         let is =
             |user: &str, host: &str, port, folder: &str| (user.to_owned(), host.to_owned(), port, folder.to_owned());
@@ -303,16 +215,6 @@ mod tests {
         }
         for wrong in ["", "abc", "../../etc", "----", "sda1"] {
             assert!(wrong.parse::<DiskUuid>().is_err(), "{wrong}");
-        }
-        let key = "AAAAC3NzaC1lZDI1NTE5AAAAIJ0r1nq9FvKpkrV8c0M2xwJY1mB3mYd0q1q0y2z3q4r5";
-        assert_eq!(
-            format!("ssh-ed25519 {key} root@nas").parse::<HostKey>().unwrap().as_str(),
-            format!("ssh-ed25519 {key}")
-        );
-        for wrong in
-            ["", key, "ssh-ed25519", "nas ssh-ed25519 AAAA", "ssh-ed25519 AAAA", &format!("ssh-ed25519\n{key} {key}")]
-        {
-            assert!(wrong.parse::<HostKey>().is_err(), "{wrong}");
         }
     }
 }

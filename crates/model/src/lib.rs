@@ -16,6 +16,7 @@ pub mod layout;
 pub mod name;
 pub mod observed;
 pub mod size;
+pub mod ssh;
 pub mod stack;
 pub mod step;
 pub mod unit;

@@ -5,9 +5,11 @@
 //! | [`memory`] | an engine that works, in memory and in a file, and changes no machine |
 //! | [`sample`] | a stack and its world |
 //! | [`sandbox`] | a command line run with a home and an environment of its own |
+//! | [`sshd`] | a host that speaks SSH |
 //! | [`wait`] | waiting for a condition |
 
 pub mod memory;
 pub mod sample;
 pub mod sandbox;
+pub mod sshd;
 pub mod wait;

@@ -119,7 +119,7 @@ fn place_help(source: &io::Error) -> Option<String> {
         io::ErrorKind::PermissionDenied if said.contains("publickey") => {
             "add the public key of `key` in the stack file to that user's ~/.ssh/authorized_keys on the host"
         }
-        io::ErrorKind::PermissionDenied if said.contains("Host key verification failed") => {
+        io::ErrorKind::PermissionDenied if said.contains("ost key") => {
             "the host is another one, or has a new key: compare `host-key` in the stack file with \
              /etc/ssh/ssh_host_ed25519_key.pub on the host itself"
         }

@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::archive_copy::{DiskUuid, HostKey, SftpAddress};
+use crate::archive_copy::{DiskUuid, SftpAddress};
 use crate::interval::{Interval, InvalidInterval};
 use crate::name::{DnsName, InvalidName, SiteName};
 use crate::size::ByteSize;
+use crate::ssh::HostKey;
 
 /// What a text must look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,6 @@
 //! A place on a host that speaks SFTP, by OpenSSH's client: `ssh -s host sftp` carries the protocol, which is spoken here.
 //!
-//! Promise: the host is the one whose key was given, or it is not talked to; no configuration file, agent or key of the
-//! user's but the given one is used; nothing is asked on a terminal. A file is written beside and renamed when all of it
+//! Promise: how the host is reached is what `sovereign_ssh` promises. A file is written beside and renamed when all of it
 //! is on the host's disk, as far as the host can tell (`fsync@openssh.com`). Names last when the host's file system says
 //! so: SFTP has no word for that.
 
@@ -9,15 +8,13 @@ mod session;
 mod wire;
 
 use std::collections::VecDeque;
-use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs;
 use std::io;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sovereign_model::archive_copy::SftpPlace;
+use sovereign_ssh::Keys;
 
 use super::place::{FileKind, FileName, Free, LARGEST_FILE, Listed, Place};
 use crate::place::UNFINISHED;
@@ -39,70 +36,20 @@ const MOST_NAMES: usize = 4 << 20;
 pub struct Login {
     /// Where.
     pub place: SftpPlace,
-    /// A file that names the host's key, written by [`Login::write_known_hosts`].
+    /// A file for the host's key.
     pub known_hosts: PathBuf,
 }
 
-/// What the host is called in the file with its key, whatever its address.
-const ALIAS: &str = "copy";
-
 impl Login {
-    /// Writes down the host's key for ssh.
-    ///
-    /// # Errors
-    /// When that cannot be written.
-    pub fn write_known_hosts(&self) -> io::Result<()> {
-        let line = format!("{ALIAS} {}\n", self.place.host_key.as_str());
-        if fs::read_to_string(&self.known_hosts).is_ok_and(|there| there == line) {
-            return Ok(());
+    fn ssh(&self) -> sovereign_ssh::Login {
+        let Self { place: SftpPlace { address, key, host_key }, known_hosts } = self;
+        sovereign_ssh::Login {
+            address: address.server().clone(),
+            host_key: host_key.clone(),
+            keys: Keys { files: vec![key.clone()], agent: None },
+            known_hosts: known_hosts.clone(),
         }
-        sovereign_runtime::file::replace(&self.known_hosts, line.as_bytes(), 0o600).map_err(|error| error.source)
     }
-
-    fn arguments(&self) -> Vec<OsString> {
-        let SftpPlace { address, key, .. } = &self.place;
-        let mut known_hosts = OsString::from("UserKnownHostsFile=");
-        known_hosts.push(quoted(&literal(&self.known_hosts)));
-        let options = [
-            "BatchMode=yes",
-            "StrictHostKeyChecking=yes",
-            "UpdateHostKeys=no",
-            "GlobalKnownHostsFile=/dev/null",
-            "IdentitiesOnly=yes",
-            "IdentityAgent=none",
-            "ForwardAgent=no",
-            "ClearAllForwardings=yes",
-            "PreferredAuthentications=publickey",
-            "ConnectTimeout=20",
-            "ServerAliveInterval=15",
-            "ServerAliveCountMax=3",
-        ];
-        let mut arguments: Vec<OsString> = vec!["-F".into(), "none".into(), "-T".into()];
-        let options = options.map(OsString::from).into_iter();
-        for option in options.chain([format!("HostKeyAlias={ALIAS}").into(), known_hosts]) {
-            arguments.extend(["-o".into(), option]);
-        }
-        arguments.extend(["-i".into(), literal(key)]);
-        arguments.extend(["-p".into(), address.port().to_string().into()]);
-        arguments.extend(["-l".into(), address.user().into()]);
-        arguments.extend(["-s".into(), "--".into(), address.host().into(), "sftp".into()]);
-        arguments
-    }
-}
-
-/// A path for ssh, which puts other things where a percent sign is.
-fn literal(path: &Path) -> OsString {
-    let bytes = path.as_os_str().as_bytes().iter();
-    OsString::from_vec(bytes.flat_map(|byte| if *byte == b'%' { vec![b'%'; 2] } else { vec![*byte] }).collect())
-}
-
-/// A value for ssh, which takes options apart at spaces.
-fn quoted(value: &OsStr) -> OsString {
-    let escaped = value.as_bytes().iter().flat_map(|byte| match byte {
-        b'"' | b'\\' => vec![b'\\', *byte],
-        _ => vec![*byte],
-    });
-    OsString::from_vec([b'"'].into_iter().chain(escaped).chain([b'"']).collect())
 }
 
 /// The folder on the host.
@@ -123,8 +70,9 @@ impl Sftp {
     /// # Errors
     /// When the host cannot be reached, is another one, or does not let us in.
     pub fn connect(login: Login) -> io::Result<Self> {
-        login.write_known_hosts()?;
-        let session = Mutex::new(Session::begin(&login)?);
+        let ssh = login.ssh();
+        ssh.write_known_hosts()?;
+        let session = Mutex::new(Session::begin(&ssh)?);
         Ok(Self { login, session })
     }
 

@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read as _, Write as _};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::Login;
+use sovereign_ssh::{Complaint, Login, Why};
+
 use super::wire::{Answer, Packet, ask, greeting, status};
 use crate::patience::{Hear as _, Patient};
 
@@ -39,19 +40,9 @@ pub(super) struct Session {
 impl Session {
     /// Logs in.
     pub(super) fn begin(login: &Login) -> io::Result<Self> {
-        let mut command = Command::new("ssh");
-        command.args(login.arguments()).env_clear().env("LANG", "C.UTF-8");
-        // Where ssh finds itself and its user; nothing else of the environment concerns it, least of all an agent.
-        for name in ["PATH", "HOME"] {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
-            }
-        }
+        let mut command = login.ssh(["-s"], ["sftp"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut ssh = command.spawn().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => io::Error::new(error.kind(), "there is no ssh on this machine (openssh-client)"),
-            _ => error,
-        })?;
+        let mut ssh = command.spawn().map_err(sovereign_ssh::not_started)?;
         let pipes = (ssh.stdin.take(), ssh.stdout.take(), ssh.stderr.take());
         let (Some(to), Some(from), Some(mut stderr)) = pipes else {
             return Err(io::Error::from(io::ErrorKind::BrokenPipe));
@@ -150,20 +141,9 @@ impl Session {
         let _ = self.ssh.wait();
         let _ = self.listener.take().map(JoinHandle::join);
         let complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
-        let said = String::from_utf8_lossy(&complaints);
-        let lines: Vec<String> = said
-            .lines()
-            .map(|line| line.chars().filter(|c| !c.is_control()).collect::<String>())
-            .filter(|line| !line.trim().is_empty() && !line.starts_with("Warning: Permanently added"))
-            .collect();
-        let Some(last) = lines.last() else { return error };
-        let denied = ["Permission denied", "Host key verification failed"];
-        let kind = if denied.iter().any(|denied| last.contains(denied)) {
-            io::ErrorKind::PermissionDenied
-        } else {
-            error.kind()
-        };
-        io::Error::new(kind, format!("ssh: {last}"))
+        let Some(Complaint { line, why }) = Complaint::of(&complaints) else { return error };
+        let kind = if why == Why::Other { error.kind() } else { io::ErrorKind::PermissionDenied };
+        io::Error::new(kind, format!("ssh: {line}"))
     }
 }
 
