@@ -35,7 +35,9 @@ pub use purpose::{Epochs, InvalidPurpose, Purpose};
 pub use secret::{Passphrase, SecretText};
 pub use seed::RootSeed;
 pub use seed_file::{SeedError, SeedFile, StoredSeed};
-pub use typed::{LinkKey, archive_password, link_key, owner_password, random_password, signing_key, webhook_key};
+pub use typed::{
+    LinkKey, SshKey, archive_password, link_key, owner_password, random_password, signing_key, ssh_key, webhook_key,
+};
 pub use words::{UnknownWord, WordsError};
 pub use working::{KeysError, Owner, WorkingKeys};
 

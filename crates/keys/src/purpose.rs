@@ -26,6 +26,10 @@ pub enum Purpose {
     ConfigSigning,
     /// `archive`: opens the encrypted backups.
     Archive,
+    /// `hosts`: opens the stack's hosts, for daily work.
+    Hosts,
+    /// `hosts-recovery`: opens them too, for whoever has nothing but the words.
+    HostsRecovery,
 }
 
 impl fmt::Display for Purpose {
@@ -37,6 +41,8 @@ impl fmt::Display for Purpose {
             Self::Link(datacenter) => write!(f, "link/{datacenter}"),
             Self::ConfigSigning => f.write_str("config-signing"),
             Self::Archive => f.write_str("archive"),
+            Self::Hosts => f.write_str("hosts"),
+            Self::HostsRecovery => f.write_str("hosts-recovery"),
         }
     }
 }
@@ -50,7 +56,8 @@ impl InvalidPurpose {
     /// What the operator can do about it.
     pub fn help(&self) -> Option<String> {
         Some(
-            "secrets are: owner-password/<site>, webhook/<site>, ca, link/<data center>, config-signing, archive"
+            "secrets are: owner-password/<site>, webhook/<site>, ca, link/<data center>, config-signing, archive, hosts, \
+             hosts-recovery"
                 .into(),
         )
     }
@@ -65,6 +72,8 @@ impl FromStr for Purpose {
             None if text == "ca" => Ok(Self::Ca),
             None if text == "config-signing" => Ok(Self::ConfigSigning),
             None if text == "archive" => Ok(Self::Archive),
+            None if text == "hosts" => Ok(Self::Hosts),
+            None if text == "hosts-recovery" => Ok(Self::HostsRecovery),
             Some(("owner-password", site)) => site.parse().map(Self::OwnerPassword).map_err(|_| invalid()),
             Some(("webhook", site)) => site.parse().map(Self::Webhook).map_err(|_| invalid()),
             Some(("link", datacenter)) => datacenter.parse().map(Self::Link).map_err(|_| invalid()),
@@ -140,7 +149,8 @@ mod tests {
 
     #[test]
     fn a_purpose_survives_its_text() {
-        for text in ["owner-password/blog", "webhook/blog", "ca", "link/home", "config-signing", "archive"] {
+        let plain = ["ca", "config-signing", "archive", "hosts", "hosts-recovery"];
+        for text in ["owner-password/blog", "webhook/blog", "link/home"].into_iter().chain(plain) {
             assert_eq!(text.parse::<Purpose>().unwrap().to_string(), text);
         }
         for text in ["", "ca/", "ca/x", "webhook", "webhook/", "webhook/a/b", "webhook/A", "onion"] {

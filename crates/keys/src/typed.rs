@@ -91,6 +91,72 @@ pub fn link_key(secret: &DerivedSecret) -> LinkKey {
     }
 }
 
+/// A key that opens hosts over SSH.
+pub struct SshKey {
+    /// The private key in OpenSSH's own format, without a passphrase: what every version of its client reads.
+    pub private_pem: SecretText,
+    /// The public key as a line of `authorized_keys`.
+    pub public_line: String,
+}
+
+impl fmt::Debug for SshKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SshKey({})", self.public_line)
+    }
+}
+
+const SSH_ED25519: &[u8] = b"ssh-ed25519";
+/// A private key without a passphrase is padded to so much.
+const SSH_BLOCK: usize = 8;
+/// Characters of a line of PEM, as OpenSSH writes it.
+const SSH_LINE: usize = 70;
+
+/// The SSH key whose private part is the secret. `comment` tells people what it is for; it is in both parts.
+///
+/// # Panics
+/// Never: no part is four gigabytes long.
+pub fn ssh_key(secret: &DerivedSecret, comment: &str) -> SshKey {
+    fn text(into: &mut Vec<u8>, part: &[u8]) {
+        let length = u32::try_from(part.len()).expect("no part is so long");
+        into.extend(length.to_be_bytes());
+        into.extend(part);
+    }
+    let public = signing_key(secret).verifying_key();
+    let mut blob = Vec::new();
+    text(&mut blob, SSH_ED25519);
+    text(&mut blob, public.as_bytes());
+    // openssh/PROTOCOL.key. Two equal numbers tell a reader that a passphrase was right; there is none. Room for all
+    // of it at once, so that no copy is left where the vector was before it grew.
+    let mut private = Zeroizing::new(Vec::with_capacity(512 + comment.len()));
+    private.extend([0; 8]);
+    text(&mut private, SSH_ED25519);
+    text(&mut private, public.as_bytes());
+    private.extend(64_u32.to_be_bytes());
+    private.extend(secret.expose());
+    private.extend(public.as_bytes());
+    text(&mut private, comment.as_bytes());
+    let padding = private.len().next_multiple_of(SSH_BLOCK) - private.len();
+    private.extend((1..).take(padding));
+    let mut all = Zeroizing::new(Vec::with_capacity(1024 + comment.len()));
+    all.extend(b"openssh-key-v1\0");
+    text(&mut all, b"none");
+    text(&mut all, b"none");
+    text(&mut all, b"");
+    all.extend(1_u32.to_be_bytes());
+    text(&mut all, &blob);
+    text(&mut all, &private);
+    let base64 = Zeroizing::new(STANDARD.encode(&*all));
+    let mut pem = String::with_capacity(2 * base64.len() + 128);
+    pem.push_str("-----BEGIN OPENSSH PRIVATE KEY-----\n");
+    for line in base64.as_bytes().chunks(SSH_LINE) {
+        pem.extend(line.iter().map(|byte| char::from(*byte)));
+        pem.push('\n');
+    }
+    pem.push_str("-----END OPENSSH PRIVATE KEY-----\n");
+    let public_line = format!("ssh-ed25519 {} {comment}", STANDARD.encode(blob));
+    SshKey { private_pem: SecretText::new(pem), public_line }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -106,6 +172,25 @@ mod tests {
         let key = link_key(&secret([9; 32]));
         let read = rcgen::KeyPair::from_pem(key.private_pem.expose()).unwrap();
         assert_eq!(hex::encode(read.public_key_raw()), key.public_hex);
+    }
+
+    #[test]
+    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+    fn openssh_reads_the_ssh_key() {
+        use std::os::unix::fs::OpenOptionsExt as _;
+
+        let folder = tempfile::tempdir().unwrap();
+        for comment in ["sovereign:shop:management", "", "x", "1234567"] {
+            let key = ssh_key(&secret([7; 32]), comment);
+            let path = folder.path().join(format!("key{}", comment.len()));
+            let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).unwrap();
+            std::io::Write::write_all(&mut file, key.private_pem.expose().as_bytes()).unwrap();
+            let Ok(output) = std::process::Command::new("ssh-keygen").arg("-y").arg("-f").arg(&path).output() else {
+                return eprintln!("skipped: ssh-keygen cannot be run");
+            };
+            assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), key.public_line.trim(), "{output:?}");
+            assert!(!format!("{key:?}").contains("PRIVATE"));
+        }
     }
 
     proptest! {

@@ -44,6 +44,8 @@ fn private() -> String {
         ("link/home 1", hex::encode(secret("link/home", 1).expose())),
         ("config-signing 1", hex::encode(signing_key(&secret("config-signing", 1)).to_bytes())),
         ("archive 1", archive_password(&secret("archive", 1)).expose().to_owned()),
+        ("hosts 1", hex::encode(secret("hosts", 1).expose())),
+        ("hosts-recovery 1", hex::encode(secret("hosts-recovery", 1).expose())),
     ])
 }
 

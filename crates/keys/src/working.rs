@@ -21,7 +21,7 @@ use crate::purpose::{Epochs, Purpose};
 use crate::secret::SecretText;
 use crate::seed::RootSeed;
 use crate::seed_file::SeedError;
-use crate::typed::{self, LinkKey};
+use crate::typed::{self, LinkKey, SshKey};
 
 /// The format of a working key's file.
 const VERSION: u32 = 1;
@@ -199,6 +199,12 @@ impl WorkingKeys {
     /// What opens the archive, [`typed::archive_password`].
     pub fn archive_password(&self) -> Result<SecretText, KeysError> {
         Ok(typed::archive_password(&self.secret(Purpose::Archive)?.1))
+    }
+
+    /// The key that opens the stack's hosts, [`typed::ssh_key`].
+    pub fn hosts_key(&self) -> Result<SshKey, KeysError> {
+        let (_, secret) = self.secret(Purpose::Hosts)?;
+        Ok(typed::ssh_key(secret, &format!("sovereign:{}:management", self.stack)))
     }
 
     /// The internal certificate authority.
