@@ -1,0 +1,39 @@
+//! A machine reached over SSH: a pinned connection, what is learned of it, what is installed on it.
+//!
+//! | module | what it gives |
+//! |---|---|
+//! | [`scan`](mod@scan) | a host's keys before the first contact, to be compared by somebody |
+//! | [`connection`] | one connection for any number of commands, forwarded sockets included |
+//! | [`run`] | commands: arguments that arrive as they are, bounded answers, an end to waiting |
+//! | [`files`] | files put whole or not at all |
+//! | [`facts`] | what a host is, gathered by one script and parsed as a stranger's words |
+//! | [`findings`] | pure: what of that is in the way of what is required |
+//! | [`marker`] | what lies on a host and says whose it is |
+//! | [`ready`] | the steps that make a bare host ready, and what undoes them |
+//! | [`record`] | what this machine remembers of its hosts |
+//!
+//! Promise: a host whose key is not the pinned one is told nothing. What a host says is bounded and parsed before it is
+//! believed. Each thing that is done on a host can be done again.
+//!
+//! Left out: which hosts there are (the stack file), their secrets (the keys' room), what runs on them (the engine).
+
+pub mod connection;
+mod error;
+pub mod facts;
+pub mod files;
+pub mod findings;
+pub mod marker;
+mod quote;
+pub mod ready;
+pub mod record;
+pub mod run;
+pub mod scan;
+
+pub use connection::Connection;
+pub use error::SshError;
+pub use facts::Facts;
+pub use files::Access;
+pub use findings::{Finding, Requirements, Verdict, findings};
+pub use run::{Ended, Run};
+pub use scan::{choose, scan};
+pub use sovereign_ssh::{Keys, Login};

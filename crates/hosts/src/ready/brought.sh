@@ -1,0 +1,14 @@
+# Installs the packages in the folder $1, which were brought along, and removes the folder.
+set -eu
+export LC_ALL=C DEBIAN_FRONTEND=noninteractive
+dpkg --configure -a < /dev/null > /dev/null
+mkdir -p /etc/sovereign
+for file in "$1"/*.deb; do dpkg-deb -f "$file" Package; done > "$1/names"
+for package in $(cat "$1/names"); do
+    test "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2> /dev/null)" = installed || echo "$package"
+done >> /etc/sovereign/packages
+sort -u -o /etc/sovereign/packages /etc/sovereign/packages
+apt-get -q -y -o DPkg::Lock::Timeout=120 --no-download --no-install-recommends -o Dpkg::Options::=--force-confold \
+    install "$1"/*.deb < /dev/null >&2
+rm -r -- "$1"
+echo changed

@@ -1,0 +1,352 @@
+//! What makes a bare host ready, step by step, and what undoes it.
+//!
+//! ```text
+//!  mark ─▶ keys ─▶ packages ─▶ kernel ─▶ storage ─▶ project ─▶ firewall
+//!  whose   who     Incus and   limits    a pool     a fenced    what may
+//!  it is   may in  its tools             of btrfs   project     come in
+//! ```
+//!
+//! Promise: each step looks first and does only what is left to do, so that any of them can be killed anywhere and done
+//! again; what is done stands in the marker on the host. Nothing is written to a disk that has data unless that was
+//! asked for. Rules for packets undo themselves when nobody can come in any more. [`undo`] removes what the steps
+//! made, and nothing else.
+
+mod packages;
+mod rules;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use packages::PackagesError;
+pub use rules::open_before;
+
+use crate::connection::Connection;
+use crate::error::SshError;
+use crate::facts::Facts;
+use crate::files::Access;
+use crate::findings::Requirements;
+use crate::marker::{Found, MARKER, Marker, PROTOCOL};
+use crate::run::Run;
+
+/// No marker is so long.
+const LONGEST_MARKER: usize = 64 << 10;
+/// Packages are unpacked, Incus starts, a disk is formatted: on a slow disk each takes its minutes.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// What stays free beside a loop file, for packages and logs.
+const BESIDE_LOOP: u64 = 4 << 30;
+/// The exit code of what stops because there is data.
+const HAS_DATA: i32 = 3;
+
+/// One step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// Say on the host whose it is.
+    Mark,
+    /// Let the stack's keys in.
+    Keys,
+    /// Install Incus and its tools.
+    Packages,
+    /// Raise what a kernel gives to containers.
+    Kernel,
+    /// Make the storage pool.
+    Storage,
+    /// Make the project.
+    Project,
+    /// Filter packets.
+    Firewall,
+}
+
+impl Step {
+    /// All of them, in order.
+    pub const ALL: [Self; 7] =
+        [Self::Mark, Self::Keys, Self::Packages, Self::Kernel, Self::Storage, Self::Project, Self::Firewall];
+
+    /// Its name in the marker.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mark => "mark",
+            Self::Keys => "keys",
+            Self::Packages => "packages",
+            Self::Kernel => "kernel",
+            Self::Storage => "storage",
+            Self::Project => "project",
+            Self::Firewall => "firewall",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mark => "say on the host whose it is",
+            Self::Keys => "let the stack's keys in",
+            Self::Packages => "install Incus and its tools",
+            Self::Kernel => "raise what the kernel gives to containers",
+            Self::Storage => "make the storage pool",
+            Self::Project => "make the restricted project",
+            Self::Firewall => "filter what comes in",
+        })
+    }
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// There was something to do.
+    Done,
+    /// All was as it should be.
+    Nothing,
+}
+
+/// A host could not be made ready, or undone.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadyError {
+    /// The host, or the way to it.
+    #[error(transparent)]
+    Ssh(#[from] SshError),
+    /// Packages could not be brought along.
+    #[error(transparent)]
+    Packages(#[from] PackagesError),
+    /// Somebody else marked the host meanwhile.
+    #[error("{host} has another stack's mark by now")]
+    Taken {
+        /// The host's name.
+        host: String,
+    },
+    /// There is data, and nobody said that it may go.
+    #[error("{host} keeps data: {said}")]
+    HasData {
+        /// The host's name.
+        host: String,
+        /// What is there.
+        said: String,
+    },
+}
+
+impl ReadyError {
+    /// What the operator can do about it.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Ssh(error) => error.help(),
+            Self::Packages(error) => error.help(),
+            Self::Taken { host } => Some(format!("`sovereign host check {host}` says whose it is")),
+            Self::HasData { host, .. } => {
+                Some(format!("move it away first; or `sovereign host remove {host} --purge` removes it for good"))
+            }
+        }
+    }
+}
+
+/// Lines of `authorized_keys`, their comments included.
+#[derive(Debug, Clone)]
+pub struct Authorized {
+    /// The key for daily work.
+    pub management: String,
+    /// The key of whoever has nothing but the words.
+    pub recovery: String,
+}
+
+/// How the comments of the stack's keys begin.
+fn comments(required: &Requirements) -> String {
+    format!("sovereign:{}:", required.stack)
+}
+
+/// What is needed to make a host ready.
+#[derive(Debug)]
+pub struct Ready<'a> {
+    /// The connection.
+    pub host: &'a Connection,
+    /// What was found there.
+    pub facts: &'a Facts,
+    /// What it is to be.
+    pub required: &'a Requirements,
+    /// Who may come in.
+    pub keys: &'a Authorized,
+    /// Whether what is on the named disk may go: somebody typed yes.
+    pub wipe: bool,
+    /// The other hosts of the data center.
+    pub peers: &'a BTreeSet<IpAddr>,
+    /// A folder of this machine for packages that are brought along.
+    pub work: &'a Path,
+}
+
+impl Ready<'_> {
+    /// Performs a step, and writes down on the host that it is done.
+    ///
+    /// # Errors
+    /// When it fails: what it did stays, and doing it again goes on from there.
+    pub async fn perform(&self, step: Step) -> Result<Change, ReadyError> {
+        let change = match step {
+            Step::Mark => self.mark(None).await?,
+            Step::Keys => {
+                let Authorized { management, recovery } = self.keys;
+                let lines = format!("{management}\n{recovery}\n");
+                self.script(step, include_str!("keys.sh"), &[&comments(self.required)], lines).await?
+            }
+            Step::Packages => self.packages().await?,
+            Step::Kernel => self.script(step, include_str!("kernel.sh"), &[], "").await?,
+            Step::Storage => {
+                let disk = self.required.disk.as_deref().unwrap_or_default();
+                let may = if self.wipe { "wipe" } else { "keep" };
+                let size = self.facts.disk_free.unwrap_or_default().saturating_sub(BESIDE_LOOP).to_string();
+                self.script(step, include_str!("storage.sh"), &[disk, may, &size], "").await?
+            }
+            Step::Project => self.script(step, include_str!("project.sh"), &[self.required.stack.as_str()], "").await?,
+            Step::Firewall => {
+                let rules = rules::rules(self.facts, self.peers);
+                self.script(step, include_str!("firewall.sh"), &[], rules).await?
+            }
+        };
+        if step != Step::Mark {
+            self.mark(Some(step)).await?;
+        }
+        Ok(change)
+    }
+
+    /// Somebody came in after the rules for packets changed: they stay.
+    ///
+    /// # Errors
+    /// When the host cannot.
+    pub async fn keep_firewall(&self, newcomer: &Connection) -> Result<(), ReadyError> {
+        let run = Run::script("keep the rules for packets", include_str!("firewall_kept.sh"));
+        newcomer.succeed(&run).await?;
+        Ok(())
+    }
+
+    /// Writes the marker, `done` added to it.
+    async fn mark(&self, done: Option<Step>) -> Result<Change, ReadyError> {
+        let Requirements { stack, seed, datacenter, host, disk: _ } = self.required;
+        let there = self.host.get_file(Path::new(MARKER), LONGEST_MARKER).await?;
+        let there = there.map(|text| Found::parse(&String::from_utf8_lossy(&text)));
+        let mut marker = match &there {
+            None => Marker {
+                protocol: PROTOCOL,
+                stack: stack.clone(),
+                seed: seed.clone(),
+                datacenter: datacenter.clone(),
+                host: host.clone(),
+                done: Vec::new(),
+            },
+            Some(Found::Marker(marker)) if self.required.is_ours(marker) => marker.clone(),
+            Some(_) => return Err(ReadyError::Taken { host: host.to_string() }),
+        };
+        marker.protocol = PROTOCOL;
+        if let Some(step) = done
+            && !marker.done.iter().any(|there| there == step.name())
+        {
+            marker.done.push(step.name().to_owned());
+        }
+        if there == Some(Found::Marker(marker.clone())) {
+            return Ok(Change::Nothing);
+        }
+        let folder = Run::new("make a folder", "mkdir").args(["-p", "/etc/sovereign"]);
+        self.host.succeed(&folder).await?;
+        let mut text = serde_json::to_vec_pretty(&marker).unwrap_or_default();
+        text.push(b'\n');
+        self.host.put_bytes(Path::new(MARKER), &text, Access::PUBLIC).await?;
+        Ok(Change::Done)
+    }
+
+    async fn script(
+        &self,
+        step: Step,
+        script: &str,
+        arguments: &[&str],
+        input: impl Into<Vec<u8>>,
+    ) -> Result<Change, ReadyError> {
+        let run = Run::script(step.to_string(), script).args(arguments).input(input).within(PATIENCE);
+        let said = self.host.succeed(&run).await?;
+        Ok(change(&said))
+    }
+}
+
+/// A script says `changed` when it did something.
+fn change(said: &[u8]) -> Change {
+    let did = said.split(|byte| *byte == b'\n').any(|line| line == b"changed");
+    if did { Change::Done } else { Change::Nothing }
+}
+
+/// Undoes all steps. Data goes only with `purge`; where there is some, nothing is undone without it.
+///
+/// # Errors
+/// When the host keeps data, is another stack's, or cannot.
+pub async fn undo(host: &Connection, required: &Requirements, purge: bool) -> Result<String, ReadyError> {
+    let there = host.get_file(Path::new(MARKER), LONGEST_MARKER).await?;
+    match there.map(|text| Found::parse(&String::from_utf8_lossy(&text))) {
+        Some(Found::Marker(marker)) if !required.is_ours(&marker) => {
+            return Err(ReadyError::Taken { host: required.host.to_string() });
+        }
+        // Without one, a run before this one was killed at its very end.
+        _ => {}
+    }
+    let may = if purge { "purge" } else { "keep" };
+    let run = Run::script("undo what was made there", include_str!("remove.sh")).arg(comments(required)).arg(may);
+    let ended = host.run(&run.within(PATIENCE)).await?;
+    match ended.code {
+        0 => Ok(String::from_utf8_lossy(&ended.stderr)
+            .lines()
+            .filter(|line| line.starts_with("packages stay"))
+            .collect()),
+        HAS_DATA => Err(ReadyError::HasData { host: required.host.to_string(), said: ended.said() }),
+        code => {
+            let (host, action) = (host.address().clone(), "undo what was made there".to_owned());
+            Err(SshError::Failed { host, action, code, said: ended.said() }.into())
+        }
+    }
+}
+
+/// Where packages that are brought along lie for a moment on the host.
+fn on_the_host() -> PathBuf {
+    PathBuf::from("/var/cache/sovereign-packages")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write as _;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// Runs a script at home, in a folder that is one.
+    fn at(home: &Path, script: &str, arguments: &[&str], input: &str) -> (i32, String) {
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sovereign"]).args(arguments).env("HOME", home);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    }
+
+    #[test]
+    fn keys_are_let_in_once_and_everybody_else_stays() {
+        let home = tempfile::tempdir().unwrap();
+        let script = include_str!("keys.sh");
+        let file = home.path().join(".ssh/authorized_keys");
+        let ours = "ssh-ed25519 AAAA sovereign:shop:management\nssh-ed25519 BBBB sovereign:shop:recovery\n";
+        assert_eq!(at(home.path(), script, &["sovereign:shop:"], ours), (0, "changed\n".to_owned()));
+        assert_eq!(fs::read_to_string(&file).unwrap(), ours);
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+
+        // Without a line end at its end, as editors leave files; and another stack's.
+        let theirs = "# me\nssh-rsa CCCC ann@laptop\nssh-ed25519 DDDD sovereign:other:management\n\nssh-rsa EEEE";
+        fs::write(&file, theirs).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        for expected in ["changed\n", ""] {
+            assert_eq!(at(home.path(), script, &["sovereign:shop:"], ours), (0, expected.to_owned()));
+            assert_eq!(fs::read_to_string(&file).unwrap(), format!("{theirs}\n{ours}"));
+            assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+        }
+        // A rotated key takes the place of the one before.
+        let rotated = ours.replace("AAAA", "FFFF");
+        assert_eq!(at(home.path(), script, &["sovereign:shop:"], &rotated).1, "changed\n");
+        assert_eq!(fs::read_to_string(&file).unwrap(), format!("{theirs}\n{rotated}"));
+        assert_eq!(at(home.path(), script, &["sovereign:shop:"], "").1, "changed\n");
+        assert_eq!(fs::read_to_string(&file).unwrap(), format!("{theirs}\n"));
+        assert_eq!(fs::read_dir(home.path().join(".ssh")).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,13 @@
+# The project that everything of the stack's is in. $1: the stack.
+set -eu
+project=sovereign
+if ! incus project show "$project" > /dev/null 2>&1; then
+    incus project create "$project" -c features.images=true -c features.profiles=true -c features.storage.volumes=true
+    echo changed
+fi
+# Once more and each time: a run may have been killed between the two.
+incus project set "$project" restricted=true user.sovereign.stack="$1"
+incus profile device get default root pool --project "$project" > /dev/null 2>&1 ||
+    incus profile device add default root disk path=/ pool=sovereign --project "$project" > /dev/null
+# Its API listens on its socket and nowhere else.
+incus config unset core.https_address

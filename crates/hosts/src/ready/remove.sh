@@ -1,0 +1,56 @@
+# Undoes what was done. $1: the beginning of comments in authorized_keys; $2: `purge` when data may go.
+set -u
+export LC_ALL=C DEBIAN_FRONTEND=noninteractive
+failed=0
+attempt() { "$@" > /dev/null || { echo "$*: failed" >&2; failed=1; }; }
+has() { command -v "$1" > /dev/null; }
+
+if has incus && timeout 120 incus admin waitready --timeout 110 2> /dev/null; then
+    if incus project show sovereign > /dev/null 2>&1; then
+        for instance in $(incus list --project sovereign -f csv -c n); do
+            test "$2" = purge || { echo "instance $instance is still there" >&2; exit 3; }
+            attempt incus delete --force --project sovereign "$instance"
+        done
+        for volume in $(incus storage volume list sovereign --project sovereign -f csv -c n type=custom); do
+            test "$2" = purge || { echo "volume $volume is still there" >&2; exit 3; }
+            attempt incus storage volume delete sovereign "$volume" --project sovereign
+        done
+        for image in $(incus image list --project sovereign -f csv -c F); do
+            attempt incus image delete --project sovereign "$image"
+        done
+        incus profile device remove default root --project sovereign > /dev/null 2>&1
+        attempt incus project delete sovereign
+    fi
+    incus storage show sovereign > /dev/null 2>&1 && attempt incus storage delete sovereign
+fi
+if test -e /etc/systemd/system/sovereign-nftables.service; then
+    attempt systemctl disable --now sovereign-nftables.service 2> /dev/null
+    attempt rm -f /etc/systemd/system/sovereign-nftables.service /etc/sovereign/nftables.conf
+    attempt systemctl daemon-reload
+fi
+attempt rm -f /etc/sysctl.d/60-sovereign.conf
+test $failed = 0 || exit 1
+list=/etc/sovereign/packages
+if test -s $list; then
+    # What came with us goes with us. What somebody else needs by now stays, and that is said.
+    present=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' $(cat $list) 2> /dev/null | awk '$1 != "not-installed" { print $2 }')
+    others=$(apt-get --simulate purge $present < /dev/null | awk '$1 == "Purg" || $1 == "Remv" { print $2 }' | grep -vxFf $list)
+    if test -n "$others"; then
+        echo "packages stay, because others need them: $(echo $others)" >&2
+    elif test -n "$present"; then
+        attempt apt-get -q -y -o DPkg::Lock::Timeout=120 purge $present < /dev/null
+        has incus || attempt rm -rf /var/lib/incus /var/log/incus /var/cache/incus
+    fi
+fi
+test $failed = 0 || exit 1
+attempt rm -rf /etc/apt/sources.list.d/sovereign-backports.sources /var/lib/sovereign
+# The marker before the keys: without them nobody could come back and finish this.
+attempt rm -rf /etc/sovereign
+test $failed = 0 || exit 1
+file=$HOME/.ssh/authorized_keys
+if test -e "$file"; then
+    beside=$file.sovereign
+    awk -v ours="$1" 'index($NF, ours) != 1' "$file" > "$beside" && chown --reference="$file" "$beside" &&
+        chmod --reference="$file" "$beside" && sync "$beside" && mv -f "$beside" "$file" || failed=1
+fi
+exit $failed
