@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::name::{DatacenterName, SiteName, UnitName};
+use crate::name::{DatacenterName, HostName, SiteName, UnitName};
 
 /// The folder of a stack's state, as an absolute path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +50,31 @@ impl StateFolder {
     /// Working keys, so that daily runs ask for nothing.
     pub fn keys(&self) -> PathBuf {
         self.0.join("keys")
+    }
+
+    /// The private key that opens hosts, in the form that SSH reads.
+    pub fn hosts_identity(&self) -> PathBuf {
+        self.keys().join("hosts.ssh")
+    }
+
+    /// The public key that the words alone lead to, which hosts let in too.
+    pub fn hosts_recovery(&self) -> PathBuf {
+        self.hosts().join("recovery.json")
+    }
+
+    /// What is known of hosts that are reached over SSH.
+    pub fn hosts(&self) -> PathBuf {
+        self.0.join("hosts")
+    }
+
+    /// Which hosts there are, and their pinned keys.
+    pub fn hosts_record(&self) -> PathBuf {
+        self.hosts().join("hosts.json")
+    }
+
+    /// What belongs to one host.
+    pub fn host(&self, datacenter: &DatacenterName, host: &HostName) -> PathBuf {
+        self.hosts().join(datacenter.as_str()).join(host.as_str())
     }
 
     /// The internal certificate authority.

@@ -3,6 +3,8 @@
 //! The environment is not read here (see [`crate::environment`]); help texts name the variables that stand in for an
 //! option. No option takes a secret: those come from files and prompts.
 
+mod host;
+
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -10,6 +12,7 @@ use sovereign_archive::Subject;
 use sovereign_engine::embedded::Part;
 use sovereign_model::{CopyName, DatacenterName, SiteName, StackName};
 
+pub(crate) use self::host::{HostAddArgs, HostCheckArgs, HostCommand, HostRemoveArgs};
 use crate::duplicity::{Address, Moment};
 
 /// Shown below the list of commands.
@@ -126,6 +129,9 @@ pub(crate) enum Command {
     /// One site: its owner's password, its staff
     #[command(subcommand, after_help = SITE_HELP)]
     Site(SiteCommand),
+    /// Machines that are reached over SSH: made ready, looked at, given back
+    #[command(subcommand, after_help = host::HELP)]
+    Host(HostCommand),
     /// Back sites up into the encrypted archive, and prove it by restoring
     #[command(after_help = BACKUP_HELP)]
     Backup(BackupArgs),
@@ -196,6 +202,10 @@ impl Command {
             Self::Site(SiteCommand::Staff(StaffCommand::Invite(_))) => "site staff invite",
             Self::Site(SiteCommand::Staff(StaffCommand::Reset(_))) => "site staff reset",
             Self::Site(SiteCommand::Staff(StaffCommand::List(_))) => "site staff list",
+            Self::Host(HostCommand::Add(_)) => "host add",
+            Self::Host(HostCommand::List) => "host list",
+            Self::Host(HostCommand::Check(_)) => "host check",
+            Self::Host(HostCommand::Remove(_)) => "host remove",
             Self::Backup(_) => "backup",
             Self::Archive(ArchiveCommand::List(_)) => "archive list",
             Self::Archive(ArchiveCommand::Show(_)) => "archive show",

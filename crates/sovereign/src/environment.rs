@@ -35,6 +35,8 @@ pub(crate) mod names {
     pub(crate) const WAYLAND_DISPLAY: &str = "WAYLAND_DISPLAY";
     /// Set by sshd: the address of this machine that the session came in on, third of its four fields.
     pub(crate) const SSH_CONNECTION: &str = "SSH_CONNECTION";
+    /// The socket of the operator's SSH agent. Asked when a host is logged in to that does not know the stack's key yet.
+    pub(crate) const SSH_AUTH_SOCK: &str = "SSH_AUTH_SOCK";
     /// Where programs lie. Handed on to an operator's own, like the three below, and `HOME`.
     pub(crate) const PATH: &str = "PATH";
     /// The language and character set of texts.
@@ -59,6 +61,7 @@ pub(crate) mod names {
         DISPLAY,
         WAYLAND_DISPLAY,
         SSH_CONNECTION,
+        SSH_AUTH_SOCK,
         PATH,
         LANG,
         TZ,

@@ -2,12 +2,16 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use sovereign_engine::state::Lock;
-use sovereign_keys::{Epochs, Fingerprint, Owner, Passphrase, Purpose, RootSeed, SeedError, SeedFile, WorkingKeys};
+use sovereign_hosts::ready::Authorized;
+use sovereign_keys::{
+    Epochs, Fingerprint, Owner, Passphrase, Purpose, RootSeed, SeedError, SeedFile, SshKey, WorkingKeys,
+};
 use sovereign_model::Stack;
 use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::App;
@@ -121,6 +125,120 @@ fn ready(
     let epochs = Epochs::read(&epochs_file(state))?;
     Ok(WorkingKeys::ensure(&state.keys(), &owner, &purposes(stack), &epochs, unlock)?)
 }
+
+/// What opens the stack's hosts.
+#[derive(Debug)]
+pub(crate) struct HostKeys {
+    /// The private key for daily work, as a file.
+    pub(crate) identity: PathBuf,
+    /// The public keys that hosts let in.
+    pub(crate) authorized: Authorized,
+    /// Whose keys they are.
+    pub(crate) seed: Fingerprint,
+}
+
+/// The format of the file with the public key for recovery.
+const RECOVERY_VERSION: u32 = 1;
+
+/// The public key that hosts let in for whoever has the words only. The private one lies nowhere.
+#[derive(Debug, Serialize, Deserialize)]
+struct Recovery {
+    version: u32,
+    seed: String,
+    public: String,
+}
+
+fn recovery_key(stack: &Stack, seed: &RootSeed) -> SshKey {
+    let epoch = Epochs::default().of(&Purpose::HostsRecovery);
+    let secret = seed.derive(&stack.name, &Purpose::HostsRecovery, epoch);
+    sovereign_keys::ssh_key(&secret, &format!("sovereign:{}:recovery", stack.name))
+}
+
+/// The keys of hosts, made ready when they are not. The root seed must exist.
+///
+/// # Errors
+/// When the seed must be opened and cannot, or a file cannot be written.
+pub(crate) fn hosts(context: &Context, stack: &Stack, state: &StateFolder) -> Result<HostKeys, Failure> {
+    let stored = seed_file(stack, state).open()?;
+    let fingerprint = stored.fingerprint().clone();
+    let path = state.hosts_recovery();
+    let known = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Recovery>(&text).ok());
+    let known = known.filter(|known| known.version == RECOVERY_VERSION && known.seed == fingerprint.to_string());
+    let purpose = [Purpose::Hosts];
+    let owner = Owner { stack: stack.name.clone(), seed: fingerprint.clone() };
+    let epochs = Epochs::read(&epochs_file(state))?;
+    let unlock = || stored.unlock(|| passphrase(context, None));
+    let (keys, recovery) = match known {
+        Some(known) => (WorkingKeys::ensure(&state.keys(), &owner, &purpose, &epochs, unlock)?, known.public),
+        None => {
+            let seed = unlock()?;
+            let public = recovery_key(stack, &seed).public_line;
+            let known = Recovery { version: RECOVERY_VERSION, seed: fingerprint.to_string(), public: public.clone() };
+            keep(&path, &serde_json::to_vec_pretty(&known).unwrap_or_default())?;
+            (WorkingKeys::ensure(&state.keys(), &owner, &purpose, &epochs, || Ok(seed))?, public)
+        }
+    };
+    let management = keys.hosts_key()?;
+    let identity = state.hosts_identity();
+    keep(&identity, management.private_pem.expose().as_bytes())?;
+    let authorized = Authorized { management: management.public_line, recovery };
+    Ok(HostKeys { identity, authorized, seed: fingerprint })
+}
+
+/// The private key that the words alone lead to, in a file that is there for as long as this lives.
+pub(crate) struct RecoveryIdentity(PathBuf);
+
+impl RecoveryIdentity {
+    /// Opens the root seed, and writes the key.
+    ///
+    /// # Errors
+    /// When the seed cannot be opened.
+    pub(crate) fn open(context: &Context, stack: &Stack, state: &StateFolder) -> Result<Self, Failure> {
+        let seed = seed_file(stack, state).open()?.unlock(|| passphrase(context, None))?;
+        let file = Self(state.keys().join("hosts-recovery.ssh"));
+        keep(&file.0, recovery_key(stack, &seed).private_pem.expose().as_bytes())?;
+        Ok(file)
+    }
+
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for RecoveryIdentity {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0); // written anew by the next one
+    }
+}
+
+fn keep(path: &Path, content: &[u8]) -> Result<(), NotKept> {
+    let failed = |source| NotKept { path: path.to_owned(), source };
+    private_folder(path.parent().unwrap_or(path))?;
+    if fs::read(path).is_ok_and(|there| there == content) {
+        return Ok(());
+    }
+    sovereign_runtime::file::replace(path, content, 0o600).map_err(|error| failed(error.source))
+}
+
+/// Makes a folder that only this user can enter, and those above it.
+///
+/// # Errors
+/// When it cannot be made.
+pub(crate) fn private_folder(path: &Path) -> Result<(), NotKept> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| NotKept { path: path.to_owned(), source })
+}
+
+/// A key could not be written down.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {path}", path = .path.display())]
+pub(crate) struct NotKept {
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl Reason for NotKept {}
 
 /// Keys for a plan that is only looked at: of a seed that nobody keeps.
 pub(crate) fn imagined(stack: &Stack) -> WorkingKeys {

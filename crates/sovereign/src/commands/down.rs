@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use sovereign_engine::embedded::Client;
+use sovereign_hosts::record::{HostId, Record};
 use sovereign_model::layout::StateFolder;
 
 use crate::cli::DownArgs;
@@ -68,6 +69,8 @@ impl Report for Stopped {
 enum PurgeError {
     #[error("{path} holds no stack's state, so it is not removed", path = .path.display())]
     NotOurs { path: PathBuf },
+    #[error("hosts are still the stack's: {}", hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    Hosts { hosts: Vec<HostId> },
     #[error("cannot remove {path}", path = .path.display())]
     Io { path: PathBuf, source: io::Error },
 }
@@ -76,6 +79,9 @@ impl Reason for PurgeError {
     fn help(&self) -> Option<String> {
         match self {
             Self::NotOurs { .. } => Some("check --state and SOVEREIGN_STATE".to_owned()),
+            Self::Hosts { hosts } => hosts
+                .first()
+                .map(|host| format!("`sovereign host remove {host}` gives one back; --forget when it is gone")),
             Self::Io { .. } => None,
         }
     }
@@ -100,6 +106,11 @@ pub(crate) fn run(context: &Context, args: &DownArgs) -> Result<Stopped, Failure
     if args.purge {
         if recorded.is_none() {
             return Err(PurgeError::NotOurs { path: state.path().to_owned() }.into());
+        }
+        // Only with the keys in this folder can they be given back.
+        let hosts: Vec<_> = Record::read(&state.hosts_record())?.hosts.into_keys().collect();
+        if !hosts.is_empty() {
+            return Err(PurgeError::Hosts { hosts }.into());
         }
         let archive = if args.with_archive { ", and its archive" } else { "" };
         let question = format!(

@@ -14,6 +14,7 @@ mod daemons;
 mod down;
 mod drill;
 mod drill_recover;
+mod host;
 mod images;
 mod import;
 mod logs;
@@ -34,8 +35,8 @@ mod top;
 mod up;
 
 use crate::cli::{
-    ArchiveCommand, CaCommand, Command, DrillCommand, ImagesCommand, SeedCommand, ServiceCommand, SiteCommand,
-    StaffCommand,
+    ArchiveCommand, CaCommand, Command, DrillCommand, HostCommand, ImagesCommand, SeedCommand, ServiceCommand,
+    SiteCommand, StaffCommand,
 };
 use crate::context::Context;
 use crate::failure::Failure;
@@ -74,6 +75,10 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Site(SiteCommand::Staff(StaffCommand::Invite(args))) => site::invite(context, args)?.into(),
         Command::Site(SiteCommand::Staff(StaffCommand::Reset(args))) => site::reset(context, args)?.into(),
         Command::Site(SiteCommand::Staff(StaffCommand::List(args))) => site::list(context, &args)?.into(),
+        Command::Host(HostCommand::Add(args)) => host::add(context, &args)?.into(),
+        Command::Host(HostCommand::List) => host::list(context)?.into(),
+        Command::Host(HostCommand::Check(args)) => host::check(context, &args)?.into(),
+        Command::Host(HostCommand::Remove(args)) => host::remove(context, &args)?.into(),
         Command::Backup(args) => backup::run(context, &args)?.into(),
         Command::Archive(ArchiveCommand::List(args)) => archive::list(context, &args)?.into(),
         Command::Archive(ArchiveCommand::Show(args)) => archive::show(context, &args)?.into(),

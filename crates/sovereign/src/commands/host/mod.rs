@@ -1,0 +1,173 @@
+//! `sovereign host`.
+
+mod add;
+mod check;
+mod remove;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+use sovereign_hosts::record::{HostId, Known, Record};
+use sovereign_hosts::{Connection, Finding, Keys, Login, Requirements, SshError, Verdict};
+
+pub(crate) use self::add::run as add;
+pub(crate) use self::check::run as check;
+pub(crate) use self::remove::run as remove;
+use crate::context::Context;
+use crate::declared::Declared;
+use crate::environment::names;
+use crate::exit::Exit;
+use crate::failure::{Failure, Reason};
+use crate::output::{Cell, Page, Report, Table};
+use crate::secrets::{self, HostKeys};
+
+/// Connecting, over a slow line too.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Which hosts there are.
+#[derive(Debug, Serialize)]
+pub(crate) struct Hosts {
+    hosts: Vec<Row>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Row {
+    host: HostId,
+    address: String,
+    fingerprint: String,
+    ready: bool,
+    under_way: Option<String>,
+    disk: Option<String>,
+}
+
+impl Row {
+    fn new(id: &HostId, known: &Known) -> Self {
+        Self {
+            host: id.clone(),
+            address: known.address.to_string(),
+            fingerprint: known.host_key.fingerprint().to_string(),
+            ready: known.under_way.is_none() && known.ready_unix.is_some(),
+            under_way: known.under_way.clone(),
+            disk: known.disk.clone(),
+        }
+    }
+}
+
+impl Report for Hosts {
+    fn show(&self, page: &mut Page) {
+        if self.hosts.is_empty() {
+            page.line("there are no hosts");
+            return page.help("`sovereign host add root@ADDRESS --datacenter NAME` makes one ready");
+        }
+        let mut table = Table::new(["HOST", "ADDRESS", "STATE", "KEY"]);
+        for row in &self.hosts {
+            let state = match &row.under_way {
+                None => Cell::from("ready"),
+                Some(step) => Cell::styled(format!("not ready: stopped at {step}"), page.theme().warning),
+            };
+            table.row([Cell::from(&row.host), (&row.address).into(), state, (&row.fingerprint).into()]);
+        }
+        page.table(&table);
+    }
+}
+
+/// `host list`.
+pub(crate) fn list(context: &Context) -> Result<Hosts, Failure> {
+    let declared = Declared::load(context)?;
+    let record = Record::read(&declared.state.hosts_record())?;
+    Ok(Hosts { hosts: record.hosts.iter().map(|(id, known)| Row::new(id, known)).collect() })
+}
+
+/// Nobody knows that host.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no host {id}")]
+struct NoHost {
+    id: HostId,
+    known: Vec<HostId>,
+}
+
+impl Reason for NoHost {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+
+    fn help(&self) -> Option<String> {
+        Some(if self.known.is_empty() {
+            "`sovereign host add` makes one ready".to_owned()
+        } else {
+            format!("there are: {}", self.known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+        })
+    }
+}
+
+/// What is known of a host.
+fn known(declared: &Declared, id: &HostId) -> Result<Known, Failure> {
+    let record = Record::read(&declared.state.hosts_record())?;
+    match record.hosts.get(id) {
+        Some(known) => Ok(known.clone()),
+        None => Err(NoHost { id: id.clone(), known: record.hosts.into_keys().collect() }.into()),
+    }
+}
+
+/// The addresses of the other hosts of a data center.
+fn peers(record: &Record, id: &HostId) -> BTreeSet<IpAddr> {
+    let others = record.hosts.iter().filter(|(other, _)| other.datacenter == id.datacenter && *other != id);
+    others.filter_map(|(_, known)| known.address.host().parse().ok()).collect()
+}
+
+fn required(declared: &Declared, keys: &HostKeys, id: &HostId, disk: Option<&str>) -> Requirements {
+    Requirements {
+        stack: declared.stack.name.clone(),
+        seed: keys.seed.to_string(),
+        datacenter: id.datacenter.clone(),
+        host: id.host.clone(),
+        disk: disk.map(str::to_owned),
+    }
+}
+
+/// How to log in with the given keys.
+fn login(declared: &Declared, id: &HostId, known: &Known, keys: Keys) -> Result<Login, Failure> {
+    let folder = declared.state.host(&id.datacenter, &id.host);
+    secrets::private_folder(&folder)?;
+    let known_hosts = folder.join("known_hosts");
+    Ok(Login { address: known.address.clone(), host_key: known.host_key.clone(), keys, known_hosts })
+}
+
+/// The key of the stack, and no other.
+fn ours(keys: &HostKeys) -> Keys {
+    Keys { files: vec![keys.identity.clone()], agent: None }
+}
+
+/// A folder with a short name, for sockets.
+fn sockets(context: &Context) -> PathBuf {
+    /// Longer ones leave no room in the address of a unix socket.
+    const LONGEST: usize = 50;
+    let named = context.environment.path(names::TMPDIR).filter(|path| path.is_absolute());
+    named.filter(|path| path.as_os_str().len() <= LONGEST).unwrap_or_else(|| Path::new("/tmp").to_owned())
+}
+
+async fn connect(context: &Context, login: Login) -> Result<Connection, SshError> {
+    Connection::open(login, &sockets(context), PATIENCE).await
+}
+
+/// What was found on a host, for people.
+fn show(findings: &[Finding], page: &mut Page) {
+    let theme = page.theme();
+    let mut table = Table::new(["VERDICT", "OF", "FOUND"]);
+    for finding in findings {
+        let (word, style) = match finding.verdict {
+            Verdict::Fine => ("fine", theme.good),
+            Verdict::Warning => ("warning", theme.warning),
+            Verdict::Refusal => ("in the way", theme.error),
+        };
+        table.row([Cell::styled(word, style), finding.subject.into(), Cell::from(&finding.sentence)]);
+    }
+    page.table(&table);
+    for help in findings.iter().filter_map(|finding| Some((finding.subject, finding.help.as_ref()?))) {
+        page.help(format_args!("{}: {}", help.0, help.1));
+    }
+}
