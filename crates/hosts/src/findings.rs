@@ -246,7 +246,8 @@ fn clock(facts: &Facts, all: &mut Findings) {
             let help = format!("{HELP}; or is it this machine's clock that is wrong?");
             all.add(verdict, "clock", sentence, help);
         }
-        Some(_) if facts.clock_synchronized == Some(false) => {
+        // A container has the clock of the machine around it, and can do nothing about it.
+        Some(_) if facts.clock_synchronized == Some(false) && facts.virtualization != "lxc" => {
             all.warn("clock", "right now, but nothing keeps it right", HELP);
         }
         Some(_) => all.fine("clock", "right"),

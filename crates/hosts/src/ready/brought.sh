@@ -8,7 +8,7 @@ for package in $(cat "$1/names"); do
     test "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2> /dev/null)" = installed || echo "$package"
 done >> /etc/sovereign/packages
 sort -u -o /etc/sovereign/packages /etc/sovereign/packages
-apt-get -q -y -o DPkg::Lock::Timeout=120 --no-download --no-install-recommends -o Dpkg::Options::=--force-confold \
+apt-get -q -y -o DPkg::Lock::Timeout=120 --no-install-recommends -o Dpkg::Options::=--force-confold \
     install "$1"/*.deb < /dev/null >&2
 rm -r -- "$1"
 echo changed

@@ -113,13 +113,13 @@ pub enum ReadyError {
     /// Somebody else marked the host meanwhile.
     #[error("{host} has another stack's mark by now")]
     Taken {
-        /// The host's name.
+        /// Its data center and name.
         host: String,
     },
     /// There is data, and nobody said that it may go.
     #[error("{host} keeps data: {said}")]
     HasData {
-        /// The host's name.
+        /// Its data center and name.
         host: String,
         /// What is there.
         said: String,
@@ -180,7 +180,7 @@ impl Ready<'_> {
     /// When it fails: what it did stays, and doing it again goes on from there.
     pub async fn perform(&self, step: Step) -> Result<Change, ReadyError> {
         let change = match step {
-            Step::Mark => self.mark(None).await?,
+            Step::Mark => return self.mark(step).await,
             Step::Keys => {
                 let Authorized { management, recovery } = self.keys;
                 let lines = format!("{management}\n{recovery}\n");
@@ -200,9 +200,7 @@ impl Ready<'_> {
                 self.script(step, include_str!("firewall.sh"), &[], rules).await?
             }
         };
-        if step != Step::Mark {
-            self.mark(Some(step)).await?;
-        }
+        self.mark(step).await?;
         Ok(change)
     }
 
@@ -216,8 +214,8 @@ impl Ready<'_> {
         Ok(())
     }
 
-    /// Writes the marker, `done` added to it.
-    async fn mark(&self, done: Option<Step>) -> Result<Change, ReadyError> {
+    /// Writes the marker, a step added to it.
+    async fn mark(&self, done: Step) -> Result<Change, ReadyError> {
         let Requirements { stack, seed, datacenter, host, disk: _ } = self.required;
         let there = self.host.get_file(Path::new(MARKER), LONGEST_MARKER).await?;
         let there = there.map(|text| Found::parse(&String::from_utf8_lossy(&text)));
@@ -231,13 +229,11 @@ impl Ready<'_> {
                 done: Vec::new(),
             },
             Some(Found::Marker(marker)) if self.required.is_ours(marker) => marker.clone(),
-            Some(_) => return Err(ReadyError::Taken { host: host.to_string() }),
+            Some(_) => return Err(ReadyError::Taken { host: format!("{datacenter}/{host}") }),
         };
         marker.protocol = PROTOCOL;
-        if let Some(step) = done
-            && !marker.done.iter().any(|there| there == step.name())
-        {
-            marker.done.push(step.name().to_owned());
+        if !marker.done.iter().any(|there| there == done.name()) {
+            marker.done.push(done.name().to_owned());
         }
         if there == Some(Found::Marker(marker.clone())) {
             return Ok(Change::Nothing);
@@ -274,10 +270,11 @@ fn change(said: &[u8]) -> Change {
 /// # Errors
 /// When the host keeps data, is another stack's, or cannot.
 pub async fn undo(host: &Connection, required: &Requirements, purge: bool) -> Result<String, ReadyError> {
+    let name = format!("{}/{}", required.datacenter, required.host);
     let there = host.get_file(Path::new(MARKER), LONGEST_MARKER).await?;
     match there.map(|text| Found::parse(&String::from_utf8_lossy(&text))) {
         Some(Found::Marker(marker)) if !required.is_ours(&marker) => {
-            return Err(ReadyError::Taken { host: required.host.to_string() });
+            return Err(ReadyError::Taken { host: name });
         }
         // Without one, a run before this one was killed at its very end.
         _ => {}
@@ -290,7 +287,7 @@ pub async fn undo(host: &Connection, required: &Requirements, purge: bool) -> Re
             .lines()
             .filter(|line| line.starts_with("packages stay"))
             .collect()),
-        HAS_DATA => Err(ReadyError::HasData { host: required.host.to_string(), said: ended.said() }),
+        HAS_DATA => Err(ReadyError::HasData { host: name, said: ended.said() }),
         code => {
             let (host, action) = (host.address().clone(), "undo what was made there".to_owned());
             Err(SshError::Failed { host, action, code, said: ended.said() }.into())

@@ -114,13 +114,15 @@ impl Apt {
 
     /// Downloads what a host with this Debian lacks.
     async fn download(&self, codename: &str, version: &str) -> Result<Vec<PathBuf>, PackagesError> {
-        let mirrors = mirrors(&said(Command::new("apt-get").args(TARGETS)).await?);
+        // Which mirrors there are, apt says of those only whose lists it has.
+        said(self.here().arg("update")).await?;
+        let mirrors = mirrors(&said(self.here().args(TARGETS)).await?);
         let sources = sources(&mirrors, codename, version).ok_or(PackagesError::NoMirror)?;
         let path = self.0.join("sources.list");
         std::fs::write(&path, sources).map_err(|source| PackagesError::Io { path, source })?;
-        said(self.apt().arg("update")).await?;
+        said(self.there().arg("update")).await?;
         let wanted = NEEDED.map(|name| wanted(name, codename, version));
-        said(self.apt().args(["-y", "--no-install-recommends", "--download-only", "install"]).args(wanted)).await?;
+        said(self.there().args(["-y", "--no-install-recommends", "--download-only", "install"]).args(wanted)).await?;
         let archives = self.0.join("cache/archives");
         let failed = |source| PackagesError::Io { path: archives.clone(), source };
         let mut files = Vec::new();
@@ -134,18 +136,24 @@ impl Apt {
         Ok(files)
     }
 
-    fn apt(&self) -> Command {
+    /// With this machine's mirrors.
+    fn here(&self) -> Command {
         let mut command = Command::new("apt-get");
-        for (option, below) in [
-            ("Dir::State::lists", "lists"),
-            ("Dir::State::status", "status"),
-            ("Dir::Cache", "cache"),
-            ("Dir::Etc::sourcelist", "sources.list"),
-        ] {
+        for (option, below) in
+            [("Dir::State::lists", "lists"), ("Dir::State::status", "status"), ("Dir::Cache", "cache")]
+        {
             command.arg("-o").arg(format!("{option}={}", self.0.join(below).display()));
         }
-        command.args(["-o", "Dir::Etc::sourceparts=-", "-o", "Debug::NoLocking=true", "-o", "APT::Architecture=amd64"]);
-        command.args(["-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=", "-q"]);
+        command.args(["-o", "Debug::NoLocking=true", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="]);
+        command.args(["-o", "APT::Architecture=amd64", "-q"]);
+        command
+    }
+
+    /// With the same mirrors for the host's release.
+    fn there(&self) -> Command {
+        let mut command = self.here();
+        command.arg("-o").arg(format!("Dir::Etc::sourcelist={}", self.0.join("sources.list").display()));
+        command.args(["-o", "Dir::Etc::sourceparts=-"]);
         command
     }
 }

@@ -39,7 +39,11 @@ if test -s $list; then
         echo "packages stay, because others need them: $(echo $others)" >&2
     elif test -n "$present"; then
         attempt apt-get -q -y -o DPkg::Lock::Timeout=120 purge $present < /dev/null
-        has incus || attempt rm -rf /var/lib/incus /var/log/incus /var/cache/incus
+        hash -r
+        if ! has incus; then
+            for mounted in guestapi devIncus shmounts; do umount -l "/var/lib/incus/$mounted" 2> /dev/null; done
+            attempt rm -rf /var/lib/incus /var/log/incus /var/cache/incus
+        fi
     fi
 fi
 test $failed = 0 || exit 1

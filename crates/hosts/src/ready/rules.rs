@@ -38,7 +38,7 @@ pub(crate) fn rules(facts: &Facts, peers: &BTreeSet<IpAddr>) -> String {
                  type filter hook input priority filter; policy drop;\n        \
                  ct state established,related accept\n        \
                  iif lo accept\n        \
-                 meta l4proto { icmp, ipv6-icmp } accept\n        \
+                 meta l4proto { 1, 58 } accept comment \"ICMP, by number: a bare host has no names for protocols\"\n        \
                  udp sport 67 udp dport 68 accept\n        \
                  udp sport 547 udp dport 546 accept\n",
     );

@@ -132,16 +132,13 @@ fn drift(facts: &Facts, required: &Requirements) -> Vec<Finding> {
     let Some(Found::Marker(marker)) = &facts.marker else {
         return vec![gone("owner", "it has no mark of this stack any more".to_owned())];
     };
-    let mut found = Vec::new();
     let undone: Vec<Step> =
         Step::ALL.into_iter().filter(|step| !marker.done.iter().any(|done| done == step.name())).collect();
     if !undone.is_empty() {
-        let steps: Vec<_> = undone.iter().skip_while(|step| **step == Step::Mark).map(ToString::to_string).collect();
-        if !steps.is_empty() {
-            found.push(gone("ready", format!("still to be done: {}", steps.join(", "))));
-        }
-        return found;
+        let steps: Vec<_> = undone.iter().map(ToString::to_string).collect();
+        return vec![gone("ready", format!("still to be done: {}", steps.join(", ")))];
     }
+    let mut found = Vec::new();
     if !facts.tables.contains("inet sovereign") {
         found.push(gone("packet filter", "the rules for packets are gone".to_owned()));
     }
