@@ -8,7 +8,8 @@ for package in $(cat "$1/names"); do
     test "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2> /dev/null)" = installed || echo "$package"
 done >> /etc/sovereign/packages
 sort -u -o /etc/sovereign/packages /etc/sovereign/packages
+log=/etc/sovereign/apt.log
 apt-get -q -y -o DPkg::Lock::Timeout=120 --no-install-recommends -o Dpkg::Options::=--force-confold \
-    install "$1"/*.deb < /dev/null >&2
+    install "$1"/*.deb < /dev/null > $log 2>&1 || { tail -n 4 $log >&2; exit 1; }
 rm -r -- "$1"
 echo changed

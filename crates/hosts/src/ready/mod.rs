@@ -253,10 +253,15 @@ impl Ready<'_> {
         arguments: &[&str],
         input: impl Into<Vec<u8>>,
     ) -> Result<Change, ReadyError> {
-        let run = Run::script(step.to_string(), script).args(arguments).input(input).within(PATIENCE);
-        let said = self.host.succeed(&run).await?;
+        let said = self.host.succeed(&one_at_a_time(&step.to_string(), script).args(arguments).input(input)).await?;
         Ok(change(&said))
     }
+}
+
+/// A script that waits for one of ours that is still at work there, because a run before this one was killed here.
+fn one_at_a_time(action: &str, script: &str) -> Run {
+    let waiting = ["-o", "-w", "600", "/run/sovereign-host.lock", "sh", "-c", script, "sovereign"];
+    Run::new(action, "flock").args(waiting).within(PATIENCE)
 }
 
 /// A script says `changed` when it did something.
@@ -280,8 +285,8 @@ pub async fn undo(host: &Connection, required: &Requirements, purge: bool) -> Re
         _ => {}
     }
     let may = if purge { "purge" } else { "keep" };
-    let run = Run::script("undo what was made there", include_str!("remove.sh")).arg(comments(required)).arg(may);
-    let ended = host.run(&run.within(PATIENCE)).await?;
+    let script = one_at_a_time("undo what was made there", include_str!("remove.sh"));
+    let ended = host.run(&script.arg(comments(required)).arg(may)).await?;
     match ended.code {
         0 => Ok(String::from_utf8_lossy(&ended.stderr)
             .lines()

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::{Change, PATIENCE, Ready, ReadyError, Step, change, on_the_host};
+use super::{Change, Ready, ReadyError, Step, change, on_the_host, one_at_a_time};
 use crate::files::Access;
 use crate::run::Run;
 
@@ -65,7 +65,7 @@ impl PackagesError {
 impl Ready<'_> {
     pub(super) async fn packages(&self) -> Result<Change, ReadyError> {
         let action = Step::Packages.to_string();
-        let run = Run::script(&action, include_str!("packages.sh")).args(NEEDED).within(PATIENCE);
+        let run = one_at_a_time(&action, include_str!("packages.sh")).args(NEEDED);
         let ended = self.host.run(&run).await?;
         match ended.code {
             0 => return Ok(change(&ended.stdout)),
@@ -85,7 +85,7 @@ impl Ready<'_> {
                 self.host.put_file(file, &there.join(name), Access::PUBLIC).await?;
             }
         }
-        let run = Run::script(&action, include_str!("brought.sh")).arg(&there).within(PATIENCE);
+        let run = one_at_a_time(&action, include_str!("brought.sh")).arg(&there);
         let said = self.host.succeed(&run).await?;
         Ok(change(&said))
     }

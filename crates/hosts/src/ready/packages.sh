@@ -35,6 +35,9 @@ apt-get -q $patient --simulate --no-install-recommends install $wanted < /dev/nu
 mkdir -p /etc/sovereign
 apt-get -q --simulate --no-install-recommends install $wanted < /dev/null | awk '$1 == "Inst" && $3 !~ /^\[/ { print $2 }' >> /etc/sovereign/packages
 sort -u -o /etc/sovereign/packages /etc/sovereign/packages
-apt-get -q -y $patient --no-install-recommends -o Dpkg::Options::=--force-confold install $wanted < /dev/null >&2
+# To a file: whoever listens may be gone before it is done, and that must not stop it half-way.
+log=/etc/sovereign/apt.log
+apt-get -q -y $patient --no-install-recommends -o Dpkg::Options::=--force-confold install $wanted < /dev/null > $log 2>&1 ||
+    { tail -n 4 $log >&2; exit 1; }
 for package in "$@"; do installed "$package" || { echo "$package is not installed" >&2; exit 1; }; done
 echo changed
