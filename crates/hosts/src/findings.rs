@@ -259,7 +259,7 @@ fn disk(facts: &Facts, required: &Requirements, ours: Option<&Marker>, all: &mut
         return all.fine("storage", "prepared");
     }
     let Some(path) = &required.disk else {
-        return all.fine("storage", "a file below /var/lib/incus, since no --disk is named");
+        return all.fine("storage", "on the disk there is, since no --disk is named");
     };
     let Some(disk) = facts.disk(path) else {
         let empty: Vec<_> = facts.disks.iter().filter(|disk| disk.holds.is_empty() && !disk.read_only).collect();

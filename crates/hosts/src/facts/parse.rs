@@ -1,5 +1,7 @@
 //! From a host's words to [`Facts`].
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 
 use super::{Asked, Facts, Incus, Listener, disk};
@@ -47,16 +49,19 @@ impl Facts {
         let mut facts = Self::default();
         let mut listeners = Vec::new();
         let mut sees_ports = false;
+        let mut devices = BTreeSet::new();
         for line in lines {
             if line == LAST {
                 listeners.sort();
                 listeners.dedup();
                 facts.listeners = sees_ports.then_some(listeners);
+                facts.disks.retain(|disk| devices.contains(disk.path.as_str()));
                 return Ok(facts);
             }
             let Some((key, value)) = line.split_once('\t') else { continue };
             match key {
                 "sees-ports" => sees_ports = value == "yes",
+                "device" if devices.len() < MOST => drop(devices.insert(value)),
                 "listens" if listeners.len() < MOST => listeners.extend(Listener::parse(value)),
                 _ => facts.note(key, value, asked)?,
             }
@@ -143,7 +148,7 @@ impl Incus {
     }
 }
 
-fn names(value: &str) -> std::collections::BTreeSet<String> {
+fn names(value: &str) -> BTreeSet<String> {
     value.split(' ').filter(|name| !name.is_empty()).take(MOST).map(short).collect()
 }
 

@@ -18,7 +18,7 @@ const GOOD: &str = concat!(
     "{\"name\":\"sdb\",\"path\":\"/dev/sdb\",\"size\":\"500000000000\",\"type\":\"disk\",\"ro\":\"0\",\"fstype\":null},",
     "{\"name\":\"sdc\",\"path\":\"/dev/sdc\",\"size\":8000000000,\"type\":\"disk\",\"ro\":false,\"fstype\":\"ext4\"},",
     "{\"name\":\"loop0\",\"path\":\"/dev/loop0\",\"size\":1,\"type\":\"loop\",\"ro\":false}]}\n",
-    "sees-ports\tyes\nlistens\ttcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:((\"sshd\",pid=400,fd=3))\n",
+    "device\t/dev/sda\ndevice\t/dev/sdb\ndevice\t/dev/sdc\nsees-ports\tyes\nlistens\ttcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:((\"sshd\",pid=400,fd=3))\n",
     "listens\tudp UNCONN 0 0 127.0.0.53%lo:53 0.0.0.0:* users:((\"systemd-resolve\",pid=1,fd=3))\n",
     "ssh-connection\t192.0.2.1 40000 192.0.2.8 22\nend\n"
 );
@@ -130,6 +130,9 @@ fn a_disk_is_taken_when_it_is_empty_and_asked_about_when_it_is_not() {
         format!("{first}\n{help}\n")
     };
     insta::assert_snapshot!(["/dev/sda", "/dev/sdb", "/dev/sdc", "/dev/sdd"].map(said).concat());
+    // What nobody can read is not empty.
+    let unreadable = Facts::parse(with(&[("device\t/dev/sdb\n", "")]).as_bytes(), ASKED).unwrap();
+    assert_eq!(unreadable.disk("/dev/sdb"), None);
 }
 
 #[test]

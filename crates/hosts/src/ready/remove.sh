@@ -21,7 +21,9 @@ if has incus && timeout 120 incus admin waitready --timeout 110 2> /dev/null; th
         incus profile device remove default root --project sovereign > /dev/null 2>&1
         attempt incus project delete sovereign
     fi
-    incus storage show sovereign > /dev/null 2>&1 && attempt incus storage delete sovereign
+    if incus storage show sovereign > /dev/null 2>&1; then attempt incus storage delete sovereign; fi
+    # Its disk was empty, or was emptied on purpose: it is empty again, and can be given once more.
+    if test -s /etc/sovereign/disk && test $failed = 0; then attempt wipefs --all --quiet "$(cat /etc/sovereign/disk)"; fi
 fi
 if test -e /etc/systemd/system/sovereign-nftables.service; then
     attempt systemctl disable --now sovereign-nftables.service 2> /dev/null
