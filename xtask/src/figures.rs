@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::dist;
 use crate::run::{Deadline, cargo, watch};
 use crate::tiers::Tally;
+use crate::{dist, needs};
 
 /// Cold and warm `up` by stage, and how fast nothing is found to change.
 pub(crate) fn up(deadline: Deadline) -> Result<Tally> {
@@ -43,6 +43,16 @@ pub(crate) fn publish(deadline: Deadline) -> Result<Tally> {
     sum.failed += real.failed;
     sum.ignored += real.ignored;
     Ok(sum)
+}
+
+/// Every Debian image, locked anew and built twice.
+pub(crate) fn images(deadline: Deadline) -> Result<Tally> {
+    needs::ensure()?;
+    let mut command = test("sovereign-images", "debian", "every_role_");
+    if let Some(path) = needs::apt_config()? {
+        command.env("APT_CONFIG", path);
+    }
+    told(command, deadline)
 }
 
 /// Planning for large stacks.

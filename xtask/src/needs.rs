@@ -1,11 +1,12 @@
 //! What the gates need from the machine, why, and how it gets there.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::run::{Deadline, run, say, which};
+use crate::run::{Deadline, run, say, target, which};
 
 /// Package lists and packages come over the network; a slow mirror is no reason to give up early.
 const INSTALL_BUDGET: Duration = Duration::from_secs(10 * 60);
@@ -37,6 +38,7 @@ const NEEDS: &[Need] = &[
     Need { program: "node", package: "nodejs", why: "runs the HTTP cache test suite" },
     Need { program: "npm", package: "npm", why: "fetches the HTTP cache test suite" },
     Need { program: "python3", package: "python3", why: "runs small applications to supervise" },
+    Need { program: "mmdebstrap", package: "mmdebstrap", why: "makes root file systems of Debian" },
 ];
 
 /// What the benchmark of the edge needs. Debian starts a server when it is installed as root; where that is not wanted,
@@ -109,6 +111,29 @@ fn ensure_all(needs: &[Need]) -> Result<()> {
     run(&mut apt(&install)?, deadline).context("cannot install what is missing")
 }
 
+/// What `XTASK_APT_OPTIONS` says, as a file for `APT_CONFIG`: tests call apt through the product, which reads the
+/// machine's configuration and has no such options. `None` where nothing is to be said, or somebody said it already.
+///
+/// # Errors
+/// When the file cannot be written.
+pub(crate) fn apt_config() -> Result<Option<PathBuf>> {
+    let Ok(options) = std::env::var("XTASK_APT_OPTIONS") else { return Ok(None) };
+    if std::env::var_os("APT_CONFIG").is_some() || options.trim().is_empty() {
+        return Ok(None);
+    }
+    let path = target().join("tmp/apt.conf");
+    std::fs::create_dir_all(target().join("tmp"))?;
+    std::fs::write(&path, apt_settings(&options))?;
+    Ok(Some(path))
+}
+
+/// Only `-o Name=value` is a setting; other options are for `apt-get` alone.
+fn apt_settings(options: &str) -> String {
+    let words: Vec<&str> = options.split_whitespace().collect();
+    let settings = words.windows(2).filter(|pair| pair[0] == "-o").filter_map(|pair| pair[1].split_once('='));
+    settings.map(|(name, value)| format!("{name} \"{value}\";\n")).collect()
+}
+
 fn apt(args: &[&str]) -> Result<Command> {
     let mut command = Command::new("apt-get");
     match std::env::var("XTASK_APT_OPTIONS") {
@@ -118,4 +143,15 @@ fn apt(args: &[&str]) -> Result<Command> {
     };
     command.args(args).env("DEBIAN_FRONTEND", "noninteractive");
     Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_become_settings() {
+        let settings = apt_settings("-o Acquire::Check-Valid-Until=false -q -o A::B=c=d -o");
+        assert_eq!(settings, "Acquire::Check-Valid-Until \"false\";\nA::B \"c=d\";\n");
+    }
 }

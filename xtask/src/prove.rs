@@ -16,6 +16,12 @@ const PROOFS: &[Tier] = &[
     Tier { name: "up", checks: "a first, a later and a second `up`, by stage", budget: minutes(45), run: figures::up },
     Tier { name: "plan", checks: "how planning grows with the stack", budget: minutes(15), run: figures::plan },
     Tier { name: "memory", checks: "our own processes together, idle", budget: minutes(35), run: figures::memory },
+    Tier {
+        name: "images",
+        checks: "every Debian image twice, byte for byte",
+        budget: minutes(30),
+        run: figures::images,
+    },
     Tier { name: "load", checks: "no request fails during a deploy", budget: minutes(35), run: figures::load },
     Tier { name: "publish", checks: "how soon a post is everywhere", budget: minutes(50), run: figures::publish },
     Tier {

@@ -105,13 +105,14 @@ fn conformance(deadline: Deadline) -> Result<Tally> {
 /// Integration tests, one binary after the other and one test after the other: they measure time and load machines.
 fn e2e(deadline: Deadline) -> Result<Tally> {
     let only = ["--package=sovereign", "--test=ghost"];
+    let apt: Vec<_> = needs::apt_config()?.into_iter().map(|path| ("APT_CONFIG", path)).collect();
     let mut tally = counted(cargo(["test", "--locked"]).args(only).args(["--", COLD_RUN, "--nocapture"]), deadline)?;
     if tally.failed > 0 {
         return Ok(tally);
     }
     let mut rest = cargo(["test", "--workspace", "--test=*", "--locked", "--no-fail-fast", "--"]);
     rest.args(["--test-threads=1", "--nocapture", "--skip", COLD_RUN]);
-    tally.add(counted(rest.env("SOVEREIGN_GHOST_IMAGE", ghost_image()?), deadline)?);
+    tally.add(counted(rest.env("SOVEREIGN_GHOST_IMAGE", ghost_image()?).envs(apt), deadline)?);
     Ok(tally)
 }
 

@@ -76,7 +76,9 @@ impl<'a> Downloads<'a> {
         total: u64,
         progress: &'a dyn Progress,
     ) -> Result<Self, ImageError> {
-        let network = registries.map(|registries| Ok(Network { agent: agent(registries)?, registries })).transpose()?;
+        let network = registries
+            .map(|registries| Ok::<_, ImageError>(Network { agent: agent(registries)?, registries }))
+            .transpose()?;
         Ok(Self { folder, network, progress, done: 0, total })
     }
 

@@ -169,6 +169,9 @@ pub enum ImageError {
         /// Why.
         reason: &'static str,
     },
+    /// A root file system of Debian could not be made.
+    #[error(transparent)]
+    Debian(#[from] crate::debian::DebianError),
     /// No such image.
     #[error("there is no image {0} in the store")]
     Unknown(Digest),
@@ -186,6 +189,7 @@ impl ImageError {
     /// What the operator can do about it.
     pub fn help(&self) -> Option<String> {
         Some(match self {
+            Self::Debian(error) => return error.help(),
             Self::Platform { .. } => "images exist for Linux on x86-64 and on 64-bit ARM".to_owned(),
             Self::Loader { .. } => {
                 "Node.js needs a distribution with the GNU C library 2.28 or newer, such as Debian 10 or newer".to_owned()

@@ -46,7 +46,7 @@ pub fn find(store: &Store) -> Result<Option<Image>, ImageError> {
 pub fn preflight(store: &Store, environment: &Environment) -> Vec<ImageError> {
     let compilers = Compilers::find(environment).err().unwrap_or_default();
     let machine = lock().part(Part::Node).err().or_else(|| loader().err());
-    machine.into_iter().chain(compilers).chain(room(store.folder()).err()).collect()
+    machine.into_iter().chain(compilers).chain(room(store.folder(), DISK_SPACE).err()).collect()
 }
 
 /// Whether programs built for the GNU C library can start here (System V ABI supplements, "Program Interpreter").
@@ -59,14 +59,14 @@ fn loader() -> Result<(), ImageError> {
 }
 
 /// Whether a build can write to a folder, and enough.
-fn room(folder: &Path) -> Result<(), ImageError> {
+pub(crate) fn room(folder: &Path, needed: u64) -> Result<(), ImageError> {
     rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).at("write to", folder)?;
     let disk = rustix::fs::statvfs(folder).at("look at", folder)?;
     let available = disk.f_bavail.saturating_mul(disk.f_frsize);
-    if available >= DISK_SPACE {
+    if available >= needed {
         return Ok(());
     }
-    Err(ImageError::DiskSpace { folder: folder.to_owned(), available, needed: DISK_SPACE })
+    Err(ImageError::DiskSpace { folder: folder.to_owned(), available, needed })
 }
 
 /// Gives the image, and builds it first when it is not in the store. One that is there is taken as it is: see
@@ -189,7 +189,8 @@ fn build(
 
     let timed = Timed::start(Stage::Seal, progress);
     let source = Source { packages: lock.packages_here().map(ToString::to_string).collect(), compilers: versions };
-    let image = workshop.publish(&root, lock, source, options.now, progress)?;
+    let of = (lock.image.clone(), lock.digest());
+    let image = workshop.publish(&root, of, source, options.now, progress)?;
     timed.finish(receipt);
     Ok(image)
 }

@@ -9,6 +9,8 @@
 //!  pinned   by SHA-512   no escape  in a folder of its own     digest   one rename
 //! ```
 //!
+//! That is the way of `ghost`. Root file systems of Debian are made otherwise, and kept in the same store: [`debian`].
+//!
 //! Promises: an image in the [`Store`] is complete (a killed build leaves nothing that looks like one); a build uses
 //! nothing of the operator's package manager settings except where the registry is and how to reach it; with
 //! [`Options::offline`] the network is not touched.
@@ -19,6 +21,7 @@
 mod addon;
 mod child;
 mod content;
+pub mod debian;
 mod download;
 mod error;
 pub mod ghost;

@@ -60,9 +60,13 @@ pub enum Event<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
+    /// Asking a mirror which packages there are.
+    Resolve,
     /// Fetching the locked packages. Counts bytes.
     Download,
-    /// Fetching and placing the application's own dependencies. Counts packages.
+    /// Checking kept packages and putting them where a build finds them. Counts packages.
+    Gather,
+    /// Fetching and placing the application's own dependencies, or installing Debian's packages. Counts packages.
     Install,
     /// Compiling the database addon; runs beside the other stages.
     Compile,

@@ -28,7 +28,6 @@ use sovereign_model::{Digest, ImageName};
 
 use crate::content::{Contents, Fault};
 use crate::error::At as _;
-use crate::lock::Lock;
 use crate::progress::{Event, Progress, Stage, Unit};
 use crate::{Image, ImageError};
 
@@ -235,11 +234,12 @@ impl Workshop<'_> {
         self.kept(&name)
     }
 
-    /// Seals a finished tree, puts it into the store and removes everything a build needs.
+    /// Seals a finished tree, puts it into the store and removes everything a build needs. `(image, lock)` is what it
+    /// is called, and what it will be found by.
     pub(crate) fn publish(
         &self,
         root: &Path,
-        lock: &Lock,
+        (image, lock): (ImageName, Digest),
         source: Source,
         now: SystemTime,
         progress: &dyn Progress,
@@ -253,7 +253,6 @@ impl Workshop<'_> {
         let digest = contents.digest();
         let (files, bytes) = contents.size();
         let built = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let (image, lock) = (lock.image.clone(), lock.digest());
         let manifest = Manifest { format: FORMAT, image, lock, digest, bytes, files, source, built };
 
         let finished = self.fresh("finished")?;

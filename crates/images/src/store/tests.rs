@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::content::FaultKind;
-use crate::{Silent, Stage};
+use crate::{Lock, Silent, Stage};
 
 fn lock(recipe: u32) -> Lock {
     Lock::parse(&format!(r#"{{"format":1,"image":"thing","recipe":{recipe},"packages":[]}}"#)).unwrap()
@@ -18,7 +18,8 @@ fn publish(store: &Store, lock: &Lock, text: &str, built: u64) -> Image {
     fs::create_dir(&root).unwrap();
     fs::write(root.join("file"), text).unwrap();
     let source = Source { packages: vec!["thing 1".to_owned()], compilers: vec![] };
-    workshop.publish(&root, lock, source, SystemTime::UNIX_EPOCH + Duration::from_secs(built), &Silent).unwrap()
+    let of = (lock.image.clone(), lock.digest());
+    workshop.publish(&root, of, source, SystemTime::UNIX_EPOCH + Duration::from_secs(built), &Silent).unwrap()
 }
 
 fn store() -> (tempfile::TempDir, Store) {
@@ -168,7 +169,7 @@ fn sealing_counts_files() {
     fs::create_dir(&root).unwrap();
     fs::write(root.join("a"), "").unwrap();
     let source = Source { packages: vec![], compilers: vec![] };
-    workshop.publish(&root, &lock(1), source, SystemTime::UNIX_EPOCH, &last).unwrap();
+    workshop.publish(&root, (lock(1).image.clone(), lock(1).digest()), source, SystemTime::UNIX_EPOCH, &last).unwrap();
     assert_eq!(*last.0.lock().unwrap(), Some((1, Some(1))));
 }
 

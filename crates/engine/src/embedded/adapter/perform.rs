@@ -331,7 +331,9 @@ impl images::Progress for Relay {
 
 fn stage_text(stage: images::Stage) -> &'static str {
     match stage {
+        images::Stage::Resolve => "ask the mirror",
         images::Stage::Download => "download",
+        images::Stage::Gather => "check what is kept",
         images::Stage::Install => "install dependencies",
         images::Stage::Compile => "compile SQLite",
         images::Stage::Trim => "trim to what runs",
