@@ -193,6 +193,8 @@ impl Command {
             Self::Rotate(_) => "rotate",
             Self::Ca(CaCommand::Show) => "ca show",
             Self::Images(ImagesCommand::List) => "images list",
+            Self::Images(ImagesCommand::Lock(_)) => "images lock",
+            Self::Images(ImagesCommand::Build(_)) => "images build",
             Self::Images(ImagesCommand::Prune) => "images prune",
             Self::Images(ImagesCommand::Verify) => "images verify",
             Self::Images(ImagesCommand::Restore) => "images restore",
@@ -426,6 +428,12 @@ Examples:
 pub(crate) enum ImagesCommand {
     /// What is kept: size, source, digest
     List,
+    /// Pin the packages of a Debian image, and fetch and keep them
+    #[command(after_help = IMAGES_LOCK_HELP)]
+    Lock(ImagesLockArgs),
+    /// Build a Debian image from its lock, unless it is in the store
+    #[command(after_help = IMAGES_BUILD_HELP)]
+    Build(ImagesBuildArgs),
     /// Remove what neither runs nor is the generation before
     Prune,
     /// Read every byte again and compare
@@ -437,7 +445,47 @@ pub(crate) enum ImagesCommand {
 const IMAGES_HELP: &str = "\
 Examples:
   sovereign images list
+  sovereign images lock database && sovereign images build database
   sovereign images prune";
+
+/// `images lock`.
+#[derive(Debug, Args)]
+pub(crate) struct ImagesLockArgs {
+    /// What the image is for: host, site, database
+    #[arg(value_name = "ROLE")]
+    pub(crate) role: String,
+    /// Lock the versions of today, and show what changes
+    #[arg(long)]
+    pub(crate) update: bool,
+}
+
+const IMAGES_LOCK_HELP: &str = "\
+Asks the mirrors that apt is set up with on this machine, checks Debian's signature, and writes names, versions and \
+digests to a file beside the stack file: stack.images/ROLE.json. It is yours; keep it with the stack file. The packages \
+are kept in $XDG_DATA_HOME/sovereign/.packages, because mirrors remove what is superseded.
+
+Examples:
+  sovereign images lock database             # fetches what is not kept; versions stay as they are
+  sovereign images lock --update database    # newer versions, security fixes among them";
+
+/// `images build`.
+#[derive(Debug, Args)]
+pub(crate) struct ImagesBuildArgs {
+    /// What the image is for: host, site, database
+    #[arg(value_name = "ROLE")]
+    pub(crate) role: String,
+    /// Use the network for nothing: the packages must be kept
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+const IMAGES_BUILD_HELP: &str = "\
+The image is made of exactly the locked packages, by mmdebstrap, without the network. Two builds from one lock are the \
+same bytes. Older images stay until `sovereign images prune`.
+
+Examples:
+  sovereign images build database
+  sovereign images build site --offline";
 
 /// `site`.
 #[derive(Debug, Subcommand)]

@@ -120,6 +120,7 @@ reasons! {
     sovereign_images::ImageError,
     sovereign_keys::FileError,
     sovereign_keys::KeysError,
+    sovereign_runtime::file::FileError,
     sovereign_keys::SeedError,
     sovereign_runtime::signed::SignedError,
     sovereign_services::folder::WriteError,

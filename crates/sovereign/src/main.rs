@@ -9,6 +9,7 @@ mod cli;
 mod commands;
 mod context;
 mod data;
+mod debian;
 mod declared;
 mod deployment;
 #[cfg(test)]

@@ -84,6 +84,12 @@ impl Places {
     pub(crate) fn images(&self) -> PathBuf {
         self.cache_home.join("images")
     }
+
+    /// The kept packages of Debian, which stacks share. No cache: a mirror that removed one does not give it again. No
+    /// stack is called so.
+    pub(crate) fn packages(&self) -> PathBuf {
+        self.data_home.join(".packages")
+    }
 }
 
 #[cfg(test)]
@@ -100,6 +106,7 @@ mod tests {
         assert_eq!(places.default_stack_file(), Path::new("/home/ann/.config/sovereign/stack.toml"));
         assert_eq!(places.state(&"demo".parse().unwrap()), Path::new("/home/ann/.local/share/sovereign/demo"));
         assert_eq!(places.images(), Path::new("/home/ann/.cache/sovereign/images"));
+        assert_eq!(places.packages(), Path::new("/home/ann/.local/share/sovereign/.packages"));
     }
 
     #[test]

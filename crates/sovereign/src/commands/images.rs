@@ -44,7 +44,7 @@ impl Report for Kept {
                     image.digest.short().into(),
                     figures::bytes(image.bytes).into(),
                     image.files.into(),
-                    image.packages.join(", ").into(),
+                    made_from(&image.packages).into(),
                 ]);
             }
             page.table(&table);
@@ -56,6 +56,14 @@ impl Report for Kept {
 
     fn exit(&self) -> Exit {
         if self.damaged.is_empty() { Exit::Done } else { Exit::Attention }
+    }
+}
+
+/// A root file system is made from some hundred packages: their number says more.
+fn made_from(packages: &[String]) -> String {
+    match packages.len() {
+        0..=6 => packages.join(", "),
+        many => figures::count(many as u64, "package", "packages"),
     }
 }
 
@@ -117,8 +125,11 @@ fn worth_keeping(store: &Store) -> Result<BTreeSet<Digest>, ImageError> {
     let mut keep = BTreeSet::new();
     let current = sovereign_images::ghost::find(store)?.map(|image| image.digest);
     keep.extend(current);
+    let ghost = &sovereign_images::ghost::lock().image;
     for same in manifests.chunk_by(|a, b| a.image == b.image) {
-        keep.extend(same.iter().map(|manifest| manifest.digest).filter(|digest| Some(*digest) != current).take(1));
+        // Which root file system runs is for hosts to say: the youngest is taken for it.
+        let count = if same.iter().any(|manifest| manifest.image == *ghost) { 1 } else { 2 };
+        keep.extend(same.iter().map(|manifest| manifest.digest).filter(|digest| Some(*digest) != current).take(count));
     }
     let used = running_programs();
     keep.extend(manifests.iter().map(|manifest| manifest.digest).filter(|digest| {

@@ -16,6 +16,8 @@ mod drill;
 mod drill_recover;
 mod host;
 mod images;
+mod images_build;
+mod images_lock;
 mod import;
 mod logs;
 mod open;
@@ -66,6 +68,8 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Rotate(args) => rotate::run(context, &args)?.into(),
         Command::Ca(CaCommand::Show) => ca::show(context)?.into(),
         Command::Images(ImagesCommand::List) => images::list(context)?.into(),
+        Command::Images(ImagesCommand::Lock(args)) => images_lock::run(context, &args)?.into(),
+        Command::Images(ImagesCommand::Build(args)) => images_build::run(context, &args)?.into(),
         Command::Images(ImagesCommand::Prune) => images::prune(context)?.into(),
         Command::Images(ImagesCommand::Verify) => images::verify(context)?.into(),
         Command::Images(ImagesCommand::Restore) => images::restore(context)?.into(),

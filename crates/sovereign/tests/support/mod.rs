@@ -38,6 +38,11 @@ impl Operator {
         self
     }
 
+    /// What is shared with other runs.
+    pub(crate) fn shared(&self) -> PathBuf {
+        self.cache.as_ref().expect("with_shared_images").join("sovereign")
+    }
+
     pub(crate) fn home(&self) -> &Path {
         self.home.path()
     }
@@ -69,7 +74,17 @@ impl Operator {
             .env("SOVEREIGN_STATE", self.state())
             .env("NO_COLOR", "1")
             .stdin(Stdio::null());
-        for name in ["PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "RUST_LOG"] {
+        const PASSED: &[&str] = &[
+            "PATH",
+            "SSL_CERT_FILE",
+            "SSL_CERT_DIR",
+            "HTTPS_PROXY",
+            "HTTP_PROXY",
+            "NO_PROXY",
+            "RUST_LOG",
+            "APT_CONFIG",
+        ];
+        for name in PASSED {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }
