@@ -130,7 +130,7 @@ mod tests {
             assert_eq!((entry.header().mtime().unwrap(), entry.header().uid().unwrap()), (7, 0), "{path}");
             seen.push(path);
         }
-        assert!(seen.contains(&"usr/lib/sovereign/database-run".to_owned()), "{seen:?}");
+        assert!(seen.contains(&"usr/lib/sovereign/database-root".to_owned()), "{seen:?}");
     }
 
     #[test]

@@ -167,7 +167,7 @@ impl Role {
         role.instance();
         role.users.push(User { name: "ghost".to_owned(), id: GHOST, home: "/srv/site".to_owned() });
         role.unit("ghost.service", include_str!("../../roles/site/ghost.service"));
-        role.folder("srv/site/", 0o755, GHOST);
+        role.folder("srv/site/", 0o755, 0);
         let image = "ghost".parse().expect("a constant");
         role.layers.push(Layer { image, at: "opt/ghost".to_owned() });
         role.folder("opt/ghost/", 0o755, 0);
@@ -184,7 +184,7 @@ impl Role {
         role.emptied.push("var/lib/mysql".to_owned());
         for (name, text) in [
             ("database-prepare", include_str!("../../roles/database/database-prepare")),
-            ("database-run", include_str!("../../roles/database/database-run")),
+            ("database-root", include_str!("../../roles/database/database-root")),
         ] {
             role.file(&format!("usr/lib/sovereign/{name}"), 0o755, text);
         }
