@@ -3,6 +3,7 @@
 //! Promises: whatever is needed is looked for first and named with its reason; every step says how long it took; the
 //! exit code is 0 only when everything passed. Nothing of the product depends on this crate.
 
+mod backports;
 mod bench;
 mod conformance;
 mod deny;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::backports;
 use crate::run::{Deadline, run, say, target, which};
 
 /// Package lists and packages come over the network; a slow mirror is no reason to give up early.
@@ -38,8 +39,16 @@ const NEEDS: &[Need] = &[
     Need { program: "node", package: "nodejs", why: "runs the HTTP cache test suite" },
     Need { program: "npm", package: "npm", why: "fetches the HTTP cache test suite" },
     Need { program: "python3", package: "python3", why: "runs small applications to supervise" },
+    Need { program: "/usr/libexec/incus/incusd", package: "incus-base", why: "runs containers, and hosts of a lab" },
+    Need { program: "mkfs.btrfs", package: "btrfs-progs", why: "makes what their disks are cheap copies in" },
+    Need { program: "dnsmasq", package: "dnsmasq-base", why: "answers on their networks" },
+    Need { program: "busybox", package: "busybox-static", why: "is the smallest container" },
     Need { program: "mmdebstrap", package: "mmdebstrap", why: "makes root file systems of Debian" },
+    Need { program: "zstd", package: "zstd", why: "packs them" },
 ];
+
+/// Packages that Debian 12 has in its backports only.
+const IN_BACKPORTS: &[&str] = &["incus-base"];
 
 /// What the benchmark of the edge needs. Debian starts a server when it is installed as root; where that is not wanted,
 /// a `policy-rc.d` that answers 101 keeps it from doing so.
@@ -106,6 +115,9 @@ fn ensure_all(needs: &[Need]) -> Result<()> {
     }
     say("Installing them, as this is root:");
     let deadline = Deadline::after(INSTALL_BUDGET);
+    if packages.iter().any(|package| IN_BACKPORTS.contains(package)) {
+        backports::add()?;
+    }
     run(&mut apt(&["update"])?, deadline).context("cannot refresh the package lists")?;
     let install = [&["install", "--yes", "--no-install-recommends"], &packages[..]].concat();
     run(&mut apt(&install)?, deadline).context("cannot install what is missing")

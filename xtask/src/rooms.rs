@@ -21,10 +21,17 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ssh", &["model", "runtime"]),
     ("archive", &["model", "runtime", "ssh"]),
     ("hosts", &["model", "runtime", "ssh"]),
+    ("incus", &["model"]),
+    ("lab", &["model", "runtime", "incus"]),
     ("engine", &["model", "plan", "services", "images", "keys", "runtime"]),
-    ("sovereign", &["model", "plan", "services", "images", "keys", "runtime", "edge", "archive", "hosts", "engine"]),
+    (
+        "sovereign",
+        &[
+            "model", "plan", "services", "images", "keys", "runtime", "edge", "archive", "hosts", "engine", "incus", "lab",
+        ],
+    ),
     ("fuzz", &["model", "keys", "images", "services", "runtime", "edge", "archive"]),
-    ("testkit", &["model", "plan", "services", "images", "keys", "runtime", "edge", "engine"]),
+    ("testkit", &["model", "plan", "services", "images", "keys", "runtime", "edge", "engine", "incus"]),
 ];
 
 /// Rooms that decide and do nothing.

@@ -1,0 +1,155 @@
+//! A server with a pool, a project for tests and a small image in it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use sovereign_incus::image::Source;
+use sovereign_incus::instance::{NewInstance, Stop};
+use sovereign_incus::project::{Project, restricted};
+use sovereign_incus::{Client, Config, Dial, Dialing, InstanceName, Patience, PoolName, Stream, UnixSocket};
+use sovereign_model::Digest;
+use sovereign_testkit::{busybox, incusd::Incusd};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::UnixStream;
+use tokio::runtime::Runtime;
+
+/// What the tests share.
+pub(crate) struct World {
+    runtime: Runtime,
+    pub(crate) incusd: Incusd,
+    /// In the project `sov`.
+    pub(crate) client: Client,
+    pub(crate) rootfs: PathBuf,
+    pub(crate) image: Digest,
+}
+
+impl World {
+    pub(crate) fn begin() -> Self {
+        let runtime = Runtime::new().unwrap();
+        let incusd = Incusd::start();
+        let rootfs = incusd.file("rootfs.tar");
+        busybox::rootfs(&rootfs).unwrap();
+        let (client, image) = runtime.block_on(async {
+            let client = incusd.connect().await.unwrap();
+            client.create_pool(&pool(), "dir", &Config::new()).await.unwrap();
+            let name = "sov".parse().unwrap();
+            let project = Project { name, description: "for tests".to_owned(), config: restricted() };
+            client.create_project(&project).await.unwrap();
+            let client = client.in_project(project.name);
+            let source = Source::describe(&rootfs, "x86_64", &BTreeMap::new()).await.unwrap();
+            client.upload_image(&source).await.unwrap();
+            (client, source.digest())
+        });
+        Self { runtime, incusd, client, rootfs, image }
+    }
+
+    /// Does something asynchronous to its end.
+    pub(crate) fn run<F: Future>(&self, work: F) -> F::Output {
+        self.runtime.block_on(work)
+    }
+
+    /// A client that is impatient, and dials in its own way.
+    pub(crate) async fn over(&self, dial: impl Dial + 'static, patience: Patience) -> Client {
+        Client::connect(Arc::new(dial), patience, &[]).await.unwrap().in_project("sov".parse().unwrap())
+    }
+
+    pub(crate) fn socket(&self) -> UnixSocket {
+        UnixSocket::new(self.incusd.socket())
+    }
+
+    /// What a small container is made of.
+    pub(crate) fn small(&self, name: &str) -> NewInstance {
+        let root = [("type", "disk"), ("path", "/"), ("pool", "pool")];
+        NewInstance {
+            name: name.parse().unwrap(),
+            image: self.image,
+            description: String::new(),
+            config: Config::new(),
+            devices: BTreeMap::from([("root".to_owned(), config(&root))]),
+            profiles: Vec::new(),
+            ephemeral: false,
+        }
+    }
+
+    /// A small container that runs.
+    pub(crate) async fn running(&self, name: &str) -> InstanceName {
+        let new = self.small(name);
+        self.client.create_instance(&new).await.unwrap();
+        self.client.start(&new.name).await.unwrap();
+        new.name
+    }
+
+    /// And is gone.
+    pub(crate) async fn end(&self, name: &InstanceName) {
+        self.client.stop(name, Stop::AtOnce).await.unwrap();
+        self.client.delete_instance(name).await.unwrap();
+    }
+}
+
+pub(crate) fn pool() -> PoolName {
+    "pool".parse().unwrap()
+}
+
+pub(crate) fn config(pairs: &[(&str, &str)]) -> Config {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+/// A connection that breaks when this much was sent.
+#[derive(Debug)]
+pub(crate) struct Breaking {
+    pub(crate) socket: PathBuf,
+    pub(crate) after: usize,
+}
+
+impl fmt::Display for Breaking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a bad connection")
+    }
+}
+
+impl Dial for Breaking {
+    fn dial(&self) -> Dialing<'_> {
+        Box::pin(async {
+            let stream = UnixStream::connect(&self.socket).await?;
+            Ok(Box::new(Limited { stream, left: self.after }) as Box<dyn Stream>)
+        })
+    }
+}
+
+struct Limited {
+    stream: UnixStream,
+    left: usize,
+}
+
+impl AsyncRead for Limited {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, into)
+    }
+}
+
+impl AsyncWrite for Limited {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let most = bytes.len().min(self.left);
+        if most == 0 {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let written = Pin::new(&mut self.stream).poll_write(cx, &bytes[..most]);
+        if let Poll::Ready(Ok(written)) = written {
+            self.left -= written;
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

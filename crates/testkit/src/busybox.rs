@@ -1,0 +1,75 @@
+//! The smallest root file system that a container starts from: one static program under its many names.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+/// Where Debian's package `busybox-static` has it.
+const PROGRAM: &str = "/usr/bin/busybox";
+
+/// Older releases have it here.
+const OLDER: &str = "/bin/busybox";
+
+/// The names it is given.
+const NAMES: &[&str] = &[
+    "bin/sh",
+    "bin/cat",
+    "bin/echo",
+    "bin/false",
+    "bin/id",
+    "bin/ls",
+    "bin/pwd",
+    "bin/sleep",
+    "bin/stat",
+    "bin/true",
+    "bin/yes",
+    "bin/head",
+    "bin/test",
+    "bin/wc",
+    "sbin/init",
+    "sbin/poweroff",
+];
+
+/// Why it cannot be made here.
+pub fn missing() -> Option<String> {
+    program().is_none().then(|| "there is no busybox here (package busybox-static)".to_owned())
+}
+
+fn program() -> Option<&'static Path> {
+    [PROGRAM, OLDER].into_iter().map(Path::new).find(|path| path.is_file())
+}
+
+/// Writes the root file system as a tar archive. The same busybox gives the same bytes.
+///
+/// # Errors
+/// When there is no busybox, or the file cannot be written.
+pub fn rootfs(to: &Path) -> io::Result<()> {
+    let program = program().ok_or(io::ErrorKind::NotFound)?;
+    let mut archive = tar::Builder::new(File::create(to)?);
+    for folder in ["bin", "sbin", "dev", "proc", "sys", "etc", "root", "run", "srv", "tmp", "usr", "var"] {
+        let mut header = header(tar::EntryType::Directory, 0o755, 0);
+        archive.append_data(&mut header, format!("{folder}/"), io::empty())?;
+    }
+    let busybox = std::fs::read(program)?;
+    let mut header_of_file = header(tar::EntryType::Regular, 0o755, busybox.len() as u64);
+    archive.append_data(&mut header_of_file, "bin/busybox", busybox.as_slice())?;
+    for name in NAMES {
+        archive.append_link(&mut header(tar::EntryType::Symlink, 0o777, 0), name, "/bin/busybox")?;
+    }
+    // Waits, so that there is something to exec into; ends when it is told to.
+    let inittab = "::sysinit:/bin/true\n::respawn:/bin/sleep 3600\n";
+    let mut header_of_table = header(tar::EntryType::Regular, 0o644, inittab.len() as u64);
+    archive.append_data(&mut header_of_table, "etc/inittab", inittab.as_bytes())?;
+    archive.into_inner()?.sync_all()
+}
+
+fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(size);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header
+}

@@ -1,0 +1,174 @@
+//! A real Incus, started for a test in a folder of its own and removed with all that was made in it.
+
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use sovereign_incus::instance::Stop;
+use sovereign_incus::{Client, IncusError, Patience, UnixSocket};
+use sovereign_model::Digest;
+use tempfile::TempDir;
+
+/// Where Debian's package `incus-base` has it.
+const PROGRAM: &str = "/usr/libexec/incus/incusd";
+
+/// Tools of the machine's keeper, which it calls, are not on everybody's path.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A first start makes a database and certificates.
+const START: Duration = Duration::from_secs(60);
+
+/// A daemon of its own. Dropped, it ends with its instances, networks and pools.
+#[derive(Debug)]
+pub struct Incusd {
+    folder: TempDir,
+    child: Child,
+}
+
+impl Incusd {
+    /// Why none can be started here.
+    pub fn missing() -> Option<String> {
+        if !rustix::process::geteuid().is_root() {
+            return Some("only root can start an Incus".to_owned());
+        }
+        (!Path::new(PROGRAM).is_file()).then(|| "there is no Incus here (package incus-base)".to_owned())
+    }
+
+    /// Starts one and waits until it answers.
+    ///
+    /// # Panics
+    /// When it does not: with what it wrote.
+    pub fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("incusd-").tempdir().expect("a temporary folder");
+        // Root of a container is somebody else here, and must be able to pass through.
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o711)).expect("its owner may change it");
+        let log = File::create(folder.path().join("log")).expect("a file in it");
+        let mut command = Command::new(PROGRAM);
+        command.args(["--group", "root"]).env_clear().env("INCUS_DIR", folder.path()).env("PATH", PATH);
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
+        // Ctrl-C at a terminal is for the test, which then ends the daemon.
+        command.process_group(0);
+        let child = command.spawn().expect("incusd starts");
+        let mut incusd = Self { folder, child };
+        let runtime = runtime();
+        let deadline = Instant::now() + START;
+        loop {
+            match runtime.block_on(incusd.connect()) {
+                Ok(_) => return incusd,
+                Err(error) => {
+                    let ended = incusd.child.try_wait().expect("it is our child");
+                    let is_late = Instant::now() > deadline;
+                    assert!(ended.is_none() && !is_late, "no Incus: {error}\n{}", incusd.log());
+                }
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Its unix socket.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("unix.socket")
+    }
+
+    /// A client of it.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn connect(&self) -> Result<Client, IncusError> {
+        Client::connect(Arc::new(UnixSocket::new(self.socket())), Patience::default(), &[]).await
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    /// What it wrote.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// A file for tests in its folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+impl Drop for Incusd {
+    fn drop(&mut self) {
+        // A runtime may be what drops this, and one cannot wait inside another.
+        thread::scope(|scope| {
+            let cleaned = scope.spawn(|| runtime().block_on(async { empty(&self.connect().await?).await })).join();
+            // What it could not remove is removed below as far as it is ours; the test has failed already.
+            drop(cleaned);
+        });
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        unmount_below(self.folder.path());
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+/// Removes instances, images, volumes, projects, networks and pools.
+async fn empty(client: &Client) -> Result<(), IncusError> {
+    for project in client.projects().await? {
+        let within = client.in_project(project.name.clone());
+        for instance in within.instances().await? {
+            // It may have stopped by itself.
+            let _ = within.stop(&instance.name, Stop::AtOnce).await;
+            within.delete_instance(&instance.name).await?;
+        }
+        let images = within.images().await?;
+        for digest in images.iter().filter_map(|image| -> Option<Digest> { image.digest() }) {
+            within.delete_image(digest).await?;
+        }
+        for pool in client.pools().await? {
+            for volume in within.volumes(&pool.name).await? {
+                within.delete_volume(&pool.name, &volume.name).await?;
+            }
+        }
+        if project.name.as_str() != "default" {
+            client.delete_project(&project.name).await?;
+        }
+    }
+    for network in client.networks().await?.into_iter().filter(|network| network.managed) {
+        client.delete_network(&network.name).await?;
+    }
+    let mut default = client.profile(&"default".parse().expect("a name")).await?;
+    default.value.devices.clear();
+    client.update_profile(&default).await?;
+    for pool in client.pools().await? {
+        client.delete_pool(&pool.name).await?;
+    }
+    Ok(())
+}
+
+/// Mounts of a daemon outlive it.
+fn unmount_below(folder: &Path) {
+    let Ok(mounts) = fs::read_to_string("/proc/self/mountinfo") else { return };
+    let below = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
+    let mut below: Vec<&Path> = below.filter(|path| path.starts_with(folder)).collect();
+    below.reverse();
+    for path in below {
+        let ended: io::Result<_> = Command::new("umount").arg("--lazy").arg(path).env("PATH", PATH).status();
+        drop(ended);
+    }
+}
