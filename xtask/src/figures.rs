@@ -55,6 +55,11 @@ pub(crate) fn images(deadline: Deadline) -> Result<Tally> {
     told(command, deadline)
 }
 
+/// A lab of two data centers with three hosts each.
+pub(crate) fn lab(deadline: Deadline) -> Result<Tally> {
+    told(test("sovereign-lab", "six", "six_hosts"), deadline)
+}
+
 /// Planning for large stacks.
 pub(crate) fn plan(deadline: Deadline) -> Result<Tally> {
     let mut example = cargo(["run", "--release", "--locked", "--package=sovereign-plan", "--example=scale"]);

@@ -117,6 +117,12 @@ impl Client {
         typed(self.carry_out(call).await?).map_err(|reason| asked.unintelligible(reason))
     }
 
+    /// Reads a listing; Go writes an empty one as `null`.
+    pub(crate) async fn list<T: DeserializeOwned>(&self, path: ApiPath) -> Result<Vec<T>, IncusError> {
+        let things: Option<Vec<T>> = self.read(path.with("recursion", "1")).await?;
+        Ok(things.unwrap_or_default())
+    }
+
     /// Reads something that is to be changed.
     pub(crate) async fn read_kept<T: DeserializeOwned + Serialize>(
         &self,

@@ -65,7 +65,7 @@ impl Client {
         if !self.server().await?.environment.server_clustered {
             return Ok(Vec::new());
         }
-        self.read(ApiPath::of("cluster").then("members").with("recursion", "1")).await
+        self.list(ApiPath::of("cluster").then("members")).await
     }
 
     /// Moves a member's instances to the others, or stops those that cannot move.

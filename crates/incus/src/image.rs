@@ -103,7 +103,7 @@ impl Client {
     /// # Errors
     /// When the server cannot be reached or refuses.
     pub async fn images(&self) -> Result<Vec<Image>, IncusError> {
-        self.read(self.scoped("images").with("recursion", "1")).await
+        self.list(self.scoped("images")).await
     }
 
     /// One image.

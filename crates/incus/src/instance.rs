@@ -156,7 +156,7 @@ impl Client {
     /// # Errors
     /// When the server cannot be reached or refuses.
     pub async fn instances(&self) -> Result<Vec<Instance>, IncusError> {
-        self.read(self.scoped("instances").with("recursion", "1")).await
+        self.list(self.scoped("instances")).await
     }
 
     /// One instance.

@@ -40,7 +40,7 @@ impl Client {
     /// # Errors
     /// When the server cannot be reached or refuses.
     pub async fn networks(&self) -> Result<Vec<Network>, IncusError> {
-        self.read(self.scoped("networks").with("recursion", "1")).await
+        self.list(self.scoped("networks")).await
     }
 
     /// One network.

@@ -34,7 +34,7 @@ impl Client {
     /// # Errors
     /// When the server cannot be reached or refuses.
     pub async fn profiles(&self) -> Result<Vec<Profile>, IncusError> {
-        self.read(self.scoped("profiles").with("recursion", "1")).await
+        self.list(self.scoped("profiles")).await
     }
 
     /// One profile.

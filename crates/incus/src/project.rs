@@ -46,7 +46,7 @@ impl Client {
     /// # Errors
     /// When the server cannot be reached or refuses.
     pub async fn projects(&self) -> Result<Vec<Project>, IncusError> {
-        self.read(ApiPath::of("projects").with("recursion", "1")).await
+        self.list(ApiPath::of("projects")).await
     }
 
     /// One project.

@@ -81,7 +81,7 @@ impl Client {
     /// # Errors
     /// When the server cannot be reached or refuses.
     pub async fn pools(&self) -> Result<Vec<Pool>, IncusError> {
-        self.read(ApiPath::of("storage-pools").with("recursion", "1")).await
+        self.list(ApiPath::of("storage-pools")).await
     }
 
     /// One pool.
@@ -114,7 +114,7 @@ impl Client {
     /// # Errors
     /// When there is no such pool, or the server cannot be reached or refuses.
     pub async fn volumes(&self, pool: &PoolName) -> Result<Vec<Volume>, IncusError> {
-        self.read(self.project_of(volumes_path(pool)).with("recursion", "1")).await
+        self.list(self.project_of(volumes_path(pool))).await
     }
 
     /// One custom volume.
@@ -165,7 +165,7 @@ impl Client {
         pool: &PoolName,
         volume: &VolumeName,
     ) -> Result<Vec<VolumeSnapshot>, IncusError> {
-        self.read(self.snapshots_path(pool, volume, None).with("recursion", "1")).await
+        self.list(self.snapshots_path(pool, volume, None)).await
     }
 
     /// Keeps a volume as it is now.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use sovereign_lab::LabName;
 use sovereign_model::StackName;
 
 use crate::environment::{Environment, names};
@@ -78,6 +79,16 @@ impl Places {
     /// The state folder of a stack.
     pub(crate) fn state(&self, stack: &StackName) -> PathBuf {
         self.state.clone().unwrap_or_else(|| self.data_home.join(stack.as_str()))
+    }
+
+    /// The folder of a lab.
+    pub(crate) fn lab(&self, name: &LabName) -> PathBuf {
+        self.data_home.join("labs").join(name.as_str())
+    }
+
+    /// What hosts of labs start from.
+    pub(crate) fn rootfs(&self) -> PathBuf {
+        self.cache_home.join("rootfs")
     }
 
     /// The image store, which stacks share.

@@ -19,6 +19,7 @@ mod images;
 mod images_build;
 mod images_lock;
 mod import;
+mod lab;
 mod logs;
 mod open;
 mod plan;
@@ -37,7 +38,7 @@ mod top;
 mod up;
 
 use crate::cli::{
-    ArchiveCommand, CaCommand, Command, DrillCommand, HostCommand, ImagesCommand, SeedCommand, ServiceCommand,
+    ArchiveCommand, CaCommand, Command, DrillCommand, HostCommand, ImagesCommand, LabCommand, SeedCommand, ServiceCommand,
     SiteCommand, StaffCommand,
 };
 use crate::context::Context;
@@ -102,6 +103,13 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Import(args) => import::run(context, &args)?.into(),
         Command::Service(ServiceCommand::Install) => service::install(context)?.into(),
         Command::Service(ServiceCommand::Uninstall) => service::uninstall(context)?.into(),
+        Command::Lab(LabCommand::Up(args)) => lab::up(context, args)?.into(),
+        Command::Lab(LabCommand::Status(args)) => lab::status(context, &args)?.into(),
+        Command::Lab(LabCommand::Down(args)) => lab::down(context, &args)?.into(),
+        Command::Lab(LabCommand::Cut(args)) => lab::cut(context, &args)?.into(),
+        Command::Lab(LabCommand::Slow(args)) => lab::slow(context, &args)?.into(),
+        Command::Lab(LabCommand::Kill(args)) => lab::kill(context, &args)?.into(),
+        Command::Lab(LabCommand::Heal(args)) => lab::heal(context, &args)?.into(),
         Command::Tick(args) => tick::run(context, &args)?.into(),
         Command::Completions(args) => completions::run(&args).into(),
         Command::Edge(args) => daemons::edge(&args)?.into(),

@@ -1,0 +1,101 @@
+//! A real Incus for a test's labs.
+#![allow(dead_code, reason = "each test binary uses its own part of this module")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sovereign_incus::Client;
+use sovereign_lab::{Lab, LabError, Made, Shape, Silent, Watcher};
+use sovereign_testkit::incusd::Incusd;
+use tokio::runtime::Runtime;
+
+/// Why no lab can be made here.
+pub(crate) fn missing() -> Option<String> {
+    let programs = ["mmdebstrap", "ssh-keygen", "ssh", "/usr/sbin/nft"];
+    let lacking = programs.into_iter().find(|program| Command::new(program).arg("--version").output().is_err());
+    Incusd::missing().or_else(|| lacking.map(|program| format!("there is no {program} here")))
+}
+
+/// An Incus for labs, and what there was before them.
+pub(crate) struct World {
+    runtime: Runtime,
+    incusd: Incusd,
+    pub(crate) client: Client,
+    rootfs: PathBuf,
+    folder: tempfile::TempDir,
+    pub(crate) before: BTreeSet<String>,
+}
+
+impl World {
+    pub(crate) fn begin() -> Self {
+        let runtime = Runtime::new().unwrap();
+        let incusd = Incusd::start();
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache/rootfs");
+        let (client, rootfs) = runtime.block_on(async {
+            let rootfs = sovereign_lab::rootfs(&cache, &apt_options()).await.unwrap();
+            (incusd.connect().await.unwrap(), rootfs)
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let mut world = Self { runtime, incusd, client, rootfs, folder, before: BTreeSet::new() };
+        world.before = world.run(world.things());
+        world
+    }
+
+    pub(crate) fn run<F: Future>(&self, work: F) -> F::Output {
+        self.runtime.block_on(work)
+    }
+
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) async fn up(&self, shape: &Shape, watcher: &dyn Watcher) -> Result<Made, LabError> {
+        let folder = self.folder(shape.name.as_str());
+        sovereign_lab::up(&self.client, &self.incusd.socket(), shape, &folder, &self.rootfs, watcher).await
+    }
+
+    pub(crate) async fn down(&self, name: &str) {
+        let folder = self.folder(name);
+        let lab = Lab::read(&folder).unwrap().unwrap();
+        sovereign_lab::down(&self.client, &lab, &folder, &Silent).await.unwrap();
+    }
+
+    pub(crate) fn lab(&self) -> Lab {
+        Lab::read(&self.folder("small")).unwrap().unwrap()
+    }
+
+    /// Everything that a lab could leave behind.
+    pub(crate) async fn things(&self) -> BTreeSet<String> {
+        let mut things = BTreeSet::new();
+        things.extend(self.client.projects().await.unwrap().iter().map(|one| format!("project {}", one.name)));
+        things.extend(self.client.pools().await.unwrap().iter().map(|one| format!("pool {}", one.name)));
+        let interfaces = std::fs::read_dir("/sys/class/net").unwrap().flatten();
+        let names = interfaces.map(|one| one.file_name().to_string_lossy().into_owned());
+        // What others do on this machine meanwhile is not looked at.
+        let ours = names.filter(|name| ["small", "six", "theirs"].iter().any(|lab| name.starts_with(lab)));
+        things.extend(ours.map(|name| format!("interface {name}")));
+        let tables = Command::new("/usr/sbin/nft").args(["list", "tables"]).output().unwrap();
+        // Those of Incus itself stay.
+        let tables = String::from_utf8(tables.stdout).unwrap();
+        things.extend(tables.lines().filter(|line| line.contains("lab_")).map(str::to_owned));
+        things.extend(std::fs::read_dir(self.folder.path()).unwrap().flatten().map(|one| format!("{:?}", one.path())));
+        things
+    }
+
+    /// A host runs a line of shell; what it printed, when it succeeded.
+    pub(crate) fn ssh(&self, host: &str, line: &str) -> Option<String> {
+        let config = self.folder("small").join("ssh_config");
+        let mut ssh = Command::new("ssh");
+        ssh.arg("-F").arg(config).args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=3", host, line]);
+        let ended = ssh.output().unwrap();
+        ended.status.success().then(|| String::from_utf8(ended.stdout).unwrap())
+    }
+}
+
+/// As the gates give them to apt.
+fn apt_options() -> Vec<String> {
+    let options = std::env::var("XTASK_APT_OPTIONS").unwrap_or_default();
+    let settings = options.split_whitespace().filter_map(|word| word.split_once('='));
+    settings.map(|(name, value)| format!("{name} \"{value}\"")).collect()
+}
