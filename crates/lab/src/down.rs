@@ -8,9 +8,9 @@ use sovereign_incus::{Client, IncusError};
 use tokio::task::JoinSet;
 
 use crate::error::LabError;
-use crate::fault;
 use crate::host;
 use crate::progress::{Stage, Timed, Watcher};
+use crate::rules;
 use crate::shape::{Lab, LabHost, record};
 use crate::up::{is_marked, settle};
 
@@ -29,7 +29,7 @@ pub struct Removed {
 /// When something cannot be removed; the rest is.
 pub async fn down(incus: &Client, lab: &Lab, folder: &Path, watcher: &dyn Watcher) -> Result<Removed, LabError> {
     let stage = Timed::begin(watcher, Stage::Removal, lab.size());
-    fault::forget(lab).await?;
+    rules::forget(lab).await?;
     remove_project(incus, lab, &stage).await?;
     for datacenter in &lab.datacenters {
         let networks = incus.networks().await?;

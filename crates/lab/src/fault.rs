@@ -1,26 +1,18 @@
 //! Breaking a lab on purpose: links cut or slowed down, power taken away. All of it is undone by [`heal`].
 //!
-//! What networks lose is lost on this machine, which is the internet between data centers: by one table of nftables for
-//! each lab, made anew from all faults whenever one comes or goes, so that no rule is ever left behind.
+//! What networks lose is lost on this machine, which is the internet between data centers: see [`rules`](crate::rules).
 
-use std::fmt::Write as _;
-use std::net::Ipv4Addr;
 use std::path::Path;
-use std::process::Stdio;
 
 use serde::{Deserialize, Serialize};
 use sovereign_incus::Client;
 use sovereign_incus::instance::Status;
 use sovereign_model::{DatacenterName, HostName};
-use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
 
 use crate::error::LabError;
 use crate::host;
+use crate::rules::apply;
 use crate::shape::{Lab, LabHost};
-
-/// Tools of the machine's keeper are not on everybody's path.
-const NFT: &str = "/usr/sbin/nft";
 
 /// A data center or a host of a lab.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,121 +153,18 @@ pub async fn heal(
     Ok(healed)
 }
 
-/// Removes every rule of a lab's.
-pub(crate) async fn forget(lab: &Lab) -> Result<(), LabError> {
-    if lab.faults.iter().all(|fault| matches!(fault, Fault::Dead { .. })) {
-        return Ok(());
-    }
-    apply(&Lab { faults: Vec::new(), ..lab.clone() }).await
-}
-
-async fn apply(lab: &Lab) -> Result<(), LabError> {
-    let failed = |source| LabError::Program { program: "nft", source };
-    let mut command = Command::new(NFT);
-    command.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-    let mut nft = command.spawn().map_err(failed)?;
-    if let Some(mut stdin) = nft.stdin.take() {
-        stdin.write_all(rules(lab).as_bytes()).await.map_err(failed)?;
-    }
-    let ended = nft.wait_with_output().await.map_err(failed)?;
-    if ended.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&ended.stderr).trim().to_owned();
-    Err(LabError::Ended { program: "nft", status: ended.status, said })
-}
-
-/// What nftables is told: all rules of the lab, in place of those that were there.
-fn rules(lab: &Lab) -> String {
-    let table = format!("lab_{}", lab.name.as_str().replace('-', "_"));
-    let mut routed = String::new();
-    let mut bridged = String::new();
-    for fault in &lab.faults {
-        match fault {
-            Fault::Dead { .. } => {}
-            Fault::Cut { one, other: Some(other) } => {
-                for (from, to) in [(one, other), (other, one)] {
-                    let rule = format!("ip saddr {} ip daddr {} drop\n", addresses(lab, from), addresses(lab, to));
-                    routed.push_str(&rule);
-                    bridged.push_str(&rule);
-                }
-            }
-            Fault::Cut { one, other: None } => {
-                let both = both_ways(&addresses(lab, one), "drop");
-                routed.push_str(&both);
-                // Hosts of a data center that is cut off still have each other.
-                if matches!(one, Target::Host(_)) {
-                    bridged.push_str(&both);
-                }
-            }
-            Fault::Slow { one, kilobytes_per_second: rate } => {
-                // What a second's rest lets through at once: a few packets, or nothing would ever start.
-                let burst = (rate / 10).max(16);
-                let limit = format!("limit rate over {rate} kbytes/second burst {burst} kbytes drop");
-                routed.push_str(&both_ways(&addresses(lab, one), &limit));
-            }
-        }
-    }
-    let mut text = format!(
-        "add table inet {table}\ndelete table inet {table}\nadd table bridge {table}\ndelete table bridge {table}\n"
-    );
-    let chain = |name: &str, hook: &str, rules: &str| {
-        format!("chain {name} {{ type filter hook {hook} priority -5; policy accept;\n{rules}}}\n")
-    };
-    // Writing to a text does not fail.
-    if !routed.is_empty() {
-        let chains: String = [("through", "forward"), ("to", "output"), ("from", "input")]
-            .map(|(name, hook)| chain(name, hook, &routed))
-            .concat();
-        let _ = write!(text, "table inet {table} {{\n{chains}}}\n");
-    }
-    if !bridged.is_empty() {
-        let _ = write!(text, "table bridge {table} {{\n{}}}\n", chain("within", "forward", &bridged));
-    }
-    text
-}
-
-fn both_ways(addresses: &str, verdict: &str) -> String {
-    format!("ip saddr {addresses} {verdict}\nip daddr {addresses} {verdict}\n")
-}
-
-/// The addresses of a target as nftables has them: one, or a network.
-fn addresses(lab: &Lab, target: &Target) -> String {
-    match target {
-        Target::Datacenter(name) => {
-            let gateway = lab.datacenters.iter().find(|datacenter| datacenter.name == *name).map(|at| at.gateway);
-            let [a, b, c, _] = gateway.unwrap_or(Ipv4Addr::UNSPECIFIED).octets();
-            format!("{a}.{b}.{c}.0/24")
-        }
-        Target::Host(_) => lab.hosts_of(target).first().map_or(Ipv4Addr::UNSPECIFIED, |host| host.address).to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use sovereign_model::Digest;
 
     use super::*;
-    use crate::name::LabName;
     use crate::shape::Shape;
 
     fn lab() -> Lab {
-        let shape = Shape { name: "my-lab".parse::<LabName>().unwrap(), datacenters: 2, hosts: 2 };
+        let shape = Shape::new("my-lab".parse().unwrap(), 2, 2);
         Lab::plan(&shape, 96, Path::new("/socket"), Digest::of("image")).unwrap()
-    }
-
-    #[test]
-    fn all_rules_come_from_all_faults() {
-        let mut lab = lab();
-        assert_eq!(rules(&lab).matches("chain").count(), 0, "none are left: {}", rules(&lab));
-        let target = |name: &str| lab.target(name).unwrap();
-        lab.faults = vec![
-            Fault::Cut { one: target("home"), other: Some(target("office-2")) },
-            Fault::Cut { one: target("home-1"), other: None },
-            Fault::Slow { one: target("office"), kilobytes_per_second: 100 },
-            Fault::Dead { host: "home-2".parse().unwrap() },
-        ];
-        insta::assert_snapshot!(rules(&lab));
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod name;
 mod network;
 mod progress;
 mod rootfs;
+mod rules;
 mod shape;
 mod ssh;
 mod stack_file;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sovereign_incus::{InstanceName, NetworkName, PoolName, ProjectName};
+use sovereign_model::stack::Reach;
 use sovereign_model::{DatacenterName, Digest, HostName};
 use sovereign_runtime::file;
 
@@ -33,6 +34,28 @@ pub struct Shape {
     pub datacenters: usize,
     /// How many hosts in each: 1 to 16.
     pub hosts: usize,
+    /// Data centers behind a router that has their address and forwards the ports of a site and a name server.
+    pub forwarded: Vec<String>,
+    /// Data centers that can only dial out.
+    pub outbound_only: Vec<String>,
+}
+
+impl Shape {
+    /// This many data centers, and hosts in each, all reached directly.
+    pub fn new(name: LabName, datacenters: usize, hosts: usize) -> Self {
+        Self { name, datacenters, hosts, forwarded: Vec::new(), outbound_only: Vec::new() }
+    }
+
+    fn reach(&self, datacenter: &str) -> Reach {
+        let is_in = |names: &[String]| names.iter().any(|name| name == datacenter);
+        if is_in(&self.outbound_only) {
+            Reach::OutboundOnly
+        } else if is_in(&self.forwarded) {
+            Reach::Forwarded
+        } else {
+            Reach::Direct
+        }
+    }
 }
 
 /// A lab as it is written down in its folder, in `lab.json`.
@@ -65,6 +88,8 @@ pub struct LabDatacenter {
     pub bridge: NetworkName,
     /// The address of this machine in it, which is the way out.
     pub gateway: Ipv4Addr,
+    /// How a connection from another data center comes in.
+    pub reach: Reach,
     /// Its hosts.
     pub hosts: Vec<LabHost>,
 }
@@ -86,15 +111,21 @@ impl Lab {
     /// # Errors
     /// When that many were not thought of.
     pub(crate) fn plan(shape: &Shape, block: u8, incus: &Path, image: Digest) -> Result<Self, LabError> {
-        let Shape { name, datacenters, hosts } = shape;
+        let Shape { name, datacenters, hosts, forwarded, outbound_only } = shape;
         if !(1..=DATACENTERS.len()).contains(datacenters) || !(1..=MOST_HOSTS).contains(hosts) {
             return Err(LabError::Shape { most_datacenters: DATACENTERS.len(), most_hosts: MOST_HOSTS });
+        }
+        let known = &DATACENTERS[..*datacenters];
+        if let Some(unknown) = forwarded.iter().chain(outbound_only).find(|name| !known.contains(&name.as_str())) {
+            let known = known.iter().map(ToString::to_string).collect();
+            return Err(LabError::Unknown { name: unknown.clone(), known });
         }
         let made = "names made of a lab's name are names";
         let datacenters = DATACENTERS.iter().zip(1u8..).take(*datacenters).map(|(datacenter, number)| LabDatacenter {
             name: datacenter.parse().expect(made),
             bridge: format!("{name}br{number}").parse().expect(made),
             gateway: Ipv4Addr::new(10, block, number, 1),
+            reach: shape.reach(datacenter),
             hosts: (0u8..)
                 .take(*hosts)
                 .map(|at| LabHost {
@@ -166,10 +197,24 @@ impl Lab {
 
     /// Whether it is what is asked for.
     pub(crate) fn is(&self, shape: &Shape) -> bool {
-        let Shape { name, datacenters, hosts } = shape;
-        self.name == *name
-            && self.datacenters.len() == *datacenters
-            && self.datacenters.iter().all(|datacenter| datacenter.hosts.len() == *hosts)
+        let same = |datacenter: &LabDatacenter| {
+            datacenter.hosts.len() == shape.hosts && datacenter.reach == shape.reach(datacenter.name.as_str())
+        };
+        self.name == shape.name && self.datacenters.len() == shape.datacenters && self.datacenters.iter().all(same)
+    }
+}
+
+impl LabDatacenter {
+    /// The address that the other data centers see of it, when they do not see its hosts'.
+    pub fn public(&self) -> Ipv4Addr {
+        let [ten, block, number, _] = self.gateway.octets();
+        Ipv4Addr::new(ten, block, 0, number)
+    }
+
+    /// Its network.
+    pub(crate) fn network(&self) -> String {
+        let [ten, block, number, _] = self.gateway.octets();
+        format!("{ten}.{block}.{number}.0/24")
     }
 }
 
@@ -183,7 +228,7 @@ mod tests {
     use super::*;
 
     fn shape(datacenters: usize, hosts: usize) -> Shape {
-        Shape { name: LabName::default(), datacenters, hosts }
+        Shape::new(LabName::default(), datacenters, hosts)
     }
 
     fn plan(datacenters: usize, hosts: usize) -> Result<Lab, LabError> {
@@ -203,6 +248,9 @@ mod tests {
 
     #[test]
     fn more_than_was_thought_of_is_refused() {
+        let nowhere = Shape { forwarded: vec!["cabin".to_owned()], ..shape(2, 1) };
+        let planned = Lab::plan(&nowhere, 96, Path::new("/run/incus.socket"), Digest::of("image"));
+        assert!(matches!(planned, Err(LabError::Unknown { .. })));
         for (datacenters, hosts) in [(0, 1), (1, 0), (9, 1), (1, 17)] {
             assert!(matches!(plan(datacenters, hosts), Err(LabError::Shape { .. })));
         }

@@ -2,25 +2,21 @@
 
 use std::fmt::Write as _;
 
-use crate::shape::Lab;
+use sovereign_model::stack::Reach;
+
+use crate::shape::{Lab, LabDatacenter};
 
 /// What an operator would write about such a world.
 pub(crate) fn text(lab: &Lab) -> String {
     let mut text = format!(
-        "# The lab {name}, as `sovereign lab up` made it. It is yours to change: it is written anew only by `lab up`.\n\
+        "# What `sovereign lab up` made under the name {name}. This file is yours to change.\n\
          version = 1\n\n[stack]\nname = \"{name}\"\n",
         name = lab.name
     );
     // Writing to a text does not fail.
     for datacenter in &lab.datacenters {
         let _ = write!(text, "\n[[datacenter]]\nname = \"{}\"\nengine = \"incus\"\n", datacenter.name);
-        if let Some(first) = datacenter.hosts.first() {
-            let _ = write!(
-                text,
-                "\n[[datacenter.uplink]]\nname = \"lab\"\naddress = \"{}\"\nport = 443\nhttp = 80\n",
-                first.address
-            );
-        }
+        let _ = write!(text, "\n[[datacenter.uplink]]\nname = \"lab\"\n{}port = 443\nhttp = 80\n", uplink(datacenter));
         for host in &datacenter.hosts {
             let _ = write!(text, "\n[[datacenter.host]]\nname = \"{}\"\naddress = \"{}\"\n", host.name, host.address);
         }
@@ -36,4 +32,13 @@ pub(crate) fn text(lab: &Lab) -> String {
         );
     }
     text
+}
+
+/// What an operator knows of the line.
+fn uplink(datacenter: &LabDatacenter) -> String {
+    match (datacenter.reach, datacenter.hosts.first()) {
+        (Reach::Direct, Some(first)) => format!("address = \"{}\"\n", first.address),
+        (Reach::Forwarded, _) => format!("address = \"{}\"\nreach = \"forwarded\"\n", datacenter.public()),
+        _ => "address = \"dynamic\"\nreach = \"outbound-only\"\n".to_owned(),
+    }
 }

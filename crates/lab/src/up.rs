@@ -8,6 +8,7 @@ use sovereign_incus::image::Source;
 use sovereign_incus::project::Project;
 use sovereign_incus::{Client, Config, IncusError, Patience};
 use sovereign_model::HostName;
+use sovereign_model::stack::Reach;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -17,7 +18,7 @@ use crate::keys::{self, Folder};
 use crate::network;
 use crate::progress::{Stage, Timed, Watcher};
 use crate::shape::{Lab, LabHost, Shape};
-use crate::{ssh, stack_file};
+use crate::{rules, ssh, stack_file};
 
 /// How many hosts are made and started at the same time: more of them start slower, and none sooner.
 const AT_ONCE: usize = 6;
@@ -90,7 +91,10 @@ pub async fn up(
         check_routes(folder, &lab).await?;
     }
     let place = Folder::new(folder);
-    keys::write(&place.stack_file(), &stack_file::text(&lab))?;
+    // Once: it is the operator's from then on.
+    if !place.stack_file().exists() {
+        keys::write(&place.stack_file(), &stack_file::text(&lab))?;
+    }
     Ok(Made { stack_file: place.stack_file(), ssh_config: place.ssh_config(), lab, took })
 }
 
@@ -182,7 +186,8 @@ async fn make_ground(incus: &Client, lab: &Lab) -> Result<(), LabError> {
         );
         there(incus.create_bridge(&datacenter.bridge, &description, &config).await)?;
     }
-    Ok(())
+    // Anew: a machine that was started again has none of them left.
+    if rules::has_rules(lab) { rules::apply(lab).await } else { Ok(()) }
 }
 
 /// A configuration with the mark of a lab.
@@ -269,9 +274,9 @@ async fn make_hosts(incus: &Client, folder: &Path, lab: &Lab, watcher: &dyn Watc
 
 /// Data centers are to reach each other, and that depends on more than us: on a firewall of this machine, say.
 async fn check_routes(folder: &Path, lab: &Lab) -> Result<(), LabError> {
-    let first: Vec<&LabHost> = lab.datacenters.iter().filter_map(|datacenter| datacenter.hosts.first()).collect();
-    let Some((from, others)) = first.split_first() else { return Ok(()) };
-    for to in others {
+    let Some((_, from)) = lab.hosts().next() else { return Ok(()) };
+    let others = lab.datacenters.iter().skip(1).filter(|datacenter| datacenter.reach == Reach::Direct);
+    for to in others.filter_map(|datacenter| datacenter.hosts.first()) {
         let look = format!("timeout 5 bash -c 'exec 3<>/dev/tcp/{}/22'", to.address);
         if let Err(LabError::Refused { .. }) = ssh::run(folder, from, &look).await {
             return Err(LabError::NoRoute { from: from.name.clone(), to: to.name.clone(), address: to.address });

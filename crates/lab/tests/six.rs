@@ -28,7 +28,7 @@ fn main() -> ExitCode {
 }
 
 fn six(world: &World) {
-    let shape = Shape { name: "six".parse().unwrap(), datacenters: 2, hosts: 3 };
+    let shape = Shape::new("six".parse().unwrap(), 2, 3);
     let began = Instant::now();
     let made = world.run(world.up(&shape, &Silent)).unwrap();
     let all = began.elapsed();

@@ -21,6 +21,7 @@ use world::World;
 const TESTS: &[Test<World>] = &[
     ("what_is_somebody_elses_is_left_alone", foreign),
     ("one_that_was_stopped_half_way_is_removed_whole", stopped),
+    ("data_centers_behind_routers_are_reached_as_those_allow", routers),
     ("a_lab_comes_up_and_is_reached_over_ssh", comes_up),
     ("an_up_again_changes_nothing_and_another_shape_is_refused", again),
     ("a_host_with_another_key_is_not_believed", other_key),
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
 }
 
 fn small() -> Shape {
-    Shape { name: "small".parse().unwrap(), datacenters: 2, hosts: 1 }
+    Shape::new("small".parse().unwrap(), 2, 1)
 }
 
 fn foreign(world: &World) {
@@ -84,6 +85,36 @@ fn stopped(world: &World) {
             world.down("small").await;
             assert_eq!(world.things().await, world.before, "{at:?}");
         }
+    });
+}
+
+fn routers(world: &World) {
+    let shape = Shape {
+        forwarded: vec!["home".to_owned()],
+        outbound_only: vec!["office".to_owned()],
+        ..Shape::new("small".parse().unwrap(), 3, 2)
+    };
+    let lab = world.run(world.up(&shape, &Silent)).unwrap().lab;
+    let [home, office, cabin] = &lab.datacenters[..] else { panic!("{lab:?}") };
+    // Something that greets on a port that is forwarded.
+    assert!(world.ssh("home-1", "mkdir -p /run/sshd && /usr/sbin/sshd -p 443").is_some());
+    let greets = |from: &str, address, port: u16| {
+        let line = format!("timeout 2 bash -c 'exec 3<>/dev/tcp/{address}/{port}; head -c 4 <&3'");
+        world.ssh(from, &line).is_some_and(|said| said == "SSH-")
+    };
+    let own = |datacenter: &sovereign_lab::LabDatacenter| datacenter.hosts[0].address;
+    assert!(greets("cabin-1", home.public(), 443) && greets("office-1", home.public(), 443));
+    assert!(greets("home-2", home.public(), 443), "a router leads back in too");
+    assert!(!greets("cabin-1", home.public(), 22), "this port is not forwarded");
+    assert!(!greets("cabin-1", own(home), 443), "nobody outside knows the addresses behind a router");
+    assert!(!greets("cabin-1", own(office), 22) && !greets("cabin-1", office.public(), 443));
+    assert!(greets("home-1", own(cabin), 22) && greets("office-1", own(cabin), 22));
+    let stack = std::fs::read_to_string(world.folder("small").join("stack.toml")).unwrap();
+    assert!(stack.contains(&format!("address = \"{}\"\nreach = \"forwarded\"", home.public())), "{stack}");
+    assert!(stack.contains("address = \"dynamic\"\nreach = \"outbound-only\""), "{stack}");
+    world.run(async {
+        world.down("small").await;
+        assert_eq!(world.things().await, world.before);
     });
 }
 

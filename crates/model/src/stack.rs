@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::archive_copy::ArchiveCopy;
 use crate::edge_rules::{EdgeRules, Proxy, Room};
@@ -177,7 +177,7 @@ pub enum UplinkAddress {
 }
 
 /// How a connection from outside comes in over an uplink.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reach {
     /// The host has the public address.

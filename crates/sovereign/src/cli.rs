@@ -1008,6 +1008,12 @@ pub(crate) struct LabUpArgs {
     /// How many hosts in each, up to 16
     #[arg(long, value_name = "COUNT", default_value_t = 3)]
     pub(crate) hosts: usize,
+    /// A data center behind a router, which has its address and forwards ports 53, 80 and 443 to its first host
+    #[arg(long, value_name = "DATACENTER")]
+    pub(crate) forwarded: Vec<String>,
+    /// A data center that can only dial out
+    #[arg(long, value_name = "DATACENTER")]
+    pub(crate) outbound_only: Vec<String>,
     /// What hosts start from, as a tar archive [default: a Debian 12 that mmdebstrap builds once]
     #[arg(long, value_name = "FILE")]
     pub(crate) rootfs: Option<PathBuf>,
@@ -1099,6 +1105,7 @@ their hosts home-1, home-2, and so on.
 Examples:
   sovereign lab up                                   # six hosts
   sovereign lab up --name small --datacenters 1 --hosts 2
+  sovereign lab up --forwarded home                  # home has a router with address translation
   sovereign --stack ~/.local/share/sovereign/labs/lab/stack.toml check";
 
 const LAB_STATUS_HELP: &str = "\

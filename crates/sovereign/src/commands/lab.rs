@@ -75,7 +75,7 @@ pub(crate) fn up(context: &Context, args: LabUpArgs) -> Result<Up, Failure> {
 
 async fn make(context: &Context, args: LabUpArgs, progress: &Progress) -> Result<Made, Failure> {
     let places = context.places()?;
-    let LabUpArgs { lab, datacenters, hosts, rootfs, apt_option, incus } = args;
+    let LabUpArgs { lab, datacenters, hosts, forwarded, outbound_only, rootfs, apt_option, incus } = args;
     // First, since without it there is nothing to build for.
     let client = connect(&incus).await?;
     let rootfs = match rootfs {
@@ -88,7 +88,7 @@ async fn make(context: &Context, args: LabUpArgs, progress: &Progress) -> Result
         }
     };
     let folder = places.lab(&lab.name);
-    let shape = Shape { name: lab.name, datacenters, hosts };
+    let shape = Shape { name: lab.name, datacenters, hosts, forwarded, outbound_only };
     Ok(sovereign_lab::up(&client, &incus, &shape, &folder, &rootfs, &Shown::new(progress)).await?)
 }
 
