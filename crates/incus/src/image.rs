@@ -80,6 +80,17 @@ impl Source {
         Ok(Self { description, rootfs: rootfs.to_owned(), digest })
     }
 
+    /// An image that was described elsewhere: a tar archive with its `metadata.yaml`, the root file system, and the
+    /// digest of both, one after the other. The server refuses what has another.
+    ///
+    /// # Errors
+    /// When the description cannot be read.
+    pub async fn described(description: &Path, rootfs: &Path, digest: Digest) -> Result<Self, IncusError> {
+        let read = tokio::fs::read(description).await;
+        let description = read.map_err(|source| IncusError::File { path: description.to_owned(), source })?;
+        Ok(Self { description, rootfs: rootfs.to_owned(), digest })
+    }
+
     /// What the server will know it by.
     pub fn digest(&self) -> Digest {
         self.digest
@@ -239,6 +250,9 @@ mod tests {
         assert_eq!(once, again);
         let whole = [once.description.as_slice(), b"ROOT"].concat();
         assert_eq!(once.digest(), Digest::of(whole));
+        let description = folder.path().join("metadata.tar");
+        std::fs::write(&description, &once.description).unwrap();
+        assert_eq!(Source::described(&description, &rootfs, once.digest()).await.unwrap(), once);
         assert!(Source::describe(&folder.path().join("gone"), "x86_64", &properties).await.is_err());
     }
 }

@@ -27,6 +27,7 @@ const TESTS: &[Test<World>] = &[
     ("a_bridge_is_made_and_removed", things::bridge),
     ("an_image_is_named_by_what_it_contains", images::uploaded),
     ("an_image_cut_off_on_the_way_leaves_nothing", images::cut),
+    ("an_image_with_another_digest_is_refused", images::other),
     ("an_image_that_is_none_is_refused_in_the_servers_words", images::refused),
     ("an_instance_lives_and_ends", instances::life),
     ("an_instance_keeps_what_we_do_not_know", instances::round_trip),

@@ -72,3 +72,24 @@ fn a_full_disk_is_an_error() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains("cannot write the answer"));
 }
+
+#[test]
+fn a_lab_without_an_incus_says_which_package_it_takes() {
+    let home = tempfile::tempdir().unwrap();
+    let (code, stdout, stderr) = run(&home, &["lab", "up", "--incus", "/nonexistent/unix.socket"]);
+    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    insta::assert_snapshot!(stderr, @r"
+    error: cannot reach Incus at /nonexistent/unix.socket
+      cause: No such file or directory (os error 2)
+    help: install Incus (Debian 12: package incus-base from bookworm-backports) and start it
+    ");
+    assert!(!home.path().join(".local").exists(), "nothing was begun");
+
+    let (code, _, stderr) = run(&home, &["lab", "down", "--yes"]);
+    assert_eq!(code, Some(1));
+    insta::assert_snapshot!(stderr, @r"
+    error: there is no lab lab
+    help: `sovereign lab up` makes one
+    ");
+    assert_eq!(run(&home, &["lab", "up", "--name", "Not A Name"]).0, Some(2));
+}

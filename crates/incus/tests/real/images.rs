@@ -44,6 +44,21 @@ pub(crate) fn cut(world: &World) {
     });
 }
 
+pub(crate) fn other(world: &World) {
+    world.run(async {
+        let description = world.incusd.file("metadata.tar");
+        std::fs::write(&description, "whatever it says").unwrap();
+        let source = Source::described(&description, &world.rootfs, Digest::of("another")).await.unwrap();
+        let before = world.client.images().await.unwrap();
+        let error = world.client.upload_image(&source).await.unwrap_err();
+        let (IncusError::Failed { message, .. } | IncusError::Refused { message, .. }) = &error else {
+            panic!("{error:?}")
+        };
+        assert!(message.to_lowercase().contains("fingerprint"), "{message}");
+        assert_eq!(world.client.images().await.unwrap(), before);
+    });
+}
+
 pub(crate) fn refused(world: &World) {
     world.run(async {
         let junk = world.incusd.file("junk");

@@ -31,7 +31,7 @@ impl World {
     pub(crate) fn begin() -> Self {
         let runtime = Runtime::new().unwrap();
         let incusd = Incusd::start();
-        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache/rootfs");
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache/sovereign/rootfs");
         let (client, rootfs) = runtime.block_on(async {
             let rootfs = sovereign_lab::rootfs(&cache, &apt_options()).await.unwrap();
             (incusd.connect().await.unwrap(), rootfs)
