@@ -27,7 +27,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "sovereign",
         &[
-            "model", "plan", "services", "images", "keys", "runtime", "edge", "archive", "hosts", "engine", "incus", "lab",
+            "model", "plan", "services", "images", "keys", "runtime", "edge", "archive", "hosts", "engine", "incus",
+            "lab",
         ],
     ),
     ("fuzz", &["model", "keys", "images", "services", "runtime", "edge", "archive"]),

@@ -38,8 +38,8 @@ mod top;
 mod up;
 
 use crate::cli::{
-    ArchiveCommand, CaCommand, Command, DrillCommand, HostCommand, ImagesCommand, LabCommand, SeedCommand, ServiceCommand,
-    SiteCommand, StaffCommand,
+    ArchiveCommand, CaCommand, Command, DrillCommand, HostCommand, ImagesCommand, LabCommand, SeedCommand,
+    ServiceCommand, SiteCommand, StaffCommand,
 };
 use crate::context::Context;
 use crate::failure::Failure;
