@@ -13,4 +13,3 @@ mod file;
 pub mod journal;
 pub mod preflight;
 pub mod state;
-pub mod systemd;

@@ -10,6 +10,7 @@
 //! | [`findings`] | pure: what of that is in the way of what is required |
 //! | [`marker`] | what lies on a host and says whose it is |
 //! | [`ready`] | the steps that make a bare host ready, and what undoes them |
+//! | [`systemd`] | a unit of the data plane as systemd has it, and how one takes the place of another |
 //! | [`record`] | what this machine remembers of its hosts |
 //!
 //! Promise: a host whose key is not the pinned one is told nothing. What a host says is bounded and parsed before it is
@@ -28,6 +29,7 @@ pub mod ready;
 pub mod record;
 pub mod run;
 pub mod scan;
+pub mod systemd;
 
 pub use connection::Connection;
 pub use error::SshError;

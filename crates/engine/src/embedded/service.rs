@@ -3,9 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use sovereign_hosts::systemd;
 use sovereign_model::StackName;
-
-use crate::systemd;
 
 /// Whose systemd keeps the supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use sovereign_engine::embedded::service::Scope;
-use sovereign_engine::systemd::{word, words};
+use sovereign_hosts::systemd::{word, words};
 use sovereign_model::StackName;
 use sovereign_runtime::file;
 

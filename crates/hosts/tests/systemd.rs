@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use sovereign_engine::systemd::{self, Account, GuardError, Guarded, Names, ReplaceError, Replaced};
+use sovereign_hosts::systemd::{self, Account, GuardError, Guarded, Names, ReplaceError, Replaced};
 use sovereign_model::StackName;
 use sovereign_model::unit::{Confinement, Health, Replace, SocketSpec, UnitSpec};
 use support::{Systemd, eventually};

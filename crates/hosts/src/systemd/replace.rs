@@ -14,9 +14,16 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
 
 use sovereign_model::StackName;
 use sovereign_model::unit::UnitSpec;
+
+use crate::connection::Connection;
+use crate::error::SshError;
+use crate::files::Access;
+use crate::run::{Ended, Run};
 
 use super::{Account, Names, UnitFile, files};
 
@@ -46,6 +53,25 @@ pub struct Answer {
     pub stdout: String,
     /// What it wrote to standard error.
     pub stderr: String,
+}
+
+/// A service may take minutes to start, or to drain.
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
+
+impl Host for Connection {
+    type Error = SshError;
+
+    async fn run(&self, words: &[&str]) -> Result<Answer, SshError> {
+        let (program, arguments) = words.split_first().unwrap_or((&"true", &[]));
+        let run = Run::new(format!("run {}", words.join(" ")), program).args(arguments).within(PATIENCE);
+        let Ended { code, stdout, stderr } = Connection::run(self, &run).await?;
+        let [stdout, stderr] = [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        Ok(Answer { code, stdout, stderr })
+    }
+
+    async fn put(&self, path: &str, text: &str) -> Result<(), SshError> {
+        self.put_bytes(Path::new(path), text.as_bytes(), Access::PUBLIC).await
+    }
 }
 
 /// Why a unit was not replaced.

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use sovereign_engine::systemd::{Answer, Host};
+use sovereign_hosts::systemd::{Answer, Host};
 
 /// What becomes process 1 of its own namespaces. The unified hierarchy of cgroups is the only one that it sees.
 const BOOT: &str = r#"
