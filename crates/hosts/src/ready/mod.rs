@@ -30,6 +30,7 @@ use crate::files::Access;
 use crate::findings::Requirements;
 use crate::marker::{Found, MARKER, Marker, PROTOCOL};
 use crate::run::Run;
+use crate::systemd::{GuardError, Guarded};
 
 /// No marker is so long.
 const LONGEST_MARKER: usize = 64 << 10;
@@ -37,6 +38,13 @@ const LONGEST_MARKER: usize = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// What stays free beside a loop file, for packages and logs.
 const BESIDE_LOOP: u64 = 4 << 30;
+/// The rules for packets, until somebody has come in with them in effect.
+const RULES: Guarded<'static> = Guarded {
+    name: "firewall",
+    change: "nft -f /etc/sovereign/nftables.new",
+    undo: "nft delete table inet sovereign 2>/dev/null; test ! -e /etc/sovereign/nftables.conf || nft -f /etc/sovereign/nftables.conf",
+    within: Duration::from_secs(60),
+};
 /// The exit code of what stops because there is data.
 const HAS_DATA: i32 = 3;
 
@@ -110,6 +118,9 @@ pub enum ReadyError {
     /// Packages could not be brought along.
     #[error(transparent)]
     Packages(#[from] PackagesError),
+    /// Rules for packets were not changed, or are not any more.
+    #[error(transparent)]
+    Guard(#[from] GuardError<SshError>),
     /// Somebody else marked the host meanwhile.
     #[error("{host} has another stack's mark by now")]
     Taken {
@@ -132,6 +143,7 @@ impl ReadyError {
         match self {
             Self::Ssh(error) => error.help(),
             Self::Packages(error) => error.help(),
+            Self::Guard(error) => error.help(),
             Self::Taken { host } => Some(format!("`sovereign host check {host}` says whose it is")),
             Self::HasData { host, .. } => {
                 Some(format!("move it away first; or `sovereign host remove {host} --purge` removes it for good"))
@@ -197,20 +209,27 @@ impl Ready<'_> {
             Step::Project => self.script(step, include_str!("project.sh"), &[self.required.stack.as_str()], "").await?,
             Step::Firewall => {
                 let rules = rules::rules(self.facts, self.peers);
-                self.script(step, include_str!("firewall.sh"), &[], rules).await?
+                let change = self.script(step, include_str!("firewall.sh"), &[], rules).await?;
+                if change == Change::Done {
+                    RULES.make(self.host).await?;
+                    return Ok(change);
+                }
+                change
             }
         };
         self.mark(step).await?;
         Ok(change)
     }
 
-    /// Somebody came in after the rules for packets changed: they stay.
+    /// Somebody came in after the rules for packets changed: they stay, and take effect at every start.
     ///
     /// # Errors
-    /// When the host cannot.
+    /// When it is too late, or the host cannot.
     pub async fn keep_firewall(&self, newcomer: &Connection) -> Result<(), ReadyError> {
+        RULES.confirm(newcomer).await?;
         let run = Run::script("keep the rules for packets", include_str!("firewall_kept.sh"));
         newcomer.succeed(&run).await?;
+        self.mark(Step::Firewall).await?;
         Ok(())
     }
 
