@@ -18,5 +18,6 @@ find var/log -type f -delete
 rm -rf var/cache/ldconfig/aux-cache var/cache/debconf/*-old var/cache/man var/lib/dpkg/*-old var/lib/systemd/catalog
 rm -f etc/passwd- etc/group- etc/shadow- etc/gshadow- etc/subuid- etc/subgid- etc/.pwd.lock
 rm -f var/lib/systemd/random-seed var/lib/systemd/credential.secret root/.bash_history
-find tmp var/tmp run -mindepth 1 -delete
+# mmdebstrap removes what is its own: without its settings in tmp, apt would go to work on the machine that builds.
+find tmp var/tmp run -mindepth 1 ! -name 'mmdebstrap.*' -delete
 find . -xdev -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -56,6 +56,19 @@ fn build(store: &Store, kept: &Kept, lock: &Lock) -> Result<RootImage, ImageErro
     timed("build", || debian::build(store, kept, &blueprint, &options(true), &Silent)).map(|(image, _)| image)
 }
 
+/// What this machine's own apt and dpkg know, by name, size and time of change.
+fn states_of_apt() -> Vec<(PathBuf, u64, Option<SystemTime>)> {
+    let folders = ["/var/lib/apt/lists", "/var/lib/apt", "/var/lib/dpkg", "/var/cache/apt/archives", "/etc/apt"];
+    let entries = folders.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
+    let mut states: Vec<_> = entries
+        .filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)))
+        .filter(|(_, metadata)| metadata.is_file())
+        .map(|(path, metadata)| (path, metadata.len(), metadata.modified().ok()))
+        .collect();
+    states.sort();
+    states
+}
+
 /// The paths in the archive, with a slash at the end of folders.
 fn listed(image: &RootImage) -> Vec<String> {
     let output = Command::new("tar").arg("--list").arg("--file").arg(image.rootfs()).output().unwrap();
@@ -69,7 +82,9 @@ fn two_builds_from_one_lock_are_the_same_bytes_and_carry_nothing_of_this_machine
     let lock = lock(&kept);
     let here = tempfile::tempdir().unwrap();
     let (shared, own) = (Store::open(cache().join("images")).unwrap(), Store::open(here.path()).unwrap());
+    let untouched = states_of_apt();
     let (first, second) = (build(&shared, &kept, &lock).unwrap(), build(&own, &kept, &lock).unwrap());
+    assert_eq!(states_of_apt(), untouched, "this machine's own apt and dpkg are none of its business");
     eprintln!("{} packages, {} bytes", lock.packages.len(), fs::metadata(second.rootfs()).unwrap().len());
     assert_eq!(first.0.digest, second.0.digest);
     assert_eq!(first.fingerprint().unwrap(), second.fingerprint().unwrap());

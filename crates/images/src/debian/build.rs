@@ -236,7 +236,8 @@ impl Build<'_> {
             // Another user's part of the machine is not to be filled, and what is left is removed with this folder.
             command.env("TMPDIR", folder);
         }
-        command.args(["mmdebstrap", "--verbose", "--format=tar", "--variant=essential"]);
+        // What apt leaves is removed with the rest, and without calling apt.
+        command.args(["mmdebstrap", "--verbose", "--skip=cleanup/apt", "--format=tar", "--variant=essential"]);
         command.arg(if is_root() { "--mode=root" } else { "--mode=unshare" });
         command.arg(format!("--architectures={}", lock.architecture));
         let packages: Vec<_> = lock.packages.iter().map(|package| package.name.as_str()).collect();
