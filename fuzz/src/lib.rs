@@ -45,6 +45,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "outgoing-log", from: "Ghost", run: applications::outgoing_log },
     Target { name: "unpack", from: "package registries", run: applications::unpack },
     Target { name: "image-files", from: "a disk", run: local::image_files },
+    Target { name: "apt", from: "Debian's mirrors", run: local::apt },
     Target { name: "archive-wire", from: "hosts whose data is backed up", run: archive::wire },
     Target { name: "words", from: "the operator", run: local::words },
 ];

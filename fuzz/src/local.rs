@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sovereign_edge::store::{Limits, Store, decode_head, encode_head};
-use sovereign_images::{Lock, Manifest};
+use sovereign_images::{Lock, Manifest, debian};
 use sovereign_keys::RootSeed;
 use sovereign_runtime::SigningKey;
 use sovereign_runtime::control::{Request, parse_response};
@@ -87,6 +87,23 @@ pub(crate) fn image_files(data: &[u8]) {
         let text = serde_json::to_vec(&manifest).expect("a manifest serializes");
         assert_eq!(serde_json::from_slice::<Manifest>(&text).expect("what was written is understood"), manifest);
     }
+}
+
+/// What apt says of a mirror, and a lock of Debian's packages: what was understood is written and read again.
+pub(crate) fn apt(data: &[u8]) {
+    let text = crate::text(data);
+    if let Ok(lock) = debian::Lock::parse(&text) {
+        assert_eq!(debian::Lock::parse(&lock.to_text()).expect("what was written is understood"), lock);
+        assert_eq!(lock.changes(&lock), []);
+    }
+    for offer in debian::apt::offers(&text).unwrap_or_default() {
+        assert!(!offer.name.as_str().contains(['/', ' ', ',']));
+    }
+    for failure in debian::apt::failures(&text) {
+        assert!(!failure.reason.contains('\n'));
+    }
+    let _ = (debian::apt::targets(&text), debian::apt::refusal(&text), debian::apt::complaints(&text));
+    let _ = (debian::apt::made(&text), debian::apt::installed(&text));
 }
 
 /// Words are the seed or a refusal that names none of them by accident; a seed's own words give it again.
