@@ -15,7 +15,7 @@ use super::program::Apt;
 use super::role::Role;
 use super::sources::{self, Mirrors};
 use crate::error::At as _;
-use crate::progress::{Event, Progress, Receipt, Stage, Timed, Unit};
+use crate::progress::{Event, Progress, Receipt, Silent, Stage, Timed, Unit};
 use crate::{Fetched, ImageError, Options};
 
 /// How many packages one call of apt fetches: so many are lost when a fetch is killed, and so often it says how far it is.
@@ -34,15 +34,20 @@ pub fn fetch(
     progress: &dyn Progress,
 ) -> Result<Receipt, ImageError> {
     let mut receipt = Receipt::default();
-    let missing = missing(lock, kept, progress)?;
-    if missing.is_empty() {
+    let lacks = missing(lock, kept, progress)?;
+    if lacks.is_empty() {
         return Ok(receipt);
     }
     if options.offline {
-        let packages = missing.iter().map(ToString::to_string).collect();
+        let packages = lacks.iter().map(ToString::to_string).collect();
         return Err(DebianError::NotKept { packages }.into());
     }
     let _alone = kept.lock(progress)?;
+    // Somebody else may have fetched them while this waited.
+    let missing = missing(lock, kept, &Silent)?;
+    if missing.is_empty() {
+        return Ok(receipt);
+    }
     let timed = Timed::start(Stage::Download, progress);
     let apt = Apt::new(kept, &lock.architecture, &options.environment)?;
     let mirrors = Mirrors::choose(&apt.machine()?, &role.base).map_err(DebianError::NoMirror)?;

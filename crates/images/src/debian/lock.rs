@@ -2,7 +2,7 @@
 //!
 //! It belongs to the operator and not to the source code, because Debian's mirrors remove what was superseded: what one
 //! operator locked a month ago another can no longer fetch. Kept as JSON with the stack's state, made by
-//! [`resolve`](super::resolve), and good for as long as the packages are kept.
+//! [`resolve`](super::resolve()), and good for as long as the packages are kept.
 
 use std::collections::BTreeMap;
 

@@ -161,7 +161,7 @@ impl Report for Verified {
             let checked = figures::count(self.images as u64, "image", "images");
             page.line(format_args!("{checked} checked: every byte is as it was built"));
         } else {
-            page.help("remove the damaged image's folder; `sovereign up` builds it again");
+            page.help("remove the damaged image's folder; `sovereign up` builds it again, or `sovereign images build`");
         }
     }
 
