@@ -45,6 +45,7 @@ const NEEDS: &[Need] = &[
     Need { program: "busybox", package: "busybox-static", why: "is the smallest container" },
     Need { program: "mmdebstrap", package: "mmdebstrap", why: "makes root file systems of Debian" },
     Need { program: "zstd", package: "zstd", why: "packs them" },
+    Need { program: "newuidmap", package: "uidmap", why: "lets a user who is not root make them" },
 ];
 
 /// Packages that Debian 12 has in its backports only.
