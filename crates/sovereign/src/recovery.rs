@@ -251,7 +251,7 @@ impl<'a> Recovery<'a> {
         Ok(scratch)
     }
 
-    /// Puts epochs and journal where they belong. The CA follows from the words, and so do working keys.
+    /// Puts epochs, hosts and journal where they belong. The CA follows from the words, and so do working keys.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -266,7 +266,8 @@ impl<'a> Recovery<'a> {
             Err(error) => return Err(failed("read", &journal)(error).into()),
         };
         let runs = runs.into_iter().map(|entry| (entry.path(), self.state.journal().join(entry.file_name())));
-        for (from, to) in std::iter::once(epochs).chain(runs) {
+        let hosts = (scratch.join("hosts.json"), self.state.hosts_record());
+        for (from, to) in [epochs, hosts].into_iter().chain(runs) {
             let is_file = from.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
             if !is_file || to.symlink_metadata().is_ok() {
                 continue;

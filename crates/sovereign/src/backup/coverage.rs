@@ -62,6 +62,7 @@ fn rows() -> Vec<Row> {
         let lives = match *name {
             "stack.toml" => "the stack file",
             "epochs.json" => "keys/epochs.json",
+            "hosts.json" => "hosts/hosts.json",
             other => other,
         };
         rows.push(row(what, &[lives], "snapshot `(state)`", "`sovereign recover`", SINCE));
@@ -75,6 +76,13 @@ fn rows() -> Vec<Row> {
             "everything",
         ),
         row("working keys", &["keys"], "not: they follow from the root seed", "`sovereign up`", NOTHING),
+        row(
+            "a host's pinned key as SSH reads it; the public key for recovery",
+            &["hosts/*/*", "hosts/recovery.json"],
+            "not: they follow from the record of hosts and the root seed",
+            "made again by itself",
+            NOTHING,
+        ),
         row(
             "what edges are told, their certificates and keys",
             &["dc/*/edge/*.json", "dc/*/edge/*.pem", "dc/*/edge/*.key"],

@@ -226,6 +226,11 @@ pub(crate) const STATE_PARTS: &[StatePart] = &[
         what: "which secrets were rotated how often",
         path: |of| secrets::epochs_file(&of.state),
     },
+    StatePart {
+        name: "hosts.json",
+        what: "which hosts there are, and their pinned keys",
+        path: |of| of.state.hosts_record(),
+    },
     StatePart { name: "journal", what: "the journal of the last runs", path: |of| of.state.journal() },
     StatePart { name: "ca", what: "the certificate of the internal authority", path: |of| of.state.ca() },
 ];
