@@ -10,6 +10,7 @@
 
 mod applications;
 mod archive;
+mod hosts;
 mod local;
 mod pages;
 mod requests;
@@ -47,6 +48,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "image-files", from: "a disk", run: local::image_files },
     Target { name: "apt", from: "Debian's mirrors", run: local::apt },
     Target { name: "archive-wire", from: "hosts whose data is backed up", run: archive::wire },
+    Target { name: "host-facts", from: "hosts, before and after they are the stack's", run: hosts::facts },
     Target { name: "words", from: "the operator", run: local::words },
 ];
 

@@ -31,7 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "lab",
         ],
     ),
-    ("fuzz", &["model", "keys", "images", "services", "runtime", "edge", "archive"]),
+    ("fuzz", &["model", "keys", "images", "services", "runtime", "edge", "archive", "hosts"]),
     ("testkit", &["model", "plan", "services", "images", "keys", "runtime", "edge", "engine", "incus"]),
 ];
 

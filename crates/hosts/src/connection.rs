@@ -141,6 +141,8 @@ impl Connection {
     /// Ends it, and waits until it has ended.
     pub async fn close(mut self) {
         self.hold = None;
+        // Otherwise it would wait for commands that were given up.
+        let _ = self.ask_master("exit", []).await;
         let _ = timeout(FOR_THE_MASTER, self.master.wait()).await; // dropped, it is killed
     }
 
