@@ -181,6 +181,8 @@ pub(crate) fn hosts(context: &Context, stack: &Stack, state: &StateFolder) -> Re
     let management = keys.hosts_key()?;
     let identity = state.hosts_identity();
     keep(&identity, management.private_pem.expose().as_bytes())?;
+    // For people: what a host must let in.
+    keep(&identity.with_extension("ssh.pub"), format!("{}\n", management.public_line).as_bytes())?;
     let authorized = Authorized { management: management.public_line, recovery };
     Ok(HostKeys { identity, authorized, seed: fingerprint })
 }

@@ -1,6 +1,6 @@
 //! A bare host becomes ready, is killed at every step meanwhile, and is given back: with a real Incus in it.
 //!
-//! The host is a container, as in a lab. Where none can run that is said, and counts as ignored.
+//! The host is a container of an Incus of our own. Where none can run, that is said.
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a failed unwrap fails the test; a skipped one says so")]
 
 mod support;

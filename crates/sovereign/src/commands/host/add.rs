@@ -1,5 +1,6 @@
 //! `sovereign host add`.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -30,6 +31,8 @@ use crate::world::unix_seconds;
 pub(crate) struct Added {
     host: HostId,
     address: String,
+    /// What the stack file takes: where it was found.
+    ip: Option<IpAddr>,
     fingerprint: Fingerprint,
     findings: Vec<Finding>,
     /// What is open there beside the stack's own ports, and stays open.
@@ -74,7 +77,9 @@ impl Report for Added {
         page.help("it belongs into the stack file, below its data center:");
         page.line("    [[datacenter.host]]");
         page.line(format_args!("    name = \"{}\"", self.host.host));
-        page.line(format_args!("    address = \"{}\"", self.address));
+        if let Some(ip) = self.ip {
+            page.line(format_args!("    address = \"{ip}\""));
+        }
     }
 }
 
@@ -181,7 +186,7 @@ fn id(declared: &Declared, args: &HostAddArgs) -> Result<HostId, Misfit> {
     }
     let by_address = || {
         let host = args.address.host();
-        let is_address = host.parse::<std::net::IpAddr>().is_ok();
+        let is_address = host.parse::<IpAddr>().is_ok();
         let first = host.split('.').next().filter(|_| !is_address)?;
         first.to_ascii_lowercase().parse::<HostName>().ok()
     };
@@ -254,6 +259,11 @@ struct Work<'a> {
     known: Known,
 }
 
+/// The address behind a host's name.
+async fn ip(host: &str, port: u16) -> Option<IpAddr> {
+    Some(tokio::net::lookup_host((host, port)).await.ok()?.next()?.ip())
+}
+
 /// Ctrl-C between two steps.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped before the step: {0}")]
@@ -276,7 +286,8 @@ impl Work<'_> {
         }
         let mut added = Added {
             host: self.id.clone(),
-            address: self.known.address.host().to_owned(),
+            address: self.known.address.to_string(),
+            ip: ip(self.known.address.host(), self.known.address.port()).await,
             fingerprint: self.known.host_key.fingerprint(),
             findings: found,
             open: open_before(&facts)
