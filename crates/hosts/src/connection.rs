@@ -71,10 +71,13 @@ impl Connection {
         let mut master = spawn(command, Stdio::piped()).map_err(here("start ssh"))?;
         let hold = master.stdin.take();
         let complaints = Arc::new(Mutex::new(Vec::new()));
-        if let Some(stderr) = master.stderr.take() {
-            let kept = Arc::clone(&complaints);
-            tokio::spawn(async move { keep_last(stderr, &kept).await });
-        }
+        let stderr = master.stderr.take();
+        let kept = Arc::clone(&complaints);
+        let listening = tokio::spawn(async move {
+            if let Some(stderr) = stderr {
+                keep_last(stderr, &kept).await;
+            }
+        });
         let greeting = master.stdout.take();
         let mut connection = Self {
             login,
@@ -88,8 +91,8 @@ impl Connection {
         match timeout(patience, greeted(greeting)).await {
             Ok(true) => Ok(connection),
             Ok(false) => {
-                // What it complains of is complete when it has ended.
-                let _ = timeout(FOR_THE_MASTER, connection.master.wait()).await;
+                // What it complains of is complete when it has ended, and all of it was read.
+                let _ = timeout(FOR_THE_MASTER, async { (connection.master.wait().await, listening.await) }).await;
                 Err(connection.refused(patience).await)
             }
             Err(_) => Err(SshError::TimedOut {
@@ -227,17 +230,33 @@ pub(crate) async fn keep_last(mut from: impl AsyncRead + Unpin, kept: &Mutex<Vec
     }
 }
 
+/// How the names of such folders begin; the process that made it follows.
+const OURS: &str = "sovereign-ssh-";
+
 /// A folder that only this user can enter, with a name that leaves room in the address of a unix socket.
 #[derive(Debug)]
 struct SocketFolder(PathBuf);
 
 impl SocketFolder {
     fn make(below: &Path) -> io::Result<Self> {
-        let mut random = [0; 6];
+        Self::sweep(below);
+        let mut random = [0; 4];
         getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
-        let path = below.join(format!("sov-{}", hex::encode(random)));
+        let path = below.join(format!("{OURS}{}-{}", std::process::id(), hex::encode(random)));
         fs::DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self(path))
+    }
+
+    /// Removes the folders of processes that were killed: empty ones, since a master removes its socket when it ends.
+    fn sweep(below: &Path) {
+        for entry in fs::read_dir(below).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let process = name.to_str().and_then(|name| name.strip_prefix(OURS)?.split('-').next());
+            let is_gone = |process: &str| process.parse::<u32>().is_ok() && !Path::new("/proc").join(process).exists();
+            if process.is_some_and(is_gone) {
+                let _ = fs::remove_dir(entry.path()); // somebody else's cannot be removed
+            }
+        }
     }
 
     fn master(&self) -> OsString {
