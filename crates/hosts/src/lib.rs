@@ -7,7 +7,7 @@
 //! | [`run`] | commands: arguments that arrive as they are, bounded answers, an end to waiting |
 //! | [`files`] | files put whole or not at all |
 //! | [`facts`] | what a host is, gathered by one script and parsed as a stranger's words |
-//! | [`findings`] | pure: what of that is in the way of what is required |
+//! | [`findings`](mod@findings) | pure: what of that is in the way of what is required |
 //! | [`marker`] | what lies on a host and says whose it is |
 //! | [`ready`] | the steps that make a bare host ready, and what undoes them |
 //! | [`systemd`] | a unit of the data plane as systemd has it, and how one takes the place of another |

@@ -59,4 +59,5 @@ if test -e "$file"; then
     awk -v ours="$1" 'index($NF, ours) != 1' "$file" > "$beside" && chown --reference="$file" "$beside" &&
         chmod --reference="$file" "$beside" && sync "$beside" && mv -f "$beside" "$file" || failed=1
 fi
+rm -f /run/sovereign-host.lock
 exit $failed

@@ -12,7 +12,7 @@ const OPEN: [(Protocol, u16); 5] =
 /// Where answers to the host's own questions for an address arrive.
 const DHCP_CLIENT: [u16; 2] = [68, 546];
 
-/// What is open now and would be closed by [`OPEN`] alone. It stays open, and the operator is told.
+/// What listens there now, and is not among what is open on every host. It stays open, and the operator is told.
 pub fn open_before(facts: &Facts) -> Vec<&Listener> {
     let ssh = facts.ssh_port;
     let others = facts.listeners.iter().flatten().filter(|listener| {
