@@ -48,9 +48,15 @@ pub const TARGETS: &[Target] = &[
     Target { name: "image-files", from: "a disk", run: local::image_files },
     Target { name: "apt", from: "Debian's mirrors", run: local::apt },
     Target { name: "archive-wire", from: "hosts whose data is backed up", run: archive::wire },
+    Target { name: "incus-answer", from: "hosts that run an Incus", run: incus_answer },
     Target { name: "host-facts", from: "hosts, before and after they are the stack's", run: hosts::facts },
     Target { name: "words", from: "the operator", run: local::words },
 ];
+
+/// What an Incus says goes back to it whole, or is none of Incus's.
+fn incus_answer(data: &[u8]) {
+    sovereign_incus::stranger::look_at(data);
+}
 
 /// The bytes as text, where a text is what arrives.
 fn text(data: &[u8]) -> std::borrow::Cow<'_, str> {

@@ -57,7 +57,10 @@ pub(crate) fn images(deadline: Deadline) -> Result<Tally> {
 
 /// A lab of two data centers with three hosts each.
 pub(crate) fn lab(deadline: Deadline) -> Result<Tally> {
-    told(test("sovereign-lab", "six", "six_hosts"), deadline)
+    needs::ensure()?;
+    let mut command = test("sovereign-lab", "six", "six_hosts");
+    command.envs(needs::apt_config()?.map(|path| ("APT_CONFIG", path)));
+    told(command, deadline)
 }
 
 /// Planning for large stacks.

@@ -40,16 +40,16 @@ const NEEDS: &[Need] = &[
     Need { program: "npm", package: "npm", why: "fetches the HTTP cache test suite" },
     Need { program: "python3", package: "python3", why: "runs small applications to supervise" },
     Need { program: "/usr/libexec/incus/incusd", package: "incus-base", why: "runs containers, and hosts of a lab" },
+    Need { program: "incus", package: "incus-client", why: "looks into hosts of a lab as an operator would" },
     Need { program: "mkfs.btrfs", package: "btrfs-progs", why: "makes what their disks are cheap copies in" },
     Need { program: "dnsmasq", package: "dnsmasq-base", why: "answers on their networks" },
     Need { program: "busybox", package: "busybox-static", why: "is the smallest container" },
     Need { program: "mmdebstrap", package: "mmdebstrap", why: "makes root file systems of Debian" },
-    Need { program: "zstd", package: "zstd", why: "packs them" },
     Need { program: "newuidmap", package: "uidmap", why: "lets a user who is not root make them" },
 ];
 
 /// Packages that Debian 12 has in its backports only.
-const IN_BACKPORTS: &[&str] = &["incus-base"];
+const IN_BACKPORTS: &[&str] = &["incus-base", "incus-client"];
 
 /// What the benchmark of the edge needs. Debian starts a server when it is installed as root; where that is not wanted,
 /// a `policy-rc.d` that answers 101 keeps it from doing so.

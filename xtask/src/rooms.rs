@@ -31,7 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "lab",
         ],
     ),
-    ("fuzz", &["model", "keys", "images", "services", "runtime", "edge", "archive", "hosts"]),
+    ("fuzz", &["model", "keys", "images", "services", "runtime", "edge", "archive", "hosts", "incus"]),
     ("testkit", &["model", "plan", "services", "images", "keys", "runtime", "edge", "engine", "incus"]),
 ];
 

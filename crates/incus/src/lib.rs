@@ -17,7 +17,7 @@
 //! | [`server`], [`cluster`] | the server, the members of its cluster |
 //! | [`project`], [`profile`], [`network`], [`storage`] | what instances are made in |
 //! | [`image`] | what they are made from |
-//! | [`instance`], [`file`], [`exec`] | instances, files in them, programs in them |
+//! | [`instance`], [`mod@file`], [`exec`] | instances, files in them, programs in them |
 //!
 //! A connection is made for each request: none can go stale, and over SSH it costs one round trip.
 //!
@@ -43,6 +43,8 @@ pub mod profile;
 pub mod project;
 pub mod server;
 pub mod storage;
+#[doc(hidden)]
+pub mod stranger;
 
 pub use client::{Client, Patience};
 pub use dial::{Dial, Dialing, Stream, UnixSocket};

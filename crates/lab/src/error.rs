@@ -166,7 +166,6 @@ impl LabError {
             Self::Newer { .. } => "use the sovereign that made it, or a newer one".to_owned(),
             Self::Program { program, source } if source.kind() == io::ErrorKind::NotFound => match *program {
                 "nft" => "install it (Debian: package nftables)".to_owned(),
-                "mmdebstrap" => "install it (Debian: package mmdebstrap)".to_owned(),
                 _ => "install OpenSSH's client (Debian: package openssh-client)".to_owned(),
             },
             Self::Ended { program: "nft", .. } => "breaking networks needs root".to_owned(),

@@ -12,11 +12,11 @@
 //! Debian on it and reached only over SSH, as a real one is after its installation. The lab does nothing for a host that
 //! an operator's provider would not do.
 //!
-//! Promises: what is going to be made is written down before it is made ([`Lab`]), so that [`down`] leaves nothing,
-//! wherever [`up`] was stopped; both can be repeated; nothing that bears another's mark is touched. Hosts have keys of
+//! Promises: what is going to be made is written down before it is made ([`Lab`]), so that [`down()`] leaves nothing,
+//! wherever [`up()`] was stopped; both can be repeated; nothing that bears another's mark is touched. Hosts have keys of
 //! their own, made before they start: whoever reaches one knows that it is the right one.
 //!
-//! Left out: everything that makes a host one of a stack. Hosts share one kernel and one clock, and cannot limit what runs in them.
+//! Left out: the image that hosts start from, and everything that makes a host one of a stack. Hosts share one kernel and one clock, and cannot limit what runs in them.
 
 mod down;
 mod error;
@@ -26,7 +26,6 @@ mod keys;
 mod name;
 mod network;
 mod progress;
-mod rootfs;
 mod rules;
 mod shape;
 mod ssh;
@@ -39,7 +38,6 @@ pub use error::LabError;
 pub use fault::{Fault, Target, heal, inflict};
 pub use name::{InvalidLabName, LabName};
 pub use progress::{Event, Silent, Stage, Watcher};
-pub use rootfs::rootfs;
 pub use shape::{Lab, LabDatacenter, LabHost, Shape};
 pub use status::{HostStatus, Status, status};
 pub use up::{Made, up};

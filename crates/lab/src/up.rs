@@ -1,6 +1,5 @@
 //! Making a lab, or going on with one that was begun.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -53,24 +52,22 @@ pub struct Made {
 
 /// Makes what is missing of a lab, in parallel, and waits until every host lets us in.
 ///
-/// `incus` is reached at its unix socket `socket`; `rootfs` is what hosts start from: a tar archive of a Debian with
-/// OpenSSH's server.
+/// `incus` is reached at its unix socket `socket`; `source` is what hosts start from: a Debian whose SSH server starts
+/// with it and whose network systemd configures.
 ///
 /// # Errors
-/// When a part cannot be made. What was made stays; the next call goes on, and [`down`](crate::down) removes it.
+/// When a part cannot be made. What was made stays; the next call goes on, and [`down`](crate::down()) removes it.
 pub async fn up(
     incus: &Client,
     socket: &Path,
     shape: &Shape,
     folder: &Path,
-    rootfs: &Path,
+    source: &Source,
     watcher: &dyn Watcher,
 ) -> Result<Made, LabError> {
     check_limit((shape.datacenters * shape.hosts) as u64)?;
     let stage = Timed::begin(watcher, Stage::Ground, 0);
-    let properties = BTreeMap::from([("os".to_owned(), "debian".to_owned())]);
-    let source = Source::describe(rootfs, std::env::consts::ARCH, &properties).await?;
-    let lab = begin(incus, socket, shape, folder, &source).await?;
+    let lab = begin(incus, socket, shape, folder, source).await?;
     keys::make(folder, &lab).await?;
     make_ground(incus, &lab).await?;
     stage.finish();
@@ -79,7 +76,7 @@ pub async fn up(
     settle(&within).await?;
     let stage = Timed::begin(watcher, Stage::Image, 0);
     match within.image(lab.image).await {
-        Err(error) if error.is_not_found() => within.upload_image(&source).await?,
+        Err(error) if error.is_not_found() => within.upload_image(source).await?,
         other => drop(other?),
     }
     stage.finish();

@@ -1014,12 +1014,12 @@ pub(crate) struct LabUpArgs {
     /// A data center that can only dial out
     #[arg(long, value_name = "DATACENTER")]
     pub(crate) outbound_only: Vec<String>,
-    /// What hosts start from, as a tar archive [default: a Debian 12 that mmdebstrap builds once]
+    /// What hosts start from, as a tar archive [default: a bare Debian 12, locked and built once for all labs]
     #[arg(long, value_name = "FILE")]
     pub(crate) rootfs: Option<PathBuf>,
-    /// For apt when it builds that: a line as in apt.conf. Can be given more than once
-    #[arg(long, value_name = "LINE", conflicts_with = "rootfs")]
-    pub(crate) apt_option: Vec<String>,
+    /// Use the network for nothing: the packages of that must be kept, as an earlier lab left them
+    #[arg(long, conflicts_with = "rootfs")]
+    pub(crate) offline: bool,
     /// The unix socket of the Incus that is used
     #[arg(long, value_name = "SOCKET", default_value = "/var/lib/incus/unix.socket")]
     pub(crate) incus: PathBuf,
@@ -1115,7 +1115,8 @@ Example:
   sovereign lab status --json";
 
 const LAB_DOWN_HELP: &str = "\
-Hosts go with all data on them. The root file system that they started from stays in the cache.
+Hosts go with all data on them. The image that they started from stays in the store, for the next lab; so do its lock and \
+its packages.
 
 Example:
   sovereign lab down --yes";

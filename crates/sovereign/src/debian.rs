@@ -54,6 +54,11 @@ impl LockFile {
         Self { path: stack_file.with_extension("images").join(format!("{}.json", role.short())) }
     }
 
+    /// In this file.
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path

@@ -86,9 +86,9 @@ impl Places {
         self.data_home.join("labs").join(name.as_str())
     }
 
-    /// What hosts of labs start from.
-    pub(crate) fn rootfs(&self) -> PathBuf {
-        self.cache_home.join("rootfs")
+    /// The lock of what hosts of labs start from. No lab is called so.
+    pub(crate) fn lab_lock(&self) -> PathBuf {
+        self.data_home.join("labs/.host.json")
     }
 
     /// The image store, which stacks share.

@@ -4,8 +4,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
+use sovereign_images::debian::{self, Blueprint, Kept, Lock, Role, RootImage};
+use sovereign_images::{Environment, Options, Store};
 use sovereign_incus::Client;
+use sovereign_incus::image::Source;
 use sovereign_lab::{Lab, LabError, Made, Shape, Silent, Watcher};
 use sovereign_testkit::incusd::Incusd;
 use tokio::runtime::Runtime;
@@ -14,6 +18,11 @@ use tokio::runtime::Runtime;
 pub(crate) fn missing() -> Option<String> {
     let programs = ["mmdebstrap", "ssh-keygen", "ssh", "/usr/sbin/nft"];
     let lacking = programs.into_iter().find(|program| Command::new(program).arg("--version").output().is_err());
+    // So that a lab does not have to say it in the midst of a test.
+    let watchers = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").unwrap_or_default();
+    if watchers.trim().parse().is_ok_and(|most: u32| most < 1024) {
+        return Some(format!("fs.inotify.max_user_instances is {}, hosts need 1024", watchers.trim()));
+    }
     Incusd::missing().or_else(|| lacking.map(|program| format!("there is no {program} here")))
 }
 
@@ -22,7 +31,7 @@ pub(crate) struct World {
     runtime: Runtime,
     incusd: Incusd,
     pub(crate) client: Client,
-    rootfs: PathBuf,
+    source: Source,
     folder: tempfile::TempDir,
     pub(crate) before: BTreeSet<String>,
 }
@@ -31,13 +40,14 @@ impl World {
     pub(crate) fn begin() -> Self {
         let runtime = Runtime::new().unwrap();
         let incusd = Incusd::start();
-        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache/sovereign/rootfs");
-        let (client, rootfs) = runtime.block_on(async {
-            let rootfs = sovereign_lab::rootfs(&cache, &apt_options()).await.unwrap();
-            (incusd.connect().await.unwrap(), rootfs)
+        let (client, source) = runtime.block_on(async {
+            let image = host_image();
+            let digest = image.fingerprint().unwrap();
+            let source = Source::described(&image.metadata(), &image.rootfs(), digest).await.unwrap();
+            (incusd.connect().await.unwrap(), source)
         });
         let folder = tempfile::tempdir().unwrap();
-        let mut world = Self { runtime, incusd, client, rootfs, folder, before: BTreeSet::new() };
+        let mut world = Self { runtime, incusd, client, source, folder, before: BTreeSet::new() };
         world.before = world.run(world.things());
         world
     }
@@ -52,7 +62,7 @@ impl World {
 
     pub(crate) async fn up(&self, shape: &Shape, watcher: &dyn Watcher) -> Result<Made, LabError> {
         let folder = self.folder(shape.name.as_str());
-        sovereign_lab::up(&self.client, &self.incusd.socket(), shape, &folder, &self.rootfs, watcher).await
+        sovereign_lab::up(&self.client, &self.incusd.socket(), shape, &folder, &self.source, watcher).await
     }
 
     pub(crate) async fn down(&self, name: &str) {
@@ -93,9 +103,24 @@ impl World {
     }
 }
 
-/// As the gates give them to apt.
-fn apt_options() -> Vec<String> {
-    let options = std::env::var("XTASK_APT_OPTIONS").unwrap_or_default();
-    let settings = options.split_whitespace().filter_map(|word| word.split_once('='));
-    settings.map(|(name, value)| format!("{name} \"{value}\"")).collect()
+/// What hosts start from: locked and built once, below the build's output.
+fn host_image() -> RootImage {
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+    let (store, kept) =
+        (Store::open(cache.join("sovereign/images")), Kept::open(cache.join("data/sovereign/.packages")));
+    let (store, kept, role) = (store.unwrap(), kept.unwrap(), Role::host());
+    let options = Options { offline: false, now: SystemTime::now(), environment: Environment::of_this_process() };
+    let file = cache.join("data/sovereign/labs/.host.json");
+    let lock = std::fs::read_to_string(&file).ok().and_then(|text| Lock::parse(&text).ok()).unwrap_or_else(|| {
+        let lock = debian::resolve(&role, &kept, &options, &sovereign_images::Silent).unwrap();
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, lock.to_text()).unwrap();
+        lock
+    });
+    let blueprint = Blueprint { role: &role, lock: &lock, layers: &[] };
+    if let Some(image) = debian::find(&store, &blueprint).unwrap() {
+        return image;
+    }
+    debian::fetch(&lock, &role, &kept, &options, &sovereign_images::Silent).unwrap();
+    debian::build(&store, &kept, &blueprint, &options, &sovereign_images::Silent).unwrap().0
 }

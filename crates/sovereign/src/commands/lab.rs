@@ -1,19 +1,25 @@
 //! `sovereign lab`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
+use sovereign_images::Store;
+use sovereign_images::debian::{self, Blueprint, Kept, Role, RootImage};
+use sovereign_incus::image::Source;
 use sovereign_incus::{Client, Patience, UnixSocket};
 use sovereign_lab::{Event, Fault, HostStatus, Lab, LabError, Made, Shape, Stage, Target, Watcher};
 
 use crate::cli::{LabArgs, LabCutArgs, LabDownArgs, LabHealArgs, LabSlowArgs, LabTargetArgs, LabUpArgs};
 use crate::context::Context;
+use crate::debian::{LockFile, Watched, options};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::output::{self, Cell, Page, Progress, Report, StageTime, Table, figures};
+use crate::places::Places;
 
 /// A lab that is up.
 #[derive(Debug, Serialize)]
@@ -56,40 +62,66 @@ impl Report for Up {
 
 /// `lab up`.
 pub(crate) fn up(context: &Context, args: LabUpArgs) -> Result<Up, Failure> {
+    let places = context.places()?;
     let progress = context.output.progress();
+    let LabUpArgs { lab, datacenters, hosts, forwarded, outbound_only, rootfs, offline, incus } = args;
+    // First, since without it there is nothing to build for.
+    interrupt::run(&context.output, |_| connect(&incus))?;
+    let start = match rootfs {
+        Some(rootfs) => Start::Rootfs(rootfs),
+        None => Start::Image(host_image(&places, offline, &progress)?),
+    };
+    let folder = places.lab(&lab.name);
+    let shape = Shape { name: lab.name, datacenters, hosts, forwarded, outbound_only };
+    let making = async {
+        let client = connect(&incus).await?;
+        let source = match &start {
+            Start::Rootfs(rootfs) => Source::describe(rootfs, std::env::consts::ARCH, &BTreeMap::new()).await?,
+            Start::Image(image) => Source::described(&image.metadata(), &image.rootfs(), image.fingerprint()?).await?,
+        };
+        Ok(sovereign_lab::up(&client, &incus, &shape, &folder, &source, &Shown::new(&progress)).await?)
+    };
     let made = interrupt::run(&context.output, |stop| async move {
         tokio::select! {
-            made = make(context, args, &progress) => Ok((made?, progress.times())),
+            made = making => made,
             () = stop.cancelled() => Err(Stopped.into()),
         }
     });
-    let (Made { lab, stack_file, ssh_config, took }, stages) = made?;
+    let Made { lab, stack_file, ssh_config, took } = made?;
     let hosts = lab.hosts().map(|(datacenter, host)| Host {
         datacenter: datacenter.name.to_string(),
         name: host.name.to_string(),
         address: host.address.to_string(),
     });
-    let (name, hosts) = (lab.name.to_string(), hosts.collect());
+    let (name, hosts, stages) = (lab.name.to_string(), hosts.collect(), progress.times());
     Ok(Up { name, hosts, stack_file, ssh_config, seconds: took.as_secs_f64(), stages, took })
 }
 
-async fn make(context: &Context, args: LabUpArgs, progress: &Progress) -> Result<Made, Failure> {
-    let places = context.places()?;
-    let LabUpArgs { lab, datacenters, hosts, forwarded, outbound_only, rootfs, apt_option, incus } = args;
-    // First, since without it there is nothing to build for.
-    let client = connect(&incus).await?;
-    let rootfs = match rootfs {
-        Some(rootfs) => rootfs,
+/// What hosts start from.
+enum Start {
+    Rootfs(PathBuf),
+    Image(RootImage),
+}
+
+/// A bare Debian host, from the store; locked, fetched and built the first time.
+fn host_image(places: &Places, offline: bool, progress: &Progress) -> Result<RootImage, Failure> {
+    let (role, file) = (Role::host(), LockFile::at(places.lab_lock()));
+    let (store, kept) = (Store::open(places.images())?, Kept::open(places.packages())?);
+    let (watched, options) = (Watched::new(progress, &role), options(offline));
+    let lock = match file.read()? {
+        Some(lock) => lock,
         None => {
-            let stage = progress.stage("build the root file system of hosts");
-            let rootfs = sovereign_lab::rootfs(&places.rootfs(), &apt_option).await?;
-            stage.finish();
-            rootfs
+            let lock = debian::resolve(&role, &kept, &options, &watched)?;
+            file.write(&lock)?;
+            lock
         }
     };
-    let folder = places.lab(&lab.name);
-    let shape = Shape { name: lab.name, datacenters, hosts, forwarded, outbound_only };
-    Ok(sovereign_lab::up(&client, &incus, &shape, &folder, &rootfs, &Shown::new(progress)).await?)
+    let blueprint = Blueprint { role: &role, lock: &lock, layers: &[] };
+    if let Some(image) = debian::find(&store, &blueprint)? {
+        return Ok(image);
+    }
+    debian::fetch(&lock, &role, &kept, &options, &watched)?;
+    Ok(debian::build(&store, &kept, &blueprint, &options, &watched)?.0)
 }
 
 /// What was asked for was given up half-way, on purpose.
