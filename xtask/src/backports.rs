@@ -18,20 +18,22 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Where apt is told so.
 const FILE: &str = "/etc/apt/sources.list.d/sovereign-backports.sources";
 
-/// Has apt read the backports, when this is Debian 12 and it does not yet.
+/// Has apt read the backports, when this is Debian 12 and it does not yet; whether it has to look there now. apt names its
+/// mirrors once it has their lists.
 ///
 /// # Errors
 /// When apt cannot say what it reads, or the file cannot be written.
-pub(crate) fn add() -> Result<()> {
+pub(crate) fn add() -> Result<bool> {
     let codename = read(Command::new("sh").args(["-c", ". /etc/os-release; echo \"$ID $VERSION_CODENAME\""]))?;
     if codename.trim() != format!("debian {RELEASE}") {
-        return Ok(());
+        return Ok(false);
     }
     let format = "$(RELEASE) $(REPO_URI)";
     let targets = read(Command::new("apt-get").args(["indextargets", "--format", format, "Created-By: Packages"]))?;
-    let Some(source) = source(&targets) else { return Ok(()) };
+    let Some(source) = source(&targets) else { return Ok(false) };
     say(format!("Reading backports too, by {FILE}"));
-    fs::write(FILE, source).with_context(|| format!("cannot write {FILE}"))
+    fs::write(FILE, source).with_context(|| format!("cannot write {FILE}"))?;
+    Ok(true)
 }
 
 /// The source to add, by what apt reads. `None` when it reads them already, or does not read the release.

@@ -116,10 +116,11 @@ fn ensure_all(needs: &[Need]) -> Result<()> {
     }
     say("Installing them, as this is root:");
     let deadline = Deadline::after(INSTALL_BUDGET);
-    if packages.iter().any(|package| IN_BACKPORTS.contains(package)) {
-        backports::add()?;
+    let update = || run(&mut apt(&["update"])?, deadline).context("cannot refresh the package lists");
+    update()?;
+    if packages.iter().any(|package| IN_BACKPORTS.contains(package)) && backports::add()? {
+        update()?;
     }
-    run(&mut apt(&["update"])?, deadline).context("cannot refresh the package lists")?;
     let install = [&["install", "--yes", "--no-install-recommends"], &packages[..]].concat();
     run(&mut apt(&install)?, deadline).context("cannot install what is missing")
 }
