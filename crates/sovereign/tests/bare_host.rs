@@ -165,6 +165,8 @@ fn a_bare_host_becomes_ready_whatever_is_killed_meanwhile_and_is_given_back_as_i
     let checked = operator.json(&["host", "check"]);
     let findings = checked["hosts"][0]["findings"].as_array().unwrap();
     assert!(findings.iter().all(|finding| finding["verdict"] == "fine"), "{checked}");
+    let api = findings.iter().find(|finding| finding["subject"] == "incus api").unwrap();
+    assert!(api["sentence"].as_str().unwrap().contains("answers over SSH"), "{api}");
 
     // Incus is fenced, and nothing of it listens.
     assert_eq!(host.says("incus project get sovereign restricted").trim(), "true");

@@ -88,8 +88,10 @@ pub(crate) fn run(context: &Context, args: &HostCheckArgs) -> Result<Checked, Fa
                 let look = async {
                     let host = sovereign_hosts::Connection::open(login, &sockets, super::PATIENCE).await?;
                     let facts = Facts::gather(&host).await?;
+                    let answers = facts.incus.as_ref().is_some_and(|incus| !incus.version.is_empty());
+                    let api = if answers { Some(super::api::look(&host, &id).await?) } else { None };
                     host.close().await;
-                    Ok::<_, sovereign_hosts::SshError>(facts)
+                    Ok::<_, sovereign_hosts::SshError>((facts, api))
                 };
                 let looked = tokio::select! {
                     looked = look => looked,
@@ -108,11 +110,12 @@ fn judged(
     id: HostId,
     known: &Known,
     required: &Requirements,
-    looked: Result<Facts, sovereign_hosts::SshError>,
+    looked: Result<(Facts, Option<Finding>), sovereign_hosts::SshError>,
 ) -> Host {
     let (facts, found) = match looked {
-        Ok(facts) => {
+        Ok((facts, api)) => {
             let mut found = findings(&facts, required);
+            found.extend(api);
             found.extend(drift(&facts, required));
             (Some(facts), found)
         }

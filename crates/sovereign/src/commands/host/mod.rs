@@ -1,6 +1,7 @@
 //! `sovereign host`.
 
 mod add;
+mod api;
 mod check;
 mod remove;
 
