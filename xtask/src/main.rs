@@ -29,7 +29,7 @@ Usage: cargo xtask COMMAND
   test [TIER...]   every gate a change must pass, or only the tiers named
                      --list      name the tiers with what they check and their time budgets
   fuzz [--seconds N] [TARGET...]
-                   feed the parsers of strangers' bytes with what breaks parsers; 10 seconds per target
+                   feed the parsers of strangers' bytes with what breaks parsers; 8 seconds per target
   prove [NAME...]  what takes long: release build, figures, advisories; run before a release
                      --list      name the proofs with what they check and their time budgets
   bench edge [--rounds N] [--seconds S] [--only CASE,...]

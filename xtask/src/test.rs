@@ -27,7 +27,7 @@ const TIERS: &[Tier] = &[
     Tier { name: "docs", checks: "documentation builds, generated pages are current", budget: minutes(2), run: docs },
     Tier { name: "deny", checks: "licences, bans and sources of dependencies", budget: minutes(3), run: deny },
     Tier { name: "unit", checks: "unit, property and snapshot tests", budget: minutes(5), run: unit },
-    Tier { name: "fuzz", checks: "parsers of strangers' bytes hold, 10 s each", budget: minutes(4), run: fuzzed },
+    Tier { name: "fuzz", checks: "parsers of strangers' bytes hold, 8 s each", budget: minutes(4), run: fuzzed },
     Tier {
         name: "conformance",
         checks: "HTTP caching as the public test suite has it",
