@@ -177,10 +177,7 @@ pub async fn replace<H: Host>(
             systemd.remove(&service).await?;
         }
     }
-    for socket in there.sockets(&names).filter(|socket| !sockets.contains(socket)) {
-        systemd.systemctl(&["disable", "--now", socket]).await?;
-        systemd.remove(socket).await?;
-    }
+    systemd.forget(there.sockets(&names).filter(|socket| !sockets.contains(socket))).await?;
     Ok(replaced)
 }
 
@@ -193,11 +190,7 @@ pub async fn remove<H: Host>(host: &H, stack: &StackName, unit: &UnitSpec) -> Re
     let systemd = Systemd { host };
     let there = systemd.there(&names).await?;
     // Sockets first: a connection would start the service again.
-    for name in there.sockets(&names).chain(there.services(&names)) {
-        systemd.systemctl(&["disable", "--now", name]).await?;
-        systemd.remove(name).await?;
-    }
-    systemd.systemctl(&["daemon-reload"]).await
+    systemd.forget(there.sockets(&names).chain(there.services(&names))).await
 }
 
 /// What a host has of a unit.
@@ -311,21 +304,22 @@ impl<H: Host> Systemd<'_, H> {
         match before {
             Some(before) => self.systemctl(&["start", before]).await,
             // Nobody answers, so nobody listens.
-            None => {
-                let made = there.sockets(names).next().is_none();
-                if made { remove_sockets(self, names).await } else { Ok(()) }
+            None if there.sockets(names).next().is_none() => {
+                let made = self.there(names).await?;
+                self.forget(made.sockets(names)).await
             }
+            None => Ok(()),
         }
     }
-}
 
-async fn remove_sockets<H: Host>(systemd: &Systemd<'_, H>, names: &Names) -> Result<(), ReplaceError<H::Error>> {
-    let there = systemd.there(names).await?;
-    for socket in there.sockets(names) {
-        systemd.systemctl(&["disable", "--now", socket]).await?;
-        systemd.remove(socket).await?;
+    /// Stops units, and removes their files.
+    async fn forget<'n>(&self, units: impl Iterator<Item = &'n str> + Send) -> Result<(), ReplaceError<H::Error>> {
+        for unit in units {
+            self.systemctl(&["disable", "--now", unit]).await?;
+            self.remove(unit).await?;
+        }
+        self.systemctl(&["daemon-reload"]).await
     }
-    systemd.systemctl(&["daemon-reload"]).await
 }
 
 /// A host's words, bounded, in one line, and without anything that a terminal would obey.

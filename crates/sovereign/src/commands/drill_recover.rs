@@ -97,9 +97,10 @@ impl Report for Rehearsed {
 pub(crate) fn run(context: &Context, args: &DrillRecoverArgs) -> Result<Rehearsed, Failure> {
     let declared = Declared::load(context)?;
     sovereign_engine::state::read(&declared.state)?;
-    let _lock = secrets::lock(&declared.state, "drill recover")?;
     let (from, place) = copy(&declared, args)?;
     let seed = read_words(context)?;
+    // Nobody else waits while somebody types.
+    let _lock = secrets::lock(&declared.state, "drill recover")?;
     // What comes before is the operator's time.
     let began = Instant::now();
     let stack = declared.stack.name.clone();
