@@ -331,6 +331,10 @@ fn words_and_a_copy_of_the_archive_bring_everything_back() {
     burnt.up();
     burnt.run(&["rotate", "link/home"]).success();
     burnt.up();
+    // What is known of hosts: their pinned keys must not be trusted anew.
+    let hosts = r#"{ "version": 1, "hosts": {} }"#;
+    fs::create_dir(burnt.state().join("hosts")).unwrap();
+    fs::write(burnt.state().join("hosts/hosts.json"), hosts).unwrap();
     let public = burnt.home().join("public");
     fs::write(public.join("large.bin"), noise(1, 3_000_000)).unwrap();
     let good = row(&burnt.json(&["backup"]), "leaf")["snapshot"].clone();
@@ -379,6 +383,7 @@ fn words_and_a_copy_of_the_archive_bring_everything_back() {
     let all: Vec<_> = back["back"].as_array().unwrap().iter().map(|row| row["of"].as_str().unwrap()).collect();
     assert_eq!(all, ["(state)", "leaf"], "{back}");
     assert_eq!(fs::read(fresh.state().join("keys/epochs.json")).unwrap(), epochs, "rotated secrets stay rotated");
+    assert_eq!(fs::read_to_string(fresh.state().join("hosts/hosts.json")).unwrap(), hosts);
     assert!(fs::read_dir(fresh.state().join("journal")).unwrap().count() > 0);
 
     // It goes on where the other has ended: the same certificates, the same pages, the same archive.
