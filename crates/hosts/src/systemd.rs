@@ -274,6 +274,7 @@ mod tests {
         UnitSpec {
             name: "edge@home".parse().unwrap(),
             datacenter: "home".parse().unwrap(),
+            host: None,
             program: "/bin/true".into(),
             args: ["edge", "--control", "/var/lib/sovereign/shop/edge/run/100%/$x \"y\".sock"]
                 .map(str::to_owned)

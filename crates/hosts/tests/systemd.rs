@@ -74,6 +74,7 @@ fn unit(says: &str, port: u16) -> UnitSpec {
     UnitSpec {
         name: "edge@home".parse().unwrap(),
         datacenter: "home".parse().unwrap(),
+        host: None,
         program: "/usr/bin/python3".into(),
         args: vec!["/var/lib/sovereign/shop/server.py".to_owned(), says.to_owned()],
         env: BTreeMap::new(),

@@ -10,6 +10,7 @@ pub mod edge_config;
 pub mod edge_rules;
 pub mod edge_status;
 pub mod file;
+pub mod instance;
 pub mod interval;
 pub mod keep_rules;
 pub mod layout;

@@ -97,6 +97,8 @@ fn each_once(places: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
 pub enum EngineKind {
     /// Supervised processes on this machine: for trying out, tests and rehearsal.
     Embedded,
+    /// An Incus on each host, for applications; edges are units of the hosts' own.
+    Incus,
 }
 
 /// One machine of a data center.

@@ -8,7 +8,76 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::name::{DatacenterName, UnitName};
+use crate::instance::InstanceSpec;
+use crate::name::{DatacenterName, HostName, UnitName};
+
+/// What an engine keeps running.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Runs {
+    /// A process of the host itself.
+    Unit(UnitSpec),
+    /// An application in a container.
+    Instance(InstanceSpec),
+}
+
+impl Runs {
+    /// Its name.
+    pub fn name(&self) -> &UnitName {
+        match self {
+            Self::Unit(unit) => &unit.name,
+            Self::Instance(instance) => &instance.name,
+        }
+    }
+
+    /// Where it belongs.
+    pub fn datacenter(&self) -> &DatacenterName {
+        match self {
+            Self::Unit(unit) => &unit.datacenter,
+            Self::Instance(instance) => &instance.datacenter,
+        }
+    }
+
+    /// The host it runs on; `None` for this machine.
+    pub fn host(&self) -> Option<&HostName> {
+        match self {
+            Self::Unit(unit) => unit.host.as_ref(),
+            Self::Instance(instance) => Some(&instance.host),
+        }
+    }
+
+    /// The units that must be healthy before it starts.
+    pub fn after(&self) -> &[UnitName] {
+        match self {
+            Self::Unit(unit) => &unit.after,
+            Self::Instance(instance) => &instance.after,
+        }
+    }
+
+    /// The listening sockets that are held for it.
+    pub fn sockets(&self) -> &[SocketSpec] {
+        match self {
+            Self::Unit(unit) => &unit.sockets,
+            Self::Instance(_) => &[],
+        }
+    }
+
+    /// As a process of the host; `None` for a container.
+    pub fn as_unit(&self) -> Option<&UnitSpec> {
+        match self {
+            Self::Unit(unit) => Some(unit),
+            Self::Instance(_) => None,
+        }
+    }
+
+    /// The digest that tells two descriptions apart.
+    pub fn digest(&self) -> Digest {
+        match self {
+            Self::Unit(unit) => unit.digest(),
+            Self::Instance(instance) => instance.digest(),
+        }
+    }
+}
 
 /// A process to keep running, with everything that decides how it runs. Paths are absolute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +87,9 @@ pub struct UnitSpec {
     pub name: UnitName,
     /// Where it belongs.
     pub datacenter: DatacenterName,
+    /// The host it runs on; `None` for this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostName>,
     /// The program to execute.
     pub program: PathBuf,
     /// Its arguments, the program's name left out. Never a secret.

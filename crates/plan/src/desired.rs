@@ -341,6 +341,7 @@ fn edge_unit(datacenter: &Datacenter, sites: &[EdgeSite], world: &World) -> Unit
     UnitSpec {
         name: UnitName::at("edge", &datacenter.name).expect("a label and a data center's name form a unit's name"),
         datacenter: datacenter.name.clone(),
+        host: None,
         program: world.binary.clone(),
         args: vec![
             "edge".to_owned(),

@@ -42,6 +42,7 @@ pub fn world(stack: &Stack) -> World {
         let spec = UnitSpec {
             name: name.clone(),
             datacenter: site.primary.clone(),
+            host: None,
             program: "/images/ghost/node".into(),
             args: vec!["current/index.js".to_owned()],
             env: BTreeMap::new(),

@@ -129,6 +129,7 @@ impl Bed {
         UnitSpec {
             name: name.parse().unwrap(),
             datacenter: "home".parse().unwrap(),
+            host: None,
             program: "/bin/sh".into(),
             args: vec!["-c".into(), script.into()],
             env: BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into())]),

@@ -21,6 +21,7 @@ pub(crate) fn world(stack: &Stack, release: u8) -> World {
         let spec = UnitSpec {
             name: name.clone(),
             datacenter: site.primary.clone(),
+            host: None,
             program: "/images/ghost/node".into(),
             args: vec!["current/index.js".to_owned()],
             env: BTreeMap::from([("url".to_owned(), site.canonical.to_string())]),

@@ -26,6 +26,7 @@ pub fn unit(home: &Home<'_>) -> Result<UnitSpec, InvalidName> {
     Ok(UnitSpec {
         name: UnitName::at(&format!("ghost-{}", home.site.name), home.datacenter)?,
         datacenter: home.datacenter.clone(),
+        host: None,
         program: home.image.join("node/bin/node"),
         args: vec![
             "--require".to_owned(),
