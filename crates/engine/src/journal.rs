@@ -364,6 +364,7 @@ mod tests {
             steps: steps.collect(),
             obstacles: Vec::new(),
             kept: Kept::default(),
+            away: std::collections::BTreeMap::new(),
         }
     }
 

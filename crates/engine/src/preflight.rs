@@ -71,19 +71,21 @@ impl Problem {
     }
 }
 
-/// Everything that stands in the way of running what is `wanted` with state in `state`. What `running` holds or runs
+/// Everything that stands in the way of running here what is `wanted` with state in `state`. What `running` holds or runs
 /// already is not asked for again.
 pub fn check(wanted: &Wanted, state: &StateFolder, running: Option<&SupervisorStatus>) -> Vec<Problem> {
     let mut problems = Vec::new();
     let units = || running.into_iter().flat_map(|status| &status.units);
     let ours: BTreeSet<SocketAddr> = units().flat_map(|unit| &unit.sockets).map(|socket| socket.address).collect();
     let mut needed = 0;
-    for (name, unit) in wanted.datacenters.values().flat_map(|datacenter| &datacenter.units) {
-        for socket in unit.spec.sockets.iter().filter(|socket| !ours.contains(&socket.address)) {
+    let all = wanted.datacenters.values().flat_map(|datacenter| &datacenter.units);
+    let here = all.filter_map(|(name, unit)| Some((name, unit.runs.as_unit().filter(|unit| unit.host.is_none())?)));
+    for (name, unit) in here {
+        for socket in unit.sockets.iter().filter(|socket| !ours.contains(&socket.address)) {
             problems.extend(try_listen(socket.address).err().map(Problem::from));
         }
         if !units().any(|running| running.name == *name && running.pid.is_some()) {
-            needed += match unit.spec.health {
+            needed += match unit.health {
                 Health::HttpUnix { .. } => APPLICATION_BYTES,
                 Health::Control { .. } | Health::Alive => EDGE_BYTES,
             };

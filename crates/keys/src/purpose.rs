@@ -6,7 +6,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use sovereign_model::{DatacenterName, SiteName};
+use sovereign_model::{EdgeName, SiteName};
 
 use crate::file::{self, Existing, FileError};
 
@@ -20,8 +20,8 @@ pub enum Purpose {
     Webhook(SiteName),
     /// `ca`: the key of the internal certificate authority.
     Ca,
-    /// `link/<data center>`: the identity of a data center's edges on links.
-    Link(DatacenterName),
+    /// `link/<data center>`, on hosts `link/<data center>/<host>`: the identity of an edge on links.
+    Link(EdgeName),
     /// `config-signing`: signs what daemons are configured with.
     ConfigSigning,
     /// `archive`: opens the encrypted backups.
@@ -38,7 +38,7 @@ impl fmt::Display for Purpose {
             Self::OwnerPassword(site) => write!(f, "owner-password/{site}"),
             Self::Webhook(site) => write!(f, "webhook/{site}"),
             Self::Ca => f.write_str("ca"),
-            Self::Link(datacenter) => write!(f, "link/{datacenter}"),
+            Self::Link(edge) => write!(f, "link/{edge}"),
             Self::ConfigSigning => f.write_str("config-signing"),
             Self::Archive => f.write_str("archive"),
             Self::Hosts => f.write_str("hosts"),
@@ -56,7 +56,7 @@ impl InvalidPurpose {
     /// What the operator can do about it.
     pub fn help(&self) -> Option<String> {
         Some(
-            "secrets are: owner-password/<site>, webhook/<site>, ca, link/<data center>, config-signing, archive, hosts, \
+            "secrets are: owner-password/<site>, webhook/<site>, ca, link/<data center>[/<host>], config-signing, archive, hosts, \
              hosts-recovery"
                 .into(),
         )
@@ -76,7 +76,7 @@ impl FromStr for Purpose {
             None if text == "hosts-recovery" => Ok(Self::HostsRecovery),
             Some(("owner-password", site)) => site.parse().map(Self::OwnerPassword).map_err(|_| invalid()),
             Some(("webhook", site)) => site.parse().map(Self::Webhook).map_err(|_| invalid()),
-            Some(("link", datacenter)) => datacenter.parse().map(Self::Link).map_err(|_| invalid()),
+            Some(("link", edge)) => edge.parse().map(Self::Link).map_err(|_| invalid()),
             _ => Err(invalid()),
         }
     }

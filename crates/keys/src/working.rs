@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
-use sovereign_model::{DatacenterName, SiteName, StackName};
+use sovereign_model::{EdgeName, SiteName, StackName};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::ca::{Ca, CaError};
@@ -186,9 +186,9 @@ impl WorkingKeys {
         Ok(typed::webhook_key(&self.secret(Purpose::Webhook(site.clone()))?.1))
     }
 
-    /// The identity of a data center's edges on links.
-    pub fn link_key(&self, datacenter: &DatacenterName) -> Result<LinkKey, KeysError> {
-        Ok(typed::link_key(&self.secret(Purpose::Link(datacenter.clone()))?.1))
+    /// The identity of an edge on links.
+    pub fn link_key(&self, edge: &EdgeName) -> Result<LinkKey, KeysError> {
+        Ok(typed::link_key(&self.secret(Purpose::Link(edge.clone()))?.1))
     }
 
     /// The key that signs what daemons are configured with.

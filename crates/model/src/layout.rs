@@ -150,6 +150,32 @@ impl StateFolder {
     }
 }
 
+/// Where things of a stack lie on a host of its own. The state folder there has the same form as the one here.
+pub mod on_host {
+    use super::{PathBuf, StateFolder};
+    use crate::digest::Digest;
+    use crate::name::StackName;
+
+    /// Where programs lie, each in a folder named by its digest.
+    pub const PROGRAMS: &str = "/opt/sovereign";
+
+    /// Where state lies, a folder for each stack.
+    pub const STATE: &str = "/var/lib/sovereign";
+
+    /// The user that edges run as.
+    pub const USER: &str = "sovereign";
+
+    /// The program with this digest.
+    pub fn program(digest: &Digest) -> PathBuf {
+        [PROGRAMS, &digest.hex(), "sovereign"].iter().collect()
+    }
+
+    /// The state folder of a stack.
+    pub fn state(stack: &StackName) -> StateFolder {
+        StateFolder::new(PathBuf::from(STATE).join(stack.as_str()))
+    }
+}
+
 /// The folder of an edge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EdgeFolder(PathBuf);

@@ -7,6 +7,7 @@ pub mod access_entry;
 pub mod archive_copy;
 pub mod digest;
 pub mod edge_config;
+pub mod edge_name;
 pub mod edge_rules;
 pub mod edge_status;
 pub mod file;
@@ -23,6 +24,7 @@ pub mod step;
 pub mod unit;
 
 pub use digest::Digest;
+pub use edge_name::EdgeName;
 pub use file::parse;
 pub use interval::Interval;
 pub use layout::StateFolder;

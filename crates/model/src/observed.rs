@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::edge_name::EdgeName;
 use crate::name::{DatacenterName, DnsName, ImageName, SiteName, UnitName};
 
 /// Everything that was seen, all data centers together.
@@ -21,6 +22,11 @@ pub struct Observed {
     pub images: BTreeMap<ImageName, ImageSeen>,
     /// The data centers where anything of the stack was seen.
     pub datacenters: BTreeMap<DatacenterName, DatacenterSeen>,
+    /// The edges of which anything was seen.
+    pub edges: BTreeMap<EdgeName, EdgeSeen>,
+    /// The hosts that could not be looked at, by their edges, and why: nothing is known of what is on them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub away: BTreeMap<EdgeName, String>,
     /// The sites that were seen at their primary.
     pub sites: BTreeMap<SiteName, SiteSeen>,
 }
@@ -51,11 +57,17 @@ pub struct ImageSeen {
 pub struct DatacenterSeen {
     /// The units the engine knows.
     pub units: BTreeMap<UnitName, UnitSeen>,
-    /// The edge's configuration; `None` when it was never given one.
-    pub edge: Option<EdgeSeen>,
-    /// The certificate that lies ready for the edge.
+}
+
+/// What was seen of an edge.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct EdgeSeen {
+    /// Its configuration; `None` when it was never given one.
+    pub config: Option<ConfigSeen>,
+    /// The certificate that lies ready for it.
     pub certificate: Option<CertificateSeen>,
-    /// The mirrors kept here.
+    /// The mirrors it keeps.
     pub mirrors: BTreeMap<SiteName, MirrorSeen>,
 }
 
@@ -70,6 +82,9 @@ pub struct UnitSeen {
     /// The listening sockets that are held for it.
     #[serde(default)]
     pub sockets: BTreeSet<SocketAddr>,
+    /// Whether one that it has replaced still runs, for whoever has not heard of the new one yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub superseded: bool,
 }
 
 /// How a unit is.
@@ -97,7 +112,7 @@ pub enum UnitState {
 /// The configuration an edge was given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct EdgeSeen {
+pub struct ConfigSeen {
     /// The generation it serves; of its configuration file while it does not run.
     pub generation: u64,
     /// The digest of that configuration (`Digest::of_value` of the `EdgeConfig`).
@@ -165,14 +180,17 @@ impl Observed {
                     reason.clear();
                 }
             }
-            if let Some(edge) = &mut datacenter.edge {
+        }
+        for edge in decisive.edges.values_mut() {
+            if let Some(config) = &mut edge.config {
                 // Its unit's state says the same, and counts.
-                edge.healthy = false;
+                config.healthy = false;
             }
-            for mirror in datacenter.mirrors.values_mut() {
+            for mirror in edge.mirrors.values_mut() {
                 *mirror = MirrorSeen { complete: mirror.complete, ..MirrorSeen::default() };
             }
         }
+        decisive.away.values_mut().for_each(String::clear);
         Digest::of_value(&decisive)
     }
 

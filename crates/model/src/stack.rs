@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::archive_copy::ArchiveCopy;
+use crate::edge_name::EdgeName;
 use crate::edge_rules::{EdgeRules, Proxy, Room};
 use crate::interval::Interval;
 use crate::keep_rules::KeepRules;
@@ -70,6 +71,31 @@ impl Datacenter {
     /// Where its edges listen for plain HTTP, to point readers to HTTPS; each place once.
     pub fn listen_http(&self) -> Vec<SocketAddr> {
         each_once(self.uplinks.iter().filter_map(Uplink::listen_http))
+    }
+
+    /// Its edges, in the order of its hosts.
+    pub fn edges(&self) -> Vec<EdgeName> {
+        match self.engine {
+            EngineKind::Embedded => vec![EdgeName::here(&self.name)],
+            EngineKind::Incus => self.hosts.iter().map(|host| EdgeName::on(&self.name, &host.name)).collect(),
+        }
+    }
+
+    /// Where this machine reaches an edge of it: over loopback when the engine is embedded, else at its host's address.
+    ///
+    /// # Panics
+    /// Never for a parsed stack: a data center has at least one uplink.
+    pub fn reached(&self, edge: &EdgeName) -> SocketAddr {
+        let host = self.hosts.iter().find(|host| edge.host.as_ref() == Some(&host.name));
+        match host.and_then(|host| host.address) {
+            Some(address) => SocketAddr::new(address, self.loopback().port()),
+            None => self.loopback(),
+        }
+    }
+
+    /// A host of it by its name.
+    pub fn host(&self, name: &HostName) -> Option<&Host> {
+        self.hosts.iter().find(|host| host.name == *name)
     }
 
     /// Where this machine reaches its edge, when the engine is embedded: the preferred uplink's socket, over loopback.
@@ -231,6 +257,12 @@ pub struct Site {
 }
 
 impl Site {
+    /// The host of its primary data center that its application runs on; `None` where that is this machine.
+    pub fn host<'s>(&self, stack: &'s Stack) -> Option<&'s Host> {
+        let primary = stack.datacenters.get(&self.primary)?;
+        primary.hosts.first().filter(|_| primary.engine == EngineKind::Incus)
+    }
+
     /// Whether its data can be backed up: only its operator knows the data of a service that runs already.
     pub fn is_backed_up(&self) -> bool {
         match &self.app {

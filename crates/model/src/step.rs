@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::edge_config::EdgeConfig;
+use crate::edge_name::EdgeName;
 use crate::name::{DatacenterName, DnsName, ImageName, SiteName, UnitName};
 use crate::stack::SiteSettings;
 
@@ -60,8 +61,9 @@ pub enum Step {
     },
     /// Issue a certificate and lay it ready for the edge.
     IssueCertificate {
-        /// Whose edge it is for.
-        datacenter: DatacenterName,
+        /// Which edge it is for.
+        #[serde(alias = "datacenter")]
+        edge: EdgeName,
         /// The host names in it.
         names: BTreeSet<DnsName>,
         /// The addresses in it.
@@ -71,8 +73,9 @@ pub enum Step {
     },
     /// Write an edge's configuration and, when the edge runs, have it reload configuration and certificate.
     ConfigureEdge {
-        /// Whose edge it is.
-        datacenter: DatacenterName,
+        /// Which edge.
+        #[serde(alias = "datacenter")]
+        edge: EdgeName,
         /// The number of this configuration: higher than that of every one before.
         generation: u64,
         /// The configuration.
@@ -103,6 +106,13 @@ pub enum Step {
         /// Which unit.
         unit: UnitName,
     },
+    /// End what a unit has replaced, now that nobody is sent to it any more.
+    RetireUnit {
+        /// Where it belongs.
+        datacenter: DatacenterName,
+        /// Which unit.
+        unit: UnitName,
+    },
     /// Do a site's first set-up (owner, integration, publish notices), or what is left of it.
     SetUpSite {
         /// Where it is written.
@@ -123,8 +133,9 @@ pub enum Step {
     },
     /// Fill a mirror until it is complete.
     FillMirror {
-        /// Where the mirror is.
-        datacenter: DatacenterName,
+        /// The edge that keeps it.
+        #[serde(alias = "datacenter")]
+        edge: EdgeName,
         /// Which site.
         site: SiteName,
     },
@@ -135,14 +146,15 @@ impl Step {
     pub fn datacenter(&self) -> Option<&DatacenterName> {
         match self {
             Self::PrepareImage { .. } | Self::StartSupervisor { .. } | Self::ReplaceSupervisor { .. } => None,
-            Self::IssueCertificate { datacenter, .. }
-            | Self::ConfigureEdge { datacenter, .. }
-            | Self::RunUnit { datacenter, .. }
+            Self::IssueCertificate { edge, .. } | Self::ConfigureEdge { edge, .. } | Self::FillMirror { edge, .. } => {
+                Some(&edge.datacenter)
+            }
+            Self::RunUnit { datacenter, .. }
             | Self::ReplaceUnit { datacenter, .. }
             | Self::StopUnit { datacenter, .. }
+            | Self::RetireUnit { datacenter, .. }
             | Self::SetUpSite { datacenter, .. }
-            | Self::ApplySettings { datacenter, .. }
-            | Self::FillMirror { datacenter, .. } => Some(datacenter),
+            | Self::ApplySettings { datacenter, .. } => Some(datacenter),
         }
     }
 }
@@ -154,18 +166,19 @@ impl fmt::Display for Step {
             Self::PrepareImage { image, .. } => write!(f, "prepare image {image}"),
             Self::StartSupervisor { .. } => write!(f, "start the supervisor"),
             Self::ReplaceSupervisor { .. } => write!(f, "replace the supervisor in place"),
-            Self::IssueCertificate { datacenter, names, .. } => {
-                write!(f, "issue a certificate for {datacenter} ({})", names_counted(names.len()))
+            Self::IssueCertificate { edge, names, .. } => {
+                write!(f, "issue a certificate for {edge} ({})", names_counted(names.len()))
             }
-            Self::ConfigureEdge { datacenter, generation, .. } => {
-                write!(f, "configure the edge of {datacenter} (generation {generation})")
+            Self::ConfigureEdge { edge, generation, .. } => {
+                write!(f, "configure the edge of {edge} (generation {generation})")
             }
             Self::RunUnit { unit, .. } => write!(f, "run {unit}"),
             Self::ReplaceUnit { unit, .. } => write!(f, "replace {unit}"),
             Self::StopUnit { unit, .. } => write!(f, "stop {unit}, keep its data"),
+            Self::RetireUnit { unit, .. } => write!(f, "end what {unit} has replaced"),
             Self::SetUpSite { datacenter, site } => write!(f, "set up site {site} at {datacenter}"),
             Self::ApplySettings { site, .. } => write!(f, "apply the settings of site {site}"),
-            Self::FillMirror { datacenter, site } => write!(f, "fill the mirror of site {site} at {datacenter}"),
+            Self::FillMirror { edge, site } => write!(f, "fill the mirror of site {site} at {edge}"),
         }
     }
 }

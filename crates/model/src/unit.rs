@@ -2,7 +2,7 @@
 //! different digest means "replace it".
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -59,6 +59,14 @@ impl Runs {
         match self {
             Self::Unit(unit) => &unit.sockets,
             Self::Instance(_) => &[],
+        }
+    }
+
+    /// Where its host's edge reaches it over TCP, if it does.
+    pub fn serves(&self) -> Option<SocketAddrV4> {
+        match self {
+            Self::Unit(_) => None,
+            Self::Instance(instance) => Some(SocketAddrV4::new(instance.address, instance.serves?)),
         }
     }
 

@@ -1,25 +1,25 @@
 //! From the declared stack to everything that must be true for it: certificates, edge configurations, units, mirrors.
 
+mod edge;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use sovereign_model::edge_config::{CertificateFiles, EdgeApp, EdgeConfig, EdgeSite, EpochProof, Peer, Source};
-use sovereign_model::edge_rules::AccessLog;
+use sovereign_model::edge_config::{EdgeApp, EdgeConfig, EdgeSite, EpochProof, Source};
 use sovereign_model::layout::StateFolder;
-use sovereign_model::stack::{App, Datacenter, Reach, Site, SiteSettings, UplinkAddress};
-use sovereign_model::unit::{Confinement, Health, Replace, SocketSpec, UnitSpec};
-use sovereign_model::{DatacenterName, Digest, DnsName, ImageName, SiteName, Stack, StackName, UnitName};
+use sovereign_model::stack::{App, EngineKind, Site, SiteSettings};
+use sovereign_model::unit::Runs;
+use sovereign_model::{DatacenterName, Digest, DnsName, EdgeName, ImageName, SiteName, Stack, StackName, UnitName};
 
-/// How long an edge may drain: long enough for a slow upload, short enough for an operator who waits.
-const EDGE_STOP_GRACE_SECONDS: u32 = 30;
+use self::edge::{EdgeAt, edge_peer};
 
 /// What the plan depends on and only the binary knows.
 #[derive(Debug, Clone)]
 pub struct World {
     /// The stack's state folder.
     pub state: StateFolder,
-    /// The program that edges and the supervisor run, absolute.
+    /// The program that the supervisor and the edges of this machine run, absolute.
     pub binary: PathBuf,
     /// Its digest.
     pub binary_digest: Digest,
@@ -27,8 +27,8 @@ pub struct World {
     pub trust: String,
     /// The digest of each image's lock.
     pub locks: BTreeMap<ImageName, Digest>,
-    /// The public link key of each data center's edge, in hex.
-    pub link_keys: BTreeMap<DatacenterName, String>,
+    /// The public link key of each edge, in hex.
+    pub link_keys: BTreeMap<EdgeName, String>,
     /// The file that holds the key of a site's publish notices, as its primary's edge can read it.
     pub webhook_keys: BTreeMap<SiteName, PathBuf>,
     /// The units of applications, as the services describe them.
@@ -47,7 +47,7 @@ pub struct AppUnit {
     /// The site it works for.
     pub site: SiteName,
     /// Its description.
-    pub spec: UnitSpec,
+    pub runs: Runs,
     /// The images that must be there before it runs.
     pub images: BTreeSet<ImageName>,
 }
@@ -73,11 +73,11 @@ pub enum IncompleteWorld {
         /// The image.
         image: ImageName,
     },
-    /// A data center's edge without an identity.
-    #[error("there is no link key for data center {datacenter}")]
+    /// An edge without an identity.
+    #[error("there is no link key for the edge of {edge}")]
     LinkKey {
-        /// The data center.
-        datacenter: DatacenterName,
+        /// The edge.
+        edge: EdgeName,
     },
     /// A site without a key for its publish notices.
     #[error("there is no webhook key for site {site}")]
@@ -92,12 +92,16 @@ pub enum IncompleteWorld {
 pub struct Wanted {
     /// Whose it is.
     pub stack: StackName,
-    /// The binary that the supervisor must run.
+    /// The binary that the supervisor and edges must run.
     pub binary: Digest,
+    /// Whether anything runs on this machine, so that a supervisor must.
+    pub supervised: bool,
     /// The images that must be kept, each with the digest of its lock.
     pub images: BTreeMap<ImageName, Digest>,
     /// The data centers.
     pub datacenters: BTreeMap<DatacenterName, WantedDatacenter>,
+    /// Their edges.
+    pub edges: BTreeMap<EdgeName, WantedEdge>,
     /// The sites that have a set-up.
     pub sites: BTreeMap<SiteName, WantedSite>,
     /// The hour this was computed for, in unix seconds.
@@ -112,18 +116,23 @@ impl Wanted {
 }
 
 /// What must be true at a data center.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WantedDatacenter {
-    /// The certificate of its edge.
+    /// All units, edges among them.
+    pub units: BTreeMap<UnitName, WantedUnit>,
+}
+
+/// What must be true of an edge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedEdge {
+    /// Its certificate.
     pub certificate: WantedCertificate,
-    /// The configuration of its edge.
+    /// Its configuration.
     pub config: EdgeConfig,
     /// The digest of that configuration.
     pub config_digest: Digest,
-    /// Which of the units is the edge.
-    pub edge: UnitName,
-    /// All units, the edge among them.
-    pub units: BTreeMap<UnitName, WantedUnit>,
+    /// The unit it runs as.
+    pub unit: UnitName,
     /// The sites it mirrors.
     pub mirrors: BTreeSet<SiteName>,
 }
@@ -133,7 +142,7 @@ pub struct WantedDatacenter {
 pub struct WantedCertificate {
     /// The host names.
     pub names: BTreeSet<DnsName>,
-    /// The addresses: loopback, and the fixed ones of the uplinks.
+    /// The addresses: the one it is reached at from here, and the fixed ones of the uplinks.
     pub addresses: BTreeSet<IpAddr>,
 }
 
@@ -141,7 +150,7 @@ pub struct WantedCertificate {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedUnit {
     /// Its description.
-    pub spec: UnitSpec,
+    pub runs: Runs,
     /// The digest of the description.
     pub digest: Digest,
     /// The images that must be there before it runs.
@@ -155,6 +164,8 @@ pub struct WantedSite {
     pub primary: DatacenterName,
     /// The units that serve it there.
     pub units: BTreeSet<UnitName>,
+    /// The edge that has it from them.
+    pub source: EdgeName,
     /// Its settings.
     pub settings: SiteSettings,
     /// Their digest.
@@ -166,66 +177,78 @@ pub struct WantedSite {
 /// # Errors
 /// When `world` lacks something that the stack needs.
 pub fn desired(stack: &Stack, world: &World) -> Result<Wanted, IncompleteWorld> {
-    let mut served: BTreeMap<&DatacenterName, Vec<EdgeSite>> = BTreeMap::new();
+    let mut served: BTreeMap<EdgeName, Vec<EdgeSite>> = BTreeMap::new();
     let mut links: BTreeMap<&DatacenterName, BTreeSet<&DatacenterName>> = BTreeMap::new();
-    let mut mirrors: BTreeMap<&DatacenterName, BTreeSet<SiteName>> = BTreeMap::new();
+    let mut mirrors: BTreeMap<EdgeName, BTreeSet<SiteName>> = BTreeMap::new();
     let mut sites = BTreeMap::new();
-    let mut units = units_by_site(stack, world)?;
-    let mut app_units: BTreeMap<&DatacenterName, BTreeMap<UnitName, WantedUnit>> = BTreeMap::new();
+    let mut app_units = units_by_site(stack, world)?;
+    let mut datacenters: BTreeMap<DatacenterName, WantedDatacenter> =
+        stack.datacenters.keys().map(|name| (name.clone(), WantedDatacenter::default())).collect();
 
     for site in stack.sites.values() {
-        let at_primary = edge_site(site, world)?;
+        let units = app_units.remove(&site.name).unwrap_or_default();
+        let primary = &stack.datacenters[&site.primary];
+        let edges = primary.edges();
+        let source = edge_of_source(stack, site);
+        let mut at_source = edge_site(stack, site, &units, world)?;
+        if edges.len() > 1 {
+            at_source.mirrors.push(site.primary.clone());
+            links.entry(&site.primary).or_default().insert(&site.primary);
+        }
+        let others = site.mirrors.iter().flat_map(|mirror| stack.datacenters[mirror].edges());
+        for edge in edges.into_iter().filter(|edge| *edge != source).chain(others) {
+            let link = Source::Link(site.primary.clone());
+            let mirror = EdgeSite { source: link, webhook_key: None, mirrors: Vec::new(), ..at_source.clone() };
+            served.entry(edge.clone()).or_default().push(mirror);
+            mirrors.entry(edge).or_default().insert(site.name.clone());
+        }
         for mirror in &site.mirrors {
-            let source = Source::Link(site.primary.clone());
-            served.entry(mirror).or_default().push(EdgeSite {
-                source,
-                webhook_key: None,
-                mirrors: Vec::new(),
-                ..at_primary.clone()
-            });
             links.entry(mirror).or_default().insert(&site.primary);
             links.entry(&site.primary).or_default().insert(mirror);
-            mirrors.entry(mirror).or_default().insert(site.name.clone());
         }
-        served.entry(&site.primary).or_default().push(at_primary);
+        served.entry(source.clone()).or_default().push(at_source);
         if site.app == App::Ghost {
-            let units = units.remove(&site.name).ok_or_else(|| IncompleteWorld::Unit { site: site.name.clone() })?;
+            if units.is_empty() {
+                return Err(IncompleteWorld::Unit { site: site.name.clone() });
+            }
             let wanted = WantedSite {
                 primary: site.primary.clone(),
                 units: units.keys().cloned().collect(),
+                source,
                 settings: site.settings.clone(),
                 settings_digest: Digest::of_value(&site.settings),
             };
             sites.insert(site.name.clone(), wanted);
-            app_units.entry(&site.primary).or_default().extend(units);
+            datacenters.entry(site.primary.clone()).or_default().units.extend(units);
         }
     }
 
-    let mut datacenters = BTreeMap::new();
+    let mut edges = BTreeMap::new();
     for (name, datacenter) in &stack.datacenters {
-        let sites = served.remove(name).unwrap_or_default();
-        let peers = links.remove(name).unwrap_or_default();
-        let peers = peers.into_iter().map(|peer| edge_peer(stack, world, peer)).collect::<Result<Vec<_>, _>>()?;
-        let mut units = app_units.remove(name).unwrap_or_default();
-        let edge = edge_unit(datacenter, &sites, world);
-        let edge_name = edge.name.clone();
-        units.insert(edge_name.clone(), WantedUnit { digest: edge.digest(), spec: edge, images: BTreeSet::new() });
-        let certificate = certificate(datacenter, &sites);
-        let config = edge_config(stack, datacenter, sites, peers, world)?;
-        let wanted = WantedDatacenter {
-            certificate,
-            config_digest: Digest::of_value(&config),
-            config,
-            edge: edge_name,
-            units,
-            mirrors: mirrors.remove(name).unwrap_or_default(),
-        };
-        datacenters.insert(name.clone(), wanted);
+        let linked = links.remove(name).unwrap_or_default();
+        for edge in datacenter.edges() {
+            let sites = served.remove(&edge).unwrap_or_default();
+            let peers = linked.iter().flat_map(|peer| stack.datacenters[*peer].edges()).filter(|peer| *peer != edge);
+            let peers = peers.map(|peer| edge_peer(stack, world, &edge, &peer)).collect::<Result<Vec<_>, _>>()?;
+            let at = EdgeAt::new(stack, datacenter, &edge, world);
+            let spec = at.unit(&sites);
+            let unit = edge.unit();
+            let runs = Runs::Unit(spec);
+            let wanted = WantedUnit { digest: runs.digest(), runs, images: BTreeSet::new() };
+            datacenters.entry(name.clone()).or_default().units.insert(unit.clone(), wanted);
+            let certificate = at.certificate(&sites);
+            let config = at.config(stack, sites, peers)?;
+            let mirrors = mirrors.remove(&edge).unwrap_or_default();
+            let config_digest = Digest::of_value(&config);
+            edges.insert(edge, WantedEdge { certificate, config_digest, config, unit, mirrors });
+        }
     }
 
     let needed = datacenters.values().flat_map(|datacenter| datacenter.units.values()).flat_map(|unit| &unit.images);
     let images = needed.map(|image| lock(image, world)).collect::<Result<_, _>>()?;
-    Ok(Wanted { stack: stack.name.clone(), binary: world.binary_digest, images, datacenters, sites, now: world.now })
+    let supervised = stack.datacenters.values().any(|datacenter| datacenter.engine == EngineKind::Embedded);
+    let (stack, binary) = (stack.name.clone(), world.binary_digest);
+    Ok(Wanted { stack, binary, supervised, images, datacenters, edges, sites, now: world.now })
 }
 
 fn lock(image: &ImageName, world: &World) -> Result<(ImageName, Digest), IncompleteWorld> {
@@ -237,26 +260,44 @@ type UnitsBySite<'s> = BTreeMap<&'s SiteName, BTreeMap<UnitName, WantedUnit>>;
 
 fn units_by_site<'s>(stack: &'s Stack, world: &World) -> Result<UnitsBySite<'s>, IncompleteWorld> {
     let mut units = UnitsBySite::new();
-    for (name, AppUnit { site, spec, images }) in &world.units {
-        let declared = stack
-            .sites
-            .get(site)
-            .filter(|declared| declared.app == App::Ghost && declared.primary == spec.datacenter && spec.name == *name);
+    for (name, AppUnit { site, runs, images }) in &world.units {
+        let declared = stack.sites.get(site).filter(|declared| {
+            declared.app == App::Ghost && declared.primary == *runs.datacenter() && runs.name() == name
+        });
         let site = declared.ok_or_else(|| IncompleteWorld::StrayUnit { unit: name.clone() })?;
-        let wanted = WantedUnit { digest: spec.digest(), spec: spec.clone(), images: images.clone() };
+        let wanted = WantedUnit { digest: runs.digest(), runs: runs.clone(), images: images.clone() };
         units.entry(&site.name).or_default().insert(name.clone(), wanted);
     }
     Ok(units)
 }
 
-/// A site as its primary's edge serves it.
-fn edge_site(site: &Site, world: &World) -> Result<EdgeSite, IncompleteWorld> {
+/// The edge that has a site from its application.
+fn edge_of_source(stack: &Stack, site: &Site) -> EdgeName {
+    match site.host(stack) {
+        Some(host) => EdgeName::on(&site.primary, &host.name),
+        None => EdgeName::here(&site.primary),
+    }
+}
+
+/// A site as the edge serves it that has it from its application.
+fn edge_site(
+    stack: &Stack,
+    site: &Site,
+    units: &BTreeMap<UnitName, WantedUnit>,
+    world: &World,
+) -> Result<EdgeSite, IncompleteWorld> {
     let (app, source, webhook_key) = match &site.app {
         App::Ghost => {
             let key = world.webhook_keys.get(&site.name);
             let key = key.ok_or_else(|| IncompleteWorld::WebhookKey { site: site.name.clone() })?;
-            let socket = world.state.site(&site.primary, &site.name).ghost_socket();
-            (EdgeApp::Ghost, Source::Unix(socket), Some(key.clone()))
+            let source = match site.host(stack) {
+                None => Source::Unix(world.state.site(&site.primary, &site.name).ghost_socket()),
+                Some(_) => {
+                    let served = units.values().find_map(|unit| unit.runs.serves());
+                    Source::Tcp(served.ok_or_else(|| IncompleteWorld::Unit { site: site.name.clone() })?.into())
+                }
+            };
+            (EdgeApp::Ghost, source, Some(key.clone()))
         }
         App::Static { folder } => (EdgeApp::Static, Source::Folder(folder.clone()), None),
         App::Upstream { address, mirror, data: _ } => (EdgeApp::Upstream(mirror.clone()), Source::Tcp(*address), None),
@@ -275,106 +316,4 @@ fn edge_site(site: &Site, world: &World) -> Result<EdgeSite, IncompleteWorld> {
         hsts_days: site.hsts_days,
         epoch_proof: world.epoch_proofs.get(&site.name).cloned(),
     })
-}
-
-fn edge_peer(stack: &Stack, world: &World, name: &DatacenterName) -> Result<Peer, IncompleteWorld> {
-    let mut addresses = Vec::new();
-    for uplink in stack.datacenters[name].uplinks.iter().filter(|uplink| uplink.reach != Reach::OutboundOnly) {
-        let address = uplink.loopback();
-        if !addresses.contains(&address) {
-            addresses.push(address);
-        }
-    }
-    Ok(Peer { datacenter: name.clone(), public_key: link_key(world, name)?.to_owned(), addresses })
-}
-
-fn link_key<'w>(world: &'w World, name: &DatacenterName) -> Result<&'w str, IncompleteWorld> {
-    let key = world.link_keys.get(name);
-    key.map(String::as_str).ok_or_else(|| IncompleteWorld::LinkKey { datacenter: name.clone() })
-}
-
-fn certificate(datacenter: &Datacenter, sites: &[EdgeSite]) -> WantedCertificate {
-    let fixed = datacenter.uplinks.iter().filter_map(|uplink| match uplink.address {
-        UplinkAddress::Fixed(ip) => Some(ip),
-        UplinkAddress::Dynamic => None,
-    });
-    WantedCertificate {
-        names: sites.iter().flat_map(|site| site.names.iter().cloned()).collect(),
-        addresses: fixed.chain([datacenter.loopback().ip()]).collect(),
-    }
-}
-
-fn edge_config(
-    stack: &Stack,
-    datacenter: &Datacenter,
-    sites: Vec<EdgeSite>,
-    peers: Vec<Peer>,
-    world: &World,
-) -> Result<EdgeConfig, IncompleteWorld> {
-    let folder = world.state.edge(&datacenter.name);
-    Ok(EdgeConfig {
-        stack: stack.name.clone(),
-        datacenter: datacenter.name.clone(),
-        certificate: CertificateFiles { chain: folder.chain(), key: folder.key() },
-        store: folder.store(),
-        link_key: folder.link_key(link_key(world, &datacenter.name)?),
-        peers,
-        sites,
-        rules: stack.edge.clone(),
-        access_log: (stack.edge.access_log != AccessLog::Off).then(|| folder.access_log()),
-        proxy: datacenter.proxy.clone(),
-        https_port: datacenter.port(),
-    })
-}
-
-/// The edge as a unit. Its configuration is no input: it is reloaded, not restarted.
-fn edge_unit(datacenter: &Datacenter, sites: &[EdgeSite], world: &World) -> UnitSpec {
-    let folder = world.state.edge(&datacenter.name);
-    let argument = |path: PathBuf| path.to_string_lossy().into_owned();
-    let content = sites.iter().filter_map(|site| match &site.source {
-        Source::Folder(folder) => Some(folder.clone()),
-        Source::Unix(socket) => socket.parent().map(PathBuf::from),
-        Source::Tcp(_) | Source::Link(_) => None,
-    });
-    let keys = sites.iter().filter_map(|site| site.webhook_key.clone());
-    let keys = keys.filter(|key| !key.starts_with(folder.path()));
-    UnitSpec {
-        name: UnitName::at("edge", &datacenter.name).expect("a label and a data center's name form a unit's name"),
-        datacenter: datacenter.name.clone(),
-        host: None,
-        program: world.binary.clone(),
-        args: vec![
-            "edge".to_owned(),
-            "--config".to_owned(),
-            argument(folder.config()),
-            "--control".to_owned(),
-            argument(folder.control()),
-            "--trust".to_owned(),
-            world.trust.clone(),
-        ],
-        env: BTreeMap::new(),
-        working_dir: folder.path().to_owned(),
-        sockets: edge_sockets(datacenter),
-        confinement: Confinement {
-            // The folder rather than the files: they are replaced by renaming.
-            read: std::iter::once(folder.path().to_owned()).chain(keys).chain(content).collect(),
-            write: vec![folder.store(), folder.run(), folder.log()],
-            own_user: false,
-            connect: None,
-        },
-        health: Health::Control { socket: folder.control() },
-        after: Vec::new(),
-        stop_grace_seconds: EDGE_STOP_GRACE_SECONDS,
-        replace: Replace::Beside,
-        inputs: BTreeMap::from([("binary".to_owned(), world.binary_digest)]),
-    }
-}
-
-/// Where the edge listens: for readers and peers, for readers who come over plain HTTP, for Prometheus.
-fn edge_sockets(datacenter: &Datacenter) -> Vec<SocketSpec> {
-    let named = |name: &'static str| move |address| SocketSpec { name: name.to_owned(), address };
-    let metrics = datacenter.metrics.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    let https = datacenter.listen().into_iter().map(named("https"));
-    let http = datacenter.listen_http().into_iter().map(named("http"));
-    https.chain(http).chain(metrics.map(named("metrics"))).collect()
 }

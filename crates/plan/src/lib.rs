@@ -16,7 +16,8 @@ mod simulate;
 mod sparing;
 
 pub use desired::{
-    AppUnit, IncompleteWorld, Wanted, WantedCertificate, WantedDatacenter, WantedSite, WantedUnit, World, desired,
+    AppUnit, IncompleteWorld, Wanted, WantedCertificate, WantedDatacenter, WantedEdge, WantedSite, WantedUnit, World,
+    desired,
 };
 pub use lint::{Violation, lint};
 pub use planner::{LEAF_LIFE, plan};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use sovereign_model::observed::UnitState;
-use sovereign_model::{DatacenterName, Digest, ImageName, Observed, SiteName, Step, StepId, UnitName};
+use sovereign_model::{DatacenterName, Digest, EdgeName, ImageName, Observed, SiteName, Step, StepId, UnitName};
 
 use crate::desired::{Wanted, WantedUnit};
 use crate::report::Plan;
@@ -58,8 +58,8 @@ pub enum Violation {
     #[error("{0} is declared, and stopped for good")]
     StopsDeclared(UnitName),
     /// A configuration whose generation is not higher than the one before.
-    #[error("the configuration of {0} does not count up")]
-    Generation(DatacenterName),
+    #[error("the configuration of the edge of {0} does not count up")]
+    Generation(EdgeName),
     /// A site is set up while one of its units is not well.
     #[error("site {0} is set up before it runs")]
     SetUpTooEarly(SiteName),
@@ -67,13 +67,16 @@ pub enum Violation {
     #[error("settings of site {0} before its set-up")]
     SettingsTooEarly(SiteName),
     /// A mirror without an edge to keep it.
-    #[error("the mirror of site {site} at {datacenter} is filled before the edge runs")]
+    #[error("the mirror of site {site} at {edge} is filled before the edge runs")]
     MirrorTooEarly {
         /// The site.
         site: SiteName,
-        /// Where the mirror is.
-        datacenter: DatacenterName,
+        /// The edge that is to keep it.
+        edge: EdgeName,
     },
+    /// What a unit has replaced is ended while an edge may still lead to it.
+    #[error("what {0} has replaced is ended before every edge knows the new one")]
+    RetiredTooEarly(UnitName),
 }
 
 /// Everything that is wrong with a plan for `want`, made when `seen` was seen. Empty for every plan of this crate.
@@ -108,6 +111,7 @@ fn removes_data(step: &Step) -> bool {
         | Step::RunUnit { .. }
         | Step::ReplaceUnit { .. }
         | Step::StopUnit { .. }
+        | Step::RetireUnit { .. }
         | Step::SetUpSite { .. }
         | Step::ApplySettings { .. }
         | Step::FillMirror { .. } => false,
@@ -130,10 +134,10 @@ impl Lint<'_> {
                     _ => self.violations.push(Violation::UnknownUnit(unit.clone())),
                 }
             }
-            Step::ConfigureEdge { datacenter, generation, .. } => {
-                let edge = self.seen.datacenters.get(datacenter).and_then(|seen| seen.edge.as_ref());
-                if edge.is_some_and(|edge| edge.generation >= *generation) {
-                    self.violations.push(Violation::Generation(datacenter.clone()));
+            Step::ConfigureEdge { edge, generation, .. } => {
+                let config = self.seen.edges.get(edge).and_then(|seen| seen.config.as_ref());
+                if config.is_some_and(|config| config.generation >= *generation) {
+                    self.violations.push(Violation::Generation(edge.clone()));
                 }
             }
             Step::SetUpSite { datacenter, site } => {
@@ -148,11 +152,24 @@ impl Lint<'_> {
                     self.violations.push(Violation::SettingsTooEarly(site.clone()));
                 }
             }
-            Step::FillMirror { datacenter, site } => {
-                let edge = self.want.datacenters.get(datacenter).map(|wanted| &wanted.edge);
-                if !edge.is_some_and(|edge| self.healthy(datacenter, edge)) {
-                    let (site, datacenter) = (site.clone(), datacenter.clone());
-                    self.violations.push(Violation::MirrorTooEarly { site, datacenter });
+            Step::FillMirror { edge, site } => {
+                let unit = self.want.edges.get(edge).map(|wanted| &wanted.unit);
+                if !unit.is_some_and(|unit| self.healthy(&edge.datacenter, unit)) {
+                    let (site, edge) = (site.clone(), edge.clone());
+                    self.violations.push(Violation::MirrorTooEarly { site, edge });
+                }
+            }
+            // Somebody may still be sent to what it has replaced.
+            Step::RetireUnit { datacenter, unit } => {
+                let is_new = self.want.unit(datacenter, unit).map(|wanted| wanted.digest)
+                    == self.seen.unit(datacenter, unit).map(|seen| seen.spec);
+                let stale = self.want.edges.iter().filter(|(name, _)| !self.seen.away.contains_key(*name));
+                let mut stale = stale.filter(|(name, wanted)| {
+                    let config = self.seen.edges.get(*name).and_then(|seen| seen.config.as_ref());
+                    config.map(|config| config.config) != Some(wanted.config_digest)
+                });
+                if !is_new || stale.next().is_some() {
+                    self.violations.push(Violation::RetiredTooEarly(unit.clone()));
                 }
             }
             Step::PrepareImage { .. }
@@ -164,7 +181,8 @@ impl Lint<'_> {
     }
 
     fn start(&mut self, datacenter: &DatacenterName, unit: &UnitName, wanted: &WantedUnit) {
-        if self.seen.supervisor.as_ref().is_none_or(|supervisor| supervisor.binary != self.want.binary) {
+        let here = wanted.runs.host().is_none();
+        if here && self.seen.supervisor.as_ref().is_none_or(|supervisor| supervisor.binary != self.want.binary) {
             self.violations.push(Violation::NoSupervisor(unit.clone()));
         }
         for image in &wanted.images {
@@ -172,12 +190,13 @@ impl Lint<'_> {
                 self.violations.push(Violation::NoImage { unit: unit.clone(), image: image.clone() });
             }
         }
-        for before in &wanted.spec.after {
+        for before in wanted.runs.after() {
             if !self.healthy(datacenter, before) {
                 self.violations.push(Violation::TooEarly { unit: unit.clone(), before: before.clone() });
             }
         }
-        let addresses: BTreeSet<_> = wanted.spec.sockets.iter().map(|socket| socket.address).collect();
+        let addresses: BTreeSet<_> =
+            wanted.runs.sockets().iter().filter(|_| here).map(|socket| socket.address).collect();
         for (other_datacenter, seen) in &self.seen.datacenters {
             for (holder, other) in &seen.units {
                 if (other_datacenter, holder) != (datacenter, unit) && !other.sockets.is_disjoint(&addresses) {
@@ -185,9 +204,9 @@ impl Lint<'_> {
                 }
             }
         }
-        let is_edge = self.want.datacenters.get(datacenter).is_some_and(|wanted| wanted.edge == *unit);
-        let ready = self.seen.datacenters.get(datacenter).is_some_and(|s| s.edge.is_some() && s.certificate.is_some());
-        if is_edge && !ready {
+        let edge = self.want.edges.iter().find(|(_, edge)| edge.unit == *unit).map(|(name, _)| name);
+        let ready = |edge| self.seen.edges.get(edge).is_some_and(|s| s.config.is_some() && s.certificate.is_some());
+        if edge.is_some_and(|edge| !ready(edge)) {
             self.violations.push(Violation::EdgeNotReady(unit.clone()));
         }
     }

@@ -1,19 +1,23 @@
 //! The planner: compares, and writes down the difference as steps.
 //!
 //! The order, and why: images (slow, and nothing is touched yet), supervisor (starts everything else), certificates,
-//! then whoever holds an address that another unit needs makes room, each edge with its configuration, applications in
-//! the order of their dependencies, set-up and settings (they need the application), mirrors (they need everything),
-//! and last the units that nothing declares any longer. Stopping a unit never removes its data.
+//! then whoever holds an address that another unit needs makes room, containers in the order of their dependencies (an
+//! edge's configuration says where they are), each edge with its configuration, applications that are processes, set-up
+//! and settings (they need the application), mirrors (they need everything), and last what was replaced and the units
+//! that nothing declares any longer. Stopping a unit never removes its data.
+//!
+//! Of a host that is away nothing is known, so nothing is done there, and nothing that needs it; the plan says so.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sovereign_model::observed::{CertificateSeen, DatacenterSeen, UnitState};
+use sovereign_model::observed::{CertificateSeen, EdgeSeen, UnitState};
 use sovereign_model::stack::SiteSettings;
-use sovereign_model::{DatacenterName, Digest, Observed, Step, StepId, UnitName};
+use sovereign_model::unit::{Replace, Runs};
+use sovereign_model::{DatacenterName, Digest, EdgeName, Observed, Step, StepId, UnitName};
 
-use crate::desired::{Wanted, WantedDatacenter, WantedSite, WantedUnit};
+use crate::desired::{Wanted, WantedDatacenter, WantedEdge, WantedSite, WantedUnit};
 use crate::report::{Kept, Obstacle, Plan, Planned, Reason};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -29,6 +33,7 @@ pub fn plan(want: &Wanted, seen: &Observed) -> Plan {
     if obstacles.is_empty() {
         planner.run();
     }
+    let away = planner.away();
     Plan {
         stack: want.stack.clone(),
         observed: seen.fingerprint(),
@@ -40,6 +45,7 @@ pub fn plan(want: &Wanted, seen: &Observed) -> Plan {
             .collect(),
         obstacles,
         kept: planner.kept,
+        away,
     }
 }
 
@@ -72,27 +78,54 @@ impl<'p> Planner<'p> {
     fn run(&mut self) {
         let want = self.want;
         self.images();
-        self.supervisor();
+        if want.supervised {
+            self.supervisor();
+        }
+        let edges: Vec<_> = want.edges.iter().filter(|(edge, _)| !self.is_away(edge)).collect();
         let mut renewed = BTreeSet::new();
-        for (name, datacenter) in &want.datacenters {
-            if self.certificate(name, datacenter) {
-                renewed.insert(name);
+        for (name, edge) in &edges {
+            if self.certificate(name, edge) {
+                renewed.insert(*name);
             }
         }
         self.release_addresses();
-        for (name, datacenter) in &want.datacenters {
-            self.edge(name, datacenter, renewed.contains(name));
+        self.applications(|runs| matches!(runs, Runs::Instance(_)));
+        for (name, edge) in edges {
+            self.edge(name, edge, renewed.contains(name));
         }
-        for (name, datacenter) in &want.datacenters {
-            for (unit, wanted) in in_order(datacenter) {
-                self.unit(name, unit, wanted);
+        self.applications(|runs| matches!(runs, Runs::Unit(_)));
+        for (site, wanted) in &want.sites {
+            if !self.is_away(&wanted.source) {
+                self.site(site, wanted);
             }
         }
-        for (site, wanted) in &want.sites {
-            self.site(site, wanted);
-        }
         self.mirrors();
+        self.replaced();
         self.undeclared();
+    }
+
+    /// Whether nothing is known of the host that an edge is on.
+    fn is_away(&self, edge: &EdgeName) -> bool {
+        self.seen.away.contains_key(edge)
+    }
+
+    fn away(&self) -> BTreeMap<EdgeName, String> {
+        let wanted = self.seen.away.iter().filter(|(edge, _)| self.want.edges.contains_key(edge));
+        wanted.map(|(edge, why)| (edge.clone(), why.clone())).collect()
+    }
+
+    /// All units of one kind that are no edges.
+    fn applications(&mut self, of_kind: impl Fn(&Runs) -> bool) {
+        let want = self.want;
+        let edges: BTreeSet<&UnitName> = want.edges.values().map(|edge| &edge.unit).collect();
+        for (name, datacenter) in &want.datacenters {
+            for (unit, wanted) in in_order(datacenter, &edges) {
+                let host = wanted.runs.host().map(|host| EdgeName::on(name, host));
+                if of_kind(&wanted.runs) && !host.is_some_and(|host| self.is_away(&host)) {
+                    self.unit(name, unit, wanted);
+                }
+            }
+        }
     }
 
     fn images(&mut self) {
@@ -118,7 +151,7 @@ impl<'p> Planner<'p> {
         }
     }
 
-    /// Stops first whoever holds an address that is another unit's now: a socket has one owner.
+    /// Stops first whoever holds an address of this machine that is another unit's now: a socket has one owner.
     fn release_addresses(&mut self) {
         let mut holders: BTreeMap<SocketAddr, (&'p DatacenterName, &'p UnitName)> = BTreeMap::new();
         for (datacenter, seen) in &self.seen.datacenters {
@@ -129,7 +162,7 @@ impl<'p> Planner<'p> {
         let want = self.want;
         for (datacenter, wanted) in &want.datacenters {
             for (name, unit) in &wanted.units {
-                for socket in &unit.spec.sockets {
+                for socket in unit.runs.sockets().iter().filter(|_| unit.runs.host().is_none()) {
                     let Some(&holder) = holders.get(&socket.address) else { continue };
                     if holder != (datacenter, name) && self.released.insert(holder) {
                         let (datacenter, unit) = (holder.0.clone(), holder.1.clone());
@@ -141,11 +174,11 @@ impl<'p> Planner<'p> {
     }
 
     /// Whether a certificate is issued.
-    fn certificate(&mut self, name: &DatacenterName, wanted: &WantedDatacenter) -> bool {
-        let seen = self.seen.datacenters.get(name).and_then(|seen| seen.certificate.as_ref());
+    fn certificate(&mut self, name: &EdgeName, wanted: &WantedEdge) -> bool {
+        let seen = self.seen.edges.get(name).and_then(|seen| seen.certificate.as_ref());
         let Some(reason) = self.why_certificate(wanted, seen) else { return false };
         let step = Step::IssueCertificate {
-            datacenter: name.clone(),
+            edge: name.clone(),
             names: wanted.certificate.names.clone(),
             addresses: wanted.certificate.addresses.clone(),
             not_after: self.want.now + LEAF_LIFE.as_secs(),
@@ -154,7 +187,7 @@ impl<'p> Planner<'p> {
         true
     }
 
-    fn why_certificate(&mut self, wanted: &WantedDatacenter, seen: Option<&CertificateSeen>) -> Option<Reason> {
+    fn why_certificate(&mut self, wanted: &WantedEdge, seen: Option<&CertificateSeen>) -> Option<Reason> {
         let Some(seen) = seen else { return Some(Reason::Absent) };
         if seen.names != wanted.certificate.names || seen.addresses != wanted.certificate.addresses {
             return Some(Reason::Changed);
@@ -171,45 +204,43 @@ impl<'p> Planner<'p> {
 
     /// An edge needs its configuration before it starts. One that is well and is replaced gets a new one afterwards: the
     /// new edge may know words, and may see folders, that the old one does not, and it can read the old configuration.
-    fn edge(&mut self, name: &'p DatacenterName, wanted: &'p WantedDatacenter, renewed: bool) {
-        let unit = &wanted.edge;
-        let wanted_unit = &wanted.units[unit];
-        let seen = self.seen.datacenters.get(name);
-        let runs = self.runs(name, unit);
+    fn edge(&mut self, name: &'p EdgeName, wanted: &'p WantedEdge, renewed: bool) {
+        let unit = &wanted.unit;
+        let Some(wanted_unit) = self.want.unit(&name.datacenter, unit) else { return };
+        let seen = self.seen.edges.get(name);
+        let runs = self.runs(&name.datacenter, unit);
+        let config = seen.and_then(|seen| seen.config.as_ref());
         let configure = self.why_configure(wanted, seen, renewed, runs).map(|reason| {
-            let generation = seen.and_then(|seen| seen.edge.as_ref()).map_or(0, |edge| edge.generation) + 1;
-            (
-                Step::ConfigureEdge { datacenter: name.clone(), generation, config: Box::new(wanted.config.clone()) },
-                reason,
-            )
+            let generation = config.map_or(0, |config| config.generation) + 1;
+            (Step::ConfigureEdge { edge: name.clone(), generation, config: Box::new(wanted.config.clone()) }, reason)
         });
-        let well_and_replaced = self.seen.unit(name, unit).is_some_and(|seen| {
+        let well_and_replaced = self.seen.unit(&name.datacenter, unit).is_some_and(|seen| {
             seen.state == UnitState::Healthy
                 && seen.spec != wanted_unit.digest
-                && !self.released.contains(&(name, unit))
+                && !self.released.contains(&(&name.datacenter, unit))
         });
-        if well_and_replaced && seen.is_some_and(|seen| seen.edge.is_some()) {
-            self.unit(name, unit, wanted_unit);
+        if well_and_replaced && config.is_some() {
+            self.unit(&name.datacenter, unit, wanted_unit);
             self.steps.extend(configure);
         } else {
             self.steps.extend(configure);
-            self.unit(name, unit, wanted_unit);
+            self.unit(&name.datacenter, unit, wanted_unit);
         }
     }
 
     fn why_configure(
         &mut self,
-        wanted: &WantedDatacenter,
-        seen: Option<&DatacenterSeen>,
+        wanted: &WantedEdge,
+        seen: Option<&EdgeSeen>,
         renewed: bool,
         runs: bool,
     ) -> Option<Reason> {
-        let Some(edge) = seen.and_then(|seen| seen.edge.as_ref()) else { return Some(Reason::Absent) };
-        if edge.config != wanted.config_digest {
+        let Some(config) = seen.and_then(|seen| seen.config.as_ref()) else { return Some(Reason::Absent) };
+        if config.config != wanted.config_digest {
             return Some(Reason::Changed);
         }
         let ready = seen.and_then(|seen| seen.certificate.as_ref()).map(|certificate| certificate.chain);
-        let other = edge.certificate.is_some() && edge.certificate != ready;
+        let other = config.certificate.is_some() && config.certificate != ready;
         if runs && (renewed || other) {
             return Some(Reason::CertificateRenewed);
         }
@@ -273,9 +304,13 @@ impl<'p> Planner<'p> {
     }
 
     fn mirrors(&mut self) {
-        for (name, wanted) in &self.want.datacenters {
-            let seen = self.seen.datacenters.get(name).map(|seen| &seen.mirrors);
+        for (name, wanted) in &self.want.edges {
+            let seen = self.seen.edges.get(name).map(|seen| &seen.mirrors);
             for site in &wanted.mirrors {
+                let source_is_away = self.want.sites.get(site).is_some_and(|site| self.is_away(&site.source));
+                if self.is_away(name) || source_is_away {
+                    continue;
+                }
                 let reason = match seen.and_then(|mirrors| mirrors.get(site)) {
                     Some(mirror) if mirror.complete => {
                         self.kept.mirrors += 1;
@@ -284,7 +319,22 @@ impl<'p> Planner<'p> {
                     Some(_) => Reason::Incomplete,
                     None => Reason::Absent,
                 };
-                self.add(Step::FillMirror { datacenter: name.clone(), site: site.clone() }, reason);
+                self.add(Step::FillMirror { edge: name.clone(), site: site.clone() }, reason);
+            }
+        }
+    }
+
+    /// What was replaced beside its successor: whoever was sent to it has heard of that by now.
+    fn replaced(&mut self) {
+        for (datacenter, wanted) in &self.want.datacenters {
+            for (unit, wanted) in &wanted.units {
+                let Some(seen) = self.seen.unit(datacenter, unit) else { continue };
+                let is_beside = matches!(&wanted.runs, Runs::Instance(instance) if instance.replace == Replace::Beside);
+                let is_beside = is_beside && seen.state != UnitState::Stopped;
+                if seen.superseded || (is_beside && seen.spec != wanted.digest) {
+                    let step = Step::RetireUnit { datacenter: datacenter.clone(), unit: unit.clone() };
+                    self.add(step, Reason::Replaced);
+                }
             }
         }
     }
@@ -302,8 +352,11 @@ impl<'p> Planner<'p> {
     }
 }
 
-/// The applications of a data center, each after those it waits for.
-fn in_order(datacenter: &WantedDatacenter) -> Vec<(&UnitName, &WantedUnit)> {
+/// The units of a data center that are no edges, each after those it waits for.
+fn in_order<'w>(
+    datacenter: &'w WantedDatacenter,
+    edges: &BTreeSet<&'w UnitName>,
+) -> Vec<(&'w UnitName, &'w WantedUnit)> {
     fn visit<'w>(
         name: &'w UnitName,
         units: &'w BTreeMap<UnitName, WantedUnit>,
@@ -312,11 +365,11 @@ fn in_order(datacenter: &WantedDatacenter) -> Vec<(&UnitName, &WantedUnit)> {
     ) {
         let Some(unit) = units.get(name) else { return };
         if seen.insert(name) {
-            unit.spec.after.iter().for_each(|before| visit(before, units, seen, order));
+            unit.runs.after().iter().for_each(|before| visit(before, units, seen, order));
             order.push((name, unit));
         }
     }
-    let (mut seen, mut order) = (BTreeSet::from([&datacenter.edge]), Vec::new());
+    let (mut seen, mut order) = (edges.clone(), Vec::new());
     datacenter.units.keys().for_each(|name| visit(name, &datacenter.units, &mut seen, &mut order));
     order
 }

@@ -1,9 +1,10 @@
 //! The plan as a value, and what it says for itself: why each step, what stands in the way, what stays as it is.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use sovereign_model::{DatacenterName, Digest, Observed, SiteName, StackName, Step, StepId, UnitName};
+use sovereign_model::{DatacenterName, Digest, EdgeName, Observed, SiteName, StackName, Step, StepId, UnitName};
 
 /// The ordered steps from what was seen to what is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,9 @@ pub struct Plan {
     pub obstacles: Vec<Obstacle>,
     /// What already is as it should be.
     pub kept: Kept,
+    /// The hosts of which nothing is known, by their edges, and why: nothing is planned for them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub away: BTreeMap<EdgeName, String>,
 }
 
 impl Plan {
@@ -69,6 +73,8 @@ pub enum Reason {
     NoNotices,
     /// A mirror has never been complete.
     Incomplete,
+    /// Another one is in its place.
+    Replaced,
     /// Nothing declares it any longer.
     Undeclared,
     /// It holds an address that is another unit's now.
@@ -93,6 +99,7 @@ impl fmt::Display for Reason {
             Self::CertificateRenewed => write!(f, "its new certificate is not served yet"),
             Self::NoNotices => write!(f, "publish notices are not registered"),
             Self::Incomplete => write!(f, "never complete yet"),
+            Self::Replaced => write!(f, "another one is in its place"),
             Self::Undeclared => write!(f, "no longer declared"),
             Self::AddressNeeded { by } => write!(f, "{by} needs its address"),
         }

@@ -1,9 +1,10 @@
 //! What the world looks like after a step that succeeded.
 
 use sovereign_model::observed::{
-    CertificateSeen, EdgeSeen, ImageSeen, MirrorSeen, SiteSeen, SupervisorSeen, UnitSeen, UnitState,
+    CertificateSeen, ConfigSeen, ImageSeen, MirrorSeen, SiteSeen, SupervisorSeen, UnitSeen, UnitState,
 };
-use sovereign_model::{DatacenterName, Digest, Observed, SiteName, Step, UnitName};
+use sovereign_model::unit::{Replace, Runs};
+use sovereign_model::{DatacenterName, Digest, EdgeName, Observed, SiteName, Step, UnitName};
 
 use crate::desired::Wanted;
 
@@ -19,45 +20,58 @@ pub fn simulate(step: &Step, want: &Wanted, seen: &mut Observed) {
         Step::StartSupervisor { binary } | Step::ReplaceSupervisor { binary } => {
             seen.supervisor = Some(SupervisorSeen { binary: *binary, version: String::new() });
         }
-        Step::IssueCertificate { datacenter, names, addresses, not_after } => {
+        Step::IssueCertificate { edge, names, addresses, not_after } => {
             let (names, addresses) = (names.clone(), addresses.clone());
             let chain = Digest::of_value(&(&names, &addresses, not_after));
             let certificate = CertificateSeen { chain, names, addresses, not_after: *not_after };
-            seen.datacenters.entry(datacenter.clone()).or_default().certificate = Some(certificate);
+            seen.edges.entry(edge.clone()).or_default().certificate = Some(certificate);
         }
-        Step::ConfigureEdge { datacenter, generation, config } => {
-            let wanted = want.datacenters.get(datacenter);
-            let runs = wanted.is_some_and(|wanted| running(seen, datacenter, &wanted.edge));
+        Step::ConfigureEdge { edge, generation, config } => {
+            let wanted = want.edges.get(edge);
+            let runs = wanted.is_some_and(|wanted| running(seen, &edge.datacenter, &wanted.unit));
             let config = match wanted {
                 Some(wanted) if wanted.config == **config => wanted.config_digest,
                 _ => Digest::of_value(config),
             };
-            let datacenter = seen.datacenters.entry(datacenter.clone()).or_default();
-            let certificate = datacenter.certificate.as_ref().map(|ready| ready.chain).filter(|_| runs);
-            datacenter.edge = Some(EdgeSeen { generation: *generation, config, certificate, healthy: runs });
+            let edge = seen.edges.entry(edge.clone()).or_default();
+            let certificate = edge.certificate.as_ref().map(|ready| ready.chain).filter(|_| runs);
+            edge.config = Some(ConfigSeen { generation: *generation, config, certificate, healthy: runs });
         }
         Step::RunUnit { datacenter, unit, spec } | Step::ReplaceUnit { datacenter, unit, spec } => {
             let wanted = want.unit(datacenter, unit);
-            let sockets = wanted.iter().flat_map(|unit| &unit.spec.sockets).map(|socket| socket.address).collect();
-            let is_edge = want.datacenters.get(datacenter).is_some_and(|wanted| wanted.edge == *unit);
-            let fresh = !running(seen, datacenter, unit) || matches!(step, Step::ReplaceUnit { .. });
-            let datacenter = seen.datacenters.entry(datacenter.clone()).or_default();
-            datacenter.units.insert(unit.clone(), UnitSeen { state: UnitState::Healthy, spec: *spec, sockets });
-            if let Some(edge) = datacenter.edge.as_mut().filter(|_| is_edge) {
-                edge.healthy = true;
+            let sockets = wanted.iter().flat_map(|unit| unit.runs.sockets()).map(|socket| socket.address).collect();
+            let replaces = matches!(step, Step::ReplaceUnit { .. });
+            let fresh = !running(seen, datacenter, unit) || replaces;
+            let beside = wanted.is_some_and(
+                |unit| matches!(&unit.runs, Runs::Instance(instance) if instance.replace == Replace::Beside),
+            );
+            let state = UnitState::Healthy;
+            let unit_seen = UnitSeen { state, spec: *spec, sockets, superseded: replaces && beside };
+            seen.datacenters.entry(datacenter.clone()).or_default().units.insert(unit.clone(), unit_seen);
+            let edge = edge_of(want, unit).and_then(|edge| seen.edges.get_mut(edge));
+            if let Some(edge) = edge
+                && let Some(config) = &mut edge.config
+            {
+                config.healthy = true;
                 if fresh {
-                    edge.certificate = datacenter.certificate.as_ref().map(|ready| ready.chain);
+                    config.certificate = edge.certificate.as_ref().map(|ready| ready.chain);
                 }
             }
         }
+        Step::RetireUnit { datacenter, unit } => {
+            let units = seen.datacenters.get_mut(datacenter).map(|datacenter| &mut datacenter.units);
+            if let Some(unit) = units.and_then(|units| units.get_mut(unit)) {
+                unit.superseded = false;
+            }
+        }
         Step::StopUnit { datacenter, unit } => {
-            let is_edge = want.datacenters.get(datacenter).is_some_and(|wanted| wanted.edge == *unit);
             if let Some(datacenter) = seen.datacenters.get_mut(datacenter) {
                 datacenter.units.remove(unit);
-                if let Some(edge) = datacenter.edge.as_mut().filter(|_| is_edge) {
-                    edge.healthy = false;
-                    edge.certificate = None;
-                }
+            }
+            let edge = edge_of(want, unit).and_then(|edge| seen.edges.get_mut(edge));
+            if let Some(config) = edge.and_then(|edge| edge.config.as_mut()) {
+                config.healthy = false;
+                config.certificate = None;
             }
         }
         Step::SetUpSite { datacenter, site } => {
@@ -68,12 +82,17 @@ pub fn simulate(step: &Step, want: &Wanted, seen: &mut Observed) {
         Step::ApplySettings { datacenter, site, digest, .. } => {
             site_seen(seen, site, datacenter).settings = Some(*digest);
         }
-        Step::FillMirror { datacenter, site } => {
-            let mirrors = &mut seen.datacenters.entry(datacenter.clone()).or_default().mirrors;
+        Step::FillMirror { edge, site } => {
+            let mirrors = &mut seen.edges.entry(edge.clone()).or_default().mirrors;
             let mirror = mirrors.entry(site.clone()).or_default();
             *mirror = MirrorSeen { complete: true, pages_kept: mirror.pages_known, ..mirror.clone() };
         }
     }
+}
+
+/// The edge that a unit is.
+fn edge_of<'w>(want: &'w Wanted, unit: &UnitName) -> Option<&'w EdgeName> {
+    want.edges.iter().find(|(_, edge)| edge.unit == *unit).map(|(name, _)| name)
 }
 
 /// Whether a unit runs, well or not.

@@ -27,7 +27,8 @@ impl Plan {
                 | Step::ReplaceSupervisor { .. }
                 | Step::IssueCertificate { .. }
                 | Step::ConfigureEdge { .. }
-                | Step::StopUnit { .. } => None,
+                | Step::StopUnit { .. }
+                | Step::RetireUnit { .. } => None,
             };
             site.is_some_and(|site| sites.contains(site))
         };

@@ -113,13 +113,13 @@ fn befall(seen: &mut Observed, accident: &Accident) {
             }
         }
         Accident::Certificate(index) => {
-            pick(seen.datacenters.values_mut(), index).into_iter().for_each(|dc| dc.certificate = None);
+            pick(seen.edges.values_mut(), index).into_iter().for_each(|edge| edge.certificate = None);
         }
         Accident::EdgeState(index) => {
-            pick(seen.datacenters.values_mut(), index).into_iter().for_each(|dc| dc.edge = None);
+            pick(seen.edges.values_mut(), index).into_iter().for_each(|edge| edge.config = None);
         }
         Accident::Mirror(index) => {
-            let mirrors = seen.datacenters.values_mut().flat_map(|dc| dc.mirrors.values_mut());
+            let mirrors = seen.edges.values_mut().flat_map(|edge| edge.mirrors.values_mut());
             pick(mirrors, index).into_iter().for_each(|mirror| mirror.complete = false);
         }
         Accident::Notices(index) => {
@@ -144,8 +144,8 @@ fn any_seen() -> impl Strategy<Value = Observed> {
 /// What must be equal at the end, however one got there: generations only count up.
 fn settled(seen: &Observed) -> Observed {
     let mut seen = seen.clone();
-    for edge in seen.datacenters.values_mut().filter_map(|dc| dc.edge.as_mut()) {
-        edge.generation = 0;
+    for config in seen.edges.values_mut().filter_map(|edge| edge.config.as_mut()) {
+        config.generation = 0;
     }
     seen
 }
@@ -203,9 +203,9 @@ proptest! {
     #[test]
     fn equal_fingerprints_have_equal_plans(want in any_want(), seen in any_seen(), pages in any::<u64>()) {
         let mut later = seen.clone();
-        for dc in later.datacenters.values_mut() {
-            dc.mirrors.values_mut().for_each(|mirror| mirror.pages_kept = pages);
-            dc.edge.iter_mut().for_each(|edge| edge.healthy = !edge.healthy);
+        for edge in later.edges.values_mut() {
+            edge.mirrors.values_mut().for_each(|mirror| mirror.pages_kept = pages);
+            edge.config.iter_mut().for_each(|config| config.healthy = !config.healthy);
         }
         prop_assert_eq!(later.fingerprint(), seen.fingerprint());
         prop_assert_eq!(plan(&want, &later), plan(&want, &seen));

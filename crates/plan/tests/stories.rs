@@ -33,6 +33,12 @@ fn up(want: &Wanted) -> Observed {
     seen
 }
 
+/// What an edge runs as.
+fn edge_unit<'w>(want: &'w Wanted, edge: &str) -> &'w sovereign_model::unit::Runs {
+    let edge: sovereign_model::EdgeName = edge.parse().unwrap();
+    &want.unit(&edge.datacenter, &edge.unit()).unwrap().runs
+}
+
 fn next(want: &Wanted, seen: &Observed) -> String {
     let plan = plan(want, seen);
     assert_eq!(lint(&plan, want, seen), []);
@@ -263,12 +269,12 @@ fn a_plan_does_not_outlive_what_it_was_made_for() {
     let want = wanted(&default_stack(), 0);
     let mut seen = up(&want);
     let made = plan(&want, &seen);
-    for mirror in seen.datacenters.values_mut().flat_map(|dc| dc.mirrors.values_mut()) {
+    for mirror in seen.edges.values_mut().flat_map(|edge| edge.mirrors.values_mut()) {
         mirror.pages_kept += 1;
         mirror.newest_fetch = Some(NOW);
     }
     assert!(made.fits(&seen), "pages come and go");
-    seen.datacenters.values_mut().next().unwrap().certificate = None;
+    seen.edges.values_mut().next().unwrap().certificate = None;
     assert!(!made.fits(&seen));
 }
 
@@ -282,18 +288,16 @@ fn a_static_site_needs_no_unit_and_no_set_up() {
     assert!(want.images.is_empty());
     let touches_site = |step: &Step| matches!(step, Step::SetUpSite { .. } | Step::ApplySettings { .. });
     assert!(!plan.steps.iter().any(|planned| touches_site(&planned.step)));
-    let home = &want.datacenters[&"home".parse().unwrap()];
-    assert!(home.units[&home.edge].spec.confinement.read.contains(&"/srv/public".into()));
+    let home = edge_unit(&want, "home");
+    assert!(home.as_unit().unwrap().confinement.read.contains(&"/srv/public".into()));
 }
 
 #[test]
 fn the_configuration_of_an_edge() {
     let want = wanted(&default_stack(), 0);
-    let home = &want.datacenters[&"home".parse().unwrap()];
-    insta::assert_json_snapshot!("edge_config_home", home.config);
-    insta::assert_json_snapshot!("edge_unit_home", home.units[&home.edge].spec);
-    let office = &want.datacenters[&"office".parse().unwrap()];
-    insta::assert_json_snapshot!("edge_config_office", office.config);
+    insta::assert_json_snapshot!("edge_config_home", want.edges[&"home".parse().unwrap()].config);
+    insta::assert_json_snapshot!("edge_unit_home", edge_unit(&want, "home").as_unit());
+    insta::assert_json_snapshot!("edge_config_office", want.edges[&"office".parse().unwrap()].config);
 }
 
 #[test]
@@ -317,7 +321,8 @@ fn a_world_that_lacks_something_is_refused() {
     assert!(matches!(refusal(|world| world.webhook_keys.clear()), IncompleteWorld::WebhookKey { .. }));
     let stray = |world: &mut sovereign_plan::World| {
         for unit in world.units.values_mut() {
-            unit.spec.datacenter = "office".parse().unwrap();
+            let sovereign_model::unit::Runs::Unit(unit) = &mut unit.runs else { panic!("a process") };
+            unit.datacenter = "office".parse().unwrap();
         }
     };
     assert!(matches!(refusal(stray), IncompleteWorld::StrayUnit { .. }));
@@ -367,7 +372,7 @@ fn the_checker_complains_about_plans_that_are_wrong() {
 
 #[test]
 fn peers_are_told_every_uplink_that_can_be_dialled_the_preferred_one_first() {
-    let (home, office) = ("home".parse().unwrap(), "office".parse().unwrap());
+    let (home, office) = ("home".parse().unwrap(), "office".parse::<sovereign_model::EdgeName>().unwrap());
     let mut stack = default_stack();
     let datacenter = stack.datacenters.get_mut(&home).unwrap();
     let first = datacenter.uplinks[0].clone();
@@ -387,9 +392,149 @@ fn peers_are_told_every_uplink_that_can_be_dialled_the_preferred_one_first() {
         first,
     ];
     let want = wanted(&stack, 0);
-    let peer = &want.datacenters[&office].config.peers[0];
+    let peer = &want.edges[&office].config.peers[0];
     let addresses: Vec<_> = peer.addresses.iter().map(ToString::to_string).collect();
     assert_eq!(addresses, ["127.0.0.1:443", "[::1]:443", "127.0.0.1:8443"]);
     stack.datacenters.get_mut(&home).unwrap().uplinks.retain(|uplink| uplink.name == "mobile");
-    assert!(wanted(&stack, 0).datacenters[&office].config.peers[0].addresses.is_empty());
+    assert!(wanted(&stack, 0).edges[&office].config.peers[0].addresses.is_empty());
+}
+
+/// Two data centers with hosts of their own; the applications are on the first host of the first one.
+fn stack_of_hosts() -> Stack {
+    let file = r#"
+version = 1
+[stack]
+name = "shop"
+[[datacenter]]
+name = "home"
+engine = "incus"
+[[datacenter.uplink]]
+name = "fibre"
+address = "192.0.2.1"
+[[datacenter.host]]
+name = "atlas"
+address = "192.0.2.1"
+[[datacenter.host]]
+name = "rhea"
+address = "192.0.2.2"
+[[datacenter]]
+name = "office"
+engine = "incus"
+[[datacenter.uplink]]
+name = "cable"
+address = "198.51.100.1"
+reach = "forwarded"
+[[datacenter.host]]
+name = "titan"
+address = "10.0.0.5"
+[[site]]
+name = "blog"
+app = "ghost"
+canonical = "blog.example.org"
+primary = "home"
+mirrors = ["office"]
+"#;
+    sovereign_model::parse("stack.toml", file, Path::new("/srv")).unwrap()
+}
+
+/// What is wanted when the image of Ghost is the one of a release.
+fn wanted_on_hosts(release: u8) -> Wanted {
+    let stack = stack_of_hosts();
+    let mut world = world(&stack, 0);
+    for unit in world.units.values_mut() {
+        unit.runs = common::instance(unit.runs.name(), "home", "atlas", release);
+    }
+    desired(&stack, &world).unwrap()
+}
+
+#[test]
+fn hosts_have_an_edge_each_and_one_of_them_the_application() {
+    insta::assert_snapshot!(next(&wanted_on_hosts(0), &Observed::default()), @r"
+    prepare image ghost (not there yet)
+    issue a certificate for home/atlas (1 name) (not there yet)
+    issue a certificate for home/rhea (1 name) (not there yet)
+    issue a certificate for office/titan (1 name) (not there yet)
+    run ghost-blog@home (not there yet)
+    configure the edge of home/atlas (generation 1) (not there yet)
+    run edge-atlas@home (not there yet)
+    configure the edge of home/rhea (generation 1) (not there yet)
+    run edge-rhea@home (not there yet)
+    configure the edge of office/titan (generation 1) (not there yet)
+    run edge-titan@office (not there yet)
+    set up site blog at home (not there yet)
+    fill the mirror of site blog at home/rhea (not there yet)
+    fill the mirror of site blog at office/titan (not there yet)
+    ");
+}
+
+#[test]
+fn a_container_is_replaced_beside_the_old_one_and_that_ends_when_edges_know_the_new_one() {
+    let seen = up(&wanted_on_hosts(0));
+    insta::assert_snapshot!(next(&wanted_on_hosts(1), &seen), @r"
+    replace ghost-blog@home (declared otherwise now)
+    configure the edge of home/atlas (generation 2) (declared otherwise now)
+    end what ghost-blog@home has replaced (another one is in its place)
+    ");
+    // Killed before the last step: it is done by the next run.
+    let mut seen = seen;
+    let mut plan = plan(&wanted_on_hosts(1), &seen);
+    plan.steps.pop();
+    apply(&plan, &wanted_on_hosts(1), &mut seen);
+    insta::assert_snapshot!(next(&wanted_on_hosts(1), &seen), @"end what ghost-blog@home has replaced (another one is in its place)");
+}
+
+#[test]
+fn nothing_is_planned_for_a_host_that_is_away() {
+    let want = wanted_on_hosts(0);
+    let away = |edge: &str| {
+        let mut seen = Observed::default();
+        seen.away.insert(edge.parse().unwrap(), "it does not answer".to_owned());
+        assert_eq!(plan(&want, &seen).away, seen.away);
+        next(&want, &seen)
+    };
+    insta::assert_snapshot!(away("office/titan"), @r"
+    prepare image ghost (not there yet)
+    issue a certificate for home/atlas (1 name) (not there yet)
+    issue a certificate for home/rhea (1 name) (not there yet)
+    run ghost-blog@home (not there yet)
+    configure the edge of home/atlas (generation 1) (not there yet)
+    run edge-atlas@home (not there yet)
+    configure the edge of home/rhea (generation 1) (not there yet)
+    run edge-rhea@home (not there yet)
+    set up site blog at home (not there yet)
+    fill the mirror of site blog at home/rhea (not there yet)
+    ");
+    insta::assert_snapshot!(away("home/atlas"), @r"
+    prepare image ghost (not there yet)
+    issue a certificate for home/rhea (1 name) (not there yet)
+    issue a certificate for office/titan (1 name) (not there yet)
+    configure the edge of home/rhea (generation 1) (not there yet)
+    run edge-rhea@home (not there yet)
+    configure the edge of office/titan (generation 1) (not there yet)
+    run edge-titan@office (not there yet)
+    ");
+}
+
+#[test]
+fn edges_of_hosts_find_each_other() {
+    let want = wanted_on_hosts(0);
+    let peers = |edge: &str| {
+        let config = &want.edges[&edge.parse().unwrap()].config;
+        let peers = config.peers.iter().map(|peer| format!("{} {:?}", peer.datacenter, peer.addresses));
+        peers.collect::<Vec<_>>().join("\n")
+    };
+    insta::assert_snapshot!(peers("home/atlas"), @r"
+    home [192.0.2.2:443]
+    office [198.51.100.1:443]
+    ");
+    insta::assert_snapshot!(peers("office/titan"), @r"
+    home [192.0.2.1:443]
+    home [192.0.2.2:443]
+    ");
+    let source = |edge: &str| format!("{:?}", want.edges[&edge.parse().unwrap()].config.sites[0].source);
+    insta::assert_snapshot!(["home/atlas", "home/rhea", "office/titan"].map(source).join("\n"), @r#"
+    Tcp(10.64.35.6:2368)
+    Link("home")
+    Link("home")
+    "#);
 }

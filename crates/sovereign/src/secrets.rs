@@ -14,7 +14,7 @@ use sovereign_keys::{
 };
 use sovereign_model::Stack;
 use sovereign_model::layout::StateFolder;
-use sovereign_model::stack::App;
+use sovereign_model::stack::{App, Datacenter};
 use zeroize::Zeroizing;
 
 use crate::context::Context;
@@ -26,7 +26,7 @@ use crate::world::unix_seconds;
 pub(crate) fn purposes(stack: &Stack) -> Vec<Purpose> {
     let sites = stack.sites.values().filter(|site| site.app == App::Ghost).map(|site| &site.name);
     let of_sites = sites.flat_map(|site| [Purpose::OwnerPassword(site.clone()), Purpose::Webhook(site.clone())]);
-    let links = stack.datacenters.keys().cloned().map(Purpose::Link);
+    let links = stack.datacenters.values().flat_map(Datacenter::edges).map(Purpose::Link);
     [Purpose::Ca, Purpose::ConfigSigning, Purpose::Archive].into_iter().chain(links).chain(of_sites).collect()
 }
 

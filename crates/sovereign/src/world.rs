@@ -8,7 +8,8 @@ use sovereign_images::Store;
 use sovereign_keys::{Purpose, WorkingKeys};
 use sovereign_model::edge_config::{EpochProof, epoch_statement};
 use sovereign_model::layout::StateFolder;
-use sovereign_model::stack::App;
+use sovereign_model::stack::{App, Datacenter};
+use sovereign_model::unit::Runs;
 use sovereign_model::{Digest, ImageName, Stack};
 use sovereign_plan::{AppUnit, World};
 use sovereign_runtime::signed::attest;
@@ -40,8 +41,9 @@ pub(crate) struct Parts<'a> {
 pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
     let Parts { stack, state, keys, images, program, now } = *parts;
     let mut link_keys = BTreeMap::new();
-    for datacenter in stack.datacenters.keys() {
-        link_keys.insert(datacenter.clone(), keys.link_key(datacenter)?.public_hex);
+    for edge in stack.datacenters.values().flat_map(Datacenter::edges) {
+        let key = keys.link_key(&edge)?.public_hex;
+        link_keys.insert(edge, key);
     }
     let mut units = BTreeMap::new();
     let mut locks = BTreeMap::new();
@@ -70,7 +72,10 @@ pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
         let mut spec = ghost::unit(&home)?;
         // Ghost reads it once, as it starts: with another one it must start anew, or its notices of changes get lost.
         spec.inputs.insert("ca".to_owned(), Digest::of(keys.ca()?.pem()));
-        units.insert(spec.name.clone(), AppUnit { site: site.name.clone(), spec, images: BTreeSet::from([image]) });
+        units.insert(
+            spec.name.clone(),
+            AppUnit { site: site.name.clone(), runs: Runs::Unit(spec), images: BTreeSet::from([image]) },
+        );
     }
     let signing = keys.config_signing()?;
     let epochs = BTreeMap::new();

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use sovereign_model::stack::App;
-use sovereign_model::unit::{Confinement, Health, Replace, UnitSpec};
+use sovereign_model::stack::{App, Datacenter};
+use sovereign_model::unit::{Confinement, Health, Replace, Runs, UnitSpec};
 use sovereign_model::{Digest, Stack, StateFolder, UnitName};
 use sovereign_plan::{AppUnit, Wanted, World, desired};
 
@@ -60,14 +60,19 @@ pub fn world(stack: &Stack) -> World {
             inputs: BTreeMap::new(),
         };
         let images = BTreeSet::from(["ghost".parse().expect("a label")]);
-        (name, AppUnit { site: site.name.clone(), spec, images })
+        (name, AppUnit { site: site.name.clone(), runs: Runs::Unit(spec), images })
     });
     World {
         binary: "/bin/sovereign".into(),
         binary_digest: Digest::of("binary"),
         trust: "ab".repeat(32),
         locks: BTreeMap::from([("ghost".parse().expect("a label"), Digest::of("lock"))]),
-        link_keys: stack.datacenters.keys().map(|name| (name.clone(), Digest::of(name.as_str()).hex())).collect(),
+        link_keys: stack
+            .datacenters
+            .values()
+            .flat_map(Datacenter::edges)
+            .map(|edge| (edge.clone(), Digest::of(edge.to_string()).hex()))
+            .collect(),
         webhook_keys: ghosts().map(|site| (site.name.clone(), state.keys().join(site.name.as_str()))).collect(),
         units: units.collect(),
         epochs: BTreeMap::new(),

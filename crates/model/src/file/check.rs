@@ -90,12 +90,13 @@ impl Check<'_> {
         for (index, node) in nodes.iter().enumerate() {
             let engine = match node.text("engine") {
                 Some("embedded") => Some(EngineKind::Embedded),
+                Some("incus") => Some(EngineKind::Incus),
                 _ => None,
             };
             let uplinks = self.uplinks(node, index, engine);
             let hosts = self.hosts(node, engine);
             let metrics = port(node, "metrics");
-            if let Some(port) = metrics {
+            if let Some(port) = metrics.filter(|_| engine == Some(EngineKind::Embedded)) {
                 self.listener((Ipv4Addr::LOCALHOST, port).into(), node, "metrics", index);
             }
             let proxy = node.node("proxy").map(|node| self.proxy(node));
@@ -146,6 +147,11 @@ impl Check<'_> {
                 None => None,
             };
             if let Some(UplinkAddress::Fixed(ip)) = address {
+                if ip.is_loopback() && engine == Some(EngineKind::Incus) {
+                    let message = "a loopback address leads to no host";
+                    let help = "write the address that readers connect to, or \"dynamic\"";
+                    self.find(Finding::new(ProblemKind::Conflict, node.span_of("address"), message).help(help));
+                }
                 self.reachable_address(ip, node.span_of("address"));
             }
             let (Some(name), Some(address), Some(port), Some(reach)) =
@@ -202,6 +208,7 @@ impl Check<'_> {
     fn hosts(&mut self, datacenter: &Node, engine: Option<EngineKind>) -> Option<Vec<Host>> {
         let nodes = datacenter.nodes("host");
         let mut seen = BTreeMap::new();
+        let mut addresses = BTreeMap::new();
         let mut hosts = Vec::new();
         for node in nodes {
             let address = node.parse::<IpAddr>("address");
@@ -210,12 +217,28 @@ impl Check<'_> {
                 let help = "remove `address`: the engine \"embedded\" runs on this machine";
                 self.find(Finding::new(ProblemKind::Conflict, node.span_of("address"), message).help(help));
             }
+            if address.is_none() && !node.spoilt("address") && engine == Some(EngineKind::Incus) {
+                let message = "`address` is missing in [[datacenter.host]]";
+                let help = "add the address that `sovereign host add` was given: `address = \"192.0.2.8\"`";
+                self.find(Finding::new(ProblemKind::Missing, node.span.clone(), message).help(help));
+            }
+            if let Some(first) = address.and_then(|address| addresses.insert(address, node.span_of("address"))) {
+                let finding =
+                    Finding::new(ProblemKind::Duplicate, node.span_of("address"), "two hosts have one address");
+                self.find(
+                    finding.note(first, "first given here").help("each host is reached at an address of its own"),
+                );
+            }
             let Some(name) = node.parse::<HostName>("name") else { continue };
             if self.unique(&mut seen, name.clone(), &format!("host `{name}`"), node.span_of("name")) {
                 hosts.push(Host { name, address });
             }
         }
-        if nodes.is_empty() {
+        if nodes.is_empty() && engine == Some(EngineKind::Incus) {
+            let message = "a data center with the engine \"incus\" has no host";
+            let help = "`sovereign host add` makes one ready and prints its `[[datacenter.host]]`";
+            self.find(Finding::new(ProblemKind::Missing, datacenter.span.clone(), message).help(help));
+        } else if nodes.is_empty() {
             hosts.push(Host { name: "local".parse().expect("`local` is a label"), address: None });
         }
         (!hosts.is_empty()).then_some(hosts)
@@ -268,6 +291,9 @@ impl Check<'_> {
                 Some("local") => Some(AdminReach::Local),
                 _ => None,
             };
+            if let Some(place) = primary.as_ref().and_then(|name| datacenters.get(name)) {
+                self.files_on_hosts(node, app.as_ref(), place);
+            }
             let room = self.room(node);
             let hsts_days = node.integer("hsts").and_then(|days| days.try_into().ok()).unwrap_or_default();
             let ports = primary.as_ref().and_then(|name| datacenters.get(name)?.first_uplink);
@@ -323,6 +349,17 @@ impl Check<'_> {
                 Some(App::Upstream { address: address?, mirror: mirror_rules(node.node("mirror")), data })
             }
             _ => None,
+        }
+    }
+
+    /// The folder of a `static` site is on this machine; a host cannot read it.
+    fn files_on_hosts(&mut self, node: &Node, app: Option<&App>, primary: &Declared) {
+        let is_far = primary.complete.as_ref().is_some_and(|primary| primary.engine == EngineKind::Incus);
+        if is_far && matches!(app, Some(App::Static { .. })) {
+            let message = "a `static` site is written at a data center of this machine";
+            let help = "give it a primary with the engine \"embedded\", and name this data center in `mirrors`";
+            let finding = Finding::new(ProblemKind::Conflict, node.span_of("primary"), message);
+            self.find(finding.note(primary.span.clone(), "this one has hosts of its own").help(help));
         }
     }
 

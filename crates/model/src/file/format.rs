@@ -271,11 +271,7 @@ static DATACENTER: Section = Section {
 
 static ENGINES: &[Word] = &[
     Word::new("embedded", "supervised programs on this machine: for trying out, tests and rehearsal"),
-    Word {
-        text: "incus",
-        about: "an Incus server or cluster, for real data centers",
-        instead: Some("use \"embedded\", which runs on this machine; a later version of sovereign adds \"incus\""),
-    },
+    Word::new("incus", "an Incus on each of its hosts, which are reached over SSH: for real data centers"),
 ];
 
 static LOCATION: Section = Section {
@@ -386,7 +382,7 @@ static SPEECHES: &[Word] = &[
 static HOST: Section = Section {
     path: "datacenter.host",
     shape: Shape::Tables,
-    about: "A machine of the data center above it. Without any, there is one: this machine, named `local`.",
+    about: "A machine of the data center above it. An `embedded` one has none but this machine, named `local` when it is left out. Of an `incus` one, the first has the applications, and all have an edge.",
     keys: &[
         Key {
             name: "name",
@@ -399,7 +395,7 @@ static HOST: Section = Section {
             name: "address",
             kind: Kind::Text(Form::Address),
             presence: Presence::Optional,
-            about: "How this machine reaches it. Left out for this machine, so always with the engine `embedded`.",
+            about: "How this machine reaches it: always with the engine `incus`, never with `embedded`, which is this machine.",
             example: "\"192.0.2.8\"",
         },
     ],

@@ -1,10 +1,13 @@
 //! Stacks and worlds for the planner's tests.
 
+#![allow(dead_code, reason = "each test uses its part")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use sovereign_model::instance::{InstanceHealth, InstanceSpec, Limits};
 use sovereign_model::layout::StateFolder;
-use sovereign_model::stack::{App, Stack};
-use sovereign_model::unit::{Confinement, Health, Replace, UnitSpec};
+use sovereign_model::stack::{App, Datacenter, Stack};
+use sovereign_model::unit::{Confinement, Health, Replace, Runs, UnitSpec};
 use sovereign_model::{Digest, Observed, UnitName};
 use sovereign_plan::{AppUnit, Plan, Wanted, World, simulate};
 
@@ -38,14 +41,26 @@ pub(crate) fn world(stack: &Stack, release: u8) -> World {
             replace: Replace::StopFirst,
             inputs: BTreeMap::from([("image".to_owned(), Digest::of([b'g', release]))]),
         };
-        (name, AppUnit { site: site.name.clone(), spec, images: BTreeSet::from(["ghost".parse().unwrap()]) })
+        (
+            name,
+            AppUnit {
+                site: site.name.clone(),
+                runs: Runs::Unit(spec),
+                images: BTreeSet::from(["ghost".parse().unwrap()]),
+            },
+        )
     });
     World {
         binary: "/bin/sovereign".into(),
         binary_digest: Digest::of([b'b', release]),
         trust: "ab".repeat(32),
         locks: BTreeMap::from([("ghost".parse().unwrap(), Digest::of([b'l', release]))]),
-        link_keys: stack.datacenters.keys().map(|name| (name.clone(), Digest::of(name.as_str()).hex())).collect(),
+        link_keys: stack
+            .datacenters
+            .values()
+            .flat_map(Datacenter::edges)
+            .map(|edge| (edge.clone(), Digest::of(edge.to_string()).hex()))
+            .collect(),
         webhook_keys: ghosts.map(|site| (site.name.clone(), state.keys().join(site.name.as_str()))).collect(),
         units: units.collect(),
         epochs: BTreeMap::new(),
@@ -58,4 +73,29 @@ pub(crate) fn world(stack: &Stack, release: u8) -> World {
 /// Performs a plan in thought.
 pub(crate) fn apply(plan: &Plan, want: &Wanted, seen: &mut Observed) {
     plan.steps.iter().for_each(|planned| simulate(&planned.step, want, seen));
+}
+
+/// An application in a container.
+pub(crate) fn instance(name: &UnitName, datacenter: &str, host: &str, release: u8) -> Runs {
+    let spec = InstanceSpec {
+        name: name.clone(),
+        datacenter: datacenter.parse().unwrap(),
+        host: host.parse().unwrap(),
+        image: "ghost".parse().unwrap(),
+        fingerprint: Digest::of([b'g', release]),
+        address: std::net::Ipv4Addr::UNSPECIFIED,
+        volumes: Vec::new(),
+        files: Vec::new(),
+        reaches: Vec::new(),
+        serves: Some(2368),
+        limits: Limits { memory: 1 << 30, processes: 100 },
+        health: InstanceHealth::Service { service: "ghost.service".to_owned() },
+        after: Vec::new(),
+        stop_grace_seconds: 10,
+        replace: Replace::Beside,
+        data_version: None,
+        converts: Vec::new(),
+        inputs: BTreeMap::new(),
+    };
+    Runs::Instance(spec.addressed())
 }

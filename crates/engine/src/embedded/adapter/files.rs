@@ -5,7 +5,7 @@ use std::fs;
 use sovereign_images::ghost as image;
 use sovereign_model::edge_config::{EdgeConfig, PROTOCOL};
 use sovereign_model::stack::Site;
-use sovereign_model::{DatacenterName, Digest, SiteName, Step};
+use sovereign_model::{DatacenterName, Digest, EdgeName, SiteName, Step};
 use sovereign_runtime::{file, signed};
 use sovereign_services::ghost;
 
@@ -25,7 +25,7 @@ impl EmbeddedEngine<'_> {
             private_folder(&path).map_err(EmbeddedError::file(&path))?;
         }
         let keys = self.parts.keys;
-        let link = keys.link_key(datacenter).map_err(EmbeddedError::Keys)?;
+        let link = keys.link_key(&EdgeName::here(datacenter)).map_err(EmbeddedError::Keys)?;
         put(&config.link_key, link.private_pem.expose().as_bytes(), 0o600)?;
         for site in &config.sites {
             if let Some(path) = &site.webhook_key {
@@ -61,7 +61,7 @@ impl EmbeddedEngine<'_> {
     /// Before an edge's process starts: its configuration must be one that it believes. It is not when there is none, or
     /// when the key that signs configurations was rotated.
     pub(super) fn ready_edge(&self, datacenter: &DatacenterName) -> Result<(), EmbeddedError> {
-        let Some(wanted) = self.parts.wanted.datacenters.get(datacenter) else {
+        let Some(wanted) = self.parts.wanted.edges.get(&EdgeName::here(datacenter)) else {
             return Err(EmbeddedError::Undeclared { what: format!("data center {datacenter}") });
         };
         let trust = self.parts.keys.config_signing().map_err(EmbeddedError::Keys)?.verifying_key();

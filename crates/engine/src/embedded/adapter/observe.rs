@@ -9,10 +9,11 @@ use sovereign_keys::LeafFacts;
 use sovereign_model::edge_config::PROTOCOL;
 use sovereign_model::edge_status::{EdgeStatus, Role};
 use sovereign_model::observed::{
-    CertificateSeen, DatacenterSeen, EdgeSeen, ImageSeen, MirrorSeen, SiteSeen, SupervisorSeen, UnitSeen, UnitState,
+    CertificateSeen, ConfigSeen, DatacenterSeen, EdgeSeen, ImageSeen, MirrorSeen, SiteSeen, SupervisorSeen, UnitSeen,
+    UnitState,
 };
-use sovereign_model::stack::App;
-use sovereign_model::{DatacenterName, Digest, Observed};
+use sovereign_model::stack::{App, EngineKind};
+use sovereign_model::{DatacenterName, Digest, EdgeName, Observed};
 use sovereign_runtime::control::{Request, request_async};
 use sovereign_runtime::signed;
 use tokio::task::JoinSet;
@@ -27,7 +28,7 @@ const EDGE_PATIENCE: Duration = Duration::from_secs(3);
 impl EmbeddedEngine<'_> {
     pub(super) async fn look(&self) -> Result<Observed, EmbeddedError> {
         let mut asked = JoinSet::new();
-        for name in self.parts.stack.datacenters.keys() {
+        for name in self.places() {
             let (name, socket) = (name.clone(), self.parts.state.edge(name).control());
             asked.spawn(async move { (name, ask_edge(&socket).await) });
         }
@@ -39,14 +40,17 @@ impl EmbeddedEngine<'_> {
         for unit in supervisor.iter().flat_map(|status| &status.units) {
             datacenters.entry(unit.datacenter.clone()).or_default().units.insert(unit.name.clone(), unit_seen(unit));
         }
-        for name in self.parts.stack.datacenters.keys() {
+        for name in self.places() {
             let answer = answers.remove(name).flatten();
-            let datacenter = datacenters.entry(name.clone()).or_default();
-            datacenter.edge = self.edge(name, answer.as_ref())?;
-            datacenter.certificate = self.certificate(name)?;
-            datacenter.mirrors = answer.map(|status| self.mirrors(name, &status)).unwrap_or_default();
+            let edge = EdgeSeen {
+                config: self.edge(name, answer.as_ref())?,
+                certificate: self.certificate(name)?,
+                mirrors: answer.map(|status| self.mirrors(name, &status)).unwrap_or_default(),
+            };
+            if edge != EdgeSeen::default() {
+                seen.edges.insert(EdgeName::here(name), edge);
+            }
         }
-        datacenters.retain(|_, datacenter| *datacenter != DatacenterSeen::default());
         seen.supervisor = supervisor.as_ref().map(supervisor_seen).transpose()?;
         seen.datacenters = datacenters;
         if let Some(image) = sovereign_images::ghost::find(self.parts.images)? {
@@ -57,8 +61,14 @@ impl EmbeddedEngine<'_> {
         Ok(seen)
     }
 
+    /// The data centers of this machine.
+    fn places(&self) -> impl Iterator<Item = &DatacenterName> {
+        let datacenters = self.parts.stack.datacenters.values();
+        datacenters.filter(|datacenter| datacenter.engine == EngineKind::Embedded).map(|datacenter| &datacenter.name)
+    }
+
     /// The configuration an edge serves, or would start with.
-    fn edge(&self, name: &DatacenterName, answer: Option<&EdgeStatus>) -> Result<Option<EdgeSeen>, EmbeddedError> {
+    fn edge(&self, name: &DatacenterName, answer: Option<&EdgeStatus>) -> Result<Option<ConfigSeen>, EmbeddedError> {
         let path = self.parts.state.edge(name).config();
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
@@ -76,7 +86,7 @@ impl EmbeddedEngine<'_> {
             (Some(status), Some(_)) => status.config_digest,
             (None, Some(opened)) => Digest::of(&opened.payload),
         };
-        Ok(Some(EdgeSeen {
+        Ok(Some(ConfigSeen {
             generation,
             config,
             certificate: answer.and_then(|status| status.certificate),
@@ -172,5 +182,6 @@ fn unit_seen(unit: &UnitStatus) -> UnitSeen {
         state,
         spec: unit.running.unwrap_or(unit.wanted),
         sockets: unit.sockets.iter().map(|socket| socket.address).collect(),
+        superseded: false,
     }
 }

@@ -9,7 +9,7 @@ use sovereign_images as images;
 use sovereign_keys::issue_leaf;
 use sovereign_model::edge_config::EdgeConfig;
 use sovereign_model::edge_status::SiteStatus;
-use sovereign_model::{DatacenterName, Digest, DnsName, SiteName, Step, UnitName};
+use sovereign_model::{DatacenterName, Digest, DnsName, EdgeName, SiteName, Step, UnitName};
 use sovereign_runtime::control::{ControlError, Request, request_async};
 use sovereign_services::ghost::{self, Operator, Owner};
 use sovereign_services::secret::Secret;
@@ -57,11 +57,11 @@ impl EmbeddedEngine<'_> {
                 self.client.replace(self.parts.program).await?;
                 Ok(Receipt::default())
             }
-            Step::IssueCertificate { datacenter, names, addresses, not_after } => {
-                self.issue(datacenter, names, addresses, *not_after)
+            Step::IssueCertificate { edge, names, addresses, not_after } => {
+                self.issue(&edge.datacenter, names, addresses, *not_after)
             }
-            Step::ConfigureEdge { datacenter, generation, config } => {
-                self.configure(datacenter, *generation, config).await
+            Step::ConfigureEdge { edge, generation, config } => {
+                self.configure(&edge.datacenter, *generation, config).await
             }
             Step::RunUnit { datacenter, unit, spec } | Step::ReplaceUnit { datacenter, unit, spec } => {
                 self.run_unit(step, datacenter, unit, *spec, tell).await
@@ -72,7 +72,9 @@ impl EmbeddedEngine<'_> {
             }
             Step::SetUpSite { datacenter, site } => self.set_up(datacenter, site, None).await,
             Step::ApplySettings { datacenter, site, digest, .. } => self.set_up(datacenter, site, Some(*digest)).await,
-            Step::FillMirror { datacenter, site } => self.fill(datacenter, site, tell).await,
+            Step::FillMirror { edge, site } => self.fill(&edge.datacenter, site, tell).await,
+            // A process here is replaced whole.
+            Step::RetireUnit { .. } => Ok(Receipt::default()),
         }
     }
 
@@ -129,10 +131,10 @@ impl EmbeddedEngine<'_> {
     }
 
     async fn is_to_be_replaced(&self, datacenter: &DatacenterName) -> Result<bool, EmbeddedError> {
-        let Some(wanted) = self.parts.wanted.datacenters.get(datacenter) else { return Ok(false) };
-        let status = self.client.unit(&wanted.edge).await?;
+        let Some(wanted) = self.parts.wanted.edges.get(&EdgeName::here(datacenter)) else { return Ok(false) };
+        let status = self.client.unit(&wanted.unit).await?;
         let runs = status.and_then(|status| status.running);
-        Ok(runs != self.parts.wanted.unit(datacenter, &wanted.edge).map(|unit| unit.digest))
+        Ok(runs != self.parts.wanted.unit(datacenter, &wanted.unit).map(|unit| unit.digest))
     }
 
     async fn run_unit(
@@ -150,7 +152,8 @@ impl EmbeddedEngine<'_> {
             Some(site) => self.ready_ghost(site)?,
             None => self.ready_edge(datacenter)?,
         }
-        self.client.apply(&unit.spec).await?;
+        let described = unit.runs.as_unit().ok_or_else(|| EmbeddedError::Undeclared { what: name.to_string() })?;
+        self.client.apply(described).await?;
         let began = Instant::now();
         let status = self
             .client
