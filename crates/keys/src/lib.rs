@@ -36,7 +36,8 @@ pub use secret::{Passphrase, SecretText};
 pub use seed::RootSeed;
 pub use seed_file::{SeedError, SeedFile, StoredSeed};
 pub use typed::{
-    LinkKey, SshKey, archive_password, link_key, owner_password, random_password, signing_key, ssh_key, webhook_key,
+    LinkKey, SshKey, archive_password, database_password, link_key, owner_password, random_password, signing_key,
+    ssh_key, webhook_key,
 };
 pub use words::{UnknownWord, WordsError};
 pub use working::{KeysError, Owner, WorkingKeys};

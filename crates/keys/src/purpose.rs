@@ -18,6 +18,8 @@ pub enum Purpose {
     OwnerPassword(SiteName),
     /// `webhook/<site>`: signs the messages with which a site tells its edge what was published.
     Webhook(SiteName),
+    /// `database/<site>`: with which a site opens its database, where that is a server of its own.
+    Database(SiteName),
     /// `ca`: the key of the internal certificate authority.
     Ca,
     /// `link/<data center>`, on hosts `link/<data center>/<host>`: the identity of an edge on links.
@@ -37,6 +39,7 @@ impl fmt::Display for Purpose {
         match self {
             Self::OwnerPassword(site) => write!(f, "owner-password/{site}"),
             Self::Webhook(site) => write!(f, "webhook/{site}"),
+            Self::Database(site) => write!(f, "database/{site}"),
             Self::Ca => f.write_str("ca"),
             Self::Link(edge) => write!(f, "link/{edge}"),
             Self::ConfigSigning => f.write_str("config-signing"),
@@ -56,8 +59,8 @@ impl InvalidPurpose {
     /// What the operator can do about it.
     pub fn help(&self) -> Option<String> {
         Some(
-            "secrets are: owner-password/<site>, webhook/<site>, ca, link/<data center>[/<host>], config-signing, archive, hosts, \
-             hosts-recovery"
+            "secrets are: owner-password/<site>, webhook/<site>, database/<site>, ca, link/<data center>[/<host>], \
+             config-signing, archive, hosts, hosts-recovery"
                 .into(),
         )
     }
@@ -76,6 +79,7 @@ impl FromStr for Purpose {
             None if text == "hosts-recovery" => Ok(Self::HostsRecovery),
             Some(("owner-password", site)) => site.parse().map(Self::OwnerPassword).map_err(|_| invalid()),
             Some(("webhook", site)) => site.parse().map(Self::Webhook).map_err(|_| invalid()),
+            Some(("database", site)) => site.parse().map(Self::Database).map_err(|_| invalid()),
             Some(("link", edge)) => edge.parse().map(Self::Link).map_err(|_| invalid()),
             _ => Err(invalid()),
         }
@@ -150,7 +154,7 @@ mod tests {
     #[test]
     fn a_purpose_survives_its_text() {
         let plain = ["ca", "config-signing", "archive", "hosts", "hosts-recovery"];
-        for text in ["owner-password/blog", "webhook/blog", "link/home"].into_iter().chain(plain) {
+        for text in ["owner-password/blog", "webhook/blog", "database/blog", "link/home"].into_iter().chain(plain) {
             assert_eq!(text.parse::<Purpose>().unwrap().to_string(), text);
         }
         for text in ["", "ca/", "ca/x", "webhook", "webhook/", "webhook/a/b", "webhook/A", "onion"] {

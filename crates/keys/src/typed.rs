@@ -55,6 +55,11 @@ pub fn webhook_key(secret: &DerivedSecret) -> SecretText {
     SecretText::new(hex::encode(secret.expose()))
 }
 
+/// What a site opens its database with: 64 hex digits.
+pub fn database_password(secret: &DerivedSecret) -> SecretText {
+    webhook_key(secret)
+}
+
 /// The Ed25519 key (RFC 8032) whose private part is the secret.
 pub fn signing_key(secret: &DerivedSecret) -> SigningKey {
     SigningKey::from_bytes(secret.expose())

@@ -10,7 +10,7 @@ use crate::ca::{Ca, CaKey};
 use crate::derive::DerivedSecret;
 use crate::purpose::Purpose;
 use crate::seed::RootSeed;
-use crate::typed::{archive_password, link_key, owner_password, signing_key, webhook_key};
+use crate::typed::{archive_password, database_password, link_key, owner_password, signing_key, webhook_key};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/secrets.md");
 
@@ -40,6 +40,7 @@ fn private() -> String {
         ("owner-password/blog 1", owner_password(&secret("owner-password/blog", 1)).expose().to_owned()),
         ("owner-password/blog 2", owner_password(&secret("owner-password/blog", 2)).expose().to_owned()),
         ("webhook/blog 1", webhook_key(&secret("webhook/blog", 1)).expose().to_owned()),
+        ("database/blog 1", database_password(&secret("database/blog", 1)).expose().to_owned()),
         ("ca 1", hex::encode(CaKey::from_secret(&secret("ca", 1)).scalar())),
         ("link/home 1", hex::encode(secret("link/home", 1).expose())),
         ("config-signing 1", hex::encode(signing_key(&secret("config-signing", 1)).to_bytes())),

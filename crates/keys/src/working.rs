@@ -186,6 +186,11 @@ impl WorkingKeys {
         Ok(typed::webhook_key(&self.secret(Purpose::Webhook(site.clone()))?.1))
     }
 
+    /// What a site opens its database with, [`typed::database_password`].
+    pub fn database_password(&self, site: &SiteName) -> Result<SecretText, KeysError> {
+        Ok(typed::database_password(&self.secret(Purpose::Database(site.clone()))?.1))
+    }
+
     /// The identity of an edge on links.
     pub fn link_key(&self, edge: &EdgeName) -> Result<LinkKey, KeysError> {
         Ok(typed::link_key(&self.secret(Purpose::Link(edge.clone()))?.1))

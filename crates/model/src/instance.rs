@@ -34,6 +34,16 @@ pub mod bridge {
     }
 }
 
+/// What applications run as within instances. Debian gives these numbers to nobody, and they never change: they are
+/// written on volumes that outlive images.
+pub mod users {
+    /// Ghost, in the image of a site. Its group has the same number.
+    pub const GHOST: u32 = 60_900;
+
+    /// MariaDB, in the image of a database.
+    pub const MYSQL: u32 = 60_901;
+}
+
 /// An application to keep running in a container, with everything that decides how it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
+use sovereign_model::instance::users::{GHOST, MYSQL};
 use sovereign_model::{Digest, ImageName};
 
 use super::DebianError;
@@ -107,10 +108,6 @@ pub struct Layer {
     pub at: String,
 }
 
-/// What the units of the roles `site` and `database` run as. Numbers that Debian gives to nobody by itself.
-const GHOST: u32 = 60_900;
-const MYSQL: u32 = 60_901;
-
 /// In every role: an init system that configures the network.
 const SYSTEM: &[&str] = &["dbus", "iproute2", "systemd", "systemd-sysv", "udev"];
 
@@ -161,13 +158,17 @@ impl Role {
         role
     }
 
-    /// What a site runs in: Ghost with its Node.js, as its own user, everything it writes on the volume `/srv/site`.
+    /// What a site runs in: Ghost with its Node.js, as its own user. What people upload is on the volume `/srv/data`; all
+    /// else in `/srv/site` goes with the instance, so that two can run beside each other on one volume.
     pub fn site() -> Self {
         let mut role = Self::new("site", "one site: Ghost and its Node.js", &["ca-certificates", "libstdc++6"]);
         role.instance();
-        role.users.push(User { name: "ghost".to_owned(), id: GHOST, home: "/srv/site".to_owned() });
+        role.users.push(User { name: "ghost".to_owned(), id: GHOST, home: "/srv/data".to_owned() });
         role.unit("ghost.service", include_str!("../../roles/site/ghost.service"));
+        role.folder("srv/data/", 0o755, 0);
         role.folder("srv/site/", 0o755, 0);
+        role.folder("srv/site/run/", 0o700, GHOST);
+        role.links.push(("srv/site/current".to_owned(), "/opt/ghost/app".to_owned()));
         let image = "ghost".parse().expect("a constant");
         role.layers.push(Layer { image, at: "opt/ghost".to_owned() });
         role.folder("opt/ghost/", 0o755, 0);
