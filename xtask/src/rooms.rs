@@ -23,7 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hosts", &["model", "runtime", "ssh"]),
     ("incus", &["model"]),
     ("lab", &["model", "runtime", "incus"]),
-    ("engine", &["model", "plan", "services", "images", "keys", "runtime", "hosts"]),
+    ("engine", &["model", "plan", "services", "images", "keys", "runtime", "hosts", "incus"]),
     (
         "sovereign",
         &[

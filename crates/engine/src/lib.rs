@@ -10,6 +10,7 @@ pub mod apply;
 mod causes;
 pub mod embedded;
 mod file;
+pub mod incus;
 pub mod journal;
 pub mod preflight;
 pub mod state;

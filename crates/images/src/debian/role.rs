@@ -165,6 +165,7 @@ impl Role {
         role.instance();
         role.users.push(User { name: "ghost".to_owned(), id: GHOST, home: "/srv/data".to_owned() });
         role.unit("ghost.service", include_str!("../../roles/site/ghost.service"));
+        role.file("usr/lib/tmpfiles.d/operator.conf", 0o644, include_str!("../../roles/site/operator.conf"));
         role.folder("srv/data/", 0o755, 0);
         role.folder("srv/site/", 0o755, 0);
         role.folder("srv/site/run/", 0o700, GHOST);

@@ -1,15 +1,15 @@
 //! The files of a Ghost: its configuration and the pieces of ours that run inside it.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sovereign_model::stack::Site;
 
 use super::Home;
 use crate::folder::{FileSpec, FolderSpec, Layout, LinkSpec};
 
-const PREPARE: &str = include_str!("assets/prepare.cjs");
-const GUARD: &str = include_str!("assets/guard.cjs");
-const OPERATOR: &str = include_str!("assets/operator.cjs");
-const SCHEDULING: &str = include_str!("assets/scheduling.js");
+pub(super) const PREPARE: &str = include_str!("assets/prepare.cjs");
+pub(super) const GUARD: &str = include_str!("assets/guard.cjs");
+pub(super) const OPERATOR: &str = include_str!("assets/operator.cjs");
+pub(super) const SCHEDULING: &str = include_str!("assets/scheduling.js");
 
 /// What Ghost answers when something wants to send mail. Ghost shows it to people, after "Reason: ".
 const NO_MAIL: &str = "this site sends no mail; its operator makes one-time links with `sovereign site staff`";
@@ -49,11 +49,10 @@ fn configuration_text(home: &Home<'_>) -> String {
     format!("{:#}\n", configuration(home))
 }
 
-/// `config.production.json`. Each key is there for a reason that is not Ghost's default.
+/// `config.production.json` of a process of this machine.
 fn configuration(home: &Home<'_>) -> Value {
-    let Site { canonical, .. } = home.site;
-    json!({
-        "url": canonical.to_string(),
+    let Site { canonical, edge_port, .. } = home.site;
+    let here = json!({
         "server": {
             // A text is a unix socket to node. Relative to the site's folder, because a socket's path may have 107
             // bytes at most and a state folder may lie deep.
@@ -69,7 +68,26 @@ fn configuration(home: &Home<'_>) -> Value {
             "contentPath": home.folder.join("content"),
             "installedAdaptersPath": home.folder.join("adapters"),
         },
-        "adapters": { "scheduling": { "active": "sovereign", "sovereign": { "socket": "run/ghost.sock" } } },
+        "adapters": scheduling("run/ghost.sock"),
+        // Read by our guard
+        "sovereign": {
+            "connect": [format!("127.0.0.1:{edge_port}")],
+            "names": ["localhost", canonical.host()],
+        },
+    });
+    whole(home.site, here)
+}
+
+/// The adapter for scheduled posts, and the socket it finds Ghost behind, from the site's folder.
+pub(super) fn scheduling(socket: &str) -> Value {
+    json!({ "scheduling": { "active": "sovereign", "sovereign": { "socket": socket } } })
+}
+
+/// `config.production.json`: what is so wherever a Ghost runs, and what is so where this one does. Each key is there for a
+/// reason that is not Ghost's default.
+pub(super) fn whole(site: &Site, here: Value) -> Value {
+    let everywhere = json!({
+        "url": site.canonical.to_string(),
         // Requests are logged at "info", and a health check is one every few seconds.
         "logging": { "level": "warn", "transports": ["stdout"], "rotation": { "enabled": false } },
         "mail": { "transport": "stub", "options": { "error": NO_MAIL } },
@@ -92,12 +110,11 @@ fn configuration(home: &Home<'_>) -> Value {
         "announcementBar": { "url": false },
         "adminToolbar": { "url": false },
         "signupForm": { "url": false },
-        // Read by our guard
-        "sovereign": {
-            "connect": [format!("127.0.0.1:{}", home.site.edge_port)],
-            "names": ["localhost", canonical.host()],
-        },
-    })
+    });
+    let keys = [everywhere, here]
+        .into_iter()
+        .filter_map(|part| if let Value::Object(keys) = part { Some(keys) } else { None });
+    Value::Object(keys.flatten().collect::<Map<_, _>>())
 }
 
 #[cfg(test)]

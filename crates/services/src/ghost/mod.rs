@@ -1,9 +1,9 @@
-//! Ghost: a website people write on, run as one node process with a SQLite database.
+//! Ghost: a website people write on, run as one node process: of this machine with a SQLite database ([`unit`]), or in an
+//! instance beside one with MariaDB ([`fn@instances`]).
 //!
-//! Promise: it listens on a unix socket only, calls nobody, sends no mail and says so, publishes scheduled posts when
-//! they are due, and is set up without a human. Three pieces of ours run inside it, written into its folder by
-//! [`layout`]: a guard that refuses every outgoing connection, a scheduling adapter, and the operator's door, a unix
-//! socket on which [`fn@setup`] and [`Operator::invite`] work.
+//! Promise: only the edge beside it reaches it, it calls nobody, sends no mail and says so, publishes scheduled posts when
+//! they are due, and is set up without a human. Three pieces of ours run inside it, put into its folder: a guard that refuses every outgoing connection, a scheduling adapter, and the operator's door, a unix
+//! socket on which [`fn@setup`] and [`Operator::invite`] work, here or through a [`Door`] that leads there.
 //!
 //! ```text
 //!  edge ── run/ghost.sock ──► Ghost ──► data/ghost.db, content/
@@ -15,7 +15,10 @@
 
 mod connection;
 pub mod data;
+mod door;
+mod dump;
 mod files;
+mod instances;
 mod operator;
 mod outgoing;
 mod settings;
@@ -24,7 +27,13 @@ mod staff;
 mod unit;
 
 pub use connection::{Connection, ConnectionError};
+pub use door::{Answered, Door, DoorError, Posting};
+pub use dump::{dump_command, load_command};
 pub use files::layout;
+pub use instances::{
+    CONTENT_VOLUME, Contents, DATABASE_PORT, DATABASE_VOLUME, Described, Image, Instances, PORT, Placed, database_unit,
+    door_command, ghost_unit, instances,
+};
 pub use operator::{Operator, OperatorError};
 pub use outgoing::{Refused, outgoing, outgoing_text, refused_in};
 pub use setup::{Keys, Owner, SetUp, Webhooks, owner_email, setup, webhook_url};

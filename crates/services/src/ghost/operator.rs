@@ -3,28 +3,28 @@
 //! Behind the socket is `assets/operator.cjs`, which says why the Admin API over HTTP would not do.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{Request, StatusCode, header};
-use http_body_util::Full;
+use http::StatusCode;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::connection::{Connection, ConnectionError};
+use super::connection::Connection;
+use super::door::{Answered, Door, DoorError};
 
 /// A running Ghost, as its operator reaches it.
 #[derive(Debug, Clone)]
 pub struct Operator {
-    connection: Connection,
+    door: Arc<dyn Door>,
 }
 
 /// Why Ghost did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
     /// No answer.
-    #[error("cannot speak to Ghost")]
-    Connection(#[from] ConnectionError),
+    #[error(transparent)]
+    Door(#[from] DoorError),
     /// Ghost said no, and why.
     #[error("Ghost refused {operation}: {reason}")]
     Refused {
@@ -55,7 +55,7 @@ impl OperatorError {
     /// What the operator should do.
     pub fn help(&self) -> Option<String> {
         match self {
-            Self::Connection(error) => error.help(),
+            Self::Door(error) => error.help(),
             Self::Refused { operation, .. } if operation == "settings/edit" => {
                 Some("correct the site's settings in the stack file".to_owned())
             }
@@ -82,7 +82,12 @@ struct FailureText {
 impl Operator {
     /// Of the Ghost whose site folder is `folder`; nothing is opened yet.
     pub fn of(folder: &Path) -> Self {
-        Self { connection: Connection::new(folder.join("run/operator.sock")) }
+        Self::through(Arc::new(Connection::new(folder.join("run/operator.sock"))))
+    }
+
+    /// Of the Ghost behind `door`.
+    pub fn through(door: Arc<dyn Door>) -> Self {
+        Self { door }
     }
 
     /// Calls `operation` (`controller/method`) of Ghost's API.
@@ -108,17 +113,11 @@ impl Operator {
     ) -> Result<T, OperatorError> {
         let unexpected = |source| OperatorError::Unexpected { operation: operation.to_owned(), source };
         let body = serde_json::to_vec(body).map_err(unexpected)?;
-        let request = Request::post(path)
-            .header(header::HOST, "ghost")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body)))
-            .expect("paths are made of controller names");
-        let answer = self.connection.send(request).await?;
-        let status = answer.status();
+        let Answered { status, body } = self.door.post(path, body).await?;
         if status.is_success() {
-            return serde_json::from_slice(answer.body()).map_err(unexpected);
+            return serde_json::from_slice(&body).map_err(unexpected);
         }
-        let Failure { error } = serde_json::from_slice(answer.body()).map_err(unexpected)?;
+        let Failure { error } = serde_json::from_slice(&body).map_err(unexpected)?;
         let reason = match error.context.filter(|context| !context.is_empty() && *context != error.message) {
             Some(context) => format!("{} ({context})", error.message),
             None => error.message,

@@ -1,6 +1,8 @@
 //! Setting a Ghost up: owner, keys, webhooks, settings. Every part looks first and changes only what differs, so that
 //! set-up may be repeated, and finishes what a killed run began.
 
+use std::net::{Ipv4Addr, SocketAddrV4};
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sovereign_model::name::Origin;
@@ -59,9 +61,14 @@ pub struct Webhooks {
     pub key: Secret,
 }
 
-/// The address of a site's webhooks at the edge of its primary data center.
+/// The address of a site's webhooks at the edge of its primary data center, on this machine.
 pub fn webhook_url(site: &Site) -> String {
-    format!("https://127.0.0.1:{}/.sovereign/hooks/{}", site.edge_port, site.name)
+    hook_address(site, SocketAddrV4::new(Ipv4Addr::LOCALHOST, site.edge_port))
+}
+
+/// The same at an edge elsewhere.
+pub(super) fn hook_address(site: &Site, edge: SocketAddrV4) -> String {
+    format!("https://{edge}/.sovereign/hooks/{}", site.name)
 }
 
 /// The keys of our integration. Ghost made them; keep them in a 0600 file.

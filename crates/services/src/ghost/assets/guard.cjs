@@ -17,12 +17,11 @@ const { constants } = require('node:os');
 const path = require('node:path');
 
 const config = JSON.parse(fs.readFileSync(path.join(__dirname, 'config.production.json'), 'utf8'));
-/** `address:port` pairs that may be connected to, and names that mean this machine. */
-const { connect: allowed, names: ownNames } = config.sovereign;
+/** `address:port` pairs that may be connected to, names that mean the site's own edge, and where that is. */
+const { connect: allowed, names: ownNames, here: HERE = '127.0.0.1' } = config.sovereign;
 const log = path.join(__dirname, 'run', 'outgoing.log');
 /** Targets noted at most: a bound on the log, whatever a theme or an editor makes Ghost try. */
 const NOTED_AT_MOST = 200;
-const HERE = '127.0.0.1';
 const REFUSED = -constants.errno.EPERM; // not in the retry lists of HTTP clients: they give up at once
 
 const noted = new Set();

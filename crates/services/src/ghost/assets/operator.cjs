@@ -10,6 +10,7 @@
 //   POST /changed                                                   -> tell the world (webhooks) that the site changed
 //   POST /staff/invite               {"email": ..., "role": ...}     -> {"link": ...}, valid for a week, once
 //   POST /staff/reset                {"email": ...}                  -> {"link": ...}, valid for a day, once
+//   any  /ghost/...                                                 -> what Ghost answers over HTTP
 
 const http = require('node:http');
 const path = require('node:path');
@@ -87,7 +88,15 @@ async function read(request) {
   return size === 0 ? {} : JSON.parse(Buffer.concat(chunks).toString('utf8'));
 }
 
+/** A Ghost that listens on a TCP port has no other unix socket, and the guard lets it connect to no port of its own. */
+function pass(request, response) {
+  const others = process._getActiveHandles().filter((handle) => handle instanceof http.Server && handle !== door);
+  if (others.length === 1) return others[0].emit('request', request, response);
+  response.writeHead(503).end();
+}
+
 function serve(request, response) {
+  if (request.url.startsWith('/ghost/')) return pass(request, response);
   read(request)
     .then((body) => answer(request.method, request.url, body))
     .then((value) => [200, value])
@@ -98,6 +107,8 @@ function serve(request, response) {
     });
 }
 
+const door = http.createServer(serve);
+
 exports.listen = function listen() {
-  http.createServer(serve).listen(SOCKET).unref(); // never keeps Ghost alive
+  door.listen(SOCKET).unref(); // never keeps Ghost alive
 };

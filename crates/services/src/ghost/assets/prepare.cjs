@@ -20,20 +20,27 @@ function remove(file) {
   }
 }
 
-/** Themes come with the image and change with it; a folder of the same name was put there on purpose and stays. */
+/**
+ * Themes come with the image and change with it; a folder of the same name was put there on purpose and stays. A link
+ * that is right stays too: another Ghost may be reading through it.
+ */
 function linkThemes(themes) {
-  for (const name of fs.readdirSync(path.join(__dirname, 'current', 'content', 'themes'))) {
+  const ours = path.join(__dirname, 'current', 'content', 'themes');
+  for (const name of fs.readdirSync(ours)) {
     const link = path.join(themes, name);
+    const target = path.relative(themes, path.join(ours, name));
     const there = fs.lstatSync(link, { throwIfNoEntry: false });
-    if (there && !there.isSymbolicLink()) continue;
+    if (there && (!there.isSymbolicLink() || fs.readlinkSync(link) === target)) continue;
     remove(link);
-    fs.symlinkSync(path.join('..', '..', 'current', 'content', 'themes', name), link);
+    fs.symlinkSync(target, link);
   }
 }
 
 if (isMainThread) {
   process.umask(0o077); // Ghost's files and sockets are its own
   for (const left of ['ghost.sock', 'operator.sock', 'outgoing.log']) remove(path.join(__dirname, 'run', left));
-  for (const name of CONTENT) fs.mkdirSync(path.join(__dirname, 'content', name), { recursive: true });
-  linkThemes(path.join(__dirname, 'content', 'themes'));
+  const config = JSON.parse(fs.readFileSync(path.join(__dirname, 'config.production.json'), 'utf8'));
+  const content = config.paths.contentPath;
+  for (const name of CONTENT) fs.mkdirSync(path.join(content, name), { recursive: true });
+  linkThemes(path.join(content, 'themes'));
 }

@@ -1,0 +1,3 @@
+//! What runs in instances of a host's Incus.
+
+pub mod door;
