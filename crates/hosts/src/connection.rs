@@ -110,9 +110,18 @@ impl Connection {
 
     /// A command's ssh, which goes through the master or nowhere.
     pub(crate) fn ssh<R: Into<OsString>>(&self, run: impl IntoIterator<Item = R>) -> Command {
+        self.ssh_with([], run)
+    }
+
+    /// The same with options of its own.
+    pub(crate) fn ssh_with<R: Into<OsString>>(
+        &self,
+        more: impl IntoIterator<Item = OsString>,
+        run: impl IntoIterator<Item = R>,
+    ) -> Command {
         let nowhere = format!("ProxyCommand=echo {NO_MASTER} >&2; exit 1");
         let options = [OsString::from("-S"), self.folder.master(), "-o".into(), "ControlMaster=no".into()];
-        self.login.ssh(options.into_iter().chain(["-o".into(), nowhere.into()]), run)
+        self.login.ssh(options.into_iter().chain(["-o".into(), nowhere.into()]).chain(more), run)
     }
 
     /// Makes a unix socket of the host reachable on this machine, for as long as the connection lasts. The path of the

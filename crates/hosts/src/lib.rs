@@ -19,6 +19,7 @@
 //! Left out: which hosts there are (the stack file), their secrets (the keys' room), what runs on them (the engine).
 
 pub mod connection;
+mod dial;
 mod error;
 pub mod facts;
 pub mod files;
@@ -32,6 +33,7 @@ pub mod scan;
 pub mod systemd;
 
 pub use connection::Connection;
+pub use dial::Dialed;
 pub use error::SshError;
 pub use facts::Facts;
 pub use files::Access;

@@ -2,7 +2,7 @@
 
 use hyper::Method;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Config;
 use crate::answer::or_default;
@@ -48,6 +48,20 @@ pub struct Volume {
     /// What uses it, as paths of the API.
     #[serde(default, deserialize_with = "or_default")]
     pub used_by: Vec<String>,
+}
+
+/// Volumes are listed with their snapshots among them, whose names have a `/` as no volume's has.
+#[derive(Deserialize)]
+#[serde(try_from = "Value")]
+struct VolumeOrSnapshot(Option<Volume>);
+
+impl TryFrom<Value> for VolumeOrSnapshot {
+    type Error = serde_json::Error;
+
+    fn try_from(value: Value) -> Result<Self, serde_json::Error> {
+        let is_snapshot = value["name"].as_str().is_some_and(|name| name.contains('/'));
+        if is_snapshot { Ok(Self(None)) } else { serde_json::from_value(value).map(|volume| Self(Some(volume))) }
+    }
 }
 
 /// A snapshot of a volume.
@@ -114,7 +128,8 @@ impl Client {
     /// # Errors
     /// When there is no such pool, or the server cannot be reached or refuses.
     pub async fn volumes(&self, pool: &PoolName) -> Result<Vec<Volume>, IncusError> {
-        self.list(self.project_of(volumes_path(pool))).await
+        let all: Vec<VolumeOrSnapshot> = self.list(self.project_of(volumes_path(pool))).await?;
+        Ok(all.into_iter().filter_map(|VolumeOrSnapshot(volume)| volume).collect())
     }
 
     /// One custom volume.

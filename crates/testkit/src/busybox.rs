@@ -23,6 +23,10 @@ const NAMES: &[&str] = &[
     "bin/stat",
     "bin/true",
     "bin/yes",
+    "bin/httpd",
+    "bin/ip",
+    "bin/udhcpc",
+    "bin/nc",
     "bin/head",
     "bin/test",
     "bin/wc",
@@ -44,6 +48,39 @@ fn program() -> Option<&'static Path> {
 /// # Errors
 /// When there is no busybox, or the file cannot be written.
 pub fn rootfs(to: &Path) -> io::Result<()> {
+    // Waits, so that there is something to exec into; ends when it is told to.
+    rootfs_with(to, &[("etc/inittab", "::sysinit:/bin/true\n::respawn:/bin/sleep 3600\n")])
+}
+
+/// Writes one that gets an address and serves `/srv` over HTTP on port 8080. Before that it does what `/etc/convert` says,
+/// if it is there; when `/etc/broken` is, it does not serve. Its `systemctl` finds a unit active when a file in `/srv` has
+/// its name, and its `journalctl` shows `/srv/journal`.
+///
+/// # Errors
+/// As [`rootfs`].
+pub fn server(to: &Path) -> io::Result<()> {
+    rootfs_with(
+        to,
+        &[
+            (
+                "etc/inittab",
+                "::respawn:/bin/udhcpc -f -t 50 -T 1 -i eth0 -s /etc/address\n::respawn:/bin/sh /etc/serve\n",
+            ),
+            (
+                "etc/address",
+                "#!/bin/sh\ntest \"$1\" = bound || exit 0\nip addr add $ip/$mask dev eth0\nip route add default via $router\n",
+            ),
+            (
+                "etc/serve",
+                "test ! -e /etc/convert || sh /etc/convert\ntest ! -e /etc/broken || exec sleep 3600\nexec httpd -f -p 8080 -h /srv\n",
+            ),
+            ("bin/systemctl", "#!/bin/sh\ntest -e \"/srv/$2\" || { echo inactive; exit 3; }\n"),
+            ("bin/journalctl", "#!/bin/sh\ncat /srv/journal\n"),
+        ],
+    )
+}
+
+fn rootfs_with(to: &Path, files: &[(&str, &str)]) -> io::Result<()> {
     let program = program().ok_or(io::ErrorKind::NotFound)?;
     let mut archive = tar::Builder::new(File::create(to)?);
     for folder in ["bin", "sbin", "dev", "proc", "sys", "etc", "root", "run", "srv", "tmp", "usr", "var"] {
@@ -56,10 +93,10 @@ pub fn rootfs(to: &Path) -> io::Result<()> {
     for name in NAMES {
         archive.append_link(&mut header(tar::EntryType::Symlink, 0o777, 0), name, "/bin/busybox")?;
     }
-    // Waits, so that there is something to exec into; ends when it is told to.
-    let inittab = "::sysinit:/bin/true\n::respawn:/bin/sleep 3600\n";
-    let mut header_of_table = header(tar::EntryType::Regular, 0o644, inittab.len() as u64);
-    archive.append_data(&mut header_of_table, "etc/inittab", inittab.as_bytes())?;
+    for (path, text) in files {
+        let mut header = header(tar::EntryType::Regular, 0o755, text.len() as u64);
+        archive.append_data(&mut header, path, text.as_bytes())?;
+    }
     archive.into_inner()?.sync_all()
 }
 

@@ -22,6 +22,23 @@ const PROGRAM: &str = "/usr/libexec/incus/incusd";
 /// Tools of the machine's keeper, which it calls, are not on everybody's path.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// What puts a daemon into a network of its own, and into mounts of its own in which `/sys` shows that network and what
+/// is written below `/etc` is gone with it. $1: a folder.
+const APART: &str = "\
+set -e
+mkdir \"$1/cgroup\" \"$1/etc\"
+mount --make-rprivate /
+mount --rbind /sys/fs/cgroup \"$1/cgroup\"
+mount -t sysfs sysfs /sys
+mount --move \"$1/cgroup\" /sys/fs/cgroup
+mount -t tmpfs tmpfs \"$1/etc\"
+mkdir \"$1/etc/upper\" \"$1/etc/work\"
+mount -t overlay overlay -o \"lowerdir=/etc,upperdir=$1/etc/upper,workdir=$1/etc/work\" /etc
+ip link set lo up
+shift
+exec \"$@\"
+";
+
 /// A first start makes a database and certificates.
 const START: Duration = Duration::from_secs(60);
 
@@ -46,11 +63,27 @@ impl Incusd {
     /// # Panics
     /// When it does not: with what it wrote.
     pub fn start() -> Self {
+        Self::start_as(|_| Command::new(PROGRAM))
+    }
+
+    /// Starts one that has a network to itself, as the Incus of a host has: see [`Incusd::within`].
+    ///
+    /// # Panics
+    /// When it does not: with what it wrote.
+    pub fn start_apart() -> Self {
+        Self::start_as(|folder| {
+            let mut command = Command::new("unshare");
+            command.args(["--net", "--mount", "sh", "-c", APART, "sh"]).arg(folder).arg(PROGRAM);
+            command
+        })
+    }
+
+    fn start_as(program: impl FnOnce(&Path) -> Command) -> Self {
         let folder = tempfile::Builder::new().prefix("incusd-").tempdir().expect("a temporary folder");
         // Root of a container is somebody else here, and must be able to pass through.
         fs::set_permissions(folder.path(), Permissions::from_mode(0o711)).expect("its owner may change it");
         let log = File::create(folder.path().join("log")).expect("a file in it");
-        let mut command = Command::new(PROGRAM);
+        let mut command = program(folder.path());
         command.args(["--group", "root"]).env_clear().env("INCUS_DIR", folder.path()).env("PATH", PATH);
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
         // Ctrl-C at a terminal is for the test, which then ends the daemon.
@@ -83,6 +116,14 @@ impl Incusd {
     /// When it does not answer.
     pub async fn connect(&self) -> Result<Client, IncusError> {
         Client::connect(Arc::new(UnixSocket::new(self.socket())), Patience::default(), &[]).await
+    }
+
+    /// A program with the daemon's network and mounts.
+    pub fn within(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.env("PATH", PATH).arg("--target").arg(self.child.id().to_string());
+        command.args(["--net", "--mount", "--", program]);
+        command
     }
 
     /// Sends it a signal.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use sovereign_model::unit::Health;
 use sovereign_runtime::control::{self, Request};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::causes::with_causes;
 
@@ -35,14 +35,23 @@ async fn ask_control(socket: &Path, pid: i32, patience: Duration) -> Result<(), 
     Err(status.get("problem").and_then(Value::as_str).unwrap_or("it says that it is not well").to_owned())
 }
 
-/// `GET path`, HTTP/1.1 (RFC 9112), of which the status line alone is read.
 async fn ask_http(socket: &Path, path: &str, host: &str) -> Result<(), String> {
-    let mut stream = sovereign_runtime::socket::connect_async(socket).await.map_err(|error| with_causes(&error))?;
+    let stream = sovereign_runtime::socket::connect_async(socket).await.map_err(|error| with_causes(&error))?;
+    ask_http_over(stream, path, host).await
+}
+
+/// `GET path`, HTTP/1.1 (RFC 9112), of which the status line alone is read.
+pub(crate) async fn ask_http_over(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    path: &str,
+    host: &str,
+) -> Result<(), String> {
     let request =
         format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n\r\n");
     let mut start = [0; 12];
     let exchange = async {
         stream.write_all(request.as_bytes()).await?;
+        stream.flush().await?;
         stream.read_exact(&mut start).await
     };
     exchange.await.map_err(|error| with_causes(&error))?;

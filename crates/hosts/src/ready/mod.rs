@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use packages::PackagesError;
-pub use rules::open_before;
+pub use rules::{FROM_INSTANCE, open_before};
 
 use crate::connection::Connection;
 use crate::error::SshError;

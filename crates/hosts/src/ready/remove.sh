@@ -20,6 +20,7 @@ if has incus && timeout 120 incus admin waitready --timeout 110 2> /dev/null; th
         done
         incus profile device remove default root --project sovereign > /dev/null 2>&1
         attempt incus project delete sovereign
+        if incus network show sovereign0 > /dev/null 2>&1; then attempt incus network delete sovereign0; fi
     fi
     if incus storage show sovereign > /dev/null 2>&1; then attempt incus storage delete sovereign; fi
     # Its disk was empty, or was emptied on purpose: it is empty again, and can be given once more.
@@ -29,6 +30,12 @@ if test -e /etc/systemd/system/sovereign-nftables.service; then
     attempt systemctl disable --now sovereign-nftables.service 2> /dev/null
     attempt rm -f /etc/systemd/system/sovereign-nftables.service /etc/sovereign/nftables.conf
     attempt systemctl daemon-reload
+fi
+if test -e /etc/systemd/system/sovereign-instances.service; then
+    attempt systemctl disable sovereign-instances.service 2> /dev/null
+    attempt rm -f /etc/systemd/system/sovereign-instances.service /etc/sovereign/instances.nft
+    attempt systemctl daemon-reload
+    for family in bridge inet; do nft delete table $family sovereign_instances 2> /dev/null; done
 fi
 attempt rm -f /etc/sysctl.d/60-sovereign.conf
 test $failed = 0 || exit 1

@@ -4,11 +4,16 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use sovereign_model::instance::bridge::NAME;
+
 use crate::facts::{Facts, Listener, Protocol};
 
 /// What is open on every host: names, pages, and pages over QUIC.
 const OPEN: [(Protocol, u16); 5] =
     [(Protocol::Tcp, 53), (Protocol::Tcp, 80), (Protocol::Tcp, 443), (Protocol::Udp, 53), (Protocol::Udp, 443)];
+/// The mark of packets that an instance may send to the host: their own table sets it, so that without that table nothing
+/// has it.
+pub const FROM_INSTANCE: &str = "0x736f";
 /// Where answers to the host's own questions for an address arrive.
 const DHCP_CLIENT: [u16; 2] = [68, 546];
 
@@ -52,6 +57,7 @@ pub(crate) fn rules(facts: &Facts, peers: &BTreeSet<IpAddr>) -> String {
     for bridge in ["incusbr*", "sov*"] {
         line(format_args!("iifname \"{bridge}\" udp dport {{ 67, 547 }} accept comment \"addresses for instances\""));
     }
+    line(format_args!("iifname \"{NAME}\" meta mark {FROM_INSTANCE} accept comment \"what instances may reach\""));
     for peer in peers {
         let family = if peer.is_ipv4() { "ip" } else { "ip6" };
         line(format_args!("{family} saddr {peer} accept comment \"another host of the data center\""));

@@ -63,6 +63,7 @@ pub(crate) fn volumes(world: &World) {
         client.snapshot_volume(&pool, &volume, &before).await.unwrap();
         let snapshots = client.volume_snapshots(&pool, &volume).await.unwrap();
         assert_eq!(snapshots.iter().map(|snapshot| snapshot.name.clone()).collect::<Vec<_>>(), [Some(before.clone())]);
+        assert_eq!(client.volumes(&pool).await.unwrap().len(), 1, "a snapshot is no volume");
         client.restore_volume(&pool, &volume, &before).await.unwrap();
         client.delete_volume_snapshot(&pool, &volume, &before).await.unwrap();
         let volumes = client.volumes(&pool).await.unwrap();

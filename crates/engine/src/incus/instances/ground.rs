@@ -1,0 +1,118 @@
+//! What instances are made in and from: what the project allows, the bridge, images, volumes.
+
+use sovereign_incus::image::Source;
+use sovereign_incus::{Config, IncusError};
+use sovereign_model::instance::{InstanceSpec, bridge};
+
+use super::error::InstancesError;
+use super::host::InstanceHost;
+use super::listing::{KEY_STACK, KEY_UNIT};
+use super::{Instances, names};
+
+impl<H: InstanceHost> Instances<'_, H> {
+    /// Makes what is missing of the ground. The project itself is made when the host is added.
+    pub(super) async fn ground(&self) -> Result<(), InstancesError> {
+        self.allow().await?;
+        match self.client.network(&names::network()).await {
+            Ok(network) if self.is_ours(&network.value.config) => Ok(()),
+            Ok(network) => Err(foreign("a network", network.value.name.as_str())),
+            Err(error) if error.is_not_found() => self.make_bridge().await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Instances may be on our bridge and on no other network; volumes may have snapshots.
+    async fn allow(&self) -> Result<(), InstancesError> {
+        let mut project = self.client.project(&names::project()).await?;
+        let wanted = [("restricted.networks.access", bridge::NAME), ("restricted.snapshots", "allow")];
+        let config = &mut project.value.config;
+        let missing = wanted.into_iter().filter(|(key, value)| config.get(*key).map(String::as_str) != Some(value));
+        let missing = config_of(&missing.collect::<Vec<_>>());
+        if missing.is_empty() {
+            return Ok(());
+        }
+        config.extend(missing);
+        Ok(self.client.update_project(&project).await?)
+    }
+
+    /// A bridge to nowhere: no address is translated and no route announced. Addresses are given by Incus, each interface
+    /// its own. What passes is said by our packet filter and not by Incus's, which lets instances ask the host.
+    async fn make_bridge(&self) -> Result<(), InstancesError> {
+        let address = format!("{}/{}", bridge::HOST, bridge::PREFIX);
+        let config = config_of(&[
+            ("ipv4.address", &address),
+            ("ipv4.nat", "false"),
+            ("ipv4.dhcp", "true"),
+            ("ipv4.firewall", "false"),
+            ("ipv6.address", "none"),
+            ("dns.mode", "none"),
+            (KEY_STACK, self.stack.as_str()),
+        ]);
+        let network = names::network();
+        let what = "instances of Sovereign Stack";
+        // In a cluster at each member first, where somebody else may have begun.
+        for member in self.members().await? {
+            let made = self.client.at(member.server_name).create_bridge(&network, what, &Config::new()).await;
+            unless_there(made)?;
+        }
+        // For all of them, and so at none of them.
+        Ok(unless_there(self.everywhere.create_bridge(&network, what, &config).await)?)
+    }
+
+    async fn members(&self) -> Result<Vec<sovereign_incus::cluster::Member>, IncusError> {
+        if self.member.is_some() { self.client.members().await } else { Ok(Vec::new()) }
+    }
+
+    /// Sends an image that is not there yet. A connection that breaks leaves nothing of it.
+    pub(super) async fn have_image(&self, spec: &InstanceSpec, image: &Source) -> Result<(), InstancesError> {
+        if image.digest() != spec.fingerprint {
+            return Err(InstancesError::OtherImage { wanted: spec.fingerprint, given: image.digest() });
+        }
+        match self.client.image(spec.fingerprint).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_not_found() => Ok(unless_there(self.client.upload_image(image).await)?),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes the volumes that are not there yet. Those that are stay as they are.
+    pub(super) async fn have_volumes(&self, spec: &InstanceSpec) -> Result<(), InstancesError> {
+        let pool = names::pool();
+        for volume in &spec.volumes {
+            let name = names::volume(&spec.name, &volume.name)?;
+            match self.client.volume(&pool, &name).await {
+                Ok(found) if self.is_ours(&found.value.config) => {}
+                Ok(_) => return Err(foreign("a volume", name.as_str())),
+                Err(error) if error.is_not_found() => {
+                    let what = format!("{} of {}", volume.name, spec.name);
+                    let config = config_of(&[(KEY_STACK, self.stack.as_str()), (KEY_UNIT, spec.name.as_str())]);
+                    unless_there(self.client.create_volume(&pool, &name, &what, &config).await)?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_ours(&self, config: &Config) -> bool {
+        config.get(KEY_STACK).map(String::as_str) == Some(self.stack.as_str())
+    }
+}
+
+pub(super) fn foreign(kind: &'static str, name: &str) -> InstancesError {
+    InstancesError::Foreign { kind, name: name.to_owned() }
+}
+
+/// Somebody was faster, or a run that was cut got so far.
+pub(super) fn unless_there(made: Result<(), IncusError>) -> Result<(), IncusError> {
+    made.or_else(|error| if error.is_already_there() { Ok(()) } else { Err(error) })
+}
+
+/// Somebody was faster, or a run that was cut got so far.
+pub(super) fn unless_gone(removed: Result<(), IncusError>) -> Result<(), IncusError> {
+    removed.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
+}
+
+fn config_of(pairs: &[(&str, &str)]) -> Config {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}

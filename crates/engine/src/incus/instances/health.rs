@@ -1,0 +1,110 @@
+//! Whether an instance is well, asked over the protocol its users speak. What it says is a stranger's words.
+
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use sovereign_incus::exec::Command;
+use sovereign_incus::instance::Status;
+use sovereign_incus::{Client, InstanceName};
+use sovereign_model::instance::{InstanceHealth, InstanceSpec};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::host::InstanceHost;
+use crate::causes::with_causes;
+use crate::embedded::health::ask_http_over;
+
+/// For one answer.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Between questions to one that is on its way, at first and at last.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// Lines of a journal that are told when an instance does not become well.
+const LINES: usize = 20;
+
+/// Asks once. `Err` says what is wrong, for people.
+pub(super) async fn check<H: InstanceHost>(
+    client: &Client,
+    host: &H,
+    name: &InstanceName,
+    spec: &InstanceSpec,
+) -> Result<(), String> {
+    let asked = async {
+        match &spec.health {
+            InstanceHealth::Http { port, path, host: field } => {
+                let stream = host.dial(SocketAddrV4::new(spec.address, *port)).await;
+                let stream = stream.map_err(|error| with_causes(&error))?;
+                ask_http_over(stream, path, field).await
+            }
+            InstanceHealth::Service { service } => {
+                let ran = client.exec(name, &quiet(["systemctl", "is-active", service])).await;
+                let ran = ran.map_err(|error| with_causes(&error))?;
+                if ran.code == 0 { Ok(()) } else { Err(format!("{service} is {}", bounded(&ran.stdout, 1))) }
+            }
+        }
+    };
+    timeout(ANSWER, asked).await.unwrap_or_else(|_| Err(format!("no answer within {ANSWER:?}")))
+}
+
+/// Asks until it is well, for at most `within`, or until it has ended.
+pub(super) async fn become_well<H: InstanceHost>(
+    client: &Client,
+    host: &H,
+    name: &InstanceName,
+    spec: &InstanceSpec,
+    within: Duration,
+) -> Result<(), String> {
+    let deadline = Instant::now() + within;
+    let (mut pause, longest) = PAUSES;
+    loop {
+        let Err(problem) = check(client, host, name, spec).await else { return Ok(()) };
+        match client.instance_state(name).await {
+            Ok(state) if state.status == Status::Stopped => return Err("it has ended".to_owned()),
+            Ok(_) | Err(_) => {}
+        }
+        if Instant::now() + pause > deadline {
+            return Err(problem);
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(longest);
+    }
+}
+
+/// The last lines of its journal, or nothing when it does not say.
+pub(super) async fn journal(client: &Client, name: &InstanceName, spec: &InstanceSpec) -> String {
+    let lines = format!("--lines={LINES}");
+    let mut line = vec!["journalctl", "--no-pager", "--output=cat", &lines];
+    if let InstanceHealth::Service { service } = &spec.health {
+        line.extend(["--unit", service]);
+    }
+    let told = timeout(ANSWER, client.exec(name, &quiet(line))).await;
+    match told {
+        Ok(Ok(ran)) if ran.code == 0 => bounded(&ran.stdout, LINES),
+        Ok(_) | Err(_) => String::new(),
+    }
+}
+
+fn quiet<'w>(line: impl IntoIterator<Item = &'w str>) -> Command {
+    Command { most_output: 64 << 10, ..Command::new(line) }
+}
+
+/// The last lines of what a stranger says: so many, none of them long, and nothing in them that a terminal obeys.
+pub(super) fn bounded(bytes: &[u8], lines: usize) -> String {
+    const LONGEST: usize = 300;
+    let text = String::from_utf8_lossy(bytes);
+    let shown = text.lines().map(|line| line.chars().filter(|c| !c.is_control()).take(LONGEST).collect::<String>());
+    let shown: Vec<String> = shown.filter(|line| !line.trim().is_empty()).collect();
+    shown[shown.len().saturating_sub(lines)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strangers_words_are_few_and_harmless() {
+        let mut said = b"first\n\x1b[2J\x07alarm\xff\n\n".to_vec();
+        said.extend([b'x'; 5000]);
+        let shown = bounded(&said, 2);
+        assert_eq!(shown.lines().next(), Some("[2Jalarm\u{fffd}"));
+        assert_eq!(shown.lines().map(|line| line.chars().count()).collect::<Vec<_>>(), [9, 300]);
+    }
+}

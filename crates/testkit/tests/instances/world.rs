@@ -1,0 +1,195 @@
+//! A host: an Incus with a network to itself, the project and the pool that a host has, and an image.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use sovereign_engine::incus::instances::{Contents, InstanceHost, Instances, InstancesError, Ran};
+use sovereign_hosts::systemd::{Answer, Host};
+use sovereign_incus::image::Source;
+use sovereign_incus::project::{Project, restricted};
+use sovereign_incus::{Client, Config, InstanceName, Stream};
+use sovereign_model::instance::{InstanceFile, InstanceHealth, InstanceSpec, Limits, VolumeSpec};
+use sovereign_model::unit::Replace;
+use sovereign_model::{Digest, StackName, UnitName};
+use sovereign_testkit::{busybox, incusd::Incusd};
+use tokio::io::{AsyncWriteExt as _, join};
+use tokio::process::Command;
+use tokio::runtime::Runtime;
+
+/// What the tests share.
+pub(crate) struct World {
+    runtime: Runtime,
+    pub(crate) incusd: Incusd,
+    host: Within,
+    stack: StackName,
+    /// In the project of the stack.
+    pub(crate) client: Client,
+    pub(crate) image: Source,
+}
+
+/// The host of an Incus with a network to itself. Its systemd is not running, but writes down what starts at boot.
+pub(crate) struct Within(Vec<String>);
+
+impl Within {
+    fn command(&self, words: &[&str]) -> Command {
+        let (program, first) = self.0.split_first().unwrap();
+        let mut command = Command::new(program);
+        command.args(first).args(words).env("SYSTEMD_OFFLINE", "1").kill_on_drop(true);
+        command
+    }
+}
+
+impl Host for Within {
+    type Error = io::Error;
+
+    async fn run(&self, words: &[&str]) -> io::Result<Answer> {
+        let output = self.command(words).stdin(Stdio::null()).output().await?;
+        let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        Ok(Answer { code: output.status.code().unwrap_or(-1), stdout, stderr })
+    }
+
+    async fn put(&self, path: &str, text: &str) -> io::Result<()> {
+        let mut command = self.command(&["sh", "-c", "cat > \"$1\"", "sh", path]);
+        let mut child = command.stdin(Stdio::piped()).spawn()?;
+        child.stdin.take().unwrap().write_all(text.as_bytes()).await?;
+        assert!(child.wait().await?.success(), "{path} was not written");
+        Ok(())
+    }
+}
+
+impl InstanceHost for Within {
+    async fn dial(&self, to: SocketAddrV4) -> io::Result<Box<dyn Stream>> {
+        let mut command = self.command(&["busybox", "nc", &to.ip().to_string(), &to.port().to_string()]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let stream = join(child.stdout.take().unwrap(), child.stdin.take().unwrap());
+        // Ends with its input.
+        tokio::spawn(async move { child.wait().await });
+        Ok(Box::new(stream))
+    }
+}
+
+impl World {
+    pub(crate) fn begin() -> Self {
+        let runtime = Runtime::new().unwrap();
+        let incusd = Incusd::start_apart();
+        let made = incusd.within("mkdir").args(["-p", "/etc/sovereign"]).status().unwrap();
+        assert!(made.success());
+        let rootfs = incusd.file("rootfs.tar");
+        busybox::server(&rootfs).unwrap();
+        let (client, image) = runtime.block_on(async {
+            let client = incusd.connect().await.unwrap();
+            let size = Config::from([("size".to_owned(), "1GiB".to_owned())]);
+            client.create_pool(&"sovereign".parse().unwrap(), "btrfs", &size).await.unwrap();
+            let mut config = restricted();
+            // As `host add` makes it.
+            config.remove("restricted.snapshots");
+            let project = Project { name: "sovereign".parse().unwrap(), description: String::new(), config };
+            client.create_project(&project).await.unwrap();
+            let image = Source::describe(&rootfs, "x86_64", &BTreeMap::new()).await.unwrap();
+            (client.in_project(project.name), image)
+        });
+        let within = incusd.within("env");
+        let words = std::iter::once(within.get_program()).chain(within.get_args());
+        let host = Within(words.map(|word| word.to_string_lossy().into_owned()).collect());
+        Self { runtime, incusd, host, stack: "shop".parse().unwrap(), client, image }
+    }
+
+    /// Does something asynchronous to its end.
+    pub(crate) fn run<F: Future>(&self, work: F) -> F::Output {
+        self.runtime.block_on(work)
+    }
+
+    /// As the next run of the command line has them: nothing is remembered.
+    pub(crate) fn instances(&self) -> Instances<'_, Within> {
+        Instances::new(&self.client, &self.host, &self.stack, None).well_within(Duration::from_secs(15))
+    }
+
+    /// Runs a command on the host; what it wrote.
+    pub(crate) async fn host(&self, words: &[&str]) -> Answer {
+        self.host.run(words).await.unwrap()
+    }
+
+    /// Puts rules for packets into effect on the host.
+    pub(crate) async fn nft(&self, rules: &str) {
+        let Answer { code, stderr, .. } = self.host(&["nft", rules]).await;
+        assert_eq!(code, 0, "{stderr}");
+    }
+
+    /// A description of a unit whose HTTP server is asked for a page.
+    pub(crate) fn spec(&self, unit: &str) -> InstanceSpec {
+        InstanceSpec {
+            name: unit.parse().unwrap(),
+            datacenter: "home".parse().unwrap(),
+            host: "atlas".parse().unwrap(),
+            image: "debian-site".parse().unwrap(),
+            fingerprint: self.image.digest(),
+            address: Ipv4Addr::UNSPECIFIED,
+            volumes: Vec::new(),
+            files: Vec::new(),
+            reaches: Vec::new(),
+            serves: Some(8080),
+            limits: Limits { memory: 64 << 20, processes: 50 },
+            health: InstanceHealth::Http { port: 8080, path: "/".to_owned(), host: "shop.example".to_owned() },
+            after: Vec::new(),
+            stop_grace_seconds: 10,
+            replace: Replace::Beside,
+            data_version: None,
+            converts: Vec::new(),
+            inputs: BTreeMap::new(),
+        }
+    }
+
+    /// Runs it with these files.
+    pub(crate) async fn up(&self, new: &New) -> Result<Ran, InstancesError> {
+        self.instances().run(&new.spec, &new.contents(), &self.image, &|_| ()).await
+    }
+
+    /// The names of what there is of a unit, and whether each runs.
+    pub(crate) async fn of(&self, unit: &UnitName) -> Vec<(InstanceName, bool)> {
+        let prefix = unit.as_str().replace('@', "-");
+        let all = self.client.instances().await.unwrap().into_iter();
+        let mine = all.filter(|instance| instance.name.as_str().starts_with(&prefix));
+        mine.map(|instance| (instance.name, instance.status == sovereign_incus::instance::Status::Running)).collect()
+    }
+
+    /// What a page of an instance says, asked from the host.
+    pub(crate) async fn page(&self, address: Ipv4Addr, path: &str) -> Option<String> {
+        let url = format!("http://{address}:8080/{path}");
+        let Answer { code, stdout, .. } = self.host(&["curl", "-s", "-f", "-m", "2", &url]).await;
+        (code == 0).then_some(stdout)
+    }
+}
+
+/// A description with what its files contain.
+#[derive(Clone)]
+pub(crate) struct New {
+    pub(crate) spec: InstanceSpec,
+    files: Vec<(PathBuf, String)>,
+}
+
+impl New {
+    pub(crate) fn of(spec: InstanceSpec, files: &[(&str, &str)]) -> Self {
+        let files: Vec<_> = files.iter().map(|(path, text)| (PathBuf::from(path), (*text).to_owned())).collect();
+        let file = |(path, text): &(PathBuf, String)| InstanceFile {
+            path: path.clone(),
+            mode: 0o640,
+            user: 33,
+            group: 34,
+            digest: Digest::of(text),
+        };
+        let spec = InstanceSpec { files: files.iter().map(file).collect(), ..spec };
+        Self { spec: spec.addressed(), files }
+    }
+
+    fn contents(&self) -> Contents {
+        self.files.iter().map(|(path, text)| (path, text.as_bytes())).collect()
+    }
+}
+
+pub(crate) fn volume(name: &str, path: &str) -> VolumeSpec {
+    VolumeSpec { name: name.to_owned(), path: Path::new(path).to_owned() }
+}
