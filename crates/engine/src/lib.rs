@@ -8,9 +8,12 @@
 
 pub mod apply;
 mod causes;
+pub mod certificate;
+mod edge;
 pub mod embedded;
 mod file;
 pub mod incus;
 pub mod journal;
 pub mod preflight;
+pub mod record;
 pub mod state;

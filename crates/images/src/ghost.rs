@@ -37,6 +37,12 @@ pub fn lock() -> &'static Lock {
     &LOCK
 }
 
+/// The version of the Ghost in it.
+pub fn version() -> &'static str {
+    // The lock is for all platforms, and Ghost is the same on each.
+    lock().packages.iter().find(|package| package.part == Part::Application).map_or("", |package| &package.version)
+}
+
 /// The image, if it is in the store.
 pub fn find(store: &Store) -> Result<Option<Image>, ImageError> {
     store.find(lock().digest())

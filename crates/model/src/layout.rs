@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::edge_name::EdgeName;
 use crate::name::{DatacenterName, HostName, SiteName, UnitName};
 
 /// The folder of a stack's state, as an absolute path.
@@ -135,8 +136,12 @@ impl StateFolder {
     }
 
     /// What the engine remembers of a site that was set up; where the application does not write.
-    pub fn set_up(&self, datacenter: &DatacenterName, site: &SiteName) -> PathBuf {
-        self.datacenter(datacenter).join("set-up").join(format!("{site}.json"))
+    pub fn set_up(&self, at: &EdgeName, site: &SiteName) -> PathBuf {
+        let folder = match &at.host {
+            None => self.datacenter(&at.datacenter),
+            Some(host) => self.host(&at.datacenter, host),
+        };
+        folder.join("set-up").join(format!("{site}.json"))
     }
 
     /// What takes a site's place at a data center, and what had it before.

@@ -143,8 +143,8 @@ pub struct CertificateSeen {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct SiteSeen {
-    /// The data center where its data is.
-    pub primary: DatacenterName,
+    /// The edge beside its data.
+    pub at: EdgeName,
     /// Whether its first set-up is done.
     pub set_up: bool,
     /// The digest of the settings that were applied last; `None` before the first time.

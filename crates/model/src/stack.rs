@@ -263,6 +263,11 @@ impl Site {
         primary.hosts.first().filter(|_| primary.engine == EngineKind::Incus)
     }
 
+    /// The edge that has it from its application.
+    pub fn place(&self, stack: &Stack) -> EdgeName {
+        EdgeName { datacenter: self.primary.clone(), host: self.host(stack).map(|host| host.name.clone()) }
+    }
+
     /// Whether its data can be backed up: only its operator knows the data of a service that runs already.
     pub fn is_backed_up(&self) -> bool {
         match &self.app {

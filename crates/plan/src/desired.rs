@@ -189,7 +189,7 @@ pub fn desired(stack: &Stack, world: &World) -> Result<Wanted, IncompleteWorld> 
         let units = app_units.remove(&site.name).unwrap_or_default();
         let primary = &stack.datacenters[&site.primary];
         let edges = primary.edges();
-        let source = edge_of_source(stack, site);
+        let source = site.place(stack);
         let mut at_source = edge_site(stack, site, &units, world)?;
         if edges.len() > 1 {
             at_source.mirrors.push(site.primary.clone());
@@ -269,14 +269,6 @@ fn units_by_site<'s>(stack: &'s Stack, world: &World) -> Result<UnitsBySite<'s>,
         units.entry(&site.name).or_default().insert(name.clone(), wanted);
     }
     Ok(units)
-}
-
-/// The edge that has a site from its application.
-fn edge_of_source(stack: &Stack, site: &Site) -> EdgeName {
-    match site.host(stack) {
-        Some(host) => EdgeName::on(&site.primary, &host.name),
-        None => EdgeName::here(&site.primary),
-    }
 }
 
 /// A site as the edge serves it that has it from its application.

@@ -66,11 +66,11 @@ impl<'p> Planner<'p> {
     fn obstacles(&self) -> Vec<Obstacle> {
         let sites = self.want.sites.iter().filter_map(|(site, want)| Some((site, want, self.seen.sites.get(site)?)));
         sites
-            .filter(|(_, want, seen)| want.primary != seen.primary)
+            .filter(|(_, want, seen)| want.source != seen.at)
             .map(|(site, want, seen)| Obstacle::DataElsewhere {
                 site: site.clone(),
-                declared: want.primary.clone(),
-                found: seen.primary.clone(),
+                declared: want.source.clone(),
+                found: seen.at.clone(),
             })
             .collect()
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use sovereign_model::{DatacenterName, Digest, EdgeName, Observed, SiteName, StackName, Step, StepId, UnitName};
+use sovereign_model::{Digest, EdgeName, Observed, SiteName, StackName, Step, StepId, UnitName};
 
 /// The ordered steps from what was seen to what is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,10 +115,10 @@ pub enum Obstacle {
     DataElsewhere {
         /// The site.
         site: SiteName,
-        /// Its declared primary.
-        declared: DatacenterName,
+        /// Where it is declared.
+        declared: EdgeName,
         /// Where its data is.
-        found: DatacenterName,
+        found: EdgeName,
     },
 }
 
@@ -126,9 +126,13 @@ impl Obstacle {
     /// What the operator can do.
     pub fn help(&self) -> Option<String> {
         Some(match self {
-            Self::DataElsewhere { site, found, .. } => {
-                format!("write `primary = \"{found}\"` for site {site}: this version does not move a site's data")
-            }
+            Self::DataElsewhere { site, found, .. } => match &found.host {
+                None => format!("write `primary = \"{found}\"` for site {site}, and the engine that {found} had"),
+                Some(host) => format!(
+                    "write `primary = \"{}\"` for site {site}, and host {host} first of its hosts",
+                    found.datacenter
+                ),
+            },
         })
     }
 }

@@ -75,12 +75,12 @@ pub fn simulate(step: &Step, want: &Wanted, seen: &mut Observed) {
             }
         }
         Step::SetUpSite { datacenter, site } => {
-            let site = site_seen(seen, site, datacenter);
+            let site = site_seen(seen, want, site, datacenter);
             site.set_up = true;
             site.webhook = true;
         }
         Step::ApplySettings { datacenter, site, digest, .. } => {
-            site_seen(seen, site, datacenter).settings = Some(*digest);
+            site_seen(seen, want, site, datacenter).settings = Some(*digest);
         }
         Step::FillMirror { edge, site } => {
             let mirrors = &mut seen.edges.entry(edge.clone()).or_default().mirrors;
@@ -100,11 +100,12 @@ pub(crate) fn running(seen: &Observed, datacenter: &DatacenterName, unit: &UnitN
     seen.unit(datacenter, unit).is_some_and(|unit| unit.state != UnitState::Stopped)
 }
 
-fn site_seen<'s>(seen: &'s mut Observed, site: &SiteName, datacenter: &DatacenterName) -> &'s mut SiteSeen {
-    seen.sites.entry(site.clone()).or_insert_with(|| SiteSeen {
-        primary: datacenter.clone(),
-        set_up: false,
-        settings: None,
-        webhook: false,
-    })
+fn site_seen<'s>(
+    seen: &'s mut Observed,
+    want: &Wanted,
+    site: &SiteName,
+    datacenter: &DatacenterName,
+) -> &'s mut SiteSeen {
+    let at = want.sites.get(site).map_or_else(|| EdgeName::here(datacenter), |wanted| wanted.source.clone());
+    seen.sites.entry(site.clone()).or_insert_with(|| SiteSeen { at, set_up: false, settings: None, webhook: false })
 }

@@ -2,6 +2,7 @@
 
 mod archive;
 mod copies;
+mod on_hosts;
 mod room;
 
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use serde::Serialize;
 use sovereign_engine::embedded::{SupervisorStatus, UnitState, UnitStatus};
 use sovereign_model::edge_status::{EdgeStatus, Role, SiteStatus};
 use sovereign_model::stack::{App, EngineKind, Site};
-use sovereign_model::{DatacenterName, Origin, Stack};
+use sovereign_model::{DatacenterName, EdgeName, HostName, Origin, Stack};
 use sovereign_services::ghost::outgoing_text;
 
 use crate::gather::Gathered;
@@ -151,6 +152,9 @@ pub(crate) struct SiteReport {
 pub(crate) struct Copy {
     /// Where.
     pub(crate) datacenter: DatacenterName,
+    /// On which host; `None` for this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) host: Option<HostName>,
     /// Whether the site is written there.
     pub(crate) role: Role,
     /// The address it is read at.
@@ -186,7 +190,8 @@ pub(crate) struct Unattended {
 pub(crate) fn assess(stack: &Stack, gathered: &Gathered, now: u64) -> Assessment {
     let mut problems = Vec::new();
     let supervisor = gathered.supervisor.as_ref();
-    if supervisor.is_none() {
+    let is_here = stack.datacenters.values().any(|datacenter| datacenter.engine == EngineKind::Embedded);
+    if supervisor.is_none() && is_here {
         problems.push(problem("stack", "nothing runs: there is no supervisor", Some("sovereign up")));
     }
     let datacenters = stack
@@ -242,38 +247,47 @@ fn datacenter(
     problems: &mut Vec<Problem>,
 ) -> DatacenterReport {
     let declared = &stack.datacenters[name];
-    let units: Vec<_> = supervisor
+    let mut units: Vec<_> = supervisor
         .into_iter()
         .flat_map(|status| &status.units)
         .filter(|unit| unit.datacenter == *name)
         .map(|status| unit(status, problems))
         .collect();
-    if supervisor.is_some() && !units.iter().any(|unit| unit.name == format!("edge@{name}")) {
-        problems.push(problem(name, "no edge was started here", Some("sovereign up")));
-    }
-    let edge = gathered.edges.get(name);
-    if let (Some(Err(why)), Some(_)) = (edge, supervisor) {
-        let help = format!("sovereign logs edge@{name}");
-        problems.push(problem(format!("edge@{name}"), why, Some(&help)));
-    }
-    if let Some(Ok(edge)) = edge
-        && let Some((log, why)) = edge.access_log.as_ref().and_then(|log| Some((log, log.problem.as_deref()?)))
-    {
-        let message = format!("the access log is not written ({} lost so far): {why}", requests(log.dropped));
-        problems.push(problem(format!("edge@{name}"), message, Some(LOG_HELP)));
-    }
-    let certificate_ends = gathered.certificates.get(name).map(|facts| facts.not_after);
-    if let Some(days) = certificate_ends.map(|ends| ends.saturating_sub(now) / DAY)
-        && days < CERTIFICATE_WORRY_DAYS
-    {
-        problems.push(problem(name, format_args!("its certificate ends in {days} days"), Some("sovereign up")));
+    let (mut generation, mut certificate_ends) = (None, None);
+    for edge in declared.edges() {
+        let unit = edge.unit();
+        let is_here = edge.host.is_none();
+        if is_here && supervisor.is_some() && !units.iter().any(|known| known.name == unit.as_str()) {
+            problems.push(problem(name, "no edge was started here", Some("sovereign up")));
+        }
+        if let (Some(Err(why)), true) = (gathered.edges.get(&edge), !is_here || supervisor.is_some()) {
+            let help = format!("sovereign logs {unit}");
+            problems.push(problem(&unit, why, Some(&help)));
+        }
+        if let Some(Ok(status)) = gathered.edges.get(&edge) {
+            generation = generation.max(Some(status.generation));
+            if let Some((log, why)) = status.access_log.as_ref().and_then(|log| Some((log, log.problem.as_deref()?))) {
+                let message = format!("the access log is not written ({} lost so far): {why}", requests(log.dropped));
+                problems.push(problem(&unit, message, Some(LOG_HELP)));
+            }
+        }
+        let ends = gathered.certificates.get(&edge).map(|facts| facts.not_after);
+        certificate_ends = certificate_ends.into_iter().chain(ends).min();
+        if let Some(days) = ends.map(|ends| ends.saturating_sub(now) / DAY)
+            && days < CERTIFICATE_WORRY_DAYS
+        {
+            problems.push(problem(&edge, format_args!("its certificate ends in {days} days"), Some("sovereign up")));
+        }
+        if !is_here {
+            units.extend(on_hosts::units(gathered, &edge, problems));
+        }
     }
     DatacenterReport {
         name: name.clone(),
         engine: declared.engine,
         hosts: declared.hosts.iter().map(|host| host.name.to_string()).collect(),
         port: declared.port(),
-        generation: edge.and_then(|edge| edge.as_ref().ok()).map(|edge| edge.generation),
+        generation,
         certificate_ends,
         units,
     }
@@ -326,21 +340,23 @@ pub(crate) fn word(state: UnitState) -> &'static str {
 
 fn site(stack: &Stack, declared: &Site, gathered: &Gathered, now: u64, said: &mut Said) -> SiteReport {
     let places = std::iter::once(&declared.primary).chain(&declared.mirrors);
+    let places = places.flat_map(|place| stack.datacenters[place].edges());
     let mut private = false;
     let copies = places
         .filter_map(|place| {
-            let edge: &EdgeStatus = gathered.edges.get(place)?.as_ref().ok()?;
+            let edge: &EdgeStatus = gathered.edges.get(&place)?.as_ref().ok()?;
             let Some(status) = edge.site(&declared.name) else {
                 let subject = format!("{} at {place}", declared.name);
                 said.problems.push(problem(subject, "it is not served here yet", Some("sovereign up")));
                 return None;
             };
             private |= status.private;
-            judge_copy(place, status, now, said);
+            judge_copy(&place, status, now, said);
             Some(Copy {
-                datacenter: place.clone(),
+                url: Origin::https(declared.canonical.host().clone(), stack.datacenters[&place.datacenter].port()),
+                datacenter: place.datacenter,
+                host: place.host,
                 role: status.role,
-                url: Origin::https(declared.canonical.host().clone(), stack.datacenters[place].port()),
                 complete: status.complete,
                 pages_kept: status.pages_kept,
                 pages_known: status.pages_known,
@@ -366,10 +382,10 @@ fn site(stack: &Stack, declared: &Site, gathered: &Gathered, now: u64, said: &mu
     }
 }
 
-fn judge_copy(place: &DatacenterName, status: &SiteStatus, now: u64, said: &mut Said) {
+fn judge_copy(place: &EdgeName, status: &SiteStatus, now: u64, said: &mut Said) {
     let Said { problems, warnings } = said;
     let subject = format!("{} at {place}", status.site);
-    let logs = format!("sovereign logs edge@{place}");
+    let logs = format!("sovereign logs {}", place.unit());
     if status.source.reachable == Some(false) {
         let why = status.source.last_error.as_deref().unwrap_or("it does not answer");
         problems.push(problem(
@@ -387,7 +403,7 @@ fn judge_copy(place: &DatacenterName, status: &SiteStatus, now: u64, said: &mut 
         };
         problems.push(problem(&subject, message, Some(help)));
     }
-    match room::judge(&subject, place, status) {
+    match room::judge(&subject, &place.datacenter, status) {
         Judgement::Well => {}
         Judgement::Warning(warning) => warnings.push(warning),
         Judgement::Problem(problem) => problems.push(Problem { lasting: true, ..problem }),
@@ -402,13 +418,16 @@ fn judge_copy(place: &DatacenterName, status: &SiteStatus, now: u64, said: &mut 
     }
 }
 
-/// Sites by the data centers they are read at, for a summary.
-pub(crate) fn addresses(stack: &Stack) -> BTreeMap<&DatacenterName, Vec<(&Site, Origin)>> {
+/// Sites by the edges they are read at, for a summary.
+pub(crate) fn addresses(stack: &Stack) -> BTreeMap<EdgeName, Vec<(&Site, Origin)>> {
     let mut addresses: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for site in stack.sites.values() {
         for place in std::iter::once(&site.primary).chain(&site.mirrors) {
-            let origin = Origin::https(site.canonical.host().clone(), stack.datacenters[place].port());
-            addresses.entry(place).or_default().push((site, origin));
+            let datacenter = &stack.datacenters[place];
+            let origin = Origin::https(site.canonical.host().clone(), datacenter.port());
+            for edge in datacenter.edges() {
+                addresses.entry(edge).or_default().push((site, origin.clone()));
+            }
         }
     }
     addresses
@@ -510,6 +529,7 @@ pub(crate) mod tests {
             edges: [("home", Role::Primary), ("office", Role::Mirror)]
                 .map(|(at, role)| (at.parse().unwrap(), Ok(edge(stack, at, role))))
                 .into(),
+            instances: BTreeMap::new(),
             certificates: BTreeMap::new(),
             outgoing: BTreeMap::new(),
             words_seen: Some(true),
@@ -579,10 +599,11 @@ pub(crate) mod tests {
     #[test]
     fn a_stack_that_does_not_run_has_one_problem() {
         let stack = stack();
-        let nobody = |name: &DatacenterName| (name.clone(), Err("it does not run".to_owned()));
+        let nobody = |name: EdgeName| (name, Err("it does not run".to_owned()));
         let gathered = Gathered {
             supervisor: None,
-            edges: stack.datacenters.keys().map(nobody).collect(),
+            edges: stack.datacenters.values().flat_map(|datacenter| datacenter.edges()).map(nobody).collect(),
+            instances: BTreeMap::new(),
             certificates: BTreeMap::new(),
             outgoing: BTreeMap::new(),
             words_seen: None,

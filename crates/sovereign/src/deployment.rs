@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 use sovereign_engine::embedded::{EmbeddedEngine, Parts, SupervisorStatus};
+use sovereign_engine::incus::{self, IncusEngine, Reach};
 use sovereign_engine::preflight;
 use sovereign_images::{Options, Store};
 use sovereign_keys::WorkingKeys;
@@ -16,8 +17,10 @@ use sovereign_plan::{Wanted, desired};
 use sovereign_services::static_site;
 
 use crate::declared::Declared;
+use crate::engines::Engines;
 use crate::failure::{Failure, Reason};
-use crate::output::{Theme, render_failure};
+use crate::hosts::{self, OnHosts};
+use crate::output::{Progress, Theme, render_failure};
 use crate::program::Program;
 use crate::world;
 
@@ -28,10 +31,21 @@ pub(crate) struct Deployment {
     pub(crate) stack: Stack,
     /// Its state folder.
     pub(crate) state: StateFolder,
+    /// The ways to its hosts.
+    pub(crate) reach: Reach,
+    declared: Declared,
     images: Store,
     program: Program,
     offline: bool,
     now: SystemTime,
+}
+
+/// Everything that must be true, and what it is made of.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    /// What must be true.
+    pub(crate) wanted: Wanted,
+    on_hosts: OnHosts,
 }
 
 /// What stands in the way of a run, all of it, found before anything is changed.
@@ -57,11 +71,13 @@ impl Deployment {
     /// # Errors
     /// When this program or the image store cannot be read.
     pub(crate) fn new(declared: Declared) -> Result<Self, Failure> {
-        let Declared { stack, places, state, .. } = declared;
+        let Declared { stack, places, state, .. } = declared.clone();
         sovereign_engine::state::read(&state)?;
         let program = Program::of_this_process(&state.programs())?;
         let images = Store::open(places.images())?;
-        Ok(Self { stack, state, images, program, offline: false, now: SystemTime::now() })
+        let reach = hosts::reach(&declared)?;
+        let now = SystemTime::now();
+        Ok(Self { stack, state, reach, declared, images, program, offline: false, now })
     }
 
     /// With the network used for nothing, or not.
@@ -86,6 +102,7 @@ impl Deployment {
             let found = sovereign_images::ghost::preflight(&self.images, &environment);
             problems.extend(found.into_iter().map(Failure::from));
         }
+        problems.extend(hosts::not_ready(&self.stack, &self.reach).into_iter().map(Failure::from));
         problems.extend(preflight::check(wanted, &self.state, running).into_iter().map(Failure::from));
         if problems.is_empty() { Ok(()) } else { Err(Unfit(problems).into()) }
     }
@@ -119,10 +136,13 @@ impl Deployment {
     ///
     /// # Errors
     /// When a key was not made ready or the image store cannot be read.
-    pub(crate) fn wanted(&self, keys: &WorkingKeys) -> Result<Wanted, Failure> {
-        let Self { stack, state, images, program, now, .. } = self;
-        let world = world::gather(&world::Parts { stack, state, keys, images, program, now: *now })?;
-        Ok(desired(stack, &world)?)
+    pub(crate) fn joined(&self, keys: &WorkingKeys) -> Result<Joined, Failure> {
+        let Self { stack, state, declared, images, program, now, .. } = self;
+        let on_hosts = OnHosts::gather(declared, keys, images)?;
+        let on_hosts_now = &on_hosts;
+        let parts = world::Parts { stack, state, keys, images, program, on_hosts: on_hosts_now, now: *now };
+        let wanted = desired(stack, &world::gather(&parts)?)?;
+        Ok(Joined { wanted, on_hosts })
     }
 
     /// The image of Ghost that this program wants, when it is built.
@@ -133,8 +153,31 @@ impl Deployment {
         Ok(sovereign_images::ghost::find(&self.images)?.map(|built| built.root))
     }
 
+    /// Its engines. The making of root file systems is shown by `progress`.
+    pub(crate) fn engine<'d>(
+        &'d self,
+        keys: &'d WorkingKeys,
+        joined: &'d Joined,
+        progress: &'d Progress,
+    ) -> Engines<'d> {
+        let Joined { wanted, on_hosts } = joined;
+        let hosts = IncusEngine::new(incus::Parts {
+            stack: &self.stack,
+            wanted,
+            state: &self.state,
+            keys,
+            reach: &self.reach,
+            program: &self.program.installed,
+            contents: &on_hosts.contents,
+            images: &on_hosts.images,
+            now: self.now,
+        });
+        let (declared, offline, here) = (&self.declared, self.offline, self.here(keys, wanted));
+        Engines { here, hosts, declared, on_hosts, offline, progress }
+    }
+
     /// The engine of this machine.
-    pub(crate) fn engine<'d>(&'d self, keys: &'d WorkingKeys, wanted: &'d Wanted) -> EmbeddedEngine<'d> {
+    fn here<'d>(&'d self, keys: &'d WorkingKeys, wanted: &'d Wanted) -> EmbeddedEngine<'d> {
         EmbeddedEngine::new(Parts {
             stack: &self.stack,
             wanted,

@@ -130,6 +130,18 @@ reasons! {
     sovereign_services::static_site::Problem,
 }
 
+impl Reason for sovereign_engine::record::RecordError {
+    fn help(&self) -> Option<String> {
+        self.help()
+    }
+}
+
+impl Reason for sovereign_engine::incus::IncusEngineError {
+    fn help(&self) -> Option<String> {
+        sovereign_engine::apply::Failure::help(self)
+    }
+}
+
 impl Reason for sovereign_engine::embedded::EmbeddedError {
     fn help(&self) -> Option<String> {
         sovereign_engine::apply::Failure::help(self)

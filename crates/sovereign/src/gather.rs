@@ -1,18 +1,20 @@
 //! What runs, asked of everything that can answer, at the same time. Changes nothing.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use sovereign_engine::embedded::{Client, SupervisorStatus};
+use sovereign_engine::incus::Reach;
+use sovereign_engine::incus::instances::Seen;
 use sovereign_keys::LeafFacts;
 use sovereign_model::edge_status::EdgeStatus;
 use sovereign_model::layout::StateFolder;
-use sovereign_model::stack::App;
-use sovereign_model::{DatacenterName, SiteName, Stack};
+use sovereign_model::stack::{App, Datacenter};
+use sovereign_model::{EdgeName, SiteName, Stack};
 use sovereign_runtime::control::{Request, request_async};
 use sovereign_services::ghost::{Refused, outgoing};
-use tokio::task::JoinSet;
 
 use crate::backup::Record;
 use crate::backup::copies::Copies;
@@ -28,9 +30,11 @@ pub(crate) struct Gathered {
     /// The supervisor's; `None` when none runs.
     pub(crate) supervisor: Option<SupervisorStatus>,
     /// The edges', or why there is none.
-    pub(crate) edges: BTreeMap<DatacenterName, Result<EdgeStatus, String>>,
+    pub(crate) edges: BTreeMap<EdgeName, Result<EdgeStatus, String>>,
+    /// The applications on hosts, or why they cannot be seen.
+    pub(crate) instances: BTreeMap<EdgeName, Result<Seen, String>>,
     /// The certificates that lie ready.
-    pub(crate) certificates: BTreeMap<DatacenterName, LeafFacts>,
+    pub(crate) certificates: BTreeMap<EdgeName, LeafFacts>,
     /// Whether somebody has shown that the words of the root seed are kept; `None` when there is no root seed.
     pub(crate) words_seen: Option<bool>,
     /// What is proven to be backed up, and what failed since.
@@ -45,20 +49,18 @@ pub(crate) struct Gathered {
 ///
 /// # Errors
 /// When a supervisor runs and does not answer, or a certificate's facts cannot be read.
-pub(crate) async fn gather(stack: &Stack, state: &StateFolder) -> Result<Gathered, Failure> {
+pub(crate) async fn gather(stack: &Stack, state: &StateFolder, reach: &Reach) -> Result<Gathered, Failure> {
     let client = Client::of(state.clone());
-    let mut asked = JoinSet::new();
-    for name in stack.datacenters.keys() {
-        let (name, socket) = (name.clone(), state.edge(name).control());
-        asked.spawn(async move { (name, ask_edge(&socket).await) });
-    }
-    let supervisor = client.status().await?;
-    let edges = asked.join_all().await.into_iter().collect();
+    let names: Vec<EdgeName> = stack.datacenters.values().flat_map(Datacenter::edges).collect();
+    let asked = names.iter().map(async |name| (name.clone(), ask(state, reach, name).await));
+    let looked = names.iter().filter(|name| name.host.is_some());
+    let looked = looked.map(async |name| (name.clone(), look(stack, reach, name).await));
+    let (edges, instances, supervisor) = tokio::join!(join_all(asked), join_all(looked), client.status());
     let mut certificates = BTreeMap::new();
-    for name in stack.datacenters.keys() {
-        let folder = state.edge(name);
-        if let Some(facts) = LeafFacts::read(&folder.chain(), &folder.key())? {
-            certificates.insert(name.clone(), facts);
+    for name in names {
+        let (chain, key) = certificate(state, &name);
+        if let Some(facts) = LeafFacts::read(&chain, &key)? {
+            certificates.insert(name, facts);
         }
     }
     let ghosts = stack.sites.values().filter(|site| site.app == App::Ghost);
@@ -67,14 +69,44 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder) -> Result<Gathere
         Some((site.name.clone(), refused))
     });
     Ok(Gathered {
-        supervisor,
-        edges,
+        supervisor: supervisor?,
+        edges: edges.into_iter().collect(),
+        instances: instances.into_iter().collect(),
         certificates,
         words_seen: secrets::words_seen(stack, state),
         backups: Record::read(state),
         copies: Copies::read(state),
         outgoing: outgoing.collect(),
     })
+}
+
+/// An edge, here or on a host.
+async fn ask(state: &StateFolder, reach: &Reach, name: &EdgeName) -> Result<EdgeStatus, String> {
+    if name.host.is_none() {
+        return ask_edge(&state.edge(&name.datacenter).control()).await;
+    }
+    match reach.link(name).await {
+        Ok(link) => ask_edge(&link.control).await,
+        Err(error) => Err(Failure::from(error).chain().join(": ")),
+    }
+}
+
+/// The applications on a host.
+async fn look(stack: &Stack, reach: &Reach, name: &EdgeName) -> Result<Seen, String> {
+    let looked = async { reach.link(name).await?.look(&stack.name).await };
+    looked.await.map_err(|error| Failure::from(error).chain().join(": "))
+}
+
+/// Where this machine keeps the certificate of an edge, and its key.
+fn certificate(state: &StateFolder, name: &EdgeName) -> (PathBuf, PathBuf) {
+    let folder = state.edge(&name.datacenter);
+    match &name.host {
+        None => (folder.chain(), folder.key()),
+        Some(host) => {
+            let beside = |path: PathBuf| state.host(&name.datacenter, host).join(path.file_name().unwrap_or_default());
+            (beside(folder.chain()), beside(folder.key()))
+        }
+    }
 }
 
 /// The edge behind a control socket.

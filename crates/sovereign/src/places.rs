@@ -20,6 +20,8 @@ pub(crate) struct Places {
     config_home: PathBuf,
     data_home: PathBuf,
     cache_home: PathBuf,
+    /// A folder for sockets.
+    sockets: PathBuf,
 }
 
 /// Neither XDG variables nor a home folder are known.
@@ -32,6 +34,13 @@ impl NoHome {
     pub(crate) fn help(&self) -> Option<String> {
         Some("set HOME to your home folder and run the command again".to_owned())
     }
+}
+
+/// Where temporary files belong, if that leaves room in the address of a unix socket.
+fn sockets(environment: &Environment) -> PathBuf {
+    const LONGEST: usize = 50;
+    let named = environment.path(names::TMPDIR).filter(|path| path.is_absolute());
+    named.filter(|path| path.as_os_str().len() <= LONGEST).unwrap_or_else(|| Path::new("/tmp").to_owned())
 }
 
 impl Places {
@@ -58,6 +67,7 @@ impl Places {
             config_home: xdg(names::XDG_CONFIG_HOME, ".config")?,
             data_home: xdg(names::XDG_DATA_HOME, ".local/share")?,
             cache_home: xdg(names::XDG_CACHE_HOME, ".cache")?,
+            sockets: sockets(environment),
         })
     }
 
@@ -74,6 +84,11 @@ impl Places {
     /// Where `up` writes a stack file when there is none.
     pub(crate) fn default_stack_file(&self) -> PathBuf {
         self.config_home.join("stack.toml")
+    }
+
+    /// A folder with a short name, for sockets.
+    pub(crate) fn sockets(&self) -> PathBuf {
+        self.sockets.clone()
     }
 
     /// The state folder of a stack.

@@ -27,7 +27,10 @@ pub(crate) fn purposes(stack: &Stack) -> Vec<Purpose> {
     let sites = stack.sites.values().filter(|site| site.app == App::Ghost).map(|site| &site.name);
     let of_sites = sites.flat_map(|site| [Purpose::OwnerPassword(site.clone()), Purpose::Webhook(site.clone())]);
     let links = stack.datacenters.values().flat_map(Datacenter::edges).map(Purpose::Link);
-    [Purpose::Ca, Purpose::ConfigSigning, Purpose::Archive].into_iter().chain(links).chain(of_sites).collect()
+    let on_hosts = stack.sites.values().filter(|site| site.app == App::Ghost && site.host(stack).is_some());
+    let databases = on_hosts.map(|site| Purpose::Database(site.name.clone()));
+    let of_stack = [Purpose::Ca, Purpose::ConfigSigning, Purpose::Archive].into_iter();
+    of_stack.chain(links).chain(of_sites).chain(databases).collect()
 }
 
 /// Where the stack's root seed lies.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::Serialize;
 use sovereign_engine::embedded::{UnitState, UnitStatus};
 use sovereign_model::edge_status::{EdgeStatus, Role, SiteStatus, Traffic};
-use sovereign_model::{DatacenterName, SiteName, StackName, UnitName};
+use sovereign_model::{DatacenterName, EdgeName, SiteName, StackName, UnitName};
 
 use crate::assess::word;
 use crate::gather::Gathered;
@@ -41,7 +41,7 @@ pub(crate) struct Figures {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct EdgeLine {
-    datacenter: DatacenterName,
+    datacenter: EdgeName,
     /// `serving`, `draining`, or why it did not answer.
     state: String,
     well: bool,
@@ -64,7 +64,7 @@ struct EdgeLine {
 #[serde(rename_all = "kebab-case")]
 struct SiteLine {
     site: SiteName,
-    datacenter: DatacenterName,
+    datacenter: EdgeName,
     role: Role,
     state: String,
     well: bool,
@@ -97,14 +97,14 @@ impl Figures {
         let past = before.map(|before| &before.gathered);
         let mut edges = Vec::new();
         let mut sites = Vec::new();
-        for (datacenter, edge) in &now.gathered.edges {
-            let earlier = past.and_then(|past| past.edges.get(datacenter)).and_then(|edge| edge.as_ref().ok());
+        for (name, edge) in &now.gathered.edges {
+            let earlier = past.and_then(|past| past.edges.get(name)).and_then(|edge| edge.as_ref().ok());
             match edge {
                 Ok(edge) => {
-                    edges.push(EdgeLine::of(edge, earlier.zip(span)));
-                    sites.extend(edge.sites.iter().map(|site| SiteLine::of(datacenter, site, now.unix)));
+                    edges.push(EdgeLine::of(name, edge, earlier.zip(span)));
+                    sites.extend(edge.sites.iter().map(|site| SiteLine::of(name, site, now.unix)));
                 }
-                Err(why) => edges.push(EdgeLine::silent(datacenter, why)),
+                Err(why) => edges.push(EdgeLine::silent(name, why)),
             }
         }
         sites.sort_by(|a, b| (&a.site, &a.datacenter).cmp(&(&b.site, &b.datacenter)));
@@ -119,7 +119,7 @@ impl Figures {
 }
 
 impl EdgeLine {
-    fn of(now: &EdgeStatus, before: Option<(&EdgeStatus, f64)>) -> Self {
+    fn of(name: &EdgeName, now: &EdgeStatus, before: Option<(&EdgeStatus, f64)>) -> Self {
         // Another process has begun to count anew.
         let before = before.filter(|(before, _)| before.process == now.process);
         let traffic =
@@ -130,7 +130,7 @@ impl EdgeLine {
         let rate = |figure| grown(figure).zip(traffic).map(|(grown, (_, (_, span)))| grown / span);
         let asked = grown(Traffic::requests).filter(|asked| *asked > 0.0);
         Self {
-            datacenter: now.datacenter.clone(),
+            datacenter: name.clone(),
             state: if now.draining { "draining" } else { "serving" }.to_owned(),
             well: now.healthy,
             requests: rate(Traffic::requests),
@@ -144,7 +144,7 @@ impl EdgeLine {
         }
     }
 
-    fn silent(datacenter: &DatacenterName, why: &str) -> Self {
+    fn silent(datacenter: &EdgeName, why: &str) -> Self {
         Self {
             datacenter: datacenter.clone(),
             state: why.to_owned(),
@@ -177,7 +177,7 @@ impl EdgeLine {
 }
 
 impl SiteLine {
-    fn of(datacenter: &DatacenterName, site: &SiteStatus, now: u64) -> Self {
+    fn of(datacenter: &EdgeName, site: &SiteStatus, now: u64) -> Self {
         let away = site.source.reachable == Some(false);
         let state = if site.private {
             "private".to_owned()

@@ -16,6 +16,7 @@ use sovereign_runtime::signed::attest;
 use sovereign_services::ghost;
 
 use crate::failure::Failure;
+use crate::hosts::{OnHosts, state_of};
 use crate::program::Program;
 
 /// What joining takes.
@@ -30,6 +31,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) images: &'a Store,
     /// This program.
     pub(crate) program: &'a Program,
+    /// What runs on hosts.
+    pub(crate) on_hosts: &'a OnHosts,
     /// The hour.
     pub(crate) now: SystemTime,
 }
@@ -39,21 +42,25 @@ pub(crate) struct Parts<'a> {
 /// # Errors
 /// When a key was not made ready or the image store cannot be read.
 pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
-    let Parts { stack, state, keys, images, program, now } = *parts;
+    let Parts { stack, state, keys, images, program, on_hosts, now } = *parts;
     let mut link_keys = BTreeMap::new();
     for edge in stack.datacenters.values().flat_map(Datacenter::edges) {
         let key = keys.link_key(&edge)?.public_hex;
         link_keys.insert(edge, key);
     }
-    let mut units = BTreeMap::new();
-    let mut locks = BTreeMap::new();
+    let mut units = on_hosts.units.clone();
+    let mut locks = on_hosts.locks.clone();
     let mut webhook_keys = BTreeMap::new();
     for site in stack.sites.values().filter(|site| site.app == App::Ghost) {
         let image = ghost_image();
         let lock = sovereign_images::ghost::lock().digest();
-        locks.insert(image.clone(), lock);
         let epoch = keys.epoch(&Purpose::Webhook(site.name.clone())).unwrap_or(1);
-        webhook_keys.insert(site.name.clone(), state.edge(&site.primary).webhook_key(&site.name, epoch));
+        let folder = state_of(stack, state, &site.place(stack)).edge(&site.primary);
+        webhook_keys.insert(site.name.clone(), folder.webhook_key(&site.name, epoch));
+        if site.host(stack).is_some() {
+            continue;
+        }
+        locks.insert(image.clone(), lock);
         // Before the image is built nobody knows what it will contain. `up` plans again once it is there.
         let (root, digest) = match sovereign_images::ghost::find(images)? {
             Some(image) => (image.root, image.digest),

@@ -17,7 +17,7 @@ mod channel;
 mod child;
 mod client;
 mod descriptors;
-mod health;
+pub(crate) mod health;
 mod house;
 mod keeper;
 mod ledger;
@@ -36,7 +36,7 @@ mod users;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-pub use adapter::{EmbeddedEngine, EmbeddedError, Parts, reader_password};
+pub use adapter::{EmbeddedEngine, EmbeddedError, Parts};
 pub use client::{Client, ClientError};
 pub use house::Timing;
 pub use keeper::Part;

@@ -1,3 +1,214 @@
-//! What runs in instances of a host's Incus.
+//! The engine of data centers with hosts of their own: what steps mean there.
+//!
+//! ```text
+//!  this machine ══ SSH, one connection a host ══▶ host ─┬─ systemd ── edge: a unit of the host's own
+//!                                                      └─ Incus ──── applications, each in a container
+//! ```
+//!
+//! Promise: hosts are looked at all at once, and one that does not answer delays no other and is reported; every step can
+//! be repeated after being cut off anywhere; nothing of this listens on a host but its SSH server.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | [`reach`] | how a host is reached |
+//! | `edges` | its edge: files, program, service |
+//! | [`instances`] | applications in its Incus |
+//! | [`door`] | how a Ghost in a container is operated |
+//!
+//! Left out: making a bare host ready (the hosts' room), what applications need (services), where images come from.
 
 pub mod door;
+mod edge_seen;
+mod edges;
+mod error;
+pub mod instances;
+mod perform;
+pub mod reach;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use futures_util::future::join_all;
+use sovereign_hosts::Connection;
+use sovereign_keys::WorkingKeys;
+use sovereign_model::instance::bridge;
+use sovereign_model::layout::{StateFolder, on_host};
+use sovereign_model::observed::{DatacenterSeen, EdgeSeen, SiteSeen, UnitSeen, UnitState};
+use sovereign_model::stack::{App, Datacenter, EngineKind, Site};
+use sovereign_model::unit::UnitSpec;
+use sovereign_model::{Digest, EdgeName, Observed, SiteName, Stack, UnitName};
+use sovereign_plan::Wanted;
+use sovereign_services::ghost;
+use sovereign_services::secret::Secret;
+use tokio::sync::Semaphore;
+
+pub use error::IncusEngineError;
+use instances::{Condition, Contents, Instances};
+pub use reach::{Link, Reach};
+
+use crate::record::{self, Record};
+
+/// So many hosts are looked at at once.
+const AT_ONCE: usize = 8;
+
+/// What the engine is made of.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// What is declared.
+    pub stack: &'a Stack,
+    /// What follows from it.
+    pub wanted: &'a Wanted,
+    /// The stack's state folder on this machine.
+    pub state: &'a StateFolder,
+    /// The stack's secrets.
+    pub keys: &'a WorkingKeys,
+    /// The hosts.
+    pub reach: &'a Reach,
+    /// The program that edges run, on this machine.
+    pub program: &'a Path,
+    /// What is in the files of instances.
+    pub contents: &'a BTreeMap<UnitName, Contents>,
+    /// The images that instances are made from, by the digest that Incus knows each by.
+    pub images: &'a BTreeMap<Digest, RootFiles>,
+    /// The hour.
+    pub now: SystemTime,
+}
+
+/// An image on this machine: both archives that Incus makes an instance from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootFiles {
+    /// What describes it.
+    pub metadata: PathBuf,
+    /// Its root file system.
+    pub rootfs: PathBuf,
+}
+
+/// The engine of a stack's data centers that have hosts of their own.
+#[derive(Debug)]
+pub struct IncusEngine<'a> {
+    parts: Parts<'a>,
+}
+
+impl<'a> IncusEngine<'a> {
+    /// An engine of these parts. Nothing is opened yet.
+    pub fn new(parts: Parts<'a>) -> Self {
+        Self { parts }
+    }
+
+    /// The state folder of the stack on every host.
+    fn on_host(&self) -> StateFolder {
+        on_host::state(&self.parts.stack.name)
+    }
+
+    fn site(&self, name: &SiteName) -> Result<&'a Site, IncusEngineError> {
+        let site = self.parts.stack.sites.get(name);
+        site.ok_or_else(|| IncusEngineError::Undeclared { what: format!("site {name}") })
+    }
+
+    /// Where a Ghost tells of changes, and how it signs that.
+    fn webhooks(&self, site: &Site) -> Result<ghost::Webhooks, IncusEngineError> {
+        let key = self.parts.keys.webhook_key(&site.name).map_err(IncusEngineError::Keys)?;
+        Ok(ghost::Webhooks {
+            target: ghost::webhook_url_at(site, SocketAddrV4::new(bridge::HOST, site.edge_port)),
+            key: Secret::new(key.expose()),
+        })
+    }
+
+    fn edge_unit(&self, name: &EdgeName) -> Result<&'a UnitSpec, IncusEngineError> {
+        let unit = self.parts.wanted.unit(&name.datacenter, &name.unit());
+        let unit = unit.and_then(|unit| unit.runs.as_unit());
+        unit.ok_or_else(|| IncusEngineError::Undeclared { what: format!("the edge of {name}") })
+    }
+
+    /// All hosts, by their edges.
+    fn hosts(&self) -> impl Iterator<Item = EdgeName> {
+        let datacenters = self.parts.stack.datacenters.values();
+        datacenters.filter(|datacenter| datacenter.engine == EngineKind::Incus).flat_map(Datacenter::edges)
+    }
+
+    /// Looks at every host, at all of them at once. Those that do not answer are told as away.
+    ///
+    /// # Errors
+    /// When something here cannot be read, or a host says what cannot be understood.
+    pub async fn look(&self) -> Result<Observed, IncusEngineError> {
+        let turns = Semaphore::new(AT_ONCE);
+        let edges: Vec<EdgeName> = self.hosts().collect();
+        let looks = edges.iter().map(async |edge| {
+            let _turn = turns.acquire().await; // never closed
+            (edge, self.look_at(edge).await)
+        });
+        let mut seen = Observed::default();
+        for (edge, looked) in join_all(looks).await {
+            match looked {
+                Ok((edge_seen, units)) => {
+                    if edge_seen != Default::default() {
+                        seen.edges.insert(edge.clone(), edge_seen);
+                    }
+                    let datacenter = seen.datacenters.entry(edge.datacenter.clone()).or_default();
+                    datacenter.units.extend(units);
+                }
+                Err(IncusEngineError::Host { source, .. }) => {
+                    seen.away.insert(edge.clone(), crate::causes::with_causes(&source));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        seen.datacenters.retain(|_, datacenter| *datacenter != DatacenterSeen::default());
+        self.sites(&mut seen)?;
+        Ok(seen)
+    }
+
+    async fn look_at(&self, name: &EdgeName) -> Result<(EdgeSeen, Vec<(UnitName, UnitSeen)>), IncusEngineError> {
+        let link = self.parts.reach.link(name).await?;
+        let (edge, instances) = tokio::join!(self.look_at_edge(name, link), self.look_at_instances(link));
+        let (edge, unit) = edge?;
+        let mut units = instances?;
+        units.extend(unit.map(|unit| (name.unit(), unit)));
+        Ok((edge, units))
+    }
+
+    async fn look_at_instances(&self, link: &Link) -> Result<Vec<(UnitName, UnitSeen)>, IncusEngineError> {
+        let seen = link.look(&self.parts.stack.name).await?;
+        let units = seen.units.into_iter().filter_map(|(unit, runs)| {
+            let current = runs.current?;
+            let state = match current.condition {
+                Condition::Well => UnitState::Healthy,
+                Condition::Unwell(_) => UnitState::Unhealthy,
+                Condition::Stopped => UnitState::Stopped,
+            };
+            let superseded = runs.superseded.iter().any(|superseded| superseded.is_running);
+            Some((unit, UnitSeen { state, spec: current.digest, sockets: Default::default(), superseded }))
+        });
+        Ok(units.collect())
+    }
+
+    /// The instances of a host.
+    async fn instances<'l>(
+        &'l self,
+        name: &EdgeName,
+        link: &'l Link,
+    ) -> Result<Instances<'l, Connection>, IncusEngineError> {
+        let failed = |source| IncusEngineError::Incus { host: name.clone(), source };
+        link.instances(&self.parts.stack.name).await.map_err(failed)
+    }
+
+    /// Which sites were set up, and where.
+    fn sites(&self, seen: &mut Observed) -> Result<(), IncusEngineError> {
+        let ghosts = self.parts.stack.sites.values().filter(|site| site.app == App::Ghost);
+        let hosts: Vec<EdgeName> = self.hosts().collect();
+        for site in ghosts {
+            // The declared place first, should there be records at several.
+            let declared = site.place(self.parts.stack);
+            for at in std::iter::once(&declared).chain(&hosts).filter(|at| at.host.is_some()) {
+                let Some(record) = Record::read(&self.parts.state.set_up(at, &site.name))? else { continue };
+                let webhook = record.webhooks == record::digest_of(&self.webhooks(site)?);
+                let site_seen = SiteSeen { at: at.clone(), set_up: true, settings: record.settings, webhook };
+                seen.sites.insert(site.name.clone(), site_seen);
+                break;
+            }
+        }
+        Ok(())
+    }
+}

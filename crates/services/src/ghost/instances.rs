@@ -24,7 +24,7 @@ use sovereign_model::stack::Site;
 use sovereign_model::unit::Replace;
 
 use super::files::{GUARD, OPERATOR, PREPARE, SCHEDULING, scheduling, whole};
-use super::setup::hook_address;
+use super::setup::webhook_url_at;
 use crate::secret::Secret;
 
 /// The TCP port Ghost listens on in its instance, plain HTTP/1.1.
@@ -98,7 +98,7 @@ pub struct Placed<'a> {
 impl Placed<'_> {
     /// The address that webhooks of this site go to.
     pub fn webhook_url(&self) -> String {
-        hook_address(self.site, self.edge)
+        webhook_url_at(self.site, self.edge)
     }
 }
 
@@ -110,6 +110,15 @@ impl Contents {
     /// What belongs into the file at `path`.
     pub fn get(&self, path: &Path) -> Option<&[u8]> {
         self.0.get(path).map(Vec::as_slice)
+    }
+}
+
+impl IntoIterator for Contents {
+    type Item = (PathBuf, Vec<u8>);
+    type IntoIter = std::collections::btree_map::IntoIter<PathBuf, Vec<u8>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
     }
 }
 

@@ -36,7 +36,7 @@ pub use instances::{
 };
 pub use operator::{Operator, OperatorError};
 pub use outgoing::{Refused, outgoing, outgoing_text, refused_in};
-pub use setup::{Keys, Owner, SetUp, Webhooks, owner_email, setup, webhook_url};
+pub use setup::{Keys, Owner, SetUp, Webhooks, owner_email, setup, webhook_url, webhook_url_at};
 pub use staff::{InvalidRole, OneTimeLink, Pending, Person, Role, Staff};
 pub use unit::unit;
 

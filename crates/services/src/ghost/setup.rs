@@ -63,11 +63,11 @@ pub struct Webhooks {
 
 /// The address of a site's webhooks at the edge of its primary data center, on this machine.
 pub fn webhook_url(site: &Site) -> String {
-    hook_address(site, SocketAddrV4::new(Ipv4Addr::LOCALHOST, site.edge_port))
+    webhook_url_at(site, SocketAddrV4::new(Ipv4Addr::LOCALHOST, site.edge_port))
 }
 
 /// The same at an edge elsewhere.
-pub(super) fn hook_address(site: &Site, edge: SocketAddrV4) -> String {
+pub fn webhook_url_at(site: &Site, edge: SocketAddrV4) -> String {
     format!("https://{edge}/.sovereign/hooks/{}", site.name)
 }
 

@@ -10,6 +10,7 @@ use sovereign_archive::entry::TreePath;
 use sovereign_archive::{Contents, Offer};
 use sovereign_engine::embedded::once::{self, Once};
 use sovereign_images::Store;
+use sovereign_model::EdgeName;
 use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::Site;
 use sovereign_services::ghost::data::{self, Compared, Examined, Table};
@@ -56,7 +57,7 @@ impl<'a> Ghost<'a> {
             state: &declared.state,
             dumps: folder.ghost_dump(),
             stamp: declared.state.archive().join(format!("dump-{}.json", site.name)),
-            set_up: declared.state.set_up(&site.primary, &site.name),
+            set_up: declared.state.set_up(&EdgeName::here(&site.primary), &site.name),
             folder: folder.path().to_owned(),
             image,
         })

@@ -41,6 +41,10 @@ impl Report for Shown {
                 page.help(help);
             }
         }
+        for (host, why) in &plan.away {
+            let style = theme.warning;
+            page.line(format_args!("{style}left out{style:#}: {host}: {why}"));
+        }
         if plan.is_empty() {
             page.line("nothing has to change");
             for line in plan.kept.lines() {
@@ -66,7 +70,7 @@ impl Report for Shown {
     fn exit(&self) -> Exit {
         match &self.plan {
             plan if !plan.obstacles.is_empty() => Exit::Failed,
-            plan if plan.is_empty() => Exit::Done,
+            plan if plan.is_empty() && plan.away.is_empty() => Exit::Done,
             _ => Exit::Attention,
         }
     }
@@ -102,10 +106,10 @@ pub(crate) fn run(context: &Context, args: &PlanArgs) -> Result<Shown, Failure> 
         Err(error) => return Err(error.into()),
     };
     let plan = interrupt::run(&context.output, |_| async {
-        let wanted = deployment.wanted(&keys)?;
-        let engine = deployment.engine(&keys, &wanted);
-        let seen = engine.observe().await?;
-        Ok(sovereign_plan::plan(&wanted, &seen))
+        let joined = deployment.joined(&keys)?;
+        let progress = context.output.progress();
+        let seen = deployment.engine(&keys, &joined, &progress).observe().await?;
+        Ok(sovereign_plan::plan(&joined.wanted, &seen))
     })?;
     if let Some(path) = &args.out {
         let text = serde_json::to_vec_pretty(&plan).expect("a plan serializes to JSON");

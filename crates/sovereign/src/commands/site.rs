@@ -1,7 +1,7 @@
 //! `sovereign site`.
 
 use serde::Serialize;
-use sovereign_engine::embedded::reader_password;
+use sovereign_engine::record::reader_password;
 use sovereign_model::stack::{App, Site};
 use sovereign_model::{SiteName, Stack};
 use sovereign_services::ghost::{Operator, Role, owner_email};
@@ -107,7 +107,7 @@ pub(crate) fn credentials(context: &Context, args: &SiteArgs) -> Result<Credenti
     let declared = Declared::load(context)?;
     let site = with_staff(&declared.stack, &args.site)?;
     let password = secrets::open(context, &declared.stack, &declared.state)?.owner_password(&site.name)?;
-    let reader_password = reader_password(&declared.state, &site.primary, &site.name)?;
+    let reader_password = reader_password(&declared.state, &site.place(&declared.stack), &site.name)?;
     Ok(Credentials {
         site: site.name.clone(),
         admin: format!("{}/ghost/", site.canonical),

@@ -9,6 +9,7 @@ use crate::declared::Declared;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::gather::gather;
+use crate::hosts;
 use crate::interrupt;
 use crate::output::{Cell, Page, Report, Table, figures};
 use crate::world::unix_seconds;
@@ -17,8 +18,9 @@ use crate::world::unix_seconds;
 pub(crate) fn run(context: &Context) -> Result<Assessment, Failure> {
     let declared = Declared::load(context)?;
     sovereign_engine::state::read(&declared.state)?;
+    let reach = hosts::reach(&declared)?;
     interrupt::run(&context.output, |_| async {
-        let gathered = gather(&declared.stack, &declared.state).await?;
+        let gathered = gather(&declared.stack, &declared.state, &reach).await?;
         Ok(assess(&declared.stack, &gathered, unix_seconds(SystemTime::now())))
     })
 }

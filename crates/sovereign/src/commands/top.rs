@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use sovereign_engine::incus::Reach;
 use sovereign_model::Stack;
 use sovereign_model::layout::StateFolder;
 
@@ -12,6 +13,7 @@ use crate::context::Context;
 use crate::declared::Declared;
 use crate::failure::{Failure, Reason};
 use crate::gather::gather;
+use crate::hosts;
 use crate::interrupt;
 use crate::top::{Figures, Moment, view};
 
@@ -31,16 +33,18 @@ impl Reason for NoTerminal {
 
 /// Shows the figures live until a key ends it; once where stdout is no terminal. Gives the last figures.
 pub(crate) fn run(context: &Context) -> Result<Figures, Failure> {
-    let Declared { stack, state, .. } = Declared::load(context)?;
+    let declared = Declared::load(context)?;
+    let reach = hosts::reach(&declared)?;
+    let Declared { stack, state, .. } = declared;
     sovereign_engine::state::read(&state)?;
     let live = io::stdout().is_terminal() && io::stdin().is_terminal() && !context.output.is_json();
     interrupt::run(&context.output, |cancel| async move {
         let began = Instant::now();
         let mut before = None;
-        let mut now = moment(&stack, &state, began).await?;
+        let mut now = moment(&stack, &state, &reach, began).await?;
         if !live {
             tokio::time::sleep(TICK).await;
-            before = Some(std::mem::replace(&mut now, moment(&stack, &state, began).await?));
+            before = Some(std::mem::replace(&mut now, moment(&stack, &state, &reach, began).await?));
             return Ok(Figures::between(stack.name.clone(), before.as_ref(), &now));
         }
         let mut screen = Screen::open()?;
@@ -49,7 +53,9 @@ pub(crate) fn run(context: &Context) -> Result<Figures, Failure> {
             screen.0.draw(|frame| view::draw(frame, &figures)).map_err(NoTerminal)?;
             let key = cancel.run_until_cancelled(tokio::task::spawn_blocking(wait));
             match key.await.and_then(Result::ok).transpose().map_err(NoTerminal)? {
-                Some(Wish::Go) => before = Some(std::mem::replace(&mut now, moment(&stack, &state, began).await?)),
+                Some(Wish::Go) => {
+                    before = Some(std::mem::replace(&mut now, moment(&stack, &state, &reach, began).await?))
+                }
                 Some(Wish::Redraw) => {}
                 Some(Wish::Leave) | None => return Ok(figures),
             }
@@ -57,8 +63,8 @@ pub(crate) fn run(context: &Context) -> Result<Figures, Failure> {
     })
 }
 
-async fn moment(stack: &Stack, state: &StateFolder, began: Instant) -> Result<Moment, Failure> {
-    let gathered = gather(stack, state).await?;
+async fn moment(stack: &Stack, state: &StateFolder, reach: &Reach, began: Instant) -> Result<Moment, Failure> {
+    let gathered = gather(stack, state, reach).await?;
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     Ok(Moment { at: began.elapsed(), unix, gathered })
 }

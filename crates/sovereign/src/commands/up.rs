@@ -15,7 +15,7 @@ use sovereign_engine::embedded::Client;
 use sovereign_engine::journal::Journal;
 use sovereign_keys::WorkingKeys;
 use sovereign_model::stack::{App, Site};
-use sovereign_model::{DatacenterName, SiteName, Stack, Step};
+use sovereign_model::{EdgeName, SiteName, Stack, Step};
 use sovereign_plan::{Plan, Planned};
 use tokio_util::sync::CancellationToken;
 
@@ -68,6 +68,9 @@ pub(crate) struct Done {
     seed_made: bool,
     /// Steps that were not carried out, because they work on data that could not be backed up.
     left_undone: Vec<String>,
+    /// Hosts that did not answer, and why: nothing was done there.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    away: BTreeMap<EdgeName, String>,
     /// `None` when no backup was wanted.
     backup: Option<BackedUp>,
     seconds: f64,
@@ -78,7 +81,7 @@ pub(crate) struct Done {
 
 #[derive(Debug, Serialize)]
 struct Address {
-    datacenter: DatacenterName,
+    datacenter: EdgeName,
     site: String,
     url: String,
     /// What a reader's question was answered with.
@@ -106,6 +109,13 @@ impl Report for Done {
             let warning = page.theme().warning;
             page.line(format_args!("{warning}left undone:{warning:#} {step}"));
         }
+        for (host, why) in &self.away {
+            let warning = page.theme().warning;
+            page.line(format_args!("{warning}left out:{warning:#} {host}: {why}"));
+        }
+        if !self.away.is_empty() {
+            page.help("`sovereign up` goes on there when they answer again");
+        }
         if !self.left_undone.is_empty() {
             page.help(
                 "a step waits for a backup of the data that it works on; `sovereign up --no-backup` does without one",
@@ -115,7 +125,11 @@ impl Report for Done {
 
     fn exit(&self) -> Exit {
         let backup = self.backup.as_ref().map_or(Exit::Done, Report::exit);
-        if self.left_undone.is_empty() { backup } else { Exit::Failed }
+        match (self.left_undone.is_empty(), self.away.is_empty()) {
+            (false, _) => Exit::Failed,
+            (true, false) if backup == Exit::Done => Exit::Attention,
+            (true, _) => backup,
+        }
     }
 }
 
@@ -186,8 +200,8 @@ enum UpError {
     Stale,
     #[error("{} stands in the way", figures::count(*.0 as u64, "obstacle", "obstacles"))]
     Obstructed(usize),
-    #[error("{url} at {datacenter} does not answer as it should")]
-    NotServed { url: String, datacenter: DatacenterName, status: u16 },
+    #[error("{url} at {edge} does not answer as it should")]
+    NotServed { url: String, edge: EdgeName, status: u16 },
 }
 
 impl Reason for UpError {
@@ -206,8 +220,8 @@ impl Reason for UpError {
             }
             Self::Stale => Some("`sovereign plan` shows what is to be done now".to_owned()),
             Self::Obstructed(_) => None,
-            Self::NotServed { datacenter, status, .. } => {
-                Some(format!("it answered {status}; `sovereign logs edge@{datacenter}` may say why"))
+            Self::NotServed { edge, status, .. } => {
+                Some(format!("it answered {status}; `sovereign logs {}` may say why", edge.unit()))
             }
         }
     }
@@ -231,7 +245,7 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
     let carried = interrupt::run(&context.output, |stop| {
         carry_out(context, &deployment, &keys, kept_plan, &progress, saving.as_ref(), stop)
     })?;
-    let Carried { steps, kept, fetched, addresses, left_undone, backup } = carried;
+    let Carried { steps, kept, fetched, addresses, left_undone, away, backup } = carried;
     let ghosts = deployment.stack.sites.values().filter(|site| site.app == App::Ghost);
     let admins = ghosts.map(|site| Admin {
         site: site.name.to_string(),
@@ -250,6 +264,7 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
         stages: progress.times(),
         seed_made,
         left_undone,
+        away,
         backup,
         seconds: began.elapsed().as_secs_f64(),
         told: false,
@@ -271,6 +286,7 @@ struct Carried {
     fetched: BTreeMap<String, u64>,
     addresses: Vec<Address>,
     left_undone: Vec<String>,
+    away: BTreeMap<EdgeName, String>,
     /// What was backed up before anything changed; `None` when nothing changed, or there was nothing yet.
     backup: Option<BackedUp>,
 }
@@ -285,10 +301,10 @@ async fn carry_out(
     stop: CancellationToken,
 ) -> Result<Carried, Failure> {
     restore::finish_all(context, deployment, keys, progress).await?;
-    let wanted = deployment.wanted(keys)?;
-    let engine = deployment.engine(keys, &wanted);
+    let joined = deployment.joined(keys)?;
+    let engine = deployment.engine(keys, &joined, progress);
     let seen = engine.observe().await?;
-    let mut plan = sovereign_plan::plan(&wanted, &seen);
+    let mut plan = sovereign_plan::plan(&joined.wanted, &seen);
     let is_kept = kept_plan.is_some();
     if kept_plan.is_some_and(|kept| kept != plan) {
         return Err(UpError::Stale.into());
@@ -302,7 +318,7 @@ async fn carry_out(
         context.output.show(&Shown { plan: plan.clone(), written: None });
     }
     if !plan.steps.is_empty() {
-        deployment.check(&wanted, Client::of(deployment.state.clone()).status().await?.as_ref())?;
+        deployment.check(&joined.wanted, Client::of(deployment.state.clone()).status().await?.as_ref())?;
         deployment.install()?;
     }
     let mut spared = Spared::default();
@@ -313,7 +329,7 @@ async fn carry_out(
         spared = Spared::of(deployment, saved.failed_sites())?;
         backup = Some(saved);
         // It took its time.
-        let again = sovereign_plan::plan(&wanted, &engine.observe().await?);
+        let again = sovereign_plan::plan(&joined.wanted, &engine.observe().await?);
         if again.steps != plan.steps {
             if is_kept {
                 return Err(UpError::Stale.into());
@@ -331,33 +347,35 @@ async fn carry_out(
     // What an image contains is known when it is built, and part of what its units are. So images come first, and the
     // rest is planned again with them.
     let (images, rest) = split(plan);
-    let (wanted, rest) = match images {
-        None => (wanted, rest),
+    let (joined, rest) = match images {
+        None => (joined, rest),
         Some(images) => {
             collect(&mut fetched, apply(&engine, &images, &journal, caller, &told, &stop).await?);
             steps += images.steps.len();
-            let wanted = deployment.wanted(keys)?;
-            let again = sovereign_plan::plan(&wanted, &deployment.engine(keys, &wanted).observe().await?);
-            (wanted, again)
+            let joined = deployment.joined(keys)?;
+            let seen = deployment.engine(keys, &joined, progress).observe().await?;
+            let again = sovereign_plan::plan(&joined.wanted, &seen);
+            (joined, again)
         }
     };
-    let (rest, left_undone) = spared.leave_out(rest, &wanted);
+    let (rest, left_undone) = spared.leave_out(rest, &joined.wanted);
     if !rest.steps.is_empty() {
-        let engine = deployment.engine(keys, &wanted);
+        let engine = deployment.engine(keys, &joined, progress);
         collect(&mut fetched, apply(&engine, &rest, &journal, caller, &told, &stop).await?);
         steps += rest.steps.len();
     }
     let stage = (steps > 0).then(|| progress.stage("ask every data center as a reader would"));
-    let addresses = ask_as_readers(&deployment.stack, keys, spared.sites()).await?;
+    let away = rest.away.clone();
+    let addresses = ask_as_readers(&deployment.stack, keys, spared.sites(), &away).await?;
     if let Some(stage) = stage {
         stage.finish();
         // What was left undone stays so, however long anyone waits.
-        if left_undone.is_empty() {
+        if left_undone.is_empty() && away.is_empty() {
             settle(deployment, progress, &stop).await?;
         }
         deployment.tidy_up()?;
     }
-    Ok(Carried { steps, kept: rest.kept.lines(), fetched, addresses, left_undone, backup })
+    Ok(Carried { steps, kept: rest.kept.lines(), fetched, addresses, left_undone, away, backup })
 }
 
 /// Waits until `status` would find all well, or nothing but what waiting does not help: after a change, edges look at every page once more. What takes longer is
@@ -366,7 +384,7 @@ async fn settle(deployment: &Deployment, progress: &Progress, stop: &Cancellatio
     let stage = progress.stage("see that all is well");
     let deadline = Instant::now() + SETTLE_PATIENCE;
     while !stop.is_cancelled() && Instant::now() < deadline {
-        let gathered = gather(&deployment.stack, &deployment.state).await?;
+        let gathered = gather(&deployment.stack, &deployment.state, &deployment.reach).await?;
         let found = assess(&deployment.stack, &gathered, unix_seconds(SystemTime::now()));
         let Some(problem) = found.problems.iter().find(|problem| !problem.lasting) else { break };
         stage.note(format!("{}: {}", problem.subject, problem.message));
@@ -390,26 +408,26 @@ fn collect(fetched: &mut BTreeMap<String, u64>, receipts: Vec<apply::Receipt>) {
     }
 }
 
-/// One question per site and data center, over TLS with the stack's CA, as a browser would ask it. Of the `spared` sites
+/// One question per site and edge, over TLS with the stack's CA, as a browser would ask it. Of the `spared` sites
 /// nobody knows whether they can be served.
 async fn ask_as_readers(
     stack: &Stack,
     keys: &WorkingKeys,
     spared: &BTreeSet<SiteName>,
+    away: &BTreeMap<EdgeName, String>,
 ) -> Result<Vec<Address>, Failure> {
     let prober = Prober::trusting(keys.ca()?.pem().as_bytes())?;
     let mut asked = Vec::new();
-    for (datacenter, sites) in addresses(stack) {
-        let address = stack.datacenters[datacenter].loopback();
+    for (edge, sites) in addresses(stack).into_iter().filter(|(edge, _)| !away.contains_key(edge)) {
+        let address = stack.datacenters[&edge.datacenter].reached(&edge);
         for (site, origin) in sites.into_iter().filter(|(site, _)| !spared.contains(&site.name)) {
             let answer = prober.get(address, &origin, "/", VERIFY_PATIENCE).await?;
             let url = format!("{origin}/");
             if !is_served(site, answer.status) {
-                let datacenter = datacenter.clone();
-                return Err(UpError::NotServed { url, datacenter, status: answer.status }.into());
+                return Err(UpError::NotServed { url, edge, status: answer.status }.into());
             }
             asked.push(Address {
-                datacenter: datacenter.clone(),
+                datacenter: edge.clone(),
                 site: site.name.to_string(),
                 url,
                 status: answer.status,

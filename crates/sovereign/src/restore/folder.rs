@@ -9,9 +9,9 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use sovereign_model::SiteName;
 use sovereign_model::layout::{RestoreFolder, SiteFolder, StateFolder};
 use sovereign_model::stack::Site;
+use sovereign_model::{EdgeName, SiteName};
 
 use super::swap::{Change, Found, Intent, Missing, Move, Part, Place};
 use crate::failure::Reason;
@@ -91,7 +91,7 @@ impl Folder {
         Self {
             name: site.name.clone(),
             site: state.site(&site.primary, &site.name),
-            set_up: state.set_up(&site.primary, &site.name),
+            set_up: state.set_up(&EdgeName::here(&site.primary), &site.name),
             restore: state.restore(&site.primary, &site.name),
         }
     }

@@ -70,9 +70,9 @@ impl<'a> Live<'a> {
 
     /// The database is another: what was set up in it after it was copied is set up again.
     async fn set_up(&self) -> Result<(), Failure> {
-        let wanted = self.deployment.wanted(self.keys)?;
-        let engine = self.deployment.engine(self.keys, &wanted);
-        let plan = sovereign_plan::plan(&wanted, &engine.observe().await?);
+        let joined = self.deployment.joined(self.keys)?;
+        let engine = self.deployment.engine(self.keys, &joined, self.progress);
+        let plan = sovereign_plan::plan(&joined.wanted, &engine.observe().await?);
         let is_ours = |planned: &Planned| match &planned.step {
             Step::SetUpSite { site, .. } | Step::ApplySettings { site, .. } => *site == self.site.name,
             _ => false,
@@ -135,8 +135,8 @@ impl World for Live<'_> {
 
     async fn stop(&self) -> Result<(), Failure> {
         let stage = self.progress.stage(format!("stop {}", self.unit));
-        let wanted = self.deployment.wanted(self.keys)?;
-        self.deployment.engine(self.keys, &wanted).halt(&self.unit).await?;
+        let joined = self.deployment.joined(self.keys)?;
+        self.deployment.engine(self.keys, &joined, self.progress).here.halt(&self.unit).await?;
         stage.finish();
         Ok(())
     }
@@ -147,8 +147,9 @@ impl World for Live<'_> {
 
     async fn revive(&self) -> Result<(), Failure> {
         let stage = self.progress.stage(format!("start {} and ask it", self.unit));
-        let wanted = self.deployment.wanted(self.keys)?;
-        let runs = self.deployment.engine(self.keys, &wanted).revive(&self.unit, BOOT_PATIENCE).await?;
+        let joined = self.deployment.joined(self.keys)?;
+        let engine = self.deployment.engine(self.keys, &joined, self.progress);
+        let runs = engine.here.revive(&self.unit, BOOT_PATIENCE).await?;
         if runs {
             self.set_up().await?;
             self.ask().await?;

@@ -3,14 +3,16 @@
 use std::path::PathBuf;
 
 use sovereign_images::ImageError;
-use sovereign_keys::{CaError, FileError, KeysError};
+use sovereign_keys::KeysError;
 use sovereign_model::{DatacenterName, SiteName, UnitName};
 use sovereign_runtime::control::ControlError;
 use sovereign_services::folder::WriteError;
 use sovereign_services::ghost::OperatorError;
 
 use crate::apply::Failure;
+use crate::certificate::CertificateError;
 use crate::embedded::ClientError;
+use crate::record::RecordError;
 
 /// The embedded engine could not see or do something.
 #[derive(Debug, thiserror::Error)]
@@ -24,12 +26,9 @@ pub enum EmbeddedError {
     /// A working key.
     #[error("a key is not to be had")]
     Keys(#[source] KeysError),
-    /// The internal CA.
-    #[error("no certificate can be issued")]
-    Issue(#[source] CaError),
-    /// A file of keys or certificates.
-    #[error("a certificate cannot be kept")]
-    KeyFile(#[source] FileError),
+    /// A certificate.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// A file of ours.
     #[error("cannot use {path}", path = .path.display())]
     File {
@@ -77,14 +76,9 @@ pub enum EmbeddedError {
         /// Why.
         why: String,
     },
-    /// A file of ours that is not of our making, or of a newer program's.
-    #[error("cannot understand {path}", path = .path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: serde_json::Error,
-    },
+    /// What is remembered of a site.
+    #[error("it is not known how far a site is")]
+    Record(#[from] RecordError),
     /// A step names what this stack does not declare: the plan is not for this stack.
     #[error("the plan names {what}, which is not declared")]
     Undeclared {
@@ -109,22 +103,17 @@ impl Failure for EmbeddedError {
             Self::Supervisor(error) => error.help(),
             Self::Image(error) => error.help(),
             Self::Keys(error) => error.help(),
-            Self::Issue(error) => error.help(),
-            Self::KeyFile(error) => error.help(),
+            Self::Certificate(error) => error.help(),
             Self::Folder(error) => error.help(),
             Self::Edge { source, .. } => source.help(),
             Self::Ghost { source, .. } => source.help(),
-            Self::File { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
-                Some("free some space; `sovereign up` goes on from here".to_owned())
-            }
+            Self::File { source, .. } => crate::file::help(source),
+            Self::Record(error) => error.help(),
             Self::NotWell { unit, log, .. } if log.is_empty() => Some(format!("`sovereign logs {unit}` may say why")),
             Self::NotWell { log, .. } => Some(format!("the last lines it wrote:\n{log}")),
             Self::NotFilled { datacenter, .. } => Some(format!("`sovereign logs edge@{datacenter}` may say why")),
-            Self::Malformed { path, .. } => {
-                Some(format!("move {} away and run `sovereign up` again; it is written anew", path.display()))
-            }
             Self::Undeclared { .. } => Some("make the plan again: `sovereign plan`".to_owned()),
-            Self::File { .. } | Self::CutOff => None,
+            Self::CutOff => None,
         }
     }
 }

@@ -89,15 +89,6 @@ impl EmbeddedEngine<'_> {
         Ok(())
     }
 
-    /// The CA's certificate, for applications and readers. Not a secret.
-    pub(super) fn write_ca(&self) -> Result<(), EmbeddedError> {
-        let path = self.parts.state.ca_certificate();
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(EmbeddedError::file(folder))?;
-        }
-        put(&path, self.parts.keys.ca().map_err(EmbeddedError::Keys)?.pem().as_bytes(), 0o644)
-    }
-
     /// The digest a step named must be that of the description there is now.
     pub(super) fn same(step: &Step, named: Digest, found: Digest) -> Result<(), EmbeddedError> {
         if named == found { Ok(()) } else { Err(EmbeddedError::Undeclared { what: step.to_string() }) }

@@ -8,7 +8,6 @@ mod error;
 mod files;
 mod observe;
 mod perform;
-mod record;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -24,7 +23,6 @@ use sovereign_services::ghost;
 use sovereign_services::secret::Secret;
 
 pub use error::EmbeddedError;
-pub use record::reader_password;
 
 use super::Client;
 use crate::apply::{Engine, Progress, Receipt};

@@ -2,35 +2,29 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
-use std::time::Duration;
 
-use sovereign_keys::LeafFacts;
 use sovereign_model::edge_config::PROTOCOL;
-use sovereign_model::edge_status::{EdgeStatus, Role};
+use sovereign_model::edge_status::EdgeStatus;
 use sovereign_model::observed::{
-    CertificateSeen, ConfigSeen, DatacenterSeen, EdgeSeen, ImageSeen, MirrorSeen, SiteSeen, SupervisorSeen, UnitSeen,
-    UnitState,
+    ConfigSeen, DatacenterSeen, EdgeSeen, ImageSeen, MirrorSeen, SiteSeen, SupervisorSeen, UnitSeen, UnitState,
 };
 use sovereign_model::stack::{App, EngineKind};
 use sovereign_model::{DatacenterName, Digest, EdgeName, Observed};
-use sovereign_runtime::control::{Request, request_async};
 use sovereign_runtime::signed;
 use tokio::task::JoinSet;
 
-use super::record::{self, Record};
 use super::{EmbeddedEngine, EmbeddedError};
+use crate::certificate;
+use crate::edge;
 use crate::embedded::{SupervisorStatus, UnitState as Kept, UnitStatus};
-
-/// An edge answers from memory; one that takes longer counts as not there.
-const EDGE_PATIENCE: Duration = Duration::from_secs(3);
+use crate::record::{self, Record};
 
 impl EmbeddedEngine<'_> {
     pub(super) async fn look(&self) -> Result<Observed, EmbeddedError> {
         let mut asked = JoinSet::new();
         for name in self.places() {
             let (name, socket) = (name.clone(), self.parts.state.edge(name).control());
-            asked.spawn(async move { (name, ask_edge(&socket).await) });
+            asked.spawn(async move { (name, edge::ask(&socket).await) });
         }
         let supervisor = self.client.status().await?;
         let mut answers: BTreeMap<_, _> = asked.join_all().await.into_iter().collect();
@@ -44,7 +38,7 @@ impl EmbeddedEngine<'_> {
             let answer = answers.remove(name).flatten();
             let edge = EdgeSeen {
                 config: self.edge(name, answer.as_ref())?,
-                certificate: self.certificate(name)?,
+                certificate: certificate::seen(&self.certificate_files(name), self.parts.keys, self.parts.state)?,
                 mirrors: answer.map(|status| self.mirrors(name, &status)).unwrap_or_default(),
             };
             if edge != EdgeSeen::default() {
@@ -94,33 +88,14 @@ impl EmbeddedEngine<'_> {
         }))
     }
 
-    /// The certificate that lies ready; none when another CA issued it, or when that of the CA is not there as well.
-    fn certificate(&self, name: &DatacenterName) -> Result<Option<CertificateSeen>, EmbeddedError> {
+    pub(super) fn certificate_files(&self, name: &DatacenterName) -> certificate::Files {
         let folder = self.parts.state.edge(name);
-        let (path, key) = (folder.chain(), folder.key());
-        let Some(facts) = LeafFacts::read(&path, &key).map_err(EmbeddedError::KeyFile)? else { return Ok(None) };
-        let ca = self.parts.keys.ca().map_err(EmbeddedError::Keys)?;
-        let told = fs::read(self.parts.state.ca_certificate()).unwrap_or_default();
-        if facts.issuer != Digest::of(ca.der()).hex() || told != ca.pem().as_bytes() {
-            return Ok(None);
-        }
-        let chain = Digest::of(fs::read(&path).map_err(EmbeddedError::file(&path))?);
-        let LeafFacts { names, addresses, not_after, .. } = facts;
-        Ok(Some(CertificateSeen { chain, names, addresses, not_after }))
+        certificate::Files { chain: folder.chain(), key: folder.key() }
     }
 
     fn mirrors(&self, name: &DatacenterName, status: &EdgeStatus) -> BTreeMap<sovereign_model::SiteName, MirrorSeen> {
-        let mirrors = status.sites.iter().filter(|site| site.role == Role::Mirror);
-        let seen = mirrors.map(|site| {
-            let mirror = MirrorSeen {
-                complete: site.is_filled() || record::filled(self.parts.state, name, &site.site).exists(),
-                pages_kept: site.pages_kept as u64,
-                pages_known: site.pages_known as u64,
-                newest_fetch: site.newest_fetch_unix,
-            };
-            (site.site.clone(), mirror)
-        });
-        seen.collect()
+        let edge = EdgeName::here(name);
+        edge::mirrors(status, |site| record::filled(self.parts.state, &edge, site).exists())
     }
 
     /// Which sites were set up, and where. Every data center that has a folder is looked at, declared or not: data must
@@ -136,22 +111,17 @@ impl EmbeddedEngine<'_> {
             let first = places.iter().filter(|place| **place == site.primary);
             let rest = places.iter().filter(|place| **place != site.primary);
             for place in first.chain(rest) {
-                let path = record::path(self.parts.state, place, &site.name);
+                let at = EdgeName::here(place);
+                let path = self.parts.state.set_up(&at, &site.name);
                 let Some(record) = Record::read(&path)? else { continue };
                 let webhook = record.webhooks == record::digest_of(&self.webhooks(site)?);
-                let site_seen = SiteSeen { primary: place.clone(), set_up: true, settings: record.settings, webhook };
+                let site_seen = SiteSeen { at, set_up: true, settings: record.settings, webhook };
                 seen.sites.insert(site.name.clone(), site_seen);
                 break;
             }
         }
         Ok(())
     }
-}
-
-/// `None` when it does not run or does not answer in a way that can be understood.
-pub(super) async fn ask_edge(socket: &Path) -> Option<EdgeStatus> {
-    let answer = request_async(socket, &Request::new("status"), EDGE_PATIENCE).await.ok()?;
-    serde_json::from_value(answer).ok()
 }
 
 /// The binary is told by the folder it was started from, which is named by its digest; else by its bytes.

@@ -1,41 +1,26 @@
 //! Carrying out: what each step means on this machine.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::net::IpAddr;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use sovereign_images as images;
-use sovereign_keys::issue_leaf;
 use sovereign_model::edge_config::EdgeConfig;
-use sovereign_model::edge_status::SiteStatus;
-use sovereign_model::{DatacenterName, Digest, DnsName, EdgeName, SiteName, Step, UnitName};
-use sovereign_runtime::control::{ControlError, Request, request_async};
+use sovereign_model::{DatacenterName, Digest, EdgeName, SiteName, Step, UnitName};
+use sovereign_runtime::control::ControlError;
 use sovereign_services::ghost::{self, Operator, Owner};
 use sovereign_services::secret::Secret;
 use tokio::sync::mpsc;
 
-use super::observe::ask_edge;
-use super::record::{self, Record};
 use super::{EmbeddedEngine, EmbeddedError};
 use crate::apply::{Count, Part, Progress, Receipt, Unit};
+use crate::certificate;
+use crate::edge::{self, NotFilled};
 use crate::embedded::logs::LogReader;
 use crate::embedded::{UnitState, UnitStatus};
-
-/// Readers whose clocks are late must believe a new certificate too.
-const CLOCK_SLACK: Duration = Duration::from_secs(3600);
+use crate::record::{self, Record};
 
 /// A unit that has died this often in a row will not come up by waiting.
 const MOST_RESTARTS: u32 = 3;
-
-/// A reload reads and checks a few files.
-const RELOAD_PATIENCE: Duration = Duration::from_secs(15);
-
-/// How long a mirror may make no progress at all before it is given up.
-const FILL_PATIENCE: Duration = Duration::from_secs(60);
-
-/// Between two looks at something that is under way.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// The last lines of a log that are worth showing with a failure.
 const LOG_LINES: usize = 8;
@@ -58,7 +43,10 @@ impl EmbeddedEngine<'_> {
                 Ok(Receipt::default())
             }
             Step::IssueCertificate { edge, names, addresses, not_after } => {
-                self.issue(&edge.datacenter, names, addresses, *not_after)
+                let wanted = certificate::Wanted { names, addresses, not_after: *not_after };
+                let files = self.certificate_files(&edge.datacenter);
+                certificate::issue(&files, wanted, self.parts.keys, self.parts.state, self.parts.now)?;
+                Ok(Receipt::default())
             }
             Step::ConfigureEdge { edge, generation, config } => {
                 self.configure(&edge.datacenter, *generation, config).await
@@ -91,27 +79,6 @@ impl EmbeddedEngine<'_> {
         Ok(Receipt { note: None, fetched })
     }
 
-    fn issue(
-        &self,
-        datacenter: &DatacenterName,
-        names: &BTreeSet<DnsName>,
-        addresses: &BTreeSet<IpAddr>,
-        not_after: u64,
-    ) -> Result<Receipt, EmbeddedError> {
-        let folder = self.parts.state.edge(datacenter);
-        crate::file::private_folder(folder.path()).map_err(EmbeddedError::file(folder.path()))?;
-        self.write_ca()?;
-        let ca = self.parts.keys.ca().map_err(EmbeddedError::Keys)?;
-        let from = self.parts.now - CLOCK_SLACK;
-        let until = UNIX_EPOCH + Duration::from_secs(not_after);
-        let names: Vec<_> = names.iter().cloned().collect();
-        let addresses: Vec<_> = addresses.iter().copied().collect();
-        let lifetime = until.duration_since(from).unwrap_or_default();
-        let leaf = issue_leaf(&ca, &names, &addresses, from, lifetime).map_err(EmbeddedError::Issue)?;
-        leaf.write(&folder.chain(), &folder.key()).map_err(EmbeddedError::KeyFile)?;
-        Ok(Receipt::default())
-    }
-
     async fn configure(
         &self,
         datacenter: &DatacenterName,
@@ -120,8 +87,8 @@ impl EmbeddedEngine<'_> {
     ) -> Result<Receipt, EmbeddedError> {
         self.write_edge(datacenter, config, generation)?;
         let socket = self.parts.state.edge(datacenter).control();
-        match request_async(&socket, &Request::new("reload"), RELOAD_PATIENCE).await {
-            Ok(_) => Ok(Receipt::default()),
+        match edge::reload(&socket).await {
+            Ok(()) => Ok(Receipt::default()),
             // It starts with this configuration.
             Err(error) if error.nobody_listens() => Ok(Receipt::default()),
             // An edge that is about to be replaced may not be able to read it; its successor will.
@@ -234,7 +201,7 @@ impl EmbeddedEngine<'_> {
         let done = ghost::setup(&Operator::of(folder.path()), site, &owner, &webhooks, None)
             .await
             .map_err(|source| EmbeddedError::Ghost { site: name.clone(), source })?;
-        let path = record::path(self.parts.state, datacenter, name);
+        let path = self.parts.state.set_up(&EdgeName::here(datacenter), name);
         let before = Record::read(&path)?.and_then(|record| record.settings);
         let note = (!done.changed.is_empty()).then(|| done.changed.join(", "));
         Record::new(&webhooks, done, settings.or(before)).write(&path)?;
@@ -248,47 +215,14 @@ impl EmbeddedEngine<'_> {
         tell: Tell<'_>,
     ) -> Result<Receipt, EmbeddedError> {
         let socket = self.parts.state.edge(datacenter).control();
-        let not_filled =
-            |why: String| EmbeddedError::NotFilled { datacenter: datacenter.clone(), site: site.clone(), why };
-        let asking = Request::new("fill").with("site", site.as_str());
-        let mut asked = false;
-        let mut moved = (Instant::now(), 0);
-        loop {
-            let status = ask_edge(&socket).await.and_then(|status| status.site(site).cloned());
-            if let Some(status) = &status {
-                let (done, total) = (status.pages_kept as u64, Some(status.pages_known as u64));
-                tell(Progress::Counted(Count { done, total, of: Unit::Things("pages") }));
-                // Nothing is kept of a site that its owner closed.
-                if status.is_filled() {
-                    let mark = record::filled(self.parts.state, datacenter, site);
-                    let folder = mark.parent().expect("the mark lies in a folder").to_owned();
-                    crate::file::private_folder(&folder).map_err(EmbeddedError::file(folder))?;
-                    fs::write(&mark, []).map_err(EmbeddedError::file(&mark))?;
-                    return Ok(Receipt::note(format!("{} pages, {} bytes", status.pages_kept, status.bytes)));
-                }
-                if status.pass.is_none() && !asked {
-                    // Refused while the edge before this one drains; asked again at the next look.
-                    asked = request_async(&socket, &asking, RELOAD_PATIENCE).await.is_ok();
-                } else if status.pass.is_none() && failed_since_asked(status) {
-                    asked = false;
-                }
-                let done = status.pass.as_ref().map_or(0, |pass| pass.done) + status.pages_kept;
-                if done != moved.1 {
-                    moved = (Instant::now(), done);
-                }
+        let mark = record::filled(self.parts.state, &EdgeName::here(datacenter), site);
+        edge::fill(&socket, site, &mark, tell).await.map_err(|error| match error {
+            NotFilled::Edge(why) => {
+                EmbeddedError::NotFilled { datacenter: datacenter.clone(), site: site.clone(), why }
             }
-            if moved.0.elapsed() > FILL_PATIENCE {
-                let why = status.and_then(|status| status.source.last_error);
-                return Err(not_filled(why.unwrap_or_else(|| "nothing has come for a minute".to_owned())));
-            }
-            tokio::time::sleep(LOOK).await;
-        }
+            NotFilled::Mark(source) => EmbeddedError::File { path: mark.clone(), source },
+        })
     }
-}
-
-/// A pass that could not fetch everything is tried again: pages may have gone or come while it ran.
-fn failed_since_asked(status: &SiteStatus) -> bool {
-    status.last_pass.as_ref().is_some_and(|pass| !pass.complete)
 }
 
 fn gave_up(status: &UnitStatus) -> bool {

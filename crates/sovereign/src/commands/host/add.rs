@@ -276,7 +276,7 @@ impl Work<'_> {
         let progress = self.context.output.progress();
         let stage = progress.stage(format!("look at {}", self.known.address));
         let login = super::login(self.declared, &self.id, &self.known, welcome)?;
-        let mut host = super::connect(self.context, login).await?;
+        let mut host = super::connect(self.declared, login).await?;
         let facts = Facts::gather(&host).await?;
         stage.finish();
         let required = super::required(self.declared, self.keys, &self.id, self.known.disk.as_deref());
@@ -353,7 +353,7 @@ impl Work<'_> {
     /// Somebody who has the key of the stack only.
     async fn newcomer(&self) -> Result<Connection, Failure> {
         let login = super::login(self.declared, &self.id, &self.known, super::ours(self.keys))?;
-        Ok(super::connect(self.context, login).await?)
+        Ok(super::connect(self.declared, login).await?)
     }
 
     /// A disk with data is taken when its name is typed: says whether it may be wiped.

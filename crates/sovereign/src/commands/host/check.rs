@@ -77,7 +77,7 @@ pub(crate) fn run(context: &Context, args: &HostCheckArgs) -> Result<Checked, Fa
         let required = super::required(&declared, &keys, &id, known.disk.as_deref());
         asked.push((id, known, login, required));
     }
-    let sockets = super::sockets(context);
+    let sockets = declared.places.sockets();
     interrupt::run(&context.output, |stop| async move {
         let turns = Arc::new(Semaphore::new(AT_ONCE));
         let mut all = JoinSet::new();

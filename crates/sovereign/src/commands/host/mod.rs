@@ -7,7 +7,6 @@ mod remove;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -19,7 +18,6 @@ pub(crate) use self::check::run as check;
 pub(crate) use self::remove::run as remove;
 use crate::context::Context;
 use crate::declared::Declared;
-use crate::environment::names;
 use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
 use crate::output::{Cell, Page, Report, Table};
@@ -143,16 +141,8 @@ fn ours(keys: &HostKeys) -> Keys {
     Keys { files: vec![keys.identity.clone()], agent: None }
 }
 
-/// A folder with a short name, for sockets.
-fn sockets(context: &Context) -> PathBuf {
-    /// Longer ones leave no room in the address of a unix socket.
-    const LONGEST: usize = 50;
-    let named = context.environment.path(names::TMPDIR).filter(|path| path.is_absolute());
-    named.filter(|path| path.as_os_str().len() <= LONGEST).unwrap_or_else(|| Path::new("/tmp").to_owned())
-}
-
-async fn connect(context: &Context, login: Login) -> Result<Connection, SshError> {
-    Connection::open(login, &sockets(context), PATIENCE).await
+async fn connect(declared: &Declared, login: Login) -> Result<Connection, SshError> {
+    Connection::open(login, &declared.places.sockets(), PATIENCE).await
 }
 
 /// What was found on a host, for people.

@@ -71,7 +71,7 @@ pub(crate) fn run(context: &Context, args: &HostRemoveArgs) -> Result<Removed, F
         let login = super::login(&declared, id, &known, super::ours(&keys))?;
         let progress = context.output.progress();
         interrupt::run(&context.output, |_| async {
-            let host = super::connect(context, login).await?;
+            let host = super::connect(&declared, login).await?;
             let stage = progress.stage(format!("give {id} back"));
             let stays = undo(&host, &required, args.purge).await?;
             stage.finish();

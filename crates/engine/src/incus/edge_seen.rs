@@ -1,0 +1,88 @@
+//! What of an edge is on a host: its files, its services. Asked by a script, whose words are parsed as a stranger's.
+
+use std::collections::BTreeMap;
+
+use sovereign_hosts::systemd::Names;
+use sovereign_model::edge_config::EdgeConfig;
+use sovereign_model::edge_status::EdgeStatus;
+use sovereign_model::observed::{UnitSeen, UnitState};
+use sovereign_model::unit::UnitSpec;
+use sovereign_model::{Digest, StackName};
+
+/// What the script says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct EdgeFiles {
+    files: BTreeMap<String, Digest>,
+    services: BTreeMap<String, String>,
+    /// The service that starts with the host.
+    current: Option<String>,
+}
+
+impl EdgeFiles {
+    /// Reads it; what is not understood is passed over.
+    pub(super) fn parse(text: &str) -> Self {
+        let mut files = Self::default();
+        for line in text.lines() {
+            let (kind, rest) = line.split_once(' ').unwrap_or_default();
+            match (kind, rest.split_once(' ')) {
+                ("current", None) => {
+                    files.current =
+                        rest.rsplit('/').next().filter(|name| name.ends_with(".service")).map(str::to_owned);
+                }
+                ("file", Some((digest, name))) => {
+                    if let Ok(digest) = format!("sha256:{digest}").parse() {
+                        files.files.insert(name.to_owned(), digest);
+                    }
+                }
+                ("service", Some((state, name))) => drop(files.services.insert(name.to_owned(), state.to_owned())),
+                _ => {}
+            }
+        }
+        files
+    }
+
+    /// The digest of a file in the edge's folder.
+    pub(super) fn digest(&self, name: &str) -> Option<Digest> {
+        self.files.get(name).copied()
+    }
+
+    /// Whether every key that a configuration names is there.
+    pub(super) fn has_keys(&self, config: &EdgeConfig) -> bool {
+        let keys = config.sites.iter().filter_map(|site| site.webhook_key.as_ref()).chain([&config.link_key]);
+        keys.filter_map(|path| path.file_name()?.to_str()).all(|name| self.files.contains_key(name))
+    }
+
+    /// The edge as a unit; `None` when there is none.
+    pub(super) fn unit(&self, stack: &StackName, wanted: &UnitSpec, status: Option<&EdgeStatus>) -> Option<UnitSeen> {
+        let names = Names::of(stack, wanted);
+        let current = self.current.as_ref().filter(|current| names.is_service(current))?;
+        let state = match self.services.get(current)?.as_str() {
+            "active" if status.is_some_and(|status| status.healthy) => UnitState::Healthy,
+            "inactive" => UnitState::Stopped,
+            "failed" => UnitState::Failed("systemd gave it up".to_owned()),
+            _ => UnitState::Unhealthy,
+        };
+        let spec = if *current == names.service() { wanted.digest() } else { Digest::of(current) };
+        Some(UnitSeen { state, spec, sockets: Default::default(), superseded: false })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hosts_words_are_read_and_nonsense_is_passed_over() {
+        let digest = Digest::of("chain");
+        let text = format!(
+            "file {} chain.pem\nfile nonsense key.pem\nfile\n\nservice active sovereign-shop.edge-a.home.0123456789ab.service\n\
+             current /etc/systemd/system/sovereign-shop.edge-a.home.0123456789ab.service\nwhat is this\n",
+            digest.hex()
+        );
+        let files = EdgeFiles::parse(&text);
+        assert_eq!((files.digest("chain.pem"), files.digest("key.pem")), (Some(digest), None));
+        assert_eq!(files.current.as_deref(), Some("sovereign-shop.edge-a.home.0123456789ab.service"));
+        assert_eq!(files.services.len(), 1);
+        assert_eq!(EdgeFiles::parse("current none\n").current, None);
+    }
+}

@@ -1,0 +1,266 @@
+//! An edge on a host: its files, its program, its service.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use sovereign_hosts::systemd::{self, Account};
+use sovereign_hosts::{Access, Run, SshError};
+use sovereign_model::edge_config::{EdgeConfig, PROTOCOL};
+use sovereign_model::layout::on_host;
+use sovereign_model::observed::{ConfigSeen, EdgeSeen, UnitSeen};
+use sovereign_model::unit::UnitSpec;
+use sovereign_model::{Digest, EdgeName};
+use sovereign_runtime::control::ControlError;
+use sovereign_runtime::signed;
+
+use super::edge_seen::EdgeFiles;
+use super::reach::Link;
+use super::{IncusEngine, IncusEngineError};
+use crate::apply::{Progress, Receipt};
+use crate::certificate;
+use crate::edge;
+use crate::record;
+
+/// A configuration of a thousand sites is smaller.
+const LONGEST_CONFIG: usize = 8 << 20;
+
+/// What an edge needs until it serves: it reads what it keeps.
+const WELL_WITHIN: Duration = Duration::from_secs(60);
+
+type Tell<'t> = &'t (dyn Fn(Progress) + Send + Sync);
+
+impl IncusEngine<'_> {
+    /// What there is of an edge, and of the unit that it runs as.
+    pub(super) async fn look_at_edge(
+        &self,
+        name: &EdgeName,
+        link: &Link,
+    ) -> Result<(EdgeSeen, Option<UnitSeen>), IncusEngineError> {
+        let failed = |source| IncusEngineError::Host { host: name.clone(), source };
+        let unit = self.edge_unit(name)?;
+        let folder = self.on_host().edge(&name.datacenter);
+        let begins = format!("sovereign-{}.{}.", self.parts.stack.name, unit.name.as_str().replace('@', "."));
+        let look = Run::script("look at its edge", include_str!("look.sh")).arg(folder.path()).arg(begins);
+        let (said, status) = tokio::join!(link.connection.succeed(&look), edge::ask(&link.control));
+        let files = EdgeFiles::parse(&String::from_utf8_lossy(&said.map_err(failed)?));
+        let seen = EdgeSeen {
+            config: self.config_seen(name, link, &files, status.as_ref()).await?,
+            certificate: self.certificate_seen(name, &files)?,
+            mirrors: status.as_ref().map(|status| self.mirrors(name, status)).unwrap_or_default(),
+        };
+        Ok((seen, files.unit(&self.parts.stack.name, unit, status.as_ref())))
+    }
+
+    fn mirrors(
+        &self,
+        name: &EdgeName,
+        status: &sovereign_model::edge_status::EdgeStatus,
+    ) -> std::collections::BTreeMap<sovereign_model::SiteName, sovereign_model::observed::MirrorSeen> {
+        edge::mirrors(status, |site| record::filled(self.parts.state, name, site).exists())
+    }
+
+    /// The configuration that an edge serves, or would start with.
+    async fn config_seen(
+        &self,
+        name: &EdgeName,
+        link: &Link,
+        files: &EdgeFiles,
+        status: Option<&sovereign_model::edge_status::EdgeStatus>,
+    ) -> Result<Option<ConfigSeen>, IncusEngineError> {
+        if files.digest("config.json").is_none() {
+            return Ok(None);
+        }
+        let failed = |source| IncusEngineError::Host { host: name.clone(), source };
+        let path = self.on_host().edge(&name.datacenter).config();
+        let Some(bytes) = link.connection.get_file(&path, LONGEST_CONFIG).await.map_err(failed)? else {
+            return Ok(None);
+        };
+        let trust = self.parts.keys.config_signing().map_err(IncusEngineError::Keys)?.verifying_key();
+        // What this stack's present key did not sign is written anew. Its generation is not believed, the running edge's is.
+        let lies = signed::open(&trust, PROTOCOL, &bytes).ok();
+        let serves = status.map_or(0, |status| status.generation);
+        let generation = lies.as_ref().map_or(0, |opened| opened.generation).max(serves);
+        let wanted = self.parts.wanted.edges.get(name);
+        let config = match (status, &lies) {
+            _ if wanted.is_some_and(|wanted| !files.has_keys(&wanted.config)) => Digest::of(&bytes),
+            (_, None) => Digest::of(&bytes),
+            (Some(status), Some(_)) => status.config_digest,
+            (None, Some(opened)) => Digest::of(&opened.payload),
+        };
+        Ok(Some(ConfigSeen {
+            generation,
+            config,
+            certificate: status.and_then(|status| status.certificate),
+            healthy: status.is_some_and(|status| status.healthy),
+        }))
+    }
+
+    /// The certificate on the host, when it is the one that was issued here.
+    fn certificate_seen(
+        &self,
+        name: &EdgeName,
+        files: &EdgeFiles,
+    ) -> Result<Option<sovereign_model::observed::CertificateSeen>, IncusEngineError> {
+        let here = self.certificate_files(name);
+        let same = |path: &Path| {
+            let there = files.digest(path.file_name()?.to_str()?)?;
+            (Digest::of(std::fs::read(path).ok()?) == there).then_some(())
+        };
+        if same(&here.chain).and(same(&here.key)).is_none() {
+            return Ok(None);
+        }
+        Ok(certificate::seen(&here, self.parts.keys, self.parts.state)?)
+    }
+
+    /// Where this machine keeps the certificate of a host.
+    fn certificate_files(&self, name: &EdgeName) -> certificate::Files {
+        let folder = match &name.host {
+            Some(host) => self.parts.state.host(&name.datacenter, host),
+            None => self.parts.state.edge(&name.datacenter).path().to_owned(),
+        };
+        let names = self.on_host().edge(&name.datacenter);
+        let beside = |path: PathBuf| folder.join(path.file_name().unwrap_or_default());
+        certificate::Files { chain: beside(names.chain()), key: beside(names.key()) }
+    }
+
+    /// Issues a certificate and lays it ready on the host.
+    pub(super) async fn issue(
+        &self,
+        name: &EdgeName,
+        wanted: certificate::Wanted<'_>,
+    ) -> Result<Receipt, IncusEngineError> {
+        let here = self.certificate_files(name);
+        certificate::issue(&here, wanted, self.parts.keys, self.parts.state, self.parts.now)?;
+        let link = self.parts.reach.link(name).await?;
+        let failed = |source| IncusEngineError::Host { host: name.clone(), source };
+        self.prepare(name, link).await.map_err(failed)?;
+        let there = self.on_host().edge(&name.datacenter);
+        // The key first: a chain whose key is missing would be taken for one that is ready.
+        link.connection.put_file(&here.key, &there.key(), READABLE).await.map_err(failed)?;
+        link.connection.put_file(&here.chain, &there.chain(), READABLE).await.map_err(failed)?;
+        Ok(Receipt::default())
+    }
+
+    /// The user of edges, and the folders of this one.
+    async fn prepare(&self, name: &EdgeName, link: &Link) -> Result<(), SshError> {
+        let folder = self.on_host().edge(&name.datacenter);
+        let run = Run::script("make the folders of its edge", include_str!("prepare.sh"));
+        let run = run.arg(on_host::USER).arg(on_host::PROGRAMS).arg(on_host::STATE).arg(folder.path());
+        link.connection.succeed(&run).await.map(drop)
+    }
+
+    /// Writes an edge's configuration, and has it read that when it runs.
+    pub(super) async fn configure(
+        &self,
+        name: &EdgeName,
+        generation: u64,
+        config: &EdgeConfig,
+    ) -> Result<Receipt, IncusEngineError> {
+        let link = self.parts.reach.link(name).await?;
+        self.write_edge(name, link, generation, config).await?;
+        match edge::reload(&link.control).await {
+            Ok(()) => Ok(Receipt::default()),
+            // It starts with this configuration.
+            Err(error) if error.nobody_listens() => Ok(Receipt::default()),
+            // Through a forwarded socket the connection is made before it is known that nobody listens. And one that is
+            // about to be replaced may not be able to read it; its successor will.
+            Err(source) if edge::ask(&link.control).await.is_none() || is_refusal(&source) => {
+                let (_, unit) = self.look_at_edge(name, link).await?;
+                let wanted = self.edge_unit(name)?.digest();
+                if unit.is_none_or(|unit| {
+                    unit.spec != wanted || unit.state == sovereign_model::observed::UnitState::Stopped
+                }) {
+                    return Ok(Receipt::default());
+                }
+                Err(IncusEngineError::Edge { host: name.clone(), source })
+            }
+            Err(source) => Err(IncusEngineError::Edge { host: name.clone(), source }),
+        }
+    }
+
+    async fn write_edge(
+        &self,
+        name: &EdgeName,
+        link: &Link,
+        generation: u64,
+        config: &EdgeConfig,
+    ) -> Result<(), IncusEngineError> {
+        let failed = |source| IncusEngineError::Host { host: name.clone(), source };
+        let keys = self.parts.keys;
+        self.prepare(name, link).await.map_err(failed)?;
+        let put = async |path: &Path, bytes: &[u8]| link.connection.put_bytes(path, bytes, READABLE).await;
+        let identity = keys.link_key(name).map_err(IncusEngineError::Keys)?;
+        put(&config.link_key, identity.private_pem.expose().as_bytes()).await.map_err(failed)?;
+        for site in &config.sites {
+            if let Some(path) = &site.webhook_key {
+                let key = keys.webhook_key(&site.site).map_err(IncusEngineError::Keys)?;
+                put(path, key.expose().as_bytes()).await.map_err(failed)?;
+            }
+        }
+        let payload = serde_json::to_string(config).expect("a configuration serializes to JSON");
+        let key = keys.config_signing().map_err(IncusEngineError::Keys)?;
+        let sealed = signed::seal(&key, PROTOCOL, generation, payload);
+        put(&self.on_host().edge(&name.datacenter).config(), sealed.as_bytes()).await.map_err(failed)
+    }
+
+    /// Has the edge run as it is described, in the place of the one before.
+    pub(super) async fn run_edge(&self, name: &EdgeName, tell: Tell<'_>) -> Result<Receipt, IncusEngineError> {
+        let failed = |source| IncusEngineError::Host { host: name.clone(), source };
+        let link = self.parts.reach.link(name).await?;
+        let unit = self.edge_unit(name)?;
+        let began = Instant::now();
+        self.ready(name, link).await?;
+        tell(Progress::Doing("sends the program".to_owned()));
+        self.install(unit, link).await.map_err(failed)?;
+        tell(Progress::Doing("takes over".to_owned()));
+        let account = Account { user: on_host::USER, state: Path::new(on_host::STATE) };
+        systemd::replace(&link.connection, &self.parts.stack.name, unit, account)
+            .await
+            .map_err(|source| IncusEngineError::Unit { host: name.clone(), source })?;
+        while !edge::ask(&link.control).await.is_some_and(|status| status.healthy && !status.draining) {
+            if began.elapsed() > WELL_WITHIN {
+                return Err(IncusEngineError::NotWell { host: name.clone() });
+            }
+            tokio::time::sleep(edge::LOOK).await;
+        }
+        let tidy = Run::script("remove older programs", include_str!("tidy.sh")).arg(on_host::PROGRAMS);
+        link.connection.succeed(&tidy).await.map_err(failed)?;
+        Ok(Receipt::note(format!("well after {:.1} s", began.elapsed().as_secs_f64())))
+    }
+
+    /// Before an edge starts: its configuration must be one that it believes. It is not when there is none, or when the
+    /// key that signs configurations was rotated.
+    async fn ready(&self, name: &EdgeName, link: &Link) -> Result<(), IncusEngineError> {
+        let failed = |source| IncusEngineError::Host { host: name.clone(), source };
+        let path = self.on_host().edge(&name.datacenter).config();
+        let there = link.connection.get_file(&path, LONGEST_CONFIG).await.map_err(failed)?;
+        let trust = self.parts.keys.config_signing().map_err(IncusEngineError::Keys)?.verifying_key();
+        if there.is_some_and(|bytes| signed::open(&trust, PROTOCOL, &bytes).is_ok()) {
+            return Ok(());
+        }
+        let wanted = self.parts.wanted.edges.get(name);
+        let wanted = wanted.ok_or_else(|| IncusEngineError::Undeclared { what: format!("the edge of {name}") })?;
+        self.write_edge(name, link, 1, &wanted.config).await
+    }
+
+    /// Puts this program on the host, under its digest.
+    async fn install(&self, unit: &UnitSpec, link: &Link) -> Result<(), SshError> {
+        let there = &unit.program;
+        let has = Run::new("look for the program", "test").args(["-x"]).arg(there);
+        if link.connection.run(&has).await?.code == 0 {
+            return Ok(());
+        }
+        let folder = there.parent().unwrap_or(Path::new(on_host::PROGRAMS));
+        let make = Run::new("make the program's folder", "install").args(["-d", "-m", "0755"]).arg(folder);
+        link.connection.succeed(&make).await?;
+        let access = Access { mode: 0o755, owner: "root:root" };
+        link.connection.put_file(self.parts.program, there, access).await
+    }
+}
+
+/// For root to write, and for edges to read.
+const READABLE: Access<'static> = Access { mode: 0o640, owner: "root:sovereign" };
+
+fn is_refusal(error: &ControlError) -> bool {
+    matches!(error, ControlError::Refused { .. })
+}

@@ -1,0 +1,149 @@
+//! What can go wrong on hosts.
+
+use std::path::PathBuf;
+
+use sovereign_hosts::SshError;
+use sovereign_hosts::systemd::ReplaceError;
+use sovereign_incus::IncusError;
+use sovereign_keys::KeysError;
+use sovereign_model::{EdgeName, SiteName, UnitName};
+use sovereign_runtime::control::ControlError;
+use sovereign_services::ghost::OperatorError;
+
+use super::instances::InstancesError;
+use crate::apply::Failure;
+use crate::certificate::CertificateError;
+use crate::record::RecordError;
+
+/// Something could not be seen or done on a host.
+#[derive(Debug, thiserror::Error)]
+pub enum IncusEngineError {
+    /// Nobody has made it ready.
+    #[error("host {host} was not made ready for this stack")]
+    NoHost {
+        /// Which.
+        host: EdgeName,
+    },
+    /// The host, or the way to it.
+    #[error("host {host} does not do what it is asked")]
+    Host {
+        /// Which.
+        host: EdgeName,
+        /// Why.
+        source: SshError,
+    },
+    /// Its Incus.
+    #[error("the Incus of {host} does not do what it is asked")]
+    Incus {
+        /// Which host.
+        host: EdgeName,
+        /// Why.
+        source: IncusError,
+    },
+    /// Its applications.
+    #[error("the applications of {host} cannot be looked at")]
+    Instances {
+        /// Which host.
+        host: EdgeName,
+        /// Why.
+        source: Box<InstancesError>,
+    },
+    /// An application in a container.
+    #[error("{unit} cannot be run on {host}")]
+    Instance {
+        /// The unit.
+        unit: UnitName,
+        /// Its host.
+        host: EdgeName,
+        /// Why.
+        source: Box<InstancesError>,
+    },
+    /// An edge as a unit.
+    #[error("the edge of {host} cannot be replaced")]
+    Unit {
+        /// The host.
+        host: EdgeName,
+        /// Why.
+        source: ReplaceError<SshError>,
+    },
+    /// An edge runs and is not well.
+    #[error("the edge of {host} does not become well")]
+    NotWell {
+        /// The host.
+        host: EdgeName,
+    },
+    /// An edge refused its configuration, or does not answer.
+    #[error("the edge of {host} does not take its configuration")]
+    Edge {
+        /// The host.
+        host: EdgeName,
+        /// Why.
+        source: ControlError,
+    },
+    /// Ghost.
+    #[error("site {site} cannot be set up")]
+    Ghost {
+        /// The site.
+        site: SiteName,
+        /// Ghost's own words.
+        source: OperatorError,
+    },
+    /// A mirror does not become complete.
+    #[error("the mirror of site {site} at {host} does not fill: {why}")]
+    NotFilled {
+        /// Where.
+        host: EdgeName,
+        /// What.
+        site: SiteName,
+        /// Why.
+        why: String,
+    },
+    /// A working key.
+    #[error("a key is not to be had")]
+    Keys(#[source] KeysError),
+    /// A certificate.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// What is remembered of a site.
+    #[error("it is not known how far a site is")]
+    Record(#[from] RecordError),
+    /// A file of ours.
+    #[error("cannot use {path}", path = .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A step names what this stack does not declare: the plan is not for this stack.
+    #[error("the plan names {what}, which is not declared")]
+    Undeclared {
+        /// What.
+        what: String,
+    },
+}
+
+impl Failure for IncusEngineError {
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::NoHost { host } => {
+                let EdgeName { datacenter, host: name } = host;
+                let name = name.as_ref().map(|name| format!(" --name {name}")).unwrap_or_default();
+                Some(format!("`sovereign host add root@ADDRESS --datacenter {datacenter}{name}` does that"))
+            }
+            Self::Host { source, .. } => source.help(),
+            Self::Incus { source, .. } => source.help(),
+            Self::Instances { source, .. } | Self::Instance { source, .. } => source.help(),
+            Self::Unit { source, .. } => source.help(),
+            Self::NotWell { host } => Some(format!("`sovereign logs {}` may say why", host.unit())),
+            Self::Edge { source, .. } => source.help(),
+            Self::Ghost { source, .. } => source.help(),
+            Self::NotFilled { host, .. } => Some(format!("`sovereign logs {}` may say why", host.unit())),
+            Self::Keys(error) => error.help(),
+            Self::Certificate(error) => error.help(),
+            Self::Record(error) => error.help(),
+            Self::File { source, .. } => crate::file::help(source),
+            Self::Undeclared { .. } => Some("make the plan again: `sovereign plan`".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The hosts of a stack, each reached once: a connection over SSH, through which its Incus and its edge are asked.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sovereign_hosts::{Connection, Login, SshError};
+use sovereign_incus::{Client, Dial, Dialing, IncusError, MemberName, Patience, ProjectName, UnixSocket};
+use sovereign_model::layout::StateFolder;
+use sovereign_model::{EdgeName, StackName};
+use tokio::sync::OnceCell;
+
+use super::IncusEngineError;
+use super::instances::{Instances, Seen};
+
+/// Where Debian's package has the socket of Incus.
+const SOCKET: &str = "/var/lib/incus/unix.socket";
+
+/// The project that a host was made ready with, for all that is the stack's.
+const PROJECT: &str = "sovereign";
+
+/// Connecting, over a slow line too. A host that is off is not waited for longer.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The hosts of a stack. Nothing is opened before it is needed, and what was opened is kept.
+#[derive(Debug)]
+pub struct Reach {
+    hosts: BTreeMap<EdgeName, (Login, OnceCell<Link>)>,
+    sockets: PathBuf,
+    state: StateFolder,
+}
+
+impl Reach {
+    /// Hosts by their edges, and how each is logged in to. Sockets lie below `sockets`, which should have a short name.
+    /// `state` is the stack's state folder on every host.
+    pub fn new(hosts: impl IntoIterator<Item = (EdgeName, Login)>, sockets: PathBuf, state: StateFolder) -> Self {
+        let hosts = hosts.into_iter().map(|(edge, login)| (edge, (login, OnceCell::new()))).collect();
+        Self { hosts, sockets, state }
+    }
+
+    /// All hosts.
+    pub fn edges(&self) -> impl Iterator<Item = &EdgeName> {
+        self.hosts.keys()
+    }
+
+    /// The way to a host, which is opened the first time.
+    ///
+    /// # Errors
+    /// When the host does not let us in, or there is no such host.
+    pub async fn link(&self, edge: &EdgeName) -> Result<&Link, IncusEngineError> {
+        let (login, link) = self.hosts.get(edge).ok_or_else(|| IncusEngineError::NoHost { host: edge.clone() })?;
+        let failed = |source| IncusEngineError::Host { host: edge.clone(), source };
+        link.get_or_try_init(|| Link::open(edge, login.clone(), &self.sockets, &self.state)).await.map_err(failed)
+    }
+
+    /// Ends all connections.
+    pub async fn close(self) {
+        for (_, link) in self.hosts.into_values() {
+            if let Some(link) = link.into_inner() {
+                link.connection.close().await;
+            }
+        }
+    }
+}
+
+/// The way to one host.
+#[derive(Debug)]
+pub struct Link {
+    /// Commands and files.
+    pub connection: Connection,
+    /// The control socket of its edge, brought here.
+    pub control: PathBuf,
+    edge: EdgeName,
+    incus: Arc<dyn Dial>,
+    client: OnceCell<(Client, Option<MemberName>)>,
+}
+
+impl Link {
+    async fn open(edge: &EdgeName, login: Login, sockets: &Path, state: &StateFolder) -> Result<Self, SshError> {
+        let connection = Connection::open(login, sockets, PATIENCE).await?;
+        let control = connection.forward(&state.edge(&edge.datacenter).control()).await?;
+        let here = UnixSocket::new(connection.forward(Path::new(SOCKET)).await?);
+        let incus = Arc::new(Forwarded { here, edge: edge.clone() });
+        Ok(Self { connection, control, edge: edge.clone(), incus, client: OnceCell::new() })
+    }
+
+    /// The host's Incus, in the project of the stack.
+    ///
+    /// # Errors
+    /// When it does not answer, or cannot do what is asked of it.
+    pub async fn incus(&self) -> Result<&Client, IncusError> {
+        self.member().await.map(|(client, _)| client)
+    }
+
+    async fn member(&self) -> Result<&(Client, Option<MemberName>), IncusError> {
+        let connect = async {
+            let client = Client::connect(Arc::clone(&self.incus), Patience::default(), &[]).await?;
+            let member = client.server().await?.member();
+            let project = PROJECT.parse::<ProjectName>().expect("a name without anything special in it");
+            Ok((client.in_project(project), member))
+        };
+        self.client.get_or_try_init(|| connect).await
+    }
+
+    /// The instances of a stack on the host.
+    ///
+    /// # Errors
+    /// As [`Link::incus`].
+    pub async fn instances<'l>(&'l self, stack: &'l StackName) -> Result<Instances<'l, Connection>, IncusError> {
+        let (client, member) = self.member().await?;
+        Ok(Instances::new(client, &self.connection, stack, member.clone()))
+    }
+
+    /// What instances of a stack there are on the host, and how they are.
+    ///
+    /// # Errors
+    /// When its Incus does not answer, or says what cannot be understood.
+    pub async fn look(&self, stack: &StackName) -> Result<Seen, IncusEngineError> {
+        let incus = |source| IncusEngineError::Incus { host: self.edge.clone(), source };
+        let failed = |source| IncusEngineError::Instances { host: self.edge.clone(), source: Box::new(source) };
+        self.instances(stack).await.map_err(incus)?.look().await.map_err(failed)
+    }
+}
+
+/// A socket of this machine that leads to a host's Incus.
+#[derive(Debug)]
+struct Forwarded {
+    here: UnixSocket,
+    edge: EdgeName,
+}
+
+impl fmt::Display for Forwarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the Incus of {}", self.edge)
+    }
+}
+
+impl Dial for Forwarded {
+    fn dial(&self) -> Dialing<'_> {
+        self.here.dial()
+    }
+}

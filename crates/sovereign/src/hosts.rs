@@ -1,0 +1,142 @@
+//! The hosts of a stack: which of them can be reached, and what runs on them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddrV4;
+
+use sovereign_engine::incus::instances::Contents;
+use sovereign_engine::incus::{IncusEngineError, Reach, RootFiles};
+use sovereign_hosts::record::{HostId, Record};
+use sovereign_hosts::{Keys, Login};
+use sovereign_images::Store;
+use sovereign_images::debian::Role;
+use sovereign_keys::WorkingKeys;
+use sovereign_model::instance::bridge;
+use sovereign_model::layout::on_host;
+use sovereign_model::observed::ImageSeen;
+use sovereign_model::stack::{App, EngineKind};
+use sovereign_model::unit::Runs;
+use sovereign_model::{Digest, EdgeName, ImageName, Stack, StateFolder, UnitName};
+use sovereign_plan::AppUnit;
+use sovereign_services::ghost::{self, Placed};
+use sovereign_services::secret::Secret;
+
+use crate::declared::Declared;
+use crate::failure::Failure;
+use crate::root_images::Wanted;
+use crate::secrets;
+use crate::world::ghost_image;
+
+/// The way to each declared host that was made ready. Nothing is opened.
+///
+/// # Errors
+/// When the record of hosts cannot be read, or a folder cannot be made.
+pub(crate) fn reach(declared: &Declared) -> Result<Reach, Failure> {
+    let Declared { stack, state, places, .. } = declared;
+    let record = Record::read(&state.hosts_record())?;
+    let mut logins = Vec::new();
+    for edge in edges(stack) {
+        let Some(host) = edge.host.clone() else { continue };
+        let id = HostId { datacenter: edge.datacenter.clone(), host };
+        let Some(known) = record.hosts.get(&id) else { continue };
+        let folder = state.host(&id.datacenter, &id.host);
+        secrets::private_folder(&folder)?;
+        let login = Login {
+            address: known.address.clone(),
+            host_key: known.host_key.clone(),
+            keys: Keys { files: vec![state.hosts_identity()], agent: None },
+            known_hosts: folder.join("known_hosts"),
+        };
+        logins.push((edge, login));
+    }
+    Ok(Reach::new(logins, places.sockets(), on_host::state(&stack.name)))
+}
+
+/// All edges that are on hosts.
+pub(crate) fn edges(stack: &Stack) -> impl Iterator<Item = EdgeName> {
+    let datacenters = stack.datacenters.values().filter(|datacenter| datacenter.engine == EngineKind::Incus);
+    datacenters.flat_map(|datacenter| datacenter.edges())
+}
+
+/// The declared hosts that nobody has made ready.
+pub(crate) fn not_ready(stack: &Stack, reach: &Reach) -> Vec<IncusEngineError> {
+    let known: BTreeSet<&EdgeName> = reach.edges().collect();
+    edges(stack).filter(|edge| !known.contains(edge)).map(|host| IncusEngineError::NoHost { host }).collect()
+}
+
+/// The applications that run on hosts, and what they are made of.
+#[derive(Debug, Default)]
+pub(crate) struct OnHosts {
+    /// Their descriptions.
+    pub(crate) units: BTreeMap<UnitName, AppUnit>,
+    /// What is in their files.
+    pub(crate) contents: BTreeMap<UnitName, Contents>,
+    /// The images there are, by the digest that Incus knows each by.
+    pub(crate) images: BTreeMap<Digest, RootFiles>,
+    /// What decides what is in each image.
+    pub(crate) locks: BTreeMap<ImageName, Digest>,
+    /// The images as a look at the store sees them.
+    pub(crate) seen: BTreeMap<ImageName, ImageSeen>,
+}
+
+/// What the roles of a Ghost on a host are called.
+const ROLES: [&str; 2] = ["site", "database"];
+
+impl OnHosts {
+    /// Describes them.
+    ///
+    /// # Errors
+    /// When a key was not made ready, or a lock or the image store cannot be read.
+    pub(crate) fn gather(declared: &Declared, keys: &WorkingKeys, store: &Store) -> Result<Self, Failure> {
+        let mut all = Self::default();
+        let stack = &declared.stack;
+        let placed = stack.sites.values().filter(|site| site.app == App::Ghost);
+        let placed: Vec<_> = placed.filter_map(|site| Some((site, site.host(stack)?))).collect();
+        if placed.is_empty() {
+            return Ok(all);
+        }
+        let mut images = Vec::new();
+        for role in ROLES {
+            let role = Role::find(role).map_err(sovereign_images::ImageError::from)?;
+            let wanted = Wanted::of(&role, &declared.file, store)?;
+            all.locks.insert(wanted.name.clone(), wanted.lock);
+            all.seen.extend(wanted.seen().map(|seen| (wanted.name.clone(), seen)));
+            all.images.extend(wanted.built.clone());
+            images.push(ghost::Image { name: wanted.name.clone(), fingerprint: wanted.fingerprint() });
+        }
+        let [site_image, database_image] = &images[..] else { unreachable!("there are two roles") };
+        let ghost_version = sovereign_images::ghost::version();
+        let authority = keys.ca()?.pem();
+        for (site, host) in placed {
+            let password = keys.database_password(&site.name)?;
+            let described = ghost::instances(&Placed {
+                site,
+                datacenter: &site.primary,
+                host: &host.name,
+                site_image,
+                database_image,
+                ghost_version,
+                ca_certificate: &authority,
+                database_password: &Secret::new(password.expose()),
+                edge: SocketAddrV4::new(bridge::HOST, site.edge_port),
+            })?;
+            let of_ghost = BTreeSet::from([site_image.name.clone(), ghost_image()]);
+            let of_database = BTreeSet::from([database_image.name.clone()]);
+            for (described, images) in [(described.ghost, of_ghost), (described.database, of_database)] {
+                let name = described.spec.name.clone();
+                let unit = AppUnit { site: site.name.clone(), runs: Runs::Instance(described.spec), images };
+                all.units.insert(name.clone(), unit);
+                all.contents.insert(name, described.contents.into_iter().collect());
+            }
+        }
+        all.locks.insert(ghost_image(), sovereign_images::ghost::lock().digest());
+        Ok(all)
+    }
+}
+
+/// The state folder that a data center's edges have.
+pub(crate) fn state_of(stack: &Stack, here: &StateFolder, edge: &EdgeName) -> StateFolder {
+    match edge.host {
+        None => here.clone(),
+        Some(_) => on_host::state(&stack.name),
+    }
+}
