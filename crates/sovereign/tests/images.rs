@@ -5,37 +5,11 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use support::{Operator, eventually, leaf};
-
-/// An operator who shares images and kept packages with other runs, and has locked `host` if the last run could.
-fn operator() -> (Operator, PathBuf) {
-    let operator = Operator::new().with_shared_images();
-    operator.write("stack.toml", &leaf::stack(&operator));
-    fs::create_dir(operator.home().join("public")).unwrap();
-    let cache = operator.shared();
-    fs::create_dir_all(cache.join("packages")).unwrap();
-    fs::create_dir_all(operator.home().join(".local/share/sovereign")).unwrap();
-    symlink(cache.join("packages"), operator.home().join(".local/share/sovereign/.packages")).unwrap();
-    (operator, cache)
-}
-
-/// Locks `host`, as the last run did where its packages are still kept.
-fn lock(operator: &Operator, cache: &Path) {
-    let (kept, file) = (cache.join("debian-host.json"), operator.home().join("stack.images/host.json"));
-    if let Ok(text) = fs::read_to_string(&kept) {
-        operator.write("stack.images/host.json", &text);
-        if operator.run(&["images", "lock", "host"]).code() == Some(0) {
-            return;
-        }
-    }
-    operator.run(&["images", "lock", "--update", "host"]).success();
-    fs::copy(file, kept).unwrap();
-}
+use support::{debian, eventually};
 
 /// The processes that have `folder` in their arguments or work in it.
 fn working_in(folder: &Path) -> Vec<String> {
@@ -53,12 +27,12 @@ fn working_in(folder: &Path) -> Vec<String> {
 
 #[test]
 fn an_image_is_locked_killed_half_way_built_and_found() {
-    let (operator, cache) = operator();
+    let (operator, cache) = debian::operator();
     let before = operator.run(&["images", "build", "host"]);
     assert_eq!(before.code(), Some(1));
     assert!(before.stderr().contains("help: sovereign images lock host"), "{before:?}");
 
-    lock(&operator, &cache);
+    debian::lock(&operator, &cache, "host");
     let locked = operator.json(&["images", "lock", "host"]);
     assert_eq!(locked["written"], false, "{locked}");
     assert_eq!(locked["fetched"].as_array().unwrap().len(), 0, "{locked}");

@@ -39,6 +39,12 @@ const SITE: &str = "/srv/site";
 /// Where people's uploads are mounted.
 const DATA: &str = "/srv/data";
 
+/// Ghost's configuration.
+pub(super) const CONFIGURATION: &str = "/srv/site/config.production.json";
+
+/// Ghost itself, in the image.
+pub(super) const APP: &str = "/opt/ghost/app";
+
 /// The program that runs Ghost there.
 pub(super) const NODE: &str = "/opt/ghost/node/bin/node";
 
@@ -208,7 +214,7 @@ fn ghost(placed: &Placed<'_>, database: &InstanceSpec) -> Result<Described, Inva
     let secret = Owned { mode: 0o640, user: 0, group: GHOST };
     let public = Owned { mode: 0o644, user: 0, group: 0 };
     let files = Files::default()
-        .with("/srv/site/config.production.json", secret, &configuration_text(placed, server))
+        .with(CONFIGURATION, secret, &configuration_text(placed, server))
         .with("/srv/site/prepare.cjs", public, PREPARE)
         .with("/srv/site/guard.cjs", public, GUARD)
         .with("/srv/site/operator.cjs", public, OPERATOR)
@@ -339,7 +345,7 @@ mod tests {
     fn the_configuration_in_an_instance() {
         with_placed(|placed| {
             let both = instances(placed).unwrap();
-            let text = both.ghost.contents.get(Path::new("/srv/site/config.production.json")).unwrap();
+            let text = both.ghost.contents.get(Path::new(CONFIGURATION)).unwrap();
             insta::assert_snapshot!(std::str::from_utf8(text).unwrap());
         });
     }

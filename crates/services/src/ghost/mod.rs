@@ -24,6 +24,7 @@ mod outgoing;
 mod settings;
 mod setup;
 mod staff;
+mod takeover;
 mod unit;
 
 pub use connection::{Connection, ConnectionError};
@@ -38,6 +39,7 @@ pub use operator::{Operator, OperatorError};
 pub use outgoing::{Refused, outgoing, outgoing_text, refused_in};
 pub use setup::{Keys, Owner, SetUp, Webhooks, owner_email, setup, webhook_url, webhook_url_at};
 pub use staff::{InvalidRole, OneTimeLink, Pending, Person, Role, Staff};
+pub use takeover::{TAKEOVER_REFUSED, Taken, pause_command, resume_command, takeover_command};
 pub use unit::unit;
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,7 @@
 //! An operator in a sandbox: a home of their own, a cleared environment, the real binary, and outside tools to judge it.
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
+pub(crate) mod debian;
 pub(crate) mod leaf;
 pub(crate) mod staff;
 
