@@ -328,6 +328,7 @@ mod tests {
         let config = EdgeConfig {
             stack: "lab".parse().unwrap(),
             datacenter: "home".parse().unwrap(),
+            host: None,
             certificate: CertificateFiles { chain: folder.join("chain"), key: folder.join("key") },
             store: folder.join("store"),
             link_key: folder.join("link"),

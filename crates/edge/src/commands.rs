@@ -36,6 +36,7 @@ impl Edge {
             process: std::process::id(),
             stack: generation.config.stack.clone(),
             datacenter: generation.config.datacenter.clone(),
+            host: generation.config.host.clone(),
             generation: generation.number,
             config_digest: generation.digest,
             certificate: Some(generation.tls.chain),

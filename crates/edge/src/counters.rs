@@ -58,6 +58,8 @@ pub(crate) struct Counters {
     passed: Count,
     own: Count,
     limited: Count,
+    /// Questions of other edges.
+    pub(crate) asked_by_edges: Count,
     kept: Count,
     confirmed: Count,
     unkept: Count,
@@ -119,6 +121,7 @@ impl Counters {
             passed: self.passed.now(),
             own: self.own.now(),
             limited: self.limited.now(),
+            asked_by_edges: self.asked_by_edges.now(),
             kept: self.kept.now(),
             confirmed: self.confirmed.now(),
             unkept: self.unkept.now(),

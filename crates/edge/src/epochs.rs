@@ -106,8 +106,8 @@ pub(crate) fn hear(edge: &Arc<Edge>, generation: &Generation, site: &Site, field
 
 /// Tells the peers of `generation`, and hears from them, until `token` ends it.
 pub(crate) fn start(edge: &Arc<Edge>, generation: &Arc<Generation>, token: &CancellationToken) {
-    for link in generation.links.values() {
-        let (edge, generation, link, token) = (edge.clone(), generation.clone(), link.clone(), token.clone());
+    for peer in &generation.peers {
+        let (edge, generation, link, token) = (edge.clone(), generation.clone(), peer.link.clone(), token.clone());
         tokio::spawn(async move { token.run_until_cancelled(tell(&edge, &generation, &link)).await });
     }
 }

@@ -27,6 +27,7 @@ use crate::policy::{self, Exchange, NotStorable, Selection, Terms};
 use crate::route::Key;
 use crate::store::{Entry, Head, Ticket};
 use crate::upstream::UpstreamError;
+use crate::upstream::edges::SecondHand;
 use crate::{arrival, peers, rename};
 
 /// A page takes Ghost some 40 ms; one that takes this long is not coming.
@@ -214,12 +215,21 @@ async fn try_ask(
     let answered = tokio::time::timeout(ANSWER_WITHIN, site.upstream.send(request)).await;
     let answered = answered.unwrap_or(Err(UpstreamError::Timeout));
     edge.counters.source_took(began.elapsed());
-    let response = answered.inspect_err(|error| {
+    let mut response = answered.inspect_err(|error| {
         // One exchange that broke off says little of a whole service.
         if error.is_absence() || !by_book {
             away(site, error);
         }
     })?;
+    let second_hand = response.extensions_mut().remove::<SecondHand>();
+    if let Some(SecondHand(datacenter)) = &second_hand {
+        let error = UpstreamError::NoSource { datacenter: datacenter.clone() };
+        away(site, &error);
+        if kept.is_some() {
+            return Err(error); // Ours is as good.
+        }
+    }
+    let second_hand = second_hand.is_some();
     let exchange = Exchange { asked_at, answered_at: SystemTime::now() };
     let status = response.status();
     if status.is_server_error() && by_book && kept.is_none() && site.upstream.is_local() {
@@ -234,13 +244,13 @@ async fn try_ask(
         }
         return Err(error);
     }
-    if site.standing.source_answered() {
+    if !second_hand && site.standing.source_answered() {
         info!(site = %site.name(), "the source answers again");
     }
     if status == StatusCode::NOT_MODIFIED {
         return confirmed(edge, site, ticket, kept, response, exchange).await;
     }
-    if by_book {
+    if by_book || second_hand {
         // Nobody closes it but itself.
     } else if says_private(&response) {
         edge.site_private(site, true);

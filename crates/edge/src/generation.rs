@@ -3,7 +3,7 @@
 //! Loading is all or nothing: the signature, the routes, certificate and keys, every site's source. What is refused
 //! leaves the generation that is served untouched, and a request in flight keeps the generation it began with.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,6 +22,7 @@ use crate::signature::HookSecret;
 use crate::standing::Standing;
 use crate::tls::{CredentialError, LINK_ALPN, PeerKey, Tls};
 use crate::upstream::Upstream;
+use crate::upstream::edges::Edges;
 use crate::upstream::folder::Folder;
 use crate::upstream::link::Link;
 use crate::upstream::service::{Place, Service};
@@ -81,6 +82,12 @@ pub enum ConfigError {
         /// The data center.
         datacenter: DatacenterName,
     },
+    /// Two peers, or a peer and this edge, have one key: their words could not be told apart.
+    #[error("the edge at {peer} has the link key of another edge")]
+    SameKey {
+        /// What people call the peer.
+        peer: String,
+    },
     /// The file of a webhook secret is empty.
     #[error("the webhook secret of site {site} is empty")]
     EmptySecret {
@@ -115,16 +122,25 @@ pub(crate) struct Generation {
     pub(crate) routes: Routes,
     pub(crate) tls: Tls,
     pub(crate) sites: BTreeMap<SiteName, Arc<Site>>,
-    pub(crate) links: BTreeMap<DatacenterName, Arc<Link>>,
+    /// The other edges, in order of preference.
+    pub(crate) peers: Vec<Partner>,
     /// What this edge is called in what it passes on.
     pub(crate) via: Via,
-    peers: HashMap<PeerKey, DatacenterName>,
+}
+
+/// Another edge, and the way to it.
+pub(crate) struct Partner {
+    pub(crate) key: PeerKey,
+    pub(crate) datacenter: DatacenterName,
+    pub(crate) link: Arc<Link>,
 }
 
 /// A site with its source.
 pub(crate) struct Site {
     pub(crate) config: Arc<EdgeSite>,
     pub(crate) upstream: Upstream,
+    /// Its application runs on another host of this data center.
+    pub(crate) is_written_beside: bool,
     pub(crate) hook_secret: Option<HookSecret>,
     /// What browsers are told about HTTPS (RFC 6797 section 6.1).
     pub(crate) hsts: Option<HeaderValue>,
@@ -179,21 +195,26 @@ impl Generation {
             previous.may_be_followed_by(generation, digest, &config)?;
         }
         let routes = Routes::build(&config).map_err(ConfigError::Routes)?;
-        let mut peers = HashMap::new();
-        for peer in &config.peers {
-            peers.insert(PeerKey::of(peer).map_err(ConfigError::Credentials)?, peer.datacenter.clone());
-        }
-        let keys: Vec<_> = peers.keys().copied().collect();
-        let tls = Tls::load(&config.certificate, &config.link_key, &keys, tickets).map_err(ConfigError::Credentials)?;
-        let mut links = BTreeMap::new();
+        let mut keys = Vec::new();
         for peer in &config.peers {
             let key = PeerKey::of(peer).map_err(ConfigError::Credentials)?;
+            if keys.contains(&key) {
+                return Err(ConfigError::SameKey { peer: peer.title() });
+            }
+            keys.push(key);
+        }
+        let tls = Tls::load(&config.certificate, &config.link_key, &keys, tickets).map_err(ConfigError::Credentials)?;
+        let mut peers = Vec::new();
+        for (peer, key) in config.peers.iter().zip(keys) {
+            if tls.is_ours(key) {
+                return Err(ConfigError::SameKey { peer: peer.title() });
+            }
             let dialer = tls.dialer(key, LINK_ALPN).map_err(ConfigError::Credentials)?;
             // One that stays the same is kept: a peer that can only dial out has lent it its connection.
             let same = previous.filter(|old| old.tls.has_identity_of(&tls) && old.config.peers.contains(peer));
-            let link = same.and_then(|old| old.links.get(&peer.datacenter).cloned());
-            let link = link.unwrap_or_else(|| Link::new(peer.datacenter.clone(), peer.addresses.clone(), dialer));
-            links.insert(peer.datacenter.clone(), link);
+            let link = same.and_then(|old| old.peer(key)).map(|old| old.link.clone());
+            let link = link.unwrap_or_else(|| Link::new(peer, dialer));
+            peers.push(Partner { key, datacenter: peer.datacenter.clone(), link });
         }
         let mut sites = BTreeMap::new();
         for site in routes.sites() {
@@ -202,24 +223,38 @@ impl Generation {
                 Source::Unix(path) => Upstream::Service(Service::new(Place::Unix(path.clone()))),
                 Source::Tcp(address) => Upstream::Service(Service::new(Place::Tcp(*address))),
                 Source::Folder(path) => Upstream::Folder(Folder::new(path.clone())),
-                Source::Link(datacenter) => Upstream::Link(links.get(datacenter).cloned().ok_or_else(|| {
-                    ConfigError::NoSuchPeer { site: site.site.clone(), datacenter: datacenter.clone() }
-                })?),
+                Source::Link(datacenter) => {
+                    let there = peers.iter().filter(|peer| peer.datacenter == *datacenter);
+                    let links: Vec<_> = there.map(|peer| peer.link.clone()).collect();
+                    if links.is_empty() {
+                        let (site, datacenter) = (site.site.clone(), datacenter.clone());
+                        return Err(ConfigError::NoSuchPeer { site, datacenter });
+                    }
+                    Upstream::Link(Edges::new(site.site.clone(), datacenter.clone(), links))
+                }
             };
+            let is_written_beside = matches!(&site.source, Source::Link(there) if *there == config.datacenter);
             let hook_secret = site.webhook_key.as_deref().map(|path| hook_secret(&site.site, path)).transpose()?;
             let standing = standing.unwrap_or_default();
             let hsts = (site.hsts_days > 0).then(|| strict_transport(site.hsts_days));
-            let site =
-                Site { config: site.clone(), upstream, hook_secret, hsts, standing, rewriters: Mutex::default() };
+            let site = Site {
+                config: site.clone(),
+                upstream,
+                is_written_beside,
+                hook_secret,
+                hsts,
+                standing,
+                rewriters: Mutex::default(),
+            };
             sites.insert(site.name().clone(), Arc::new(site));
         }
-        let via = Via::of(&config.stack, &config.datacenter);
-        Ok(Self { number: generation, digest, config, routes, tls, sites, links, via, peers })
+        let via = Via::of(&config.stack, &config.datacenter, config.host.as_ref());
+        Ok(Self { number: generation, digest, config, routes, tls, sites, peers, via })
     }
 
-    /// The data center whose edge has shown `key`, if it still is a peer.
-    pub(crate) fn peer(&self, key: PeerKey) -> Option<&DatacenterName> {
-        self.peers.get(&key)
+    /// The edge that has shown `key`, if it still is a peer.
+    pub(crate) fn peer(&self, key: PeerKey) -> Option<&Partner> {
+        self.peers.iter().find(|peer| peer.key == key)
     }
 
     fn may_be_followed_by(&self, number: u64, digest: Digest, config: &EdgeConfig) -> Result<(), ConfigError> {
@@ -228,7 +263,9 @@ impl Generation {
             return Err(ConfigError::NotNewer { offered: number, served: self.number });
         }
         let same = |config: &EdgeConfig| (config.stack.clone(), config.datacenter.clone(), config.store.clone());
-        if same(config) != same(&self.config) {
+        // One that did not know its host's name may learn it.
+        let moved = self.config.host.is_some() && config.host != self.config.host;
+        if same(config) != same(&self.config) || moved {
             return Err(ConfigError::OtherEdge { generation: number });
         }
         Ok(())

@@ -18,7 +18,7 @@
 //! primary must not erase its mirrors. The page of a post goes at once when its application says so and then does not
 //! have it.
 //!
-//! A mirror's keeper also listens for notices over the link to the primary's edge. Each time that link stands anew,
+//! A mirror's keeper also listens for notices over the links to the primary's edges. Each time that link stands anew,
 //! everything is checked, as notices may have been missed.
 
 mod look;
@@ -34,7 +34,7 @@ use sovereign_model::edge_status::PassReason;
 use tokio_util::sync::CancellationToken;
 
 use crate::edge::Edge;
-use crate::generation::{Generation, Site};
+use crate::generation::{Generation, Partner, Site};
 use crate::mirror;
 use crate::store::Entry;
 use pass::Pass;
@@ -51,7 +51,7 @@ pub(crate) fn start(edge: &Arc<Edge>, generation: &Generation, token: &Cancellat
         let (edge, site, token) = (edge.clone(), site.clone(), token.clone());
         tokio::spawn(async move { token.run_until_cancelled(keep(&edge, &site)).await });
     }
-    for (datacenter, link) in &generation.links {
+    for Partner { datacenter, link, .. } in &generation.peers {
         let from_there =
             |site: &&Arc<Site>| matches!(&site.config.source, Source::Link(source) if source == datacenter);
         let sites: Vec<_> = generation.sites.values().filter(from_there).cloned().collect();

@@ -1,7 +1,7 @@
 //! Links the other way round: a data center that can only dial out lends its peers a connection to ask over.
 //!
 //! Homes sit behind address translation and cannot be dialled, and the site may well be written at home. So an edge
-//! that has sites of its own watches whether each peer has dialled it. A peer that has not for [`PATIENCE`] is dialled,
+//! that has sites of its own, or stands beside one that has, watches whether each peer has dialled it. A peer that has not for [`PATIENCE`] is dialled,
 //! and answered on that connection exactly as if it had dialled itself: same keys, same questions. Where everybody can
 //! dial everybody, this never happens. A connection that breaks off, as one does when the address that it was dialled
 //! from changes, is replaced at once.
@@ -36,7 +36,7 @@ const DIAL_WITHIN: Duration = Duration::from_secs(5);
 
 /// Lends connections to the peers of `generation` that need them, until `token` ends it.
 pub(crate) fn start(edge: &Arc<Edge>, generation: &Generation, token: &CancellationToken) {
-    if !generation.sites.values().any(|site| site.upstream.is_local()) {
+    if !generation.sites.values().any(|site| site.upstream.is_local() || site.is_written_beside) {
         return;
     }
     for peer in generation.config.peers.iter().filter(|peer| !peer.addresses.is_empty()) {
@@ -60,7 +60,7 @@ async fn lend(edge: &Arc<Edge>, peer: &Peer, key: PeerKey, tls: &Arc<ClientConfi
         uplinks.note(&raced, Instant::now());
         match raced.result {
             Ok((address, stream)) => {
-                info!(peer = %peer.datacenter, %address, "a connection is lent to a peer that has not dialled");
+                info!(peer = %peer.title(), %address, "a connection is lent to a peer that has not dialled");
                 let began = Instant::now();
                 let mut lent = Lent { address, answering: answer(edge, stream, key, &token) };
                 while let Err(_still_lent) = tokio::time::timeout(LOOK_BACK_EVERY, &mut lent.answering).await {
@@ -72,7 +72,7 @@ async fn lend(edge: &Arc<Edge>, peer: &Peer, key: PeerKey, tls: &Arc<ClientConfi
                 // It was needed until now, and is again. One that ends as soon as it is made is not.
                 wait = PATIENCE.saturating_sub(began.elapsed());
             }
-            Err(Some(error)) => debug!(peer = %peer.datacenter, %error, "a peer cannot be dialled"),
+            Err(Some(error)) => debug!(peer = %peer.title(), %error, "a peer cannot be dialled"),
             Err(None) => {}
         }
     }

@@ -48,44 +48,86 @@ pub(crate) async fn answer(
     request: Request<Body>,
     reader: IpAddr,
 ) -> Response<Body> {
-    let method = request.method().clone();
-    let fields = request.headers().clone();
-    if site.standing.is_superseded(site.config.epoch) && !method.is_safe() {
-        warn!(site = %site.name(), "a write is refused: there is a newer primary");
-        return pages::source_away(&fields, Lacking::WriteElsewhere);
+    let (method, fields) = (request.method().clone(), request.headers().clone());
+    match through(edge, site, route, request, reader).await {
+        Ok(response) => response,
+        Err(error) => sorry(edge, site, route, (&method, &fields), reader, &error).await,
     }
-    let Some(exchange) = edge.exchange(reader) else { return pages::too_many_at_once() };
-    match pass(edge, site, route, request, reader).await {
-        Ok(response) => response.map(|body| body.holding(exchange)),
-        Err(error) if error.is_of_too_long_a_body() => pages::too_long(),
-        Err(error) => {
-            let absent = error.is_absence();
+}
+
+/// The same for another edge, at one that stands beside the source's; `None` when nobody has acted on the request.
+pub(crate) async fn beside(
+    edge: &Arc<Edge>,
+    site: &Arc<Site>,
+    route: &Route,
+    request: Request<Body>,
+    reader: IpAddr,
+) -> Option<Response<Body>> {
+    let (method, fields) = (request.method().clone(), request.headers().clone());
+    match through(edge, site, route, request, reader).await {
+        Ok(response) => Some(response),
+        Err(error) if error.is_absence() => None,
+        Err(error) => Some(sorry(edge, site, route, (&method, &fields), reader, &error).await),
+    }
+}
+
+async fn through(
+    edge: &Arc<Edge>,
+    site: &Arc<Site>,
+    route: &Route,
+    request: Request<Body>,
+    reader: IpAddr,
+) -> Result<Response<Body>, UpstreamError> {
+    if site.standing.is_superseded(site.config.epoch) && !request.method().is_safe() {
+        warn!(site = %site.name(), "a write is refused: there is a newer primary");
+        return Ok(pages::source_away(request.headers(), Lacking::WriteElsewhere));
+    }
+    let Some(exchange) = edge.exchange(reader) else { return Ok(pages::too_many_at_once()) };
+    let passed = pass(edge, site, route, request, reader).await;
+    match &passed {
+        Err(error) if error.is_of_too_long_a_body() => {}
+        Err(error) if error.is_absence() => {
             let error = error.in_full();
-            if absent && site.standing.source_failed(Failure::Refused, error.clone()) {
+            if site.standing.source_failed(Failure::Refused, error.clone()) {
                 warn!(site = %site.name(), %error, "the source is away: kept pages are served");
-            } else if !absent {
-                debug!(site = %site.name(), %error, "a passed-through request broke off");
             }
-            let kept = match &route.class {
-                Class::Live { copy: Some(key) } | Class::Read { key, .. } => Some(key),
-                _ => None,
-            };
-            if let Some(key) = kept {
-                let asked = read::Asked { method: &method, fields: &fields, route, reader, peer: false };
-                if let Some(response) = read::stand_in(edge, site, key, &asked).await {
-                    return response;
-                }
-            }
-            let lacking = match method.is_safe() {
-                false if absent => Lacking::Write,
-                false => Lacking::WriteInDoubt,
-                true if site.standing.is_private() => Lacking::Private,
-                true if kept.is_some() => Lacking::Page,
-                true => Lacking::Own,
-            };
-            pages::source_away(&fields, lacking)
+        }
+        Err(error) => debug!(site = %site.name(), error = %error.in_full(), "a passed-through request broke off"),
+        Ok(_) => {}
+    }
+    passed.map(|response| response.map(|body| body.holding(exchange)))
+}
+
+/// What is answered instead of what could not be had.
+async fn sorry(
+    edge: &Arc<Edge>,
+    site: &Arc<Site>,
+    route: &Route,
+    (method, fields): (&Method, &HeaderMap),
+    reader: IpAddr,
+    error: &UpstreamError,
+) -> Response<Body> {
+    if error.is_of_too_long_a_body() {
+        return pages::too_long();
+    }
+    let kept = match &route.class {
+        Class::Live { copy: Some(key) } | Class::Read { key, .. } => Some(key),
+        _ => None,
+    };
+    if let Some(key) = kept {
+        let asked = read::Asked { method, fields, route, reader, peer: false };
+        if let Some(response) = read::stand_in(edge, site, key, &asked).await {
+            return response;
         }
     }
+    let lacking = match method.is_safe() {
+        false if error.is_absence() => Lacking::Write,
+        false => Lacking::WriteInDoubt,
+        true if site.standing.is_private() => Lacking::Private,
+        true if kept.is_some() => Lacking::Page,
+        true => Lacking::Own,
+    };
+    pages::source_away(fields, lacking)
 }
 
 async fn pass(

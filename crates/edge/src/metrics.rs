@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use sovereign_model::access_entry::CameFrom;
 use sovereign_model::edge_status::{EdgeStatus, LATENCY_BOUNDS_MS, Role, SiteStatus, Traffic};
 
-/// All figures of an edge. Names in labels need no quoting: stack, data centers and sites are letters, digits, hyphens.
+/// All figures of an edge. Names in labels need no quoting: stack, data centers, hosts and sites are letters, digits, hyphens.
 pub(crate) fn render(status: &EdgeStatus) -> String {
     let mut text = String::with_capacity(4096);
     write_all(&mut text, status).expect("writing to a string cannot fail");
@@ -15,7 +15,9 @@ pub(crate) fn render(status: &EdgeStatus) -> String {
 fn write_all(out: &mut String, status: &EdgeStatus) -> fmt::Result {
     family(out, "sovereign_edge_info", "gauge", "Always 1; the labels say which edge this is.")?;
     let EdgeStatus { stack, datacenter, version, generation, .. } = status;
-    writeln!(out, "sovereign_edge_info{{stack=\"{stack}\",datacenter=\"{datacenter}\",version=\"{version}\"}} 1")?;
+    let host = status.host.as_ref().map_or_else(String::new, |host| format!("host=\"{host}\","));
+    let labels = format!("stack=\"{stack}\",datacenter=\"{datacenter}\",{host}version=\"{version}\"");
+    writeln!(out, "sovereign_edge_info{{{labels}}} 1")?;
     one(out, "sovereign_edge_generation", "gauge", "The configuration served.", *generation)?;
     one(out, "sovereign_edge_store_owner", "gauge", "Whether it writes to the store.", status.owns_store.into())?;
     one(out, "sovereign_edge_connections_open", "gauge", "Connections, this one included.", status.connections as u64)?;
@@ -50,6 +52,8 @@ fn write_traffic(out: &mut String, traffic: &Traffic) -> fmt::Result {
     labelled(out, "sovereign_edge_requests_total", help, "from", &answers)?;
     let help = "Answers that told a reader to ask less often; among those from the edge.";
     one(out, "sovereign_edge_requests_limited_total", "counter", help, traffic.limited)?;
+    let help = "Questions of other edges.";
+    one(out, "sovereign_edge_link_requests_total", "counter", help, traffic.asked_by_edges)?;
     let fetches = [
         ("kept", traffic.kept),
         ("confirmed", traffic.confirmed),

@@ -1,4 +1,6 @@
-//! A mirror listens to the edge of its primary, for as long as there is a link: what changed there is fetched again.
+//! A mirror listens to the edges of its primary, for as long as there are links: what changed there is fetched again.
+//!
+//! It is the edge with the application that speaks; the others may become that edge, and are listened to for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +11,13 @@ use tracing::debug;
 
 use crate::body::Body;
 use crate::edge::Edge;
-use crate::fetch::away;
+use crate::fetch::{self, away};
 use crate::generation::Site;
 use crate::notice::{LONGEST_LINE, Notice, What};
 use crate::peers;
+use crate::route::{Key, Target};
 use crate::upstream::link::Link;
+use crate::upstream::{Upstream, UpstreamError};
 
 /// A peer that cannot be listened to is asked again after this long, doubled up to [`LONGEST_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_millis(500);
@@ -26,13 +30,16 @@ pub(crate) async fn listen(edge: &Arc<Edge>, link: &Arc<Link>, sites: &[Arc<Site
         match link.send(peers::question_for_changes()).await {
             Ok(response) if response.status() == StatusCode::OK => {
                 retry = FIRST_RETRY;
-                notices(edge, response.into_body(), sites).await;
+                let spoken_of = peers::spoken_of(response.headers(), sites);
+                notices(edge, response.into_body(), sites, &spoken_of).await;
             }
             Ok(response) => debug!(status = %response.status(), "a peer gives no notices"),
             Err(error) => {
                 debug!(error = %error.in_full(), "a peer cannot be listened to");
                 if error.is_absence() {
-                    sites.iter().for_each(|site| away(site, &error));
+                    for site in sites {
+                        lost(edge, site, link, &error).await;
+                    }
                 }
             }
         }
@@ -42,7 +49,23 @@ pub(crate) async fn listen(edge: &Arc<Edge>, link: &Arc<Link>, sites: &[Arc<Site
     }
 }
 
-async fn notices(edge: &Arc<Edge>, mut body: Body, sites: &[Arc<Site>]) {
+/// There is nobody at the other end of `link`.
+async fn lost(edge: &Arc<Edge>, site: &Arc<Site>, link: &Arc<Link>, error: &UpstreamError) {
+    match &site.upstream {
+        Upstream::Link(edges) if edges.lead_there_without(link) => {
+            if edges.is_source(link)
+                && let Ok(front) = Target::parse("/")
+            {
+                // Whether the application can be reached through another edge shows when somebody tries.
+                fetch::ask(edge, site, &Key::new(site.name().clone(), front), None).await;
+            }
+        }
+        _ => away(site, error),
+    }
+}
+
+/// Hears notices about `sites` until the stream ends. It opens with one about all that it is about, `spoken_of`.
+async fn notices(edge: &Arc<Edge>, mut body: Body, sites: &[Arc<Site>], spoken_of: &[Arc<Site>]) {
     let mut pending = Vec::new();
     while let Some(Ok(frame)) = body.frame().await {
         let Ok(data) = frame.into_data() else { continue };
@@ -51,7 +74,7 @@ async fn notices(edge: &Arc<Edge>, mut body: Body, sites: &[Arc<Site>]) {
             let line: Vec<u8> = pending.drain(..=end).collect();
             if line.trim_ascii().is_empty() {
                 // It opens the stream: whatever happened before it may have been missed.
-                sites.iter().for_each(|site| edge.hear_notice(site, What::Anything));
+                spoken_of.iter().for_each(|site| edge.hear_notice(site, What::Anything));
             } else if let Some(Notice { site: name, what }) = Notice::parse(&line)
                 && let Some(site) = sites.iter().find(|site| *site.name() == name)
             {

@@ -11,7 +11,12 @@
 //! The asker names the site and the epoch of the primary it believes in, with its proof. An edge that is asked with a
 //! higher epoch than its own, and finds it proven, stops taking writes for the site: it is the old primary ([`epochs`]).
 //!
-//! Only an edge that has a site's source on its own host answers for it; questions are never passed on twice.
+//! An edge that has a site's source on its own host answers for it. One that stands beside it, on another host of the
+//! primary data center, answers too when it is asked by another data center that may pass questions on: it asks the
+//! source's edge, or shows a page that it keeps. Any other says "elsewhere", and the asker goes on ([`Edges`]). What is
+//! passed on carries no leave to be passed on again, and nothing that comes from the own data center has it.
+//!
+//! [`Edges`]: crate::upstream::edges::Edges
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -31,6 +36,7 @@ use crate::epochs::Claim;
 use crate::generation::{Generation, Site};
 use crate::limit::Rate;
 use crate::notice::{Notice, What};
+use crate::read::Beside;
 use crate::route::{Asked, Class, Decision, Refusal, Route};
 use crate::store::Known;
 use crate::tls::PeerKey;
@@ -46,6 +52,39 @@ const EPOCH_PROOF: HeaderName = HeaderName::from_static("sovereign-epoch-proof")
 /// Says that notices may name pages.
 const NOTICES: HeaderName = HeaderName::from_static("sovereign-notices");
 const PAGES: HeaderValue = HeaderValue::from_static("pages");
+/// On a question: an edge that has no application may pass it on to the one that has.
+const PASS_ON: HeaderName = HeaderName::from_static("sovereign-pass-on");
+const MAY: HeaderValue = HeaderValue::from_static("may");
+/// On an answer: where the site's application is, see [`Said`].
+const SOURCE: HeaderName = HeaderName::from_static("sovereign-source");
+/// On a stream of notices: the sites that this edge speaks of.
+const SITES: HeaderName = HeaderName::from_static("sovereign-sites");
+
+/// What an edge says of where a site's application is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// On its host.
+    Here,
+    /// Not there, and the question was not acted on.
+    Elsewhere,
+    /// Away: the answer is a page that was kept.
+    Kept,
+}
+
+impl Said {
+    const ALL: [(Self, &str); 3] = [(Self::Here, "here"), (Self::Elsewhere, "elsewhere"), (Self::Kept, "kept")];
+
+    fn value(self) -> HeaderValue {
+        let text = Self::ALL.iter().find(|(said, _)| *said == self).map_or("", |(_, text)| text);
+        HeaderValue::from_static(text)
+    }
+}
+
+/// Takes what a peer says of the source off its answer.
+pub(crate) fn take_word(answer: &mut Response<Body>) -> Option<Said> {
+    let word = answer.headers_mut().remove(SOURCE)?;
+    Said::ALL.iter().find(|(_, text)| word == text).map(|(said, _)| *said)
+}
 
 /// What a request over a link is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +122,9 @@ pub(crate) fn address(request: &mut Request<Body>, site: &Site, purpose: Purpose
     fields.insert(SITE, text(site.name().as_str()));
     fields.insert(PURPOSE, HeaderValue::from_static(purpose.as_str()));
     say_epoch(fields, site);
+    if !site.is_written_beside {
+        fields.insert(PASS_ON, MAY);
+    }
     if let Some(reader) = reader {
         fields.insert(READER, text(&reader.to_string()));
     }
@@ -115,6 +157,20 @@ pub(crate) fn question_for_changes() -> Request<Body> {
     request
 }
 
+/// Which of `sites` the answer to [`question_for_changes`] is about; an older edge does not say.
+pub(crate) fn spoken_of(answer: &HeaderMap, sites: &[Arc<Site>]) -> Vec<Arc<Site>> {
+    let Some(named) = answer.get(SITES).and_then(|named| named.to_str().ok()) else { return sites.to_vec() };
+    sites.iter().filter(|site| named.split(' ').any(|name| name == site.name().as_str())).cloned().collect()
+}
+
+/// Asks a peer whether it has the application of `site`.
+pub(crate) fn question_where(site: &SiteName) -> Request<Body> {
+    let mut request = Request::new(Body::empty());
+    request.headers_mut().insert(SITE, text(site.as_str()));
+    request.headers_mut().insert(PURPOSE, HeaderValue::from_static(Purpose::Epoch.as_str()));
+    request
+}
+
 /// Asks the primary's edge which pages `site` has.
 pub(crate) fn question_for_list(site: &Site) -> Request<Body> {
     let mut request = Request::new(Body::empty());
@@ -125,16 +181,17 @@ pub(crate) fn question_for_list(site: &Site) -> Request<Body> {
 
 /// Removes what a reader may have sent under the names of the link's own fields.
 pub(crate) fn remove_claims(fields: &mut HeaderMap) {
-    for name in [SITE, PURPOSE, READER, EPOCH, EPOCH_PROOF, NOTICES] {
+    for name in [SITE, PURPOSE, READER, EPOCH, EPOCH_PROOF, NOTICES, PASS_ON] {
         fields.remove(name);
     }
 }
 
 /// Answers a request of the edge that has shown `peer`.
 pub(crate) async fn answer(edge: &Arc<Edge>, request: Request<Incoming>, peer: PeerKey) -> Response<Body> {
+    edge.counters.asked_by_edges.one();
     let mut request = live::in_old_words(request);
     let generation = edge.generation();
-    let Some(datacenter) = generation.peer(peer) else {
+    let Some(datacenter) = generation.peer(peer).map(|peer| &peer.datacenter) else {
         return pages::text(StatusCode::FORBIDDEN, "This key is no longer a peer's.");
     };
     let Some(purpose) = Purpose::of(request.headers()) else {
@@ -152,14 +209,18 @@ pub(crate) async fn answer(edge: &Arc<Edge>, request: Request<Incoming>, peer: P
         let mut answer = Response::new(Body::empty());
         *answer.status_mut() = StatusCode::NO_CONTENT;
         named.into_iter().for_each(|site| say_epoch(answer.headers_mut(), site));
+        if named.is_some_and(|site| site.upstream.is_local()) {
+            answer.headers_mut().insert(SOURCE, Said::Here.value());
+        }
         return answer;
     }
-    let Some(site) = named.filter(|site| site.upstream.is_local()) else {
-        return pages::text(StatusCode::MISDIRECTED_REQUEST, "The site is not written here.");
+    let Some(site) = named.filter(|site| site.upstream.is_local() || site.is_written_beside) else {
+        return elsewhere();
     };
     if !keeps(&generation, datacenter, site.name()) {
         return pages::text(StatusCode::FORBIDDEN, "This data center keeps no copy of the site.");
     }
+    let passed_on = request.headers().get(PASS_ON) == Some(&MAY) && *datacenter != generation.config.datacenter;
     if purpose == Purpose::List {
         return list(edge, site, request.headers()).await;
     }
@@ -182,17 +243,47 @@ pub(crate) async fn answer(edge: &Arc<Edge>, request: Request<Incoming>, peer: P
         return pages::slow_down(request.headers(), wait);
     }
     let limits = &generation.config.rules.limits;
-    match (&route.class, purpose) {
+    let answer = match (&route.class, purpose) {
         (Class::Read { key, fallback }, Purpose::Read) => {
             let asked =
                 read::Asked { method: request.method(), fields: request.headers(), route: &route, reader, peer: true };
+            if site.is_written_beside {
+                return match read::beside(edge, site, key, &asked, passed_on).await {
+                    Some(Beside::Asked(answer)) => without_word(answer),
+                    Some(Beside::Kept(answer)) => said(Said::Kept, answer),
+                    None => elsewhere(),
+                };
+            }
             read::answer(edge, site, key, fallback.as_ref(), &asked).await
         }
+        (_, Purpose::Live) if site.is_written_beside && !passed_on => return elsewhere(),
         (_, Purpose::Live) => {
-            live::answer(edge, site, &route, request.map(|body| received(body, limits)), reader).await
+            let request = request.map(|body| received(body, limits));
+            if site.is_written_beside {
+                let passed = live::beside(edge, site, &route, request, reader).await;
+                return passed.map_or_else(elsewhere, without_word);
+            }
+            live::answer(edge, site, &route, request, reader).await
         }
         _ => pages::text(StatusCode::BAD_REQUEST, "This is not a page everybody gets."),
-    }
+    };
+    without_word(answer)
+}
+
+/// An application may say what it likes, but not what only edges say.
+fn without_word(mut answer: Response<Body>) -> Response<Body> {
+    answer.headers_mut().remove(SOURCE);
+    answer
+}
+
+fn said(word: Said, mut answer: Response<Body>) -> Response<Body> {
+    answer.headers_mut().insert(SOURCE, word.value());
+    answer
+}
+
+/// The application is not here.
+fn elsewhere() -> Response<Body> {
+    said(Said::Elsewhere, pages::text(StatusCode::MISDIRECTED_REQUEST, "The site is not written here."))
 }
 
 fn named_site<'a>(generation: &'a Generation, fields: &HeaderMap) -> Option<&'a Arc<Site>> {
@@ -230,17 +321,32 @@ async fn list(edge: &Arc<Edge>, site: &Arc<Site>, asked: &HeaderMap) -> Response
     response
 }
 
-/// Whether a data center keeps a copy of a site that is written here.
+/// Whether a data center keeps a copy of a site that is written here, or beside.
 fn keeps(generation: &Generation, datacenter: &DatacenterName, site: &SiteName) -> bool {
     generation.sites.get(site).is_some_and(|site| site.config.mirrors.contains(datacenter))
 }
 
-/// A stream of notices for `datacenter`, about the sites it keeps; naming `pages` if it understands that. Ends when this
+/// Whether `datacenter` is told of changes of `site`: only by the edge that has its source, or edges that listen to each
+/// other would tell each other for ever.
+fn speaks_of(generation: &Generation, datacenter: &DatacenterName, site: &SiteName) -> bool {
+    let local = generation.sites.get(site).is_some_and(|site| site.upstream.is_local());
+    local && keeps(generation, datacenter, site)
+}
+
+fn sites_told(generation: &Generation, datacenter: &DatacenterName) -> String {
+    let told = generation.sites.keys().filter(|site| speaks_of(generation, datacenter, site));
+    told.map(SiteName::as_str).collect::<Vec<_>>().join(" ")
+}
+
+/// A stream of notices for `datacenter`, about the sites written here that it keeps; naming `pages` if it understands that. Ends when this
 /// edge drains, so that the mirror turns to the next process.
 fn changes(edge: &Arc<Edge>, datacenter: DatacenterName, pages: bool) -> Response<Body> {
     let (sender, receiver) = mpsc::channel(1);
     let edge = edge.clone();
     let mut notices = edge.notices();
+    let named = sites_told(&edge.generation(), &datacenter);
+    let mut answer = Response::new(Body::stream(ChannelBody(receiver)));
+    answer.headers_mut().insert(SITES, text(&named));
     tokio::spawn(async move {
         let stopping = edge.lifecycle().stopping();
         // An empty line: the link stands, and from here on no notice is missed.
@@ -252,6 +358,9 @@ fn changes(edge: &Arc<Edge>, datacenter: DatacenterName, pages: bool) -> Respons
                 notice = notices.recv() => notice,
             };
             let generation = edge.generation();
+            if sites_told(&generation, &datacenter) != named {
+                break; // The mirror asks again, and hears of all of them.
+            }
             let changed: Vec<Notice> = match notice {
                 Ok(notice) => vec![notice],
                 // Which ones were missed is not known: all of them may have changed.
@@ -261,11 +370,11 @@ fn changes(edge: &Arc<Edge>, datacenter: DatacenterName, pages: bool) -> Respons
                 }
                 Err(RecvError::Closed) => break,
             };
-            let told = changed.iter().filter(|notice| keeps(&generation, &datacenter, &notice.site));
+            let told = changed.iter().filter(|notice| speaks_of(&generation, &datacenter, &notice.site));
             for line in told.filter_map(|notice| notice.line(pages)) {
                 said = sender.send(Ok(line.into())).await;
             }
         }
     });
-    Response::new(Body::stream(ChannelBody(receiver)))
+    answer
 }

@@ -104,6 +104,49 @@ pub(crate) async fn answer(
     miss(edge, site, key, fallback, asked).await
 }
 
+/// What an edge beside the source's has for another edge.
+pub(crate) enum Beside {
+    /// What the source says now.
+    Asked(Response<Body>),
+    /// A kept page: the source cannot be asked.
+    Kept(Response<Body>),
+}
+
+/// Answers another edge at one that stands beside the source's. Where it may (`ask`) it asks for itself, not with others:
+/// what was asked for before the site changed, and is not known here to have, would be taken for new there.
+pub(crate) async fn beside(
+    edge: &Arc<Edge>,
+    site: &Arc<Site>,
+    key: &Key,
+    asked: &Asked<'_>,
+    ask: bool,
+) -> Option<Beside> {
+    if ask && (site.standing.is_private() || site.standing.source_reachable()) {
+        match fetch::ask(edge, site, key, said(site, asked)).await {
+            Fetched::Kept { entry, status } => {
+                let status =
+                    CacheStatus::Forwarded { why: Why::Stale, status: Some(status), stored: true, collapsed: false };
+                return present(edge, site, &entry, status, asked).await.map(Beside::Asked);
+            }
+            Fetched::Unkept(answer) => {
+                let response = answer.take()?;
+                return Some(Beside::Asked(deliver(edge, site, response, Why::Stale, asked)));
+            }
+            Fetched::Failed(error) if let Some(status) = status_of(&error).filter(|_| !site.standing.source_is_away()) => {
+                return Some(Beside::Asked(failed(status)));
+            }
+            // Nobody listens to what is coming.
+            Fetched::Failed(_) | Fetched::Coming(_) => {}
+        }
+    }
+    if site.standing.is_private() {
+        return None;
+    }
+    let entry = edge.store.select(key, &said(site, asked).unwrap_or_default())?;
+    let away = CacheStatus::SourceAway { ttl: entry.terms().ttl(SystemTime::now()), status: None };
+    present(edge, site, &entry, away, asked).await.map(Beside::Kept)
+}
+
 /// The answer from a kept page; `None` when its file turns out unusable, or the source no longer has it for everybody.
 async fn from_store(
     edge: &Arc<Edge>,
@@ -230,12 +273,15 @@ async fn miss(
     match status_of(&error) {
         // The application is there and has failed; its own words may tell a stranger too much. What is no failure (that a
         // page is as it was, say, which nobody has) would be no answer to this request.
-        Some(status) if !site.standing.source_is_away() => {
-            let status = if status.is_server_error() { status } else { StatusCode::BAD_GATEWAY };
-            pages::text(status, "The site could not make this page.")
-        }
+        Some(status) if !site.standing.source_is_away() => failed(status),
         _ => pages::source_away(asked.fields, Lacking::Page),
     }
+}
+
+/// The application is there and has failed.
+fn failed(status: StatusCode) -> Response<Body> {
+    let status = if status.is_server_error() { status } else { StatusCode::BAD_GATEWAY };
+    pages::text(status, "The site could not make this page.")
 }
 
 /// Passes a read of a private site through: the password page, and pages for who has the password.

@@ -143,10 +143,8 @@ async fn connection(mut socket: TcpStream, peer: SocketAddr, edge: Arc<Edge>, st
         Some(LINK_BACK_ALPN) => {
             let Some(peer) = PeerKey::of_connection(session.peer_certificates()) else { return };
             let generation = edge.generation();
-            let Some(link) = generation.peer(peer).and_then(|datacenter| generation.links.get(datacenter)) else {
-                return;
-            };
-            if let Some(Err(error)) = stopping.run_until_cancelled(link.borrow(stream)).await {
+            let Some(peer) = generation.peer(peer) else { return };
+            if let Some(Err(error)) = stopping.run_until_cancelled(peer.link.borrow(stream)).await {
                 debug!(%error, "a lent connection broke off");
             }
         }

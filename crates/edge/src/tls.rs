@@ -166,6 +166,11 @@ impl Tls {
         self.identity.cert == other.identity.cert
     }
 
+    /// Whether `key` is this edge's own.
+    pub(crate) fn is_ours(&self, key: PeerKey) -> bool {
+        PeerKey::of_connection(Some(&self.identity.cert)) == Some(key)
+    }
+
     /// The dialling side of a link to the edge that owns `peer`; `protocol` says who asks.
     pub(crate) fn dialer(&self, peer: PeerKey, protocol: &[u8]) -> Result<Arc<ClientConfig>, CredentialError> {
         let verifier = Pinned::new(&self.provider, [peer].into());

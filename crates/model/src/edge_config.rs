@@ -1,4 +1,4 @@
-//! The configuration an edge is given: one value per data center and generation.
+//! The configuration an edge is given: one value per edge and generation. A data center has one edge on each host.
 //!
 //! It crosses a process boundary inside the signed envelope of the `runtime` crate, so every change here is a change
 //! of protocol: bump [`PROTOCOL`] and keep reading the one before. Paths are absolute.
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::edge_rules::{EdgeRules, Proxy, Room};
-use crate::name::{DatacenterName, DnsName, Origin, SiteName, StackName};
+use crate::name::{DatacenterName, DnsName, HostName, Origin, SiteName, StackName};
 use crate::stack::{AdminReach, MirrorRules};
 
 /// The version of this format.
@@ -23,13 +23,17 @@ pub struct EdgeConfig {
     pub stack: StackName,
     /// Where it stands.
     pub datacenter: DatacenterName,
+    /// On which host there, for people who tell apart the edges of one data center.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostName>,
     /// Certificate chain and key, both PEM files. One certificate carries all names, the loopback addresses too.
     pub certificate: CertificateFiles,
     /// The folder of the store; the edge owns everything in it.
     pub store: PathBuf,
     /// This edge's identity on links: an Ed25519 key, PKCS#8 PEM.
     pub link_key: PathBuf,
-    /// The other data centers' edges.
+    /// All other edges, also those on other hosts of the same data center. Where several could answer, the first is
+    /// asked first.
     pub peers: Vec<Peer>,
     /// The sites served here.
     pub sites: Vec<EdgeSite>,
@@ -61,16 +65,29 @@ pub struct CertificateFiles {
     pub key: PathBuf,
 }
 
-/// An edge of another data center, as seen over a link.
+/// Another edge, as seen over a link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Peer {
     /// Where it stands.
     pub datacenter: DatacenterName,
-    /// Its Ed25519 public key, 64 hex digits: the only thing a link trusts.
+    /// On which host there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostName>,
+    /// Its Ed25519 public key, 64 hex digits: the only thing a link trusts. No two edges have the same.
     pub public_key: String,
     /// Where it can be dialled, in order of preference; empty when it can only dial out.
     pub addresses: Vec<SocketAddr>,
+}
+
+impl Peer {
+    /// What people call it: its data center, and its host where that is known.
+    pub fn title(&self) -> String {
+        match &self.host {
+            Some(host) => format!("{} (host {host})", self.datacenter),
+            None => self.datacenter.to_string(),
+        }
+    }
 }
 
 /// A site as an edge serves it.
@@ -88,7 +105,9 @@ pub struct EdgeSite {
     pub app: EdgeApp,
     /// Where the site's content comes from.
     pub source: Source,
-    /// The data centers that keep a copy: only their edges are answered over a link. Empty where the site is a copy itself.
+    /// The data centers that keep a copy: only their edges are answered over a link. The primary's own among them means
+    /// the edges on its other hosts. Where the site is a copy itself this counts only in the primary data center: who may
+    /// come to the application through this edge.
     pub mirrors: Vec<DatacenterName>,
     /// From where the admin interface may be reached.
     pub admin: AdminReach,
@@ -145,6 +164,6 @@ pub enum Source {
     Tcp(SocketAddr),
     /// A folder of files on this host.
     Folder(PathBuf),
-    /// The edges of the primary data center, over a link.
+    /// The edges of the primary data center, over a link; of this one, where the application runs on another host.
     Link(DatacenterName),
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::edge_config::EdgeApp;
 use crate::edge_rules::Keep;
-use crate::name::{DatacenterName, Origin, SiteName, StackName};
+use crate::name::{DatacenterName, HostName, Origin, SiteName, StackName};
 
 /// How an edge is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,9 @@ pub struct EdgeStatus {
     pub stack: StackName,
     /// Where it stands.
     pub datacenter: DatacenterName,
+    /// On which host there; not said where its configuration does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostName>,
     /// The number of the configuration it serves.
     pub generation: u64,
     /// That configuration's digest.
@@ -87,6 +90,8 @@ pub struct Traffic {
     pub own: u64,
     /// Those of them that told a reader to ask less often.
     pub limited: u64,
+    /// Questions of other edges.
+    pub asked_by_edges: u64,
     /// Questions to sources whose answer was kept.
     pub kept: u64,
     /// Questions that confirmed what was kept.
@@ -155,7 +160,8 @@ pub struct SiteStatus {
     pub app: EdgeApp,
     /// Whether it is written here.
     pub role: Role,
-    /// The data center of the primary, when it is another one.
+    /// The data center of the primary, when that is another edge; this edge's own where the application runs on another
+    /// host of it.
     pub primary: Option<DatacenterName>,
     /// Which primary this is, counted.
     pub epoch: u64,
@@ -217,7 +223,7 @@ pub struct RoomReport {
     pub left_out_bytes: u64,
 }
 
-/// Whether a site is written at a data center.
+/// Whether a site is written at an edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {

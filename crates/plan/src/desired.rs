@@ -179,7 +179,7 @@ pub struct WantedSite {
 pub fn desired(stack: &Stack, world: &World) -> Result<Wanted, IncompleteWorld> {
     let mut served: BTreeMap<EdgeName, Vec<EdgeSite>> = BTreeMap::new();
     let mut links: BTreeMap<&DatacenterName, BTreeSet<&DatacenterName>> = BTreeMap::new();
-    let mut mirrors: BTreeMap<EdgeName, BTreeSet<SiteName>> = BTreeMap::new();
+    let mut mirrored: BTreeMap<EdgeName, BTreeSet<SiteName>> = BTreeMap::new();
     let mut sites = BTreeMap::new();
     let mut app_units = units_by_site(stack, world)?;
     let mut datacenters: BTreeMap<DatacenterName, WantedDatacenter> =
@@ -198,9 +198,11 @@ pub fn desired(stack: &Stack, world: &World) -> Result<Wanted, IncompleteWorld> 
         let others = site.mirrors.iter().flat_map(|mirror| stack.datacenters[mirror].edges());
         for edge in edges.into_iter().filter(|edge| *edge != source).chain(others) {
             let link = Source::Link(site.primary.clone());
-            let mirror = EdgeSite { source: link, webhook_key: None, mirrors: Vec::new(), ..at_source.clone() };
+            // Who comes to another host of the primary data center is led on to the application.
+            let mirrors = if edge.datacenter == site.primary { at_source.mirrors.clone() } else { Vec::new() };
+            let mirror = EdgeSite { source: link, webhook_key: None, mirrors, ..at_source.clone() };
             served.entry(edge.clone()).or_default().push(mirror);
-            mirrors.entry(edge).or_default().insert(site.name.clone());
+            mirrored.entry(edge).or_default().insert(site.name.clone());
         }
         for mirror in &site.mirrors {
             links.entry(mirror).or_default().insert(&site.primary);
@@ -238,7 +240,7 @@ pub fn desired(stack: &Stack, world: &World) -> Result<Wanted, IncompleteWorld> 
             datacenters.entry(name.clone()).or_default().units.insert(unit.clone(), wanted);
             let certificate = at.certificate(&sites);
             let config = at.config(stack, sites, peers)?;
-            let mirrors = mirrors.remove(&edge).unwrap_or_default();
+            let mirrors = mirrored.remove(&edge).unwrap_or_default();
             let config_digest = Digest::of_value(&config);
             edges.insert(edge, WantedEdge { certificate, config_digest, config, unit, mirrors });
         }

@@ -482,6 +482,7 @@ pub(crate) mod tests {
             process: 7,
             stack: stack.name.clone(),
             datacenter: at.parse().unwrap(),
+            host: None,
             generation: 1,
             config_digest: Digest::of(at),
             certificate: None,

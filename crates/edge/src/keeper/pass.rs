@@ -300,8 +300,8 @@ impl<'a> Pass<'a> {
                 let files = tokio::task::spawn_blocking(move || folder.list()).await;
                 files.ok().and_then(Result::ok).unwrap_or_default()
             }
-            Upstream::Link(link) => {
-                let Ok(response) = link.send(peers::question_for_list(self.site)).await else { return Vec::new() };
+            Upstream::Link(edges) => {
+                let Ok(response) = edges.send(peers::question_for_list(self.site)).await else { return Vec::new() };
                 let (parts, body) = response.into_parts();
                 let listed = Limited::new(body, LONGEST_LIST).collect().await;
                 listed.ok().and_then(|list| known::decode(&parts.headers, &list.to_bytes())).unwrap_or_default()

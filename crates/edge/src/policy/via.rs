@@ -2,10 +2,10 @@
 
 use http::Version;
 use http::header::{self, HeaderMap, HeaderValue};
-use sovereign_model::{DatacenterName, Digest, StackName};
+use sovereign_model::{DatacenterName, Digest, HostName, StackName};
 
 /// What an edge calls itself in the messages it passes on: the same for all processes of one edge, another for every
-/// edge, and without the names of stack and data center, which are nobody's business.
+/// edge, and without the names of stack, data center and host, which are nobody's business.
 #[derive(Debug, Clone)]
 pub struct Via {
     pseudonym: String,
@@ -17,9 +17,10 @@ pub struct Via {
 const DIGITS: usize = 8;
 
 impl Via {
-    /// The edge of `stack` at `datacenter`.
-    pub fn of(stack: &StackName, datacenter: &DatacenterName) -> Self {
-        let digest = Digest::of(format!("{stack}\0{datacenter}").as_bytes()).to_string();
+    /// The edge of `stack` at `datacenter`, on `host` of it.
+    pub fn of(stack: &StackName, datacenter: &DatacenterName, host: Option<&HostName>) -> Self {
+        let host = host.map_or_else(String::new, |host| format!("\0{host}"));
+        let digest = Digest::of(format!("{stack}\0{datacenter}{host}").as_bytes()).to_string();
         let digits: String = digest.chars().rev().take(DIGITS).collect();
         let pseudonym = format!("sovereign-{digits}");
         let entry = HeaderValue::try_from(format!("1.1 {pseudonym}")).expect("hex digits are visible ASCII");
@@ -53,12 +54,16 @@ mod tests {
 
     #[test]
     fn an_edge_knows_itself_again() {
-        let edge = |datacenter: &str| Via::of(&"shop".parse().unwrap(), &datacenter.parse().unwrap());
-        let (home, office) = (edge("home"), edge("office"));
+        let edge = |datacenter: &str, host: Option<&str>| {
+            let host = host.map(|host| host.parse().unwrap());
+            Via::of(&"shop".parse().unwrap(), &datacenter.parse().unwrap(), host.as_ref())
+        };
+        let (home, office) = (edge("home", None), edge("office", Some("atlas")));
         let mut fields = HeaderMap::new();
         fields.insert(header::VIA, HeaderValue::from_static("1.0 fred, 1.1 p.example.net (Apache)"));
         office.add(&mut fields, Version::HTTP_2);
         assert!(office.is_in(&fields) && !home.is_in(&fields));
+        assert!(!edge("office", Some("boreas")).is_in(&fields), "another host of it");
         home.add(&mut fields, Version::HTTP_11);
         assert!(home.is_in(&fields));
         let last = fields.get_all(header::VIA).iter().next_back().unwrap().to_str().unwrap();
@@ -67,7 +72,7 @@ mod tests {
 
     #[test]
     fn any_value_is_looked_through() {
-        let via = Via::of(&"shop".parse().unwrap(), &"home".parse().unwrap());
+        let via = Via::of(&"shop".parse().unwrap(), &"home".parse().unwrap(), None);
         for value in [&b""[..], b",", b"1.1", b" , ,\xff", b"1.1\tsovereign-"] {
             let fields = HeaderMap::from_iter([(header::VIA, HeaderValue::from_bytes(value).unwrap())]);
             assert!(!via.is_in(&fields), "{value:?}");

@@ -39,6 +39,7 @@ fn config(sites: Vec<EdgeSite>) -> EdgeConfig {
     EdgeConfig {
         stack: "demo".parse().unwrap(),
         datacenter: "home".parse().unwrap(),
+        host: None,
         certificate: CertificateFiles { chain: PathBuf::new(), key: PathBuf::new() },
         store: PathBuf::new(),
         link_key: PathBuf::new(),

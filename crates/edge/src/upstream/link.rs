@@ -1,4 +1,4 @@
-//! The asking side of a link: one HTTP/2 connection to the edge of another data center.
+//! The asking side of a link: one HTTP/2 connection to another edge.
 //!
 //! A peer that can only dial out lends us a connection that it dialled, and answers on it; see [`crate::lend`].
 //! Dialled when first needed and again when it broke; all requests share it. A peer that did not answer is not dialled
@@ -17,7 +17,7 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use sovereign_model::name::DatacenterName;
+use sovereign_model::edge_config::Peer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -48,7 +48,8 @@ const WINDOW: u32 = 1 << 20;
 
 /// The way to one peer.
 pub(crate) struct Link {
-    datacenter: DatacenterName,
+    /// What people call the peer.
+    title: String,
     tls: Arc<ClientConfig>,
     dial: tokio::sync::Mutex<()>,
     state: Mutex<State>,
@@ -79,12 +80,13 @@ struct Sender {
 }
 
 impl Link {
-    pub(crate) fn new(datacenter: DatacenterName, addresses: Vec<SocketAddr>, tls: Arc<ClientConfig>) -> Arc<Self> {
+    pub(crate) fn new(peer: &Peer, tls: Arc<ClientConfig>) -> Arc<Self> {
+        let uplinks = Uplinks::new(&peer.addresses);
         Arc::new(Self {
-            datacenter,
+            title: peer.title(),
             tls,
             dial: tokio::sync::Mutex::default(),
-            state: Mutex::new(State { uplinks: Uplinks::new(&addresses), sender: None, made: 0, failed: None }),
+            state: Mutex::new(State { uplinks, sender: None, made: 0, failed: None }),
             lent: Notify::new(),
         })
     }
@@ -105,29 +107,46 @@ impl Link {
         self.lent.notified().await;
     }
 
-    pub(crate) async fn send(self: &Arc<Self>, mut request: Request<Body>) -> Result<Response<Body>, UpstreamError> {
+    /// Whether the peer could not be reached when it was last tried.
+    pub(crate) fn is_away(&self) -> bool {
+        self.state().failed.is_some()
+    }
+
+    pub(crate) async fn send(self: &Arc<Self>, request: Request<Body>) -> Result<Response<Body>, UpstreamError> {
+        self.offer(request).await.map(|(response, _)| response).map_err(|(error, _)| error)
+    }
+
+    /// The same, with what may be asked of another: the request, should the answer be that it was not acted on; or as it
+    /// comes back because nobody has acted on it.
+    pub(super) async fn offer(
+        self: &Arc<Self>,
+        mut request: Request<Body>,
+    ) -> Result<(Response<Body>, Unsent), (UpstreamError, Option<Request<Body>>)> {
         complete(&mut request);
         let whole = request.body().is_end_stream();
         let mut spare = spare_of(&request);
         let mut tries = MOST_TRIES;
         loop {
-            let mut sender = self.connection().await?;
+            let mut sender = match self.connection().await {
+                Ok(sender) => sender,
+                Err(error) => return Err((error, Some(request))),
+            };
             let (out, unsent) = Unsent::hand_out(request);
-            let sent = within(ANSWER_WITHIN, whole, sender.requests.try_send_request(out)).await?;
-            let mut error = match sent {
-                Ok(response) => return Ok(response.map(Body::stream)),
+            let sent = within(ANSWER_WITHIN, whole, sender.requests.try_send_request(out)).await;
+            let mut error = match sent.map_err(|error| (error, None))? {
+                Ok(response) => return Ok((response.map(Body::stream), unsent)),
                 Err(error) => error,
             };
             tries -= 1;
             let not_acted_on = error.take_message().is_some() || was_not_acted_on(error.error());
             // The link had ended, or is ending, and the peer has not acted on the request; or it may see it twice.
             let again = if not_acted_on { unsent.take_back() } else { spare.take() };
-            match again.filter(|_| tries > 0) {
-                Some(again) => {
+            match again {
+                Some(again) if tries > 0 => {
                     self.forget(&sender);
                     request = again;
                 }
-                None => return Err(UpstreamError::Http(error.into_error())),
+                again => return Err((UpstreamError::Http(error.into_error()), again)),
             }
         }
     }
@@ -182,7 +201,7 @@ impl Link {
             }
             Err(error) => {
                 state.failed = Some(Instant::now());
-                Err(error.unwrap_or_else(|| UpstreamError::NoAddress { datacenter: self.datacenter.to_string() }))
+                Err(error.unwrap_or_else(|| UpstreamError::NoAddress { datacenter: self.title.clone() }))
             }
         }
     }
@@ -215,7 +234,7 @@ impl Link {
             }
             match dialled {
                 Ok(requests) if state.uplinks.answered(address, Instant::now()) => {
-                    info!(peer = %self.datacenter, %address, "a better uplink is used again");
+                    info!(peer = %self.title, %address, "a better uplink is used again");
                     return Some((address, state.connected(requests).number));
                 }
                 Ok(_) => {}
@@ -226,7 +245,7 @@ impl Link {
     }
 
     fn unreachable(&self, source: io::Error) -> UpstreamError {
-        UpstreamError::Unreachable { datacenter: self.datacenter.to_string(), source }
+        UpstreamError::Unreachable { datacenter: self.title.clone(), source }
     }
 }
 
@@ -261,6 +280,9 @@ where
 /// Brings a request into the form HTTP/2 wants: scheme and authority in the target, no connection-level fields.
 fn complete(request: &mut Request<Body>) {
     let authority = request.headers_mut().remove(http::header::HOST);
+    if authority.is_none() && request.uri().authority().is_some() {
+        return; // It was offered to another peer before.
+    }
     let authority = authority.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("localhost");
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     if let Ok(uri) = Uri::builder().scheme("https").authority(authority).path_and_query(target).build() {

@@ -4,10 +4,11 @@
 //! |---|---|---|
 //! | [`service`] | an application on this host, or any service on a TCP port: HTTP/1.1 | kept connections for reads, a new one for every unsafe request |
 //! | [`folder`] | files on this host | nothing outside the folder is ever read |
-//! | [`link`] | the edge of the primary data center | one HTTP/2 connection per peer, pinned keys |
+//! | [`edges`] | the edges of the primary data center | each [`link`] is one HTTP/2 connection per peer, pinned keys |
 //!
 //! Requests given to [`Upstream::send`] are already pinned (`Host`, `X-Forwarded-*`) by whoever made them.
 
+pub(crate) mod edges;
 pub(crate) mod folder;
 pub(crate) mod link;
 pub(crate) mod mime;
@@ -23,8 +24,8 @@ use http_body::Body as _;
 use sovereign_runtime::socket::SocketError;
 
 use crate::body::{Body, TooLong};
+use edges::Edges;
 use folder::Folder;
-use link::Link;
 use service::Service;
 
 /// Where a site's content comes from.
@@ -32,7 +33,7 @@ use service::Service;
 pub(crate) enum Upstream {
     Service(Arc<Service>),
     Folder(Arc<Folder>),
-    Link(Arc<Link>),
+    Link(Arc<Edges>),
 }
 
 impl Upstream {
@@ -41,11 +42,11 @@ impl Upstream {
         match self {
             Self::Service(source) => source.send(request).await,
             Self::Folder(folder) => Ok(folder.answer(request).await),
-            Self::Link(link) => link.send(request).await,
+            Self::Link(edges) => edges.send(request).await,
         }
     }
 
-    /// Whether content is made on this host (and not at another data center).
+    /// Whether content is made on this host (and not on another, here or at another data center).
     pub(crate) fn is_local(&self) -> bool {
         !matches!(self, Self::Link(_))
     }
@@ -91,6 +92,8 @@ pub(crate) enum UpstreamError {
     Unreachable { datacenter: String, source: std::io::Error },
     #[error("data center {datacenter} has no address to dial")]
     NoAddress { datacenter: String },
+    #[error("no edge of data center {datacenter} that answers reaches the site's application")]
+    NoSource { datacenter: String },
     #[error("the source answered {0}")]
     Status(http::StatusCode),
     #[error("the body of the answer broke off")]
@@ -103,7 +106,14 @@ impl UpstreamError {
     /// Whether the source itself cannot be reached. An exchange that broke off says nothing about that: the reader may
     /// have left.
     pub(crate) fn is_absence(&self) -> bool {
-        matches!(self, Self::Socket(_) | Self::Service { .. } | Self::Unreachable { .. } | Self::NoAddress { .. })
+        matches!(
+            self,
+            Self::Socket(_)
+                | Self::Service { .. }
+                | Self::Unreachable { .. }
+                | Self::NoAddress { .. }
+                | Self::NoSource { .. }
+        )
     }
 
     /// Whether the reader's own body went beyond its bound.

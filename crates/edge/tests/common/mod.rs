@@ -69,6 +69,7 @@ impl Place {
     pub fn as_peer(&self) -> Peer {
         Peer {
             datacenter: self.name.parse().unwrap(),
+            host: None,
             public_key: self.link_public.clone(),
             addresses: vec![self.address()],
         }
@@ -167,6 +168,7 @@ impl Lab {
         EdgeConfig {
             stack: "lab".parse().unwrap(),
             datacenter: place.name.parse().unwrap(),
+            host: None,
             certificate: CertificateFiles { chain: place.folder.join("chain.pem"), key: place.folder.join("key.pem") },
             store: place.folder.join("store"),
             link_key: place.folder.join("link.pem"),

@@ -31,7 +31,7 @@ pub(super) fn edge_peer(
         }
     }
     let (datacenter, public_key) = (peer.datacenter.clone(), link_key(world, peer)?.to_owned());
-    Ok(Peer { datacenter, public_key, addresses })
+    Ok(Peer { datacenter, host: peer.host.clone(), public_key, addresses })
 }
 
 /// Where an edge is dialled from another one. Edges of this machine reach each other over loopback, and within a data
@@ -100,6 +100,7 @@ impl<'a> EdgeAt<'a> {
         Ok(EdgeConfig {
             stack: stack.name.clone(),
             datacenter: datacenter.name.clone(),
+            host: edge.host.clone(),
             certificate: CertificateFiles { chain: folder.chain(), key: folder.key() },
             store: folder.store(),
             link_key: folder.link_key(link_key(world, edge)?),
