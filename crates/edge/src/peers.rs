@@ -55,35 +55,38 @@ const PAGES: HeaderValue = HeaderValue::from_static("pages");
 /// On a question: an edge that has no application may pass it on to the one that has.
 const PASS_ON: HeaderName = HeaderName::from_static("sovereign-pass-on");
 const MAY: HeaderValue = HeaderValue::from_static("may");
-/// On an answer: where the site's application is, see [`Said`].
+/// On an answer: where the site's application is, see [`SourceIs`].
 const SOURCE: HeaderName = HeaderName::from_static("sovereign-source");
 /// On a stream of notices: the sites that this edge speaks of.
 const SITES: HeaderName = HeaderName::from_static("sovereign-sites");
 
 /// What an edge says of where a site's application is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum SourceIs {
     /// On its host.
     Here,
-    /// Not there, and the question was not acted on.
+    /// On another, from where this answer comes.
+    Beside,
+    /// Not on its host, and the question was not acted on.
     Elsewhere,
     /// Away: the answer is a page that was kept.
-    Kept,
+    Away,
 }
 
-impl Said {
-    const ALL: [(Self, &str); 3] = [(Self::Here, "here"), (Self::Elsewhere, "elsewhere"), (Self::Kept, "kept")];
+impl SourceIs {
+    const ALL: [(Self, &str); 4] =
+        [(Self::Here, "here"), (Self::Beside, "beside"), (Self::Elsewhere, "elsewhere"), (Self::Away, "away")];
 
     fn value(self) -> HeaderValue {
-        let text = Self::ALL.iter().find(|(said, _)| *said == self).map_or("", |(_, text)| text);
+        let text = Self::ALL.iter().find(|(is, _)| *is == self).map_or("", |(_, text)| text);
         HeaderValue::from_static(text)
     }
 }
 
 /// Takes what a peer says of the source off its answer.
-pub(crate) fn take_word(answer: &mut Response<Body>) -> Option<Said> {
+pub(crate) fn take_word(answer: &mut Response<Body>) -> Option<SourceIs> {
     let word = answer.headers_mut().remove(SOURCE)?;
-    Said::ALL.iter().find(|(_, text)| word == text).map(|(said, _)| *said)
+    SourceIs::ALL.iter().find(|(_, text)| word == text).map(|(is, _)| *is)
 }
 
 /// What a request over a link is for.
@@ -210,7 +213,7 @@ pub(crate) async fn answer(edge: &Arc<Edge>, request: Request<Incoming>, peer: P
         *answer.status_mut() = StatusCode::NO_CONTENT;
         named.into_iter().for_each(|site| say_epoch(answer.headers_mut(), site));
         if named.is_some_and(|site| site.upstream.is_local()) {
-            answer.headers_mut().insert(SOURCE, Said::Here.value());
+            answer.headers_mut().insert(SOURCE, SourceIs::Here.value());
         }
         return answer;
     }
@@ -249,8 +252,8 @@ pub(crate) async fn answer(edge: &Arc<Edge>, request: Request<Incoming>, peer: P
                 read::Asked { method: request.method(), fields: request.headers(), route: &route, reader, peer: true };
             if site.is_written_beside {
                 return match read::beside(edge, site, key, &asked, passed_on).await {
-                    Some(Beside::Asked(answer)) => without_word(answer),
-                    Some(Beside::Kept(answer)) => said(Said::Kept, answer),
+                    Some(Beside::Asked(answer)) => said(SourceIs::Beside, answer),
+                    Some(Beside::Kept(answer)) => said(SourceIs::Away, answer),
                     None => elsewhere(),
                 };
             }
@@ -261,7 +264,7 @@ pub(crate) async fn answer(edge: &Arc<Edge>, request: Request<Incoming>, peer: P
             let request = request.map(|body| received(body, limits));
             if site.is_written_beside {
                 let passed = live::beside(edge, site, &route, request, reader).await;
-                return passed.map_or_else(elsewhere, without_word);
+                return passed.map_or_else(elsewhere, |answer| said(SourceIs::Beside, answer));
             }
             live::answer(edge, site, &route, request, reader).await
         }
@@ -276,14 +279,14 @@ fn without_word(mut answer: Response<Body>) -> Response<Body> {
     answer
 }
 
-fn said(word: Said, mut answer: Response<Body>) -> Response<Body> {
+fn said(word: SourceIs, mut answer: Response<Body>) -> Response<Body> {
     answer.headers_mut().insert(SOURCE, word.value());
     answer
 }
 
 /// The application is not here.
 fn elsewhere() -> Response<Body> {
-    said(Said::Elsewhere, pages::text(StatusCode::MISDIRECTED_REQUEST, "The site is not written here."))
+    said(SourceIs::Elsewhere, pages::text(StatusCode::MISDIRECTED_REQUEST, "The site is not written here."))
 }
 
 fn named_site<'a>(generation: &'a Generation, fields: &HeaderMap) -> Option<&'a Arc<Site>> {

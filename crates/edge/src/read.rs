@@ -132,7 +132,9 @@ pub(crate) async fn beside(
                 let response = answer.take()?;
                 return Some(Beside::Asked(deliver(edge, site, response, Why::Stale, asked)));
             }
-            Fetched::Failed(error) if let Some(status) = status_of(&error).filter(|_| !site.standing.source_is_away()) => {
+            Fetched::Failed(error)
+                if let Some(status) = status_of(&error).filter(|_| !site.standing.source_is_away()) =>
+            {
                 return Some(Beside::Asked(failed(status)));
             }
             // Nobody listens to what is coming.

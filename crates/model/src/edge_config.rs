@@ -81,13 +81,22 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// What people call it: its data center, and its host where that is known.
+    /// What people call it.
     pub fn title(&self) -> String {
-        match &self.host {
-            Some(host) => format!("{} (host {host})", self.datacenter),
-            None => self.datacenter.to_string(),
-        }
+        title(&self.datacenter, self.host.as_ref())
     }
+}
+
+impl EdgeConfig {
+    /// What people call it.
+    pub fn title(&self) -> String {
+        title(&self.datacenter, self.host.as_ref())
+    }
+}
+
+/// Its data center, and its host where that is known.
+fn title(datacenter: &DatacenterName, host: Option<&HostName>) -> String {
+    host.map_or_else(|| datacenter.to_string(), |host| format!("{datacenter} (host {host})"))
 }
 
 /// A site as an edge serves it.

@@ -12,8 +12,8 @@
 //!
 //! Promise: a request goes on to the next edge only when nobody has acted on it, so that a write arrives once.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
@@ -24,7 +24,7 @@ use tokio::sync::Mutex;
 use super::UpstreamError;
 use super::link::Link;
 use crate::body::Body;
-use crate::peers::{self, Said};
+use crate::peers::{self, SourceIs};
 
 /// Where the application is, is a small question: an edge that takes longer is not asked for more than it.
 const SAY_WITHIN: Duration = Duration::from_secs(2);
@@ -64,18 +64,20 @@ impl Edges {
         for (at, link) in self.order() {
             let (error, back) = match link.offer(request).await {
                 Ok((mut response, unsent)) => match peers::take_word(&mut response) {
-                    Some(Said::Elsewhere) => {
-                        // It was there once.
-                        if self.links.len() > 1 {
-                            let _ = self.source.compare_exchange(at, UNKNOWN, Ordering::Relaxed, Ordering::Relaxed);
-                        }
+                    Some(SourceIs::Elsewhere) => {
+                        self.is_not_at(at);
                         (UpstreamError::NoSource { datacenter: self.datacenter.to_string() }, unsent.take_back())
                     }
-                    Some(Said::Kept) => {
+                    Some(SourceIs::Away) => {
+                        self.is_not_at(at);
                         response.extensions_mut().insert(SecondHand(self.datacenter.to_string()));
                         return Ok(response);
                     }
-                    Some(Said::Here) | None => return Ok(response),
+                    Some(SourceIs::Beside) => {
+                        self.is_not_at(at);
+                        return Ok(response);
+                    }
+                    Some(SourceIs::Here) | None => return Ok(response),
                 },
                 Err((error, back)) => (error, back),
             };
@@ -87,6 +89,13 @@ impl Edges {
             }
         }
         Err(last.unwrap_or_else(|| UpstreamError::NoSource { datacenter: self.datacenter.to_string() }))
+    }
+
+    /// The application may have been there once.
+    fn is_not_at(&self, at: usize) {
+        if self.links.len() > 1 {
+            let _ = self.source.compare_exchange(at, UNKNOWN, Ordering::Relaxed, Ordering::Relaxed);
+        }
     }
 
     /// Whether all that `link` leads to can be asked for in another way, as far as is known.
@@ -117,7 +126,7 @@ impl Edges {
         for (at, link) in self.links.iter().enumerate().filter(|(_, link)| !link.is_away()) {
             let question = link.send(peers::question_where(&self.site));
             if let Ok(Ok(mut answer)) = tokio::time::timeout(SAY_WITHIN, question).await
-                && peers::take_word(&mut answer) == Some(Said::Here)
+                && peers::take_word(&mut answer) == Some(SourceIs::Here)
             {
                 self.source.store(at, Ordering::Relaxed);
                 break;

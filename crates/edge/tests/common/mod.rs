@@ -20,6 +20,7 @@ use hmac::{Hmac, Mac as _};
 use rcgen::{CertificateParams, IsCa, Issuer, KeyPair, PKCS_ED25519, SanType};
 use serde_json::Value;
 use sovereign_edge::{EdgeError, Listeners, Options};
+use sovereign_model::HostName;
 use sovereign_model::edge_config::{
     CertificateFiles, EdgeApp, EdgeConfig, EdgeSite, EpochProof, PROTOCOL, Peer, Source, epoch_statement,
 };
@@ -51,7 +52,10 @@ pub struct Lab {
 
 /// What one edge of the lab is.
 pub struct Place {
+    /// Its data center.
     pub name: &'static str,
+    /// Where that has several.
+    pub host: Option<&'static str>,
     pub listener: TcpListener,
     pub folder: PathBuf,
     link_public: String,
@@ -66,10 +70,14 @@ impl Place {
         self.address().port()
     }
 
+    fn host_name(&self) -> Option<HostName> {
+        self.host.map(|host| host.parse().unwrap())
+    }
+
     pub fn as_peer(&self) -> Peer {
         Peer {
             datacenter: self.name.parse().unwrap(),
-            host: None,
+            host: self.host_name(),
             public_key: self.link_public.clone(),
             addresses: vec![self.address()],
         }
@@ -139,13 +147,22 @@ impl Lab {
 
     /// The same where `listener` listens.
     pub fn place_at(&self, name: &'static str, listener: TcpListener) -> Place {
-        let folder = self.folder.path().join(name);
+        self.edge_of(name, None, listener)
+    }
+
+    /// One of several hosts of a data center.
+    pub fn host(&self, datacenter: &'static str, host: &'static str) -> Place {
+        self.edge_of(datacenter, Some(host), TcpListener::bind("127.0.0.1:0").unwrap())
+    }
+
+    fn edge_of(&self, name: &'static str, host: Option<&'static str>, listener: TcpListener) -> Place {
+        let folder = self.folder.path().join(host.unwrap_or(name));
         std::fs::create_dir(&folder).unwrap();
         self.write_certificate(&folder);
         let link = KeyPair::generate_for(&PKCS_ED25519).unwrap();
         std::fs::write(folder.join("link.pem"), link.serialize_pem()).unwrap();
         std::fs::write(folder.join("hook"), format!("{HOOK_SECRET}\n")).unwrap();
-        Place { name, listener, folder, link_public: hex::encode(link.public_key_raw()) }
+        Place { name, host, listener, folder, link_public: hex::encode(link.public_key_raw()) }
     }
 
     pub fn write_certificate(&self, folder: &Path) -> Vec<u8> {
@@ -168,7 +185,7 @@ impl Lab {
         EdgeConfig {
             stack: "lab".parse().unwrap(),
             datacenter: place.name.parse().unwrap(),
-            host: None,
+            host: place.host_name(),
             certificate: CertificateFiles { chain: place.folder.join("chain.pem"), key: place.folder.join("key.pem") },
             store: place.folder.join("store"),
             link_key: place.folder.join("link.pem"),
