@@ -126,7 +126,7 @@ pub(crate) async fn beside(
             Fetched::Kept { entry, status } => {
                 let status =
                     CacheStatus::Forwarded { why: Why::Stale, status: Some(status), stored: true, collapsed: false };
-                return present(edge, site, &entry, status, asked).await.map(Beside::Asked);
+                return present_kept(edge, site, &entry, status, asked).await.map(Beside::Asked);
             }
             Fetched::Unkept(answer) => {
                 let response = answer.take()?;
@@ -236,10 +236,8 @@ async fn miss(
     let error = match fetched {
         Fetched::Kept { entry, status } => {
             let status = CacheStatus::Forwarded { why: Why::UriMiss, status: Some(status), stored: true, collapsed };
-            match present(edge, site, &entry, status, asked).await {
-                Some(response) => return response,
-                None => return pages::source_away(asked.fields, Lacking::Page),
-            }
+            let presented = present_kept(edge, site, &entry, status, asked).await;
+            return presented.unwrap_or_else(|| pages::source_away(asked.fields, Lacking::Page));
         }
         Fetched::Coming(coming) if let Some(body) = coming.body() => {
             let status =
@@ -257,7 +255,7 @@ async fn miss(
             Fetched::Kept { entry, status } => {
                 let status =
                     CacheStatus::Forwarded { why: Why::UriMiss, status: Some(status), stored: true, collapsed };
-                let presented = present(edge, site, &entry, status, asked).await;
+                let presented = present_kept(edge, site, &entry, status, asked).await;
                 return presented.unwrap_or_else(|| pages::source_away(asked.fields, Lacking::Page));
             }
             Fetched::Unkept(_) | Fetched::Coming(_) => return pages::source_away(asked.fields, Lacking::Page),
@@ -365,6 +363,21 @@ async fn present(
         None => Held::Content(load(edge, entry).await?),
     };
     Some(compose(site, entry, held, status, asked, SystemTime::now()))
+}
+
+/// A page that has just been kept, or what has taken its place since: the source's edge tells of it too, and the keeper
+/// may have been faster.
+async fn present_kept(
+    edge: &Arc<Edge>,
+    site: &Site,
+    entry: &Arc<Entry>,
+    status: CacheStatus,
+    asked: &Asked<'_>,
+) -> Option<Response<Body>> {
+    if let Some(response) = present(edge, site, entry, status, asked).await {
+        return Some(response);
+    }
+    present(edge, site, &edge.store.get(entry.key())?, status, asked).await
 }
 
 /// The answer with a page that is there.

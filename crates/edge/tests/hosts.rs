@@ -343,7 +343,8 @@ async fn hosts_that_can_only_dial_out_are_mirrored_all_the_same() {
     }
     // Each office edge is lent a connection by each edge at home: with one gone, the other still answers.
     hosts.origin.put("/late/", Page::html("<p>late</p>"));
-    assert_eq!(hosts.read(HOME_2, "/late/").await.status, StatusCode::OK);
+    let late = hosts.read(HOME_2, "/late/").await;
+    assert_eq!(late.status, StatusCode::OK, "{late:?} {:?}", running[HOME_2].site().await);
     eventually("home-2 has lent connections", async || (asked_by_edges(&[&running[HOME_2]]).await > 0).then_some(()))
         .await;
     running.remove(HOME_1).stop().await;
