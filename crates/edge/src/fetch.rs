@@ -176,6 +176,18 @@ pub(crate) async fn ask(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key, said: Sai
     ask_aloud(edge, site, key, said, None).await
 }
 
+/// The same; a long answer is taken as it comes.
+pub(crate) async fn ask_now(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key, said: Said) -> Fetched {
+    let (sender, mut landing) = watch::channel(None);
+    let (edge, site, key) = (edge.clone(), site.clone(), key.clone());
+    tokio::spawn(async move {
+        let fetched = ask_aloud(&edge, &site, &key, said, Some(&sender)).await;
+        sender.send_replace(Some(fetched));
+    });
+    let landed = landing.wait_for(Option::is_some).await.ok().and_then(|landed| landed.clone());
+    landed.unwrap_or_else(|| Fetched::Failed(Arc::new(UpstreamError::Timeout)))
+}
+
 /// Asks the source; whoever listens is told of a long answer as soon as it begins to come.
 async fn ask_aloud(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key, said: Said, listeners: Listeners<'_>) -> Fetched {
     let fetched = match try_ask(edge, site, key, said, listeners).await {

@@ -10,7 +10,7 @@
 //! | [`rewrite`] | a site under another name | `live` | what belongs to one reader, passed through |
 //! | [`discover`] | what a page links to | `keeper`, `hooks` | the mirror is complete, and follows changes |
 //! | [`concern`] | which pages a change concerns | `news` | what the application says, and what is done about it |
-//! | [`notice`] | what mirrors are told | `peers`, `upstream` | links between data centers; where content comes from |
+//! | [`notice`] | what mirrors are told | `peers`, `upstream` | links between edges; where content comes from |
 //! | [`store`] | kept pages on disk | `mirror` | notices of the primary's edge |
 //! | | | `lend` | links for data centers that can only dial out |
 //! | `health` | what is to be counted on | `epochs` | which primary of a site is the newest, with proof |

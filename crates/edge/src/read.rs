@@ -122,7 +122,7 @@ pub(crate) async fn beside(
     ask: bool,
 ) -> Option<Beside> {
     if ask && (site.standing.is_private() || site.standing.source_reachable()) {
-        match fetch::ask(edge, site, key, said(site, asked)).await {
+        match fetch::ask_now(edge, site, key, said(site, asked)).await {
             Fetched::Kept { entry, status } => {
                 let status =
                     CacheStatus::Forwarded { why: Why::Stale, status: Some(status), stored: true, collapsed: false };
@@ -137,8 +137,17 @@ pub(crate) async fn beside(
             {
                 return Some(Beside::Asked(failed(status)));
             }
-            // Nobody listens to what is coming.
-            Fetched::Failed(_) | Fetched::Coming(_) => {}
+            Fetched::Coming(coming) => {
+                let status = CacheStatus::Forwarded {
+                    why: Why::Stale,
+                    status: Some(coming.status),
+                    stored: true,
+                    collapsed: false,
+                };
+                let body = coming.body()?;
+                return Some(Beside::Asked(stream(site, &coming, body, status, asked)));
+            }
+            Fetched::Failed(_) => {}
         }
     }
     if site.standing.is_private() {

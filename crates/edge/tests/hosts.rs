@@ -1,20 +1,27 @@
 //! Data centers with several hosts, an edge on each: one edge has the application, three have copies.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod common;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use common::client::request;
 use common::door::{Door, Way};
-use common::origin::Page;
+use common::origin::{CHUNK, Page};
 use common::process::{Process, play};
 use common::{Answer, Lab, NAME, Origin, Place, Running, eventually, site_changed};
-use http::StatusCode;
+use http::{Method, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper_util::rt::TokioIo;
 use rustix::process::Signal;
 use serde_json::Value;
 use sovereign_model::edge_config::{EdgeConfig, EdgeSite, Peer, Source};
 use sovereign_runtime::control::Request;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::Semaphore;
 
 const PAGES: [&str; 7] =
     ["/", "/first/", "/second/", "/rss/", "/content/images/a.png", "/robots.txt", "/assets/screen.css?v=1"];
@@ -93,6 +100,20 @@ impl Hosts {
         self.lab.client.post(self.at(place), &self.host(), WRITE, &kind, body.into()).await
     }
 
+    /// What is sent on a WebSocket to the application comes back.
+    async fn echo(&self, place: usize, said: &[u8]) {
+        let fields = [("connection", "Upgrade"), ("upgrade", "websocket"), ("sec-websocket-key", "dGVzdA==")];
+        let asked = request(Method::GET, &self.host(), "/ghost/socket/", &fields, Bytes::new());
+        let response = self.lab.client.http1(self.at(place)).await.send_request(asked).await.unwrap();
+        assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS, "{response:?}");
+        let mut socket = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+        socket.write_all(said).await.unwrap();
+        socket.flush().await.unwrap();
+        let mut heard = vec![0; said.len()];
+        socket.read_exact(&mut heard).await.unwrap();
+        assert_eq!(heard, said);
+    }
+
     /// An author saves `text` as the first post; all of `places` show it.
     async fn publish(&self, text: &str, places: &[usize]) {
         self.origin.put("/first/", Page::html(text));
@@ -122,13 +143,15 @@ async fn asked_by_edges(edges: &[&Running]) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_edges_keep_a_site_that_runs_on_one_host() {
     let hosts = Hosts::new();
-    // The second host of the office can reach the application's only through the other one there.
+    // The second host of the office and the application's cannot reach each other: only through the other one there.
     let shut = Door::to(hosts.at(HOME_1)).await;
     shut.stand(Way::Shut);
-    for own in [HOME_1, HOME_2, OFFICE_1] {
+    for own in [HOME_2, OFFICE_1] {
         hosts.seal(own, 1, |other| vec![hosts.at(other)]);
     }
-    hosts.seal(OFFICE_2, 1, |other| vec![if other == HOME_1 { shut.address } else { hosts.at(other) }]);
+    for (own, far) in [(HOME_1, OFFICE_2), (OFFICE_2, HOME_1)] {
+        hosts.seal(own, 1, |other| vec![if other == far { shut.address } else { hosts.at(other) }]);
+    }
     let home_1 = Process::spawn(&hosts.lab, &hosts.places[HOME_1]);
     home_1.complete(&hosts.places[HOME_1]).await;
     let home_2 = hosts.start(HOME_2).await;
@@ -165,6 +188,17 @@ async fn four_edges_keep_a_site_that_runs_on_one_host() {
         assert!(seen.fields.keys().all(|name| !name.as_str().starts_with("sovereign-")), "{seen:?}");
         assert!(saved.fields.keys().all(|name| !name.as_str().starts_with("sovereign-")), "{saved:?}");
     }
+    hosts.echo(OFFICE_2, b"over two links").await;
+    // What is long in coming is given on as it comes, over two links too.
+    let permits = Arc::new(Semaphore::new(10));
+    hosts
+        .origin
+        .put("/long/", Page::of("text/plain", "public, max-age=60", vec![b'a'; 16 * CHUNK]).in_chunks(&permits));
+    let asked = request(Method::GET, &hosts.host(), "/long/", &[], Bytes::new());
+    let long = hosts.lab.client.http1(hosts.at(OFFICE_2)).await.send_request(asked).await.unwrap();
+    assert_eq!(long.status(), StatusCode::OK);
+    permits.add_permits(6);
+    assert_eq!(long.into_body().collect().await.unwrap().to_bytes().len(), 16 * CHUNK);
     let picture = Bytes::from(vec![1u8; 20 << 20]);
     let uploaded = hosts.write(OFFICE_2, picture.clone()).await;
     assert!(uploaded.text().starts_with(&format!("{} bytes", picture.len())), "{:.80}", uploaded.text());
@@ -179,7 +213,9 @@ async fn four_edges_keep_a_site_that_runs_on_one_host() {
             assert_eq!(page.status, StatusCode::OK, "{path} at {place}");
             assert!(began.elapsed() < Duration::from_secs(3), "{path} at {place} after {:?}", began.elapsed());
         }
+        let began = Instant::now();
         let refused = hosts.write(place, "{}").await;
+        assert!(began.elapsed() < Duration::from_secs(15), "at {place} after {:?}", began.elapsed());
         assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "at {place}: {refused:?}");
         assert!(!refused.field("retry-after").is_empty());
         assert!(refused.text().contains("Nothing was saved"), "{}", refused.text());

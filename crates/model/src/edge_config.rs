@@ -176,3 +176,30 @@ pub enum Source {
     /// The edges of the primary data center, over a link; of this one, where the application runs on another host.
     Link(DatacenterName),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As it was written before hosts had names.
+    const WITHOUT_HOSTS: &str = r#"{"stack":"shop","datacenter":"home","certificate":{"chain":"/e/chain.pem","key":"/e/key.pem"},"store":"/e/store","link-key":"/e/link.pem","peers":[{"datacenter":"office","public-key":"00","addresses":["192.0.2.1:443"]}],"sites":[],"rules":{"access-log":"truncated","limits":{"connections":4096,"connections-per-address":512,"requests-per-address":1000,"head":32768,"head-within":30,"body":5000000000,"body-within":60}},"access-log":null,"proxy":null,"https-port":443}"#;
+
+    #[test]
+    fn a_configuration_without_hosts_reads_and_is_written_as_before() {
+        let config: EdgeConfig = serde_json::from_str(WITHOUT_HOSTS).unwrap();
+        assert_eq!((&config.host, &config.peers[0].host), (&None, &None));
+        assert_eq!((config.title(), config.peers[0].title()), ("home".to_owned(), "office".to_owned()));
+        assert_eq!(serde_json::to_string(&config).unwrap(), WITHOUT_HOSTS);
+    }
+
+    #[test]
+    fn an_edge_of_several_is_told_apart_by_its_host() {
+        let mut config: EdgeConfig = serde_json::from_str(WITHOUT_HOSTS).unwrap();
+        config.host = Some("atlas".parse().unwrap());
+        config.peers[0].host = Some("boreas".parse().unwrap());
+        assert_eq!(config.peers[0].title(), "office (host boreas)");
+        let text = serde_json::to_string(&config).unwrap();
+        assert!(text.contains(r#""datacenter":"home","host":"atlas""#), "{text}");
+        assert_eq!(serde_json::from_str::<EdgeConfig>(&text).unwrap(), config);
+    }
+}

@@ -3,7 +3,7 @@
 //! ```text
 //!  known where it is ─▶ that edge ──────────────── its answer
 //!       │                  └ away, or "elsewhere" ─▶ the others, in order ─▶ passed on from there, or a kept page
-//!       └ not known ─▶ each is asked whether it is there
+//!       └ not known ─▶ all are asked whether it is there
 //! ```
 //!
 //! An edge that has no application answers "elsewhere" ([`peers`]), unless it may pass the question on and somebody
@@ -20,6 +20,7 @@ use http::{Request, Response};
 use sovereign_model::SiteName;
 use sovereign_model::name::DatacenterName;
 use tokio::sync::Mutex;
+use tokio::task::JoinSet;
 
 use super::UpstreamError;
 use super::link::Link;
@@ -116,22 +117,31 @@ impl Edges {
         order
     }
 
-    /// Asks each edge that is not away whether it has the application.
+    /// Asks all edges that are not away, at once, whether they have the application.
     async fn find(&self) {
         let mut asked = self.asked.lock().await;
         let recently = asked.is_some_and(|at| at.elapsed() < BELIEVE_NOWHERE);
         if recently || self.source.load(Ordering::Relaxed) != UNKNOWN {
             return;
         }
+        let mut asking = JoinSet::new();
         for (at, link) in self.links.iter().enumerate().filter(|(_, link)| !link.is_away()) {
-            let question = link.send(peers::question_where(&self.site));
-            if let Ok(Ok(mut answer)) = tokio::time::timeout(SAY_WITHIN, question).await
-                && peers::take_word(&mut answer) == Some(SourceIs::Here)
-            {
-                self.source.store(at, Ordering::Relaxed);
-                break;
-            }
+            let (link, question) = (link.clone(), peers::question_where(&self.site));
+            asking.spawn(async move { (at, link.send(question).await) });
         }
+        let here = async {
+            while let Some(said) = asking.join_next().await {
+                if let Ok((at, Ok(mut answer))) = said
+                    && peers::take_word(&mut answer) == Some(SourceIs::Here)
+                {
+                    self.source.store(at, Ordering::Relaxed);
+                    break;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(SAY_WITHIN, here).await;
+        // Whoever has not answered yet may turn out to be away.
+        asking.detach_all();
         *asked = Some(Instant::now());
     }
 }
