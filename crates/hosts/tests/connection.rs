@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -66,12 +66,6 @@ async fn arguments_arrive_as_they_are_and_answers_come_back() {
     tokio::task::block_in_place(property);
     let nul = host.run(&Run::new("print", "printf").arg("a\0b")).await.unwrap_err();
     assert!(matches!(nul, SshError::Here { .. }), "{nul:?}");
-
-    let began = Instant::now();
-    for _ in 0..8 {
-        host.succeed(&Run::new("do nothing", "true")).await.unwrap();
-    }
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?} for eight commands", began.elapsed());
 
     // Both streams, input and exit code, those of ssh itself included.
     let both = Run::script("fail", "cat; echo oops >&2; exit \"$1\"");
@@ -226,10 +220,9 @@ async fn a_host_that_hangs_is_given_up_and_heard_again() {
     let host = connect(&server).await;
     host.succeed(&Run::new("do nothing", "true")).await.unwrap();
     children(server.pid()).into_iter().for_each(|pid| signal_with_children(pid, Signal::STOP));
-    let began = Instant::now();
+    // Without an end of patience it would wait until the host is heard again, which is below.
     let error = host.run(&Run::new("do nothing", "true").within(Duration::from_millis(500))).await.unwrap_err();
     assert!(matches!(error, SshError::TimedOut { .. }), "{error:?}");
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     children(server.pid()).into_iter().for_each(|pid| signal_with_children(pid, Signal::CONT));
     host.succeed(&Run::new("do nothing", "true")).await.unwrap();
     // A command that does not end is given up without harm to others.

@@ -36,6 +36,7 @@ const TESTS: &[Test<World>] = &[
     ("files_are_put_read_and_removed", instances::files),
     ("a_restricted_project_has_no_way_to_the_host", instances::restricted),
     ("a_server_that_hangs_is_an_error_in_time", instances::hangs),
+    ("what_a_killed_test_left_is_removed_by_the_next_one", world::abandoned),
 ];
 
 fn main() -> ExitCode {

@@ -18,8 +18,8 @@ use crate::shape::LabHost;
 /// Between two looks at a host that is starting.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// For one look: far more than a machine that is there needs.
-const LOOK: Duration = Duration::from_secs(2);
+/// For one look: far more than a machine that is there needs, a busy one too.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// For an SSH session on a host that says it speaks SSH.
 const SESSION: Duration = Duration::from_secs(20);

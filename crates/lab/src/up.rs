@@ -183,8 +183,10 @@ async fn make_ground(incus: &Client, lab: &Lab) -> Result<(), LabError> {
         );
         there(incus.create_bridge(&datacenter.bridge, &description, &config).await)?;
     }
-    // Anew: a machine that was started again has none of them left.
-    if rules::has_rules(lab) { rules::apply(lab).await } else { Ok(()) }
+    // Anew: a machine that was started again has none of them left, and one whose Incus was set up anew has those of a lab
+    // that is gone. Whoever may make no rules has made none.
+    let applied = rules::apply(lab).await;
+    if rules::has_rules(lab) { applied } else { Ok(()) }
 }
 
 /// A configuration with the mark of a lab.

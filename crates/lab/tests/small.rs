@@ -34,6 +34,12 @@ fn main() -> ExitCode {
     harness::main(TESTS, world::missing().as_deref(), World::begin)
 }
 
+/// Seconds for what must come through: nobody waits for them where it does.
+const PATIENCE: u8 = 60;
+
+/// Seconds for what must not come through: waited for each time.
+const IMPATIENCE: u8 = 2;
+
 fn small() -> Shape {
     Shape::new("small".parse().unwrap(), 2, 1)
 }
@@ -98,16 +104,20 @@ fn routers(world: &World) {
     let [home, office, cabin] = &lab.datacenters[..] else { panic!("{lab:?}") };
     // Something that greets on a port that is forwarded.
     assert!(world.ssh("home-1", "mkdir -p /run/sshd && /usr/sbin/sshd -p 443").is_some());
-    let greets = |from: &str, address, port: u16| {
-        let line = format!("timeout 2 bash -c 'exec 3<>/dev/tcp/{address}/{port}; head -c 4 <&3'");
+    let answers = |within: u8, from: &str, address, port: u16| {
+        let line = format!("timeout {within} bash -c 'exec 3<>/dev/tcp/{address}/{port}; head -c 4 <&3'");
         world.ssh(from, &line).is_some_and(|said| said == "SSH-")
     };
+    let (greets, is_shut) = (
+        |from: &str, address, port| answers(PATIENCE, from, address, port),
+        |from: &str, address, port| !answers(IMPATIENCE, from, address, port),
+    );
     let own = |datacenter: &sovereign_lab::LabDatacenter| datacenter.hosts[0].address;
     assert!(greets("cabin-1", home.public(), 443) && greets("office-1", home.public(), 443));
     assert!(greets("home-2", home.public(), 443), "a router leads back in too");
-    assert!(!greets("cabin-1", home.public(), 22), "this port is not forwarded");
-    assert!(!greets("cabin-1", own(home), 443), "nobody outside knows the addresses behind a router");
-    assert!(!greets("cabin-1", own(office), 22) && !greets("cabin-1", office.public(), 443));
+    assert!(is_shut("cabin-1", home.public(), 22), "this port is not forwarded");
+    assert!(is_shut("cabin-1", own(home), 443), "nobody outside knows the addresses behind a router");
+    assert!(is_shut("cabin-1", own(office), 22) && is_shut("cabin-1", office.public(), 443));
     assert!(greets("home-1", own(cabin), 22) && greets("office-1", own(cabin), 22));
     let stack = std::fs::read_to_string(world.folder("small").join("stack.toml")).unwrap();
     assert!(stack.contains(&format!("address = \"{}\"\nreach = \"forwarded\"", home.public())), "{stack}");
@@ -172,11 +182,14 @@ fn cut(world: &World) {
     let folder = world.folder("small");
     let (home, office) = (lab.target("home").unwrap(), lab.target("office").unwrap());
     let address = lab.hosts_of(&office)[0].address;
-    let passes = || world.ssh("home-1", &format!("timeout 2 bash -c 'exec 3<>/dev/tcp/{address}/22'")).is_some();
-    assert!(passes());
+    let passes = |within: u8| {
+        let line = format!("timeout {within} bash -c 'exec 3<>/dev/tcp/{address}/22'");
+        world.ssh("home-1", &line).is_some()
+    };
+    assert!(passes(PATIENCE));
     let line = Fault::Cut { one: home.clone(), other: Some(office) };
     world.run(sovereign_lab::inflict(&world.client, &mut lab, &folder, line)).unwrap();
-    assert!(!passes(), "the line is cut, and we still reach its end");
+    assert!(!passes(IMPATIENCE), "the line is cut, and we still reach its end");
 
     let whole = Fault::Cut { one: home.clone(), other: None };
     world.run(sovereign_lab::inflict(&world.client, &mut lab, &folder, whole)).unwrap();
@@ -185,7 +198,7 @@ fn cut(world: &World) {
 
     let healed = world.run(sovereign_lab::heal(&world.client, &mut lab, &folder, Some(&home))).unwrap();
     assert_eq!(healed.len(), 2);
-    assert!(passes());
+    assert!(passes(PATIENCE));
     assert_eq!(world.lab(), lab, "what is broken is written down");
 
     let slow = Fault::Slow { one: home, kilobytes_per_second: 100 };
@@ -199,7 +212,8 @@ fn cut(world: &World) {
     let after = fetch();
     world.run(sovereign_lab::heal(&world.client, &mut lab, &folder, None)).unwrap();
     println!("half a megabyte took {before:?}, and {after:?} at 100 kB/s");
-    assert!(after > before * 2, "{before:?} {after:?}");
+    // 675 kB: seven seconds, on a machine of whatever speed.
+    assert!(after > std::time::Duration::from_secs(5), "{before:?} {after:?}");
 }
 
 fn power(world: &World) {

@@ -49,7 +49,7 @@ fn an_image_is_locked_killed_half_way_built_and_found() {
     });
     build.kill().unwrap();
     build.wait().unwrap();
-    eventually("an end of all that it started", Duration::from_secs(10), || working_in(&own).is_empty().then_some(()));
+    eventually("an end of all that it started", Duration::from_secs(120), || working_in(&own).is_empty().then_some(()));
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     assert!(!mounts.contains(&own.display().to_string()), "{mounts}");
     let mut list = operator.command(&["images", "list"]);

@@ -1,4 +1,7 @@
 //! A real Incus, started for a test in a folder of its own and removed with all that was made in it.
+//!
+//! A test that is killed leaves all of it behind. So its folder has a file that is locked as long as the test lives, and
+//! whoever starts an Incus later removes what nobody holds any more.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -10,11 +13,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 use sovereign_incus::instance::Stop;
 use sovereign_incus::{Client, IncusError, Patience, UnixSocket};
 use sovereign_model::Digest;
-use tempfile::TempDir;
 
 /// Where Debian's package `incus-base` has it.
 const PROGRAM: &str = "/usr/libexec/incus/incusd";
@@ -42,11 +45,18 @@ exec \"$@\"
 /// A first start makes a database and certificates.
 const START: Duration = Duration::from_secs(60);
 
+/// How its folders' names begin.
+const PREFIX: &str = "incusd-";
+
+/// In its folder: locked while somebody has it, with the number of the daemon's process in it.
+const HELD: &str = "held";
+
 /// A daemon of its own. Dropped, it ends with its instances, networks and pools.
 #[derive(Debug)]
 pub struct Incusd {
-    folder: TempDir,
+    folder: PathBuf,
     child: Child,
+    held: File,
 }
 
 impl Incusd {
@@ -58,7 +68,8 @@ impl Incusd {
         (!Path::new(PROGRAM).is_file()).then(|| "there is no Incus here (package incus-base)".to_owned())
     }
 
-    /// Starts one and waits until it answers.
+    /// Starts one and waits until it answers. What tests left behind that were killed is removed first: their networks
+    /// would be in the way.
     ///
     /// # Panics
     /// When it does not: with what it wrote.
@@ -79,17 +90,25 @@ impl Incusd {
     }
 
     fn start_as(program: impl FnOnce(&Path) -> Command) -> Self {
-        let folder = tempfile::Builder::new().prefix("incusd-").tempdir().expect("a temporary folder");
+        remove_abandoned(&std::env::temp_dir());
+        let folder = tempfile::Builder::new().prefix(PREFIX).tempdir().expect("a temporary folder").keep();
         // Root of a container is somebody else here, and must be able to pass through.
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o711)).expect("its owner may change it");
-        let log = File::create(folder.path().join("log")).expect("a file in it");
-        let mut command = program(folder.path());
-        command.args(["--group", "root"]).env_clear().env("INCUS_DIR", folder.path()).env("PATH", PATH);
+        fs::set_permissions(&folder, Permissions::from_mode(0o711)).expect("its owner may change it");
+        let held = File::create(folder.join(HELD)).expect("a file in it");
+        flock(&held, FlockOperation::NonBlockingLockExclusive).expect("nobody else knows of it");
+        let program = program(&folder);
+        Self::run(program, folder, held)
+    }
+
+    fn run(mut command: Command, folder: PathBuf, held: File) -> Self {
+        let log = File::create(folder.join("log")).expect("a file in it");
+        command.args(["--group", "root"]).env_clear().env("INCUS_DIR", &folder).env("PATH", PATH);
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
         // Ctrl-C at a terminal is for the test, which then ends the daemon.
         command.process_group(0);
         let child = command.spawn().expect("incusd starts");
-        let mut incusd = Self { folder, child };
+        fs::write(folder.join(HELD), child.id().to_string()).expect("a file in it");
+        let mut incusd = Self { folder, child, held };
         let runtime = runtime();
         let deadline = Instant::now() + START;
         loop {
@@ -105,9 +124,16 @@ impl Incusd {
         }
     }
 
+    /// Leaves all of it behind, as a test does that is killed.
+    pub fn abandon(self) -> PathBuf {
+        let left = std::mem::ManuallyDrop::new(self);
+        flock(&left.held, FlockOperation::Unlock).expect("it was locked");
+        left.folder.clone()
+    }
+
     /// Its unix socket.
     pub fn socket(&self) -> PathBuf {
-        self.folder.path().join("unix.socket")
+        self.folder.join("unix.socket")
     }
 
     /// A client of it.
@@ -136,12 +162,12 @@ impl Incusd {
 
     /// What it wrote.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
     /// A file for tests in its folder.
     pub fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.folder.join(name)
     }
 }
 
@@ -160,8 +186,53 @@ impl Drop for Incusd {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
-        unmount_below(self.folder.path());
+        unmount_below(&self.folder);
+        let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Removes what belongs to no test that lives.
+fn remove_abandoned(place: &Path) {
+    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+        let is_one = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        if let Some((folder, held)) = Some(entry.path()).filter(|_| is_one).and_then(abandoned) {
+            let number = fs::read_to_string(folder.join(HELD)).ok().and_then(|text| text.trim().parse().ok());
+            if let Some(daemon) = number.filter(|number| works_in(*number, &folder)).and_then(Pid::from_raw) {
+                end(daemon, &folder);
+            }
+            // As the test that left it would have.
+            drop(Incusd::run(folder, held));
+        }
+    }
+}
+
+/// A folder of ours that nobody holds, which from now on we do.
+fn abandoned(folder: PathBuf) -> Option<(PathBuf, File)> {
+    let is_ours = |metadata: &fs::Metadata| {
+        metadata.is_dir() && std::os::unix::fs::MetadataExt::uid(metadata) == rustix::process::geteuid().as_raw()
+    };
+    fs::symlink_metadata(&folder).ok().filter(is_ours)?;
+    let held = File::open(folder.join(HELD)).ok()?;
+    flock(&held, FlockOperation::NonBlockingLockExclusive).ok()?;
+    // Whoever had it may have removed it in between.
+    folder.join(HELD).exists().then_some((folder, held))
+}
+
+/// Whether a process is the daemon of a folder: numbers are given again.
+fn works_in(process: i32, folder: &Path) -> bool {
+    let environment = fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
+    let ours = format!("INCUS_DIR={}", folder.display());
+    environment.split(|byte| *byte == 0).any(|variable| variable == ours.as_bytes())
+}
+
+/// Ends a daemon that is nobody's child here. Its instances go on.
+fn end(daemon: Pid, folder: &Path) {
+    let _ = kill_process(daemon, Signal::TERM);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while works_in(daemon.as_raw_nonzero().get(), folder) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let _ = kill_process(daemon, Signal::KILL);
 }
 
 fn runtime() -> tokio::runtime::Runtime {

@@ -17,8 +17,12 @@ use super::replace::{Answer, Host, Said};
 /// Where scripts lie that undo something: gone when the host starts anew, and so is what they undo.
 const FOLDER: &str = "/run/sovereign";
 
-/// What undoing answers when somebody else has taken it.
+/// What undoing answers when somebody else has taken it, and the change when it was undone before it began.
 const NOTHING: i32 = 77;
+
+/// Changes, unless it was undone already: a timer may be faster than whoever set it. Undoing waits while this is at work.
+/// $1: the script that undoes it; $2: the change.
+const CHANGE: &str = r#"exec 9>"$1.lock"; flock 9; test -e "$1" || exit 77; sh -c "$2" 9>&-"#;
 
 /// A change that undoes itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,11 +89,13 @@ impl Guarded<'_> {
         format!("{FOLDER}/undo-{}.sh", self.name)
     }
 
-    /// Runs what undoes it, for whoever takes it first: a file is renamed by one only.
+    /// Runs what undoes it, for whoever takes it first: a file is renamed by one only. A change that is at work is waited
+    /// for, but no longer than for its confirmation.
     fn undoing(&self) -> String {
-        let script = self.script();
+        let (script, within) = (self.script(), self.within.as_secs_f64());
         format!(
-            "mv {script} {script}.taken 2>/dev/null || exit {NOTHING}; sh {script}.taken; code=$?; rm {script}.taken; exit $code"
+            "test -e {script} || exit {NOTHING}; exec 9>{script}.lock; flock -w {within} 9; \
+             mv {script} {script}.taken 2>/dev/null || exit {NOTHING}; sh {script}.taken 9>&-; code=$?; rm {script}.taken; exit $code"
         )
     }
 
@@ -113,11 +119,15 @@ impl Guarded<'_> {
         if timer.code != 0 {
             return Err(guard(timer));
         }
-        let change = host.run(&["sh", "-c", self.change]).await.map_err(GuardError::Host)?;
+        let change = ["sh", "-c", CHANGE, "sovereign", &self.script(), self.change];
+        let change = host.run(&change).await.map_err(GuardError::Host)?;
         if change.code == 0 {
             return Ok(());
         }
         self.undo(host).await?;
+        if change.code == NOTHING {
+            return Err(GuardError::Late);
+        }
         Err(GuardError::Change { said: Said(&change.stderr).to_string() })
     }
 

@@ -91,6 +91,23 @@ impl World {
     }
 }
 
+/// About the kit that all of this stands on.
+pub(crate) fn abandoned(_: &World) {
+    let dead = World::begin();
+    let (name, none) = ("sovdead0".parse().unwrap(), config(&[("ipv4.address", "none"), ("ipv6.address", "none")]));
+    let process = dead.run(async {
+        dead.client.create_bridge(&name, "for a test", &none).await.unwrap();
+        let name = dead.running("dead").await;
+        dead.client.instance_state(&name).await.unwrap().pid
+    });
+    let is_there = || std::path::Path::new(&format!("/proc/{process}")).exists();
+    let folder = dead.incusd.abandon();
+    assert!(is_there() && folder.exists());
+    drop(Incusd::start());
+    assert!(!is_there() && !folder.exists());
+    assert!(!std::path::Path::new("/sys/class/net/sovdead0").exists());
+}
+
 pub(crate) fn pool() -> PoolName {
     "pool".parse().unwrap()
 }

@@ -14,6 +14,9 @@ use sovereign_lab::{Lab, LabError, Made, Shape, Silent, Watcher};
 use sovereign_testkit::incusd::Incusd;
 use tokio::runtime::Runtime;
 
+/// The names of the tests' labs.
+const LABS: [&str; 3] = ["small", "six", "theirs"];
+
 /// Why no lab can be made here.
 pub(crate) fn missing() -> Option<String> {
     let programs = ["mmdebstrap", "ssh-keygen", "ssh", "/usr/sbin/nft"];
@@ -40,6 +43,7 @@ impl World {
     pub(crate) fn begin() -> Self {
         let runtime = Runtime::new().unwrap();
         let incusd = Incusd::start();
+        forget_dead_labs();
         let (client, source) = runtime.block_on(async {
             let image = host_image();
             let digest = image.fingerprint().unwrap();
@@ -83,7 +87,7 @@ impl World {
         let interfaces = std::fs::read_dir("/sys/class/net").unwrap().flatten();
         let names = interfaces.map(|one| one.file_name().to_string_lossy().into_owned());
         // What others do on this machine meanwhile is not looked at.
-        let ours = names.filter(|name| ["small", "six", "theirs"].iter().any(|lab| name.starts_with(lab)));
+        let ours = names.filter(|name| LABS.iter().any(|lab| name.starts_with(lab)));
         things.extend(ours.map(|name| format!("interface {name}")));
         let tables = Command::new("/usr/sbin/nft").args(["list", "tables"]).output().unwrap();
         // Those of Incus itself stay.
@@ -97,9 +101,20 @@ impl World {
     pub(crate) fn ssh(&self, host: &str, line: &str) -> Option<String> {
         let config = self.folder("small").join("ssh_config");
         let mut ssh = Command::new("ssh");
-        ssh.arg("-F").arg(config).args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=3", host, line]);
+        ssh.arg("-F").arg(config).args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=30", host, line]);
         let ended = ssh.output().unwrap();
         ended.status.success().then(|| String::from_utf8(ended.stdout).unwrap())
+    }
+}
+
+/// Rules for packets of labs whose bridges are gone with the Incus of a run that was killed: of no use to anybody.
+fn forget_dead_labs() {
+    for lab in LABS.iter().filter(|lab| !Path::new(&format!("/sys/class/net/{lab}br1")).exists()) {
+        for family in ["inet", "bridge"] {
+            let mut nft = Command::new("/usr/sbin/nft");
+            // Mostly there are none.
+            let _ = nft.args(["delete", "table", family, &format!("lab_{lab}")]).output().unwrap();
+        }
     }
 }
 
