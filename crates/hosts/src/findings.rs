@@ -6,8 +6,9 @@ use std::fmt;
 use serde::Serialize;
 use sovereign_model::{DatacenterName, HostName, StackName};
 
-use crate::facts::{Facts, Listener};
+use crate::facts::{Facts, Incus, Listener};
 use crate::marker::{Found, Marker};
+use crate::ready::ClusterError;
 
 const GIB: u64 = 1 << 30;
 /// Incus, a site with its database and our own daemons have room in it, and none to spare.
@@ -42,6 +43,8 @@ pub struct Requirements {
     pub host: HostName,
     /// The disk for sites' data; `None` is a file on the disk there is.
     pub disk: Option<String>,
+    /// The other hosts of the data center that are to be in one cluster with it.
+    pub others: BTreeSet<HostName>,
 }
 
 impl Requirements {
@@ -120,6 +123,9 @@ pub fn findings(facts: &Facts, required: &Requirements) -> Vec<Finding> {
     ports(facts, ours.is_some(), &mut all);
     managers(facts, &mut all);
     incus(facts, ours.is_some(), &mut all);
+    if ours.is_some() {
+        cluster(facts, required, &mut all);
+    }
     all.0
 }
 
@@ -356,6 +362,10 @@ fn incus(facts: &Facts, ours: bool, all: &mut Findings) {
             None => all.fine("incus", "not there yet"),
         };
     };
+    if incus.clustered && !ours {
+        let help = "use a host of its own, or take it out of that cluster: `incus cluster remove` on another member";
+        return all.refuse("incus", "it is in a cluster of Incus that somebody else made", help);
+    }
     if incus.is_in_use() && !ours {
         let help = "use a host of its own, or remove that Incus and its data: `apt-get purge incus-base`";
         return all.refuse("incus", "somebody else set up an Incus on it", help);
@@ -365,10 +375,50 @@ fn incus(facts: &Facts, ours: bool, all: &mut Findings) {
     } else {
         version_of_incus(&incus.version, all);
     }
-    if !incus.api_address.is_empty() {
+    let is_for_members = incus.clustered && facts.address.is_some_and(|ip| incus.listens_on(ip));
+    if !incus.api_address.is_empty() && !is_for_members {
         let help = "close it: `incus config unset core.https_address` on the host";
         all.warn("incus", format_args!("its API listens on {}", incus.api_address), help);
     }
+}
+
+/// Whether the hosts of a data center are what they were made together.
+fn cluster(facts: &Facts, required: &Requirements, all: &mut Findings) {
+    let Some(Incus { clustered: true, members, .. }) = &facts.incus else { return };
+    let Requirements { datacenter, host, others, .. } = required;
+    let Some(members) = members else {
+        let help = ClusterError::NoQuorum { datacenter: datacenter.to_string(), members: String::new() }.help();
+        return all.add(Verdict::Refusal, "cluster", "it has no quorum: most of its members do not answer", help);
+    };
+    let names = |names: Vec<&str>| names.join(", ");
+    let away: Vec<&str> =
+        members.iter().filter(|(_, member)| member.status != "Online").map(|(name, _)| name.as_str()).collect();
+    let is_known = |name: &str| name == host.as_str() || others.iter().any(|other| other.as_str() == name);
+    let strange: Vec<&str> = members.keys().map(String::as_str).filter(|name| !is_known(name)).collect();
+    let missing: Vec<&str> = others.iter().map(HostName::as_str).filter(|name| !members.contains_key(*name)).collect();
+    if !strange.is_empty() {
+        let help = "`sovereign host add` for one that is yours; `incus cluster remove --force` on this host for one that is gone";
+        all.warn("cluster", format_args!("members that are no hosts of this stack: {}", names(strange)), help);
+    }
+    if !missing.is_empty() {
+        let help = "run `sovereign host add` for them again";
+        all.warn("cluster", format_args!("not in it: {}", names(missing)), help);
+    }
+    if away.is_empty() {
+        return all.fine(
+            "cluster",
+            format_args!("members that answer: {}", names(members.keys().map(String::as_str).collect())),
+        );
+    }
+    let (away, of) = (
+        format_args!("{} of {} members do not answer: {}", away.len(), members.len(), names(away)).to_string(),
+        datacenter,
+    );
+    all.warn(
+        "cluster",
+        away,
+        format_args!("bring it back; one that is gone for good: `sovereign host remove {of}/NAME --forget`"),
+    );
 }
 
 fn version_of_incus(version: &str, all: &mut Findings) {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -71,6 +72,9 @@ pub struct Known {
     pub address: SshAddress,
     /// Its pinned key.
     pub host_key: HostKey,
+    /// Its address in its own network, where the other hosts of its data center reach it.
+    #[serde(default)]
+    pub network_address: Option<IpAddr>,
     /// The disk that was given to it.
     #[serde(default)]
     pub disk: Option<String>,
@@ -189,6 +193,7 @@ mod tests {
         let known = Known {
             address: "root@192.0.2.8".parse().unwrap(),
             host_key: key.parse().unwrap(),
+            network_address: Some("10.0.0.8".parse().unwrap()),
             disk: Some("/dev/sdb".to_owned()),
             under_way: Some("packages".to_owned()),
             ready_unix: None,

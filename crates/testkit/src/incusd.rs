@@ -201,7 +201,7 @@ fn remove_abandoned(place: &Path) {
                 end(daemon, &folder);
             }
             // As the test that left it would have.
-            drop(Incusd::run(folder, held));
+            drop(Incusd::run(Command::new(PROGRAM), folder, held));
         }
     }
 }

@@ -59,7 +59,7 @@ async fn a_stale_plan_is_refused_and_changes_nothing() {
     let (want, journal) = (sample::wanted(), Journal::at(folder.path()));
     let engine = MemoryEngine::empty(want.clone());
     let plan = plan(&want, &engine.seen());
-    engine.change(|seen| seen.datacenters.entry("home".parse().unwrap()).or_default().edge = None);
+    engine.change(|seen| seen.edges.entry("home".parse().unwrap()).or_default().config = None);
     engine.change(|seen| drop(seen.datacenters.insert("elsewhere".parse().unwrap(), Default::default())));
     let before = engine.seen();
     let refused = apply(&engine, &plan, &journal, CALLER, &(), &CancellationToken::new()).await;

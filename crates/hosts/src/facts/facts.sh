@@ -65,9 +65,16 @@ for package in incus incus-base incus-client btrfs-progs nftables dnsmasq-base u
     done
 done
 if has incus && test -e /var/lib/incus/database; then
-    say incus-server "$(timeout 20 incus query /1.0 | tr -d '\n')"
-    say incus-pools "$(timeout 20 incus storage list -f csv -c n | tr '\n' ' ')"
-    say incus-projects "$(timeout 20 incus project list -f csv -c n | sed 's/ (current)$//' | tr '\n' ' ')"
+    test -e /var/lib/incus/cluster.crt && say incus-clustered yes
+    server=$(timeout 20 incus query /1.0 | tr -d '\n')
+    say incus-server "$server"
+    # A cluster without a quorum answers nothing, and each question would take as long as the one before.
+    if test -n "$server" && timeout 20 incus query /1.0/projects > /dev/null; then
+        test -e /var/lib/incus/cluster.crt &&
+            say incus-members "$(timeout 20 incus query '/1.0/cluster/members?recursion=1' | tr -d '\n')"
+        say incus-pools "$(timeout 20 incus storage list -f csv -c n | tr '\n' ' ')"
+        say incus-projects "$(timeout 20 incus project list -f csv -c n | sed 's/ (current)$//' | tr '\n' ' ')"
+    fi
 fi
 test -f /etc/sovereign/host.json && say marker "$(head -c 65536 /etc/sovereign/host.json)"
 printf 'end\n'

@@ -9,6 +9,7 @@ mod listener;
 mod parse;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -62,6 +63,8 @@ pub struct Facts {
     pub disks: Vec<Disk>,
     /// Who listens; `None` when that cannot be seen there.
     pub listeners: Option<Vec<Listener>>,
+    /// Its own address that this connection came in on: one of its network, whatever leads to it from here.
+    pub address: Option<IpAddr>,
     /// The port of its SSH server that this connection came in on.
     pub ssh_port: Option<u16>,
     /// What else manages things there: `docker`, `kubernetes`, `lxd`, `proxmox`.
@@ -116,10 +119,24 @@ pub struct Incus {
     pub version: String,
     /// Where its API listens beside the socket; empty when nowhere.
     pub api_address: String,
+    /// Whether it is in a cluster.
+    pub clustered: bool,
+    /// The members of that cluster, itself included. `None` when its database does not say.
+    pub members: Option<BTreeMap<String, Member>>,
     /// Its storage pools.
     pub pools: BTreeSet<String>,
     /// Its projects.
     pub projects: BTreeSet<String>,
+}
+
+/// A member of a cluster, by its name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Member {
+    /// Where the others reach it.
+    pub url: String,
+    /// How it is, in Incus' word: `Online`.
+    pub status: String,
 }
 
 impl Facts {

@@ -1,11 +1,13 @@
 //! From a host's words to [`Facts`].
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::Deserialize;
 
-use super::{Asked, Facts, Incus, Listener, disk};
+use super::{Asked, Facts, Incus, Listener, Member, disk};
 use crate::marker::Found;
+use crate::ready::PORT;
 
 /// The first line. A shell may print things of its own before it.
 const FIRST: &str = "sovereign-facts\t1";
@@ -96,7 +98,11 @@ impl Facts {
                 self.disks = disk::parse(value).ok_or_else(wrong)?;
             }
             // The client's address and port, then ours.
-            "ssh-connection" => self.ssh_port = value.split(' ').nth(3).and_then(|port| port.parse().ok()),
+            "ssh-connection" => {
+                let mut ours = value.split(' ').skip(2);
+                self.address = ours.next().and_then(|address| address.parse().ok());
+                self.ssh_port = ours.next().and_then(|port| port.parse().ok());
+            }
             "manager" if self.managers.len() < MOST => drop(self.managers.insert(short(value))),
             "firewall" if self.firewalls.len() < MOST => drop(self.firewalls.insert(short(value))),
             "table" if self.tables.len() < MOST => drop(self.tables.insert(short(value))),
@@ -110,6 +116,17 @@ impl Facts {
                 let server = serde_json::from_str::<Server>(value).unwrap_or_default();
                 incus.version = short(&server.environment.server_version);
                 incus.api_address = short(&server.config.address);
+                // A certificate is left where joining was cut off.
+                incus.clustered = server.environment.server_clustered.unwrap_or(incus.clustered);
+            }
+            "incus-clustered" => self.incus.get_or_insert_default().clustered = value == "yes",
+            "incus-members" => {
+                let members = serde_json::from_str::<Vec<ServerMember>>(value).ok();
+                let member = |member: ServerMember| {
+                    (short(&member.server_name), Member { url: short(&member.url), status: short(&member.status) })
+                };
+                let members = members.map(|members| members.into_iter().take(MOST).map(member).collect());
+                self.incus.get_or_insert_default().members = members;
             }
             "incus-pools" => self.incus.get_or_insert_default().pools = names(value),
             "incus-projects" => self.incus.get_or_insert_default().projects = names(value),
@@ -133,6 +150,17 @@ struct Server {
 struct ServerEnvironment {
     #[serde(default)]
     server_version: String,
+    #[serde(default)]
+    server_clustered: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ServerMember {
+    server_name: String,
+    #[serde(default)]
+    url: String,
+    #[serde(default)]
+    status: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -142,9 +170,14 @@ struct ServerConfig {
 }
 
 impl Incus {
+    /// Whether its API listens on this address, on the port of clusters, and on no other.
+    pub fn listens_on(&self, ip: IpAddr) -> bool {
+        self.api_address.parse() == Ok(SocketAddr::from((ip, PORT)))
+    }
+
     /// Whether somebody made something of it: a pool or a project beside the one there always is.
     pub fn is_in_use(&self) -> bool {
-        !self.pools.is_empty() || self.projects.iter().any(|project| project != "default")
+        self.clustered || !self.pools.is_empty() || self.projects.iter().any(|project| project != "default")
     }
 }
 

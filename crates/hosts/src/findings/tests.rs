@@ -30,6 +30,7 @@ fn required() -> Requirements {
         datacenter: "home".parse().unwrap(),
         host: "atlas".parse().unwrap(),
         disk: None,
+        others: ["borea".parse().unwrap()].into(),
     }
 }
 
@@ -176,4 +177,28 @@ proptest! {
             }
         }
     }
+}
+
+/// What is said of a member whose cluster says this.
+fn member(members: &str) -> String {
+    let server = r#"{"environment":{"server_version":"6.0.4","server_clustered":true},"config":{"core.https_address":"192.0.2.8:8443"}}"#;
+    let lines = format!("incus-clustered\tyes\nincus-server\t{server}\n{members}");
+    let text = GOOD.replace("end\n", &format!("{lines}{}", marker("shop", 1, "\"storage\"")));
+    let told = told(&text, &required());
+    told[told.find("Fine: incus").unwrap()..].to_owned()
+}
+
+#[test]
+fn a_cluster_is_looked_at() {
+    let of = |names: &[(&str, &str)]| {
+        let members = names.iter().map(|(name, status)| format!(r#"{{"server_name":"{name}","status":"{status}"}}"#));
+        member(&format!("incus-members\t[{}]\n", members.collect::<Vec<_>>().join(",")))
+    };
+    insta::assert_snapshot!(of(&[("atlas", "Online"), ("borea", "Online")]));
+    insta::assert_snapshot!(of(&[("atlas", "Online"), ("borea", "Offline"), ("theirs", "Evacuated")]));
+    insta::assert_snapshot!(of(&[("atlas", "Online")]));
+    insta::assert_snapshot!(member(""));
+    // Somebody else's is not taken.
+    let text = with(&[("end\n", "incus-clustered\tyes\nincus-server\t\nend\n")]);
+    assert!(told(&text, &required()).contains("Refusal: incus: it is in a cluster of Incus that somebody else made"));
 }

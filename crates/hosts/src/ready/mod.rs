@@ -1,9 +1,9 @@
 //! What makes a bare host ready, step by step, and what undoes it.
 //!
 //! ```text
-//!  mark ─▶ keys ─▶ packages ─▶ kernel ─▶ storage ─▶ project ─▶ firewall
-//!  whose   who     Incus and   limits    a pool     a fenced    what may
-//!  it is   may in  its tools             of btrfs   project     come in
+//!  mark ─▶ keys ─▶ packages ─▶ kernel ─▶ firewall ─▶ cluster ─▶ storage ─▶ project
+//!  whose   who     Incus and   limits    what may    with the    a pool     a fenced
+//!  it is   may in  its tools             come in     others      of btrfs   project
 //! ```
 //!
 //! Promise: each step looks first and does only what is left to do, so that any of them can be killed anywhere and done
@@ -11,6 +11,7 @@
 //! asked for. Rules for packets undo themselves when nobody can come in any more. [`undo`] removes what the steps
 //! made, and nothing else.
 
+mod cluster;
 mod packages;
 mod rules;
 
@@ -20,6 +21,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use cluster::{ClusterError, Leaving, Neighbour, PORT, leave};
 pub use packages::PackagesError;
 pub use rules::{FROM_INSTANCE, open_before};
 
@@ -59,18 +61,28 @@ pub enum Step {
     Packages,
     /// Raise what a kernel gives to containers.
     Kernel,
+    /// Filter packets.
+    Firewall,
+    /// Join the other hosts of the data center.
+    Cluster,
     /// Make the storage pool.
     Storage,
     /// Make the project.
     Project,
-    /// Filter packets.
-    Firewall,
 }
 
 impl Step {
     /// All of them, in order.
-    pub const ALL: [Self; 7] =
-        [Self::Mark, Self::Keys, Self::Packages, Self::Kernel, Self::Storage, Self::Project, Self::Firewall];
+    pub const ALL: [Self; 8] = [
+        Self::Mark,
+        Self::Keys,
+        Self::Packages,
+        Self::Kernel,
+        Self::Firewall,
+        Self::Cluster,
+        Self::Storage,
+        Self::Project,
+    ];
 
     /// Its name in the marker.
     pub const fn name(self) -> &'static str {
@@ -79,9 +91,10 @@ impl Step {
             Self::Keys => "keys",
             Self::Packages => "packages",
             Self::Kernel => "kernel",
+            Self::Firewall => "firewall",
+            Self::Cluster => "cluster",
             Self::Storage => "storage",
             Self::Project => "project",
-            Self::Firewall => "firewall",
         }
     }
 }
@@ -93,9 +106,10 @@ impl fmt::Display for Step {
             Self::Keys => "let the stack's keys in",
             Self::Packages => "install Incus and its tools",
             Self::Kernel => "raise what the kernel gives to containers",
+            Self::Firewall => "filter what comes in",
+            Self::Cluster => "join the other hosts of the data center",
             Self::Storage => "make the storage pool",
             Self::Project => "make the restricted project",
-            Self::Firewall => "filter what comes in",
         })
     }
 }
@@ -121,6 +135,9 @@ pub enum ReadyError {
     /// Rules for packets were not changed, or are not any more.
     #[error(transparent)]
     Guard(#[from] GuardError<SshError>),
+    /// The cluster of its data center.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// Somebody else marked the host meanwhile.
     #[error("{host} has another stack's mark by now")]
     Taken {
@@ -144,6 +161,7 @@ impl ReadyError {
             Self::Ssh(error) => error.help(),
             Self::Packages(error) => error.help(),
             Self::Guard(error) => error.help(),
+            Self::Cluster(error) => error.help(),
             Self::Taken { host } => Some(format!("`sovereign host check {host}` says whose it is")),
             Self::HasData { host, .. } => {
                 Some(format!("move it away first; or `sovereign host remove {host} --purge` removes it for good"))
@@ -179,8 +197,10 @@ pub struct Ready<'a> {
     pub keys: &'a Authorized,
     /// Whether what is on the named disk may go: somebody typed yes.
     pub wipe: bool,
-    /// The other hosts of the data center.
+    /// Where the other hosts of the data center are.
     pub peers: &'a BTreeSet<IpAddr>,
+    /// And what they say.
+    pub neighbours: &'a [Neighbour],
     /// A folder of this machine for packages that are brought along.
     pub work: &'a Path,
 }
@@ -202,11 +222,12 @@ impl Ready<'_> {
             Step::Kernel => self.script(step, include_str!("kernel.sh"), &[], "").await?,
             Step::Storage => {
                 let disk = self.required.disk.as_deref().unwrap_or_default();
-                let may = if self.wipe { "wipe" } else { "keep" };
-                let size = self.facts.disk_free.unwrap_or_default().saturating_sub(BESIDE_LOOP).to_string();
-                self.script(step, include_str!("storage.sh"), &[disk, may, &size], "").await?
+                let (may, size) = self.place();
+                let script = concat!(include_str!("place.sh"), include_str!("storage.sh"));
+                self.script(step, script, &[disk, may, &size], "").await?
             }
             Step::Project => self.script(step, include_str!("project.sh"), &[self.required.stack.as_str()], "").await?,
+            Step::Cluster => self.cluster().await?,
             Step::Firewall => {
                 let rules = rules::rules(self.facts, self.peers);
                 let change = self.script(step, include_str!("firewall.sh"), &[], rules).await?;
@@ -226,16 +247,20 @@ impl Ready<'_> {
     /// # Errors
     /// When it is too late, or the host cannot.
     pub async fn keep_firewall(&self, newcomer: &Connection) -> Result<(), ReadyError> {
-        RULES.confirm(newcomer).await?;
-        let run = Run::script("keep the rules for packets", include_str!("firewall_kept.sh"));
-        newcomer.succeed(&run).await?;
+        keep_rules(newcomer).await?;
         self.mark(Step::Firewall).await?;
         Ok(())
     }
 
+    /// Whether a named disk may be wiped, and how large a file instead of it may become.
+    fn place(&self) -> (&'static str, String) {
+        let size = self.facts.disk_free.unwrap_or_default().saturating_sub(BESIDE_LOOP);
+        (if self.wipe { "wipe" } else { "keep" }, size.to_string())
+    }
+
     /// Writes the marker, a step added to it.
     async fn mark(&self, done: Step) -> Result<Change, ReadyError> {
-        let Requirements { stack, seed, datacenter, host, disk: _ } = self.required;
+        let Requirements { stack, seed, datacenter, host, disk: _, others: _ } = self.required;
         let there = self.host.get_file(Path::new(MARKER), LONGEST_MARKER).await?;
         let there = there.map(|text| Found::parse(&String::from_utf8_lossy(&text)));
         let mut marker = match &there {
@@ -287,6 +312,36 @@ fn one_at_a_time(action: &str, script: &str) -> Run {
 fn change(said: &[u8]) -> Change {
     let did = said.split(|byte| *byte == b'\n').any(|line| line == b"changed");
     if did { Change::Done } else { Change::Nothing }
+}
+
+/// Has a host that is ready let in these other hosts of its data center, and no others; what else may come in stays as it
+/// is. When something changed it undoes itself unless it is [kept](keep_rules).
+///
+/// # Errors
+/// When the host cannot.
+pub async fn let_in(host: &Connection, peers: &BTreeSet<IpAddr>) -> Result<Change, ReadyError> {
+    let Some(text) = host.get_file(Path::new(rules::FILE), rules::LONGEST).await? else { return Ok(Change::Nothing) };
+    let text = String::from_utf8_lossy(&text);
+    let wanted = rules::with_peers(&text, peers);
+    if text == wanted {
+        return Ok(Change::Nothing);
+    }
+    let script = one_at_a_time("change the rules for packets", include_str!("firewall.sh"));
+    let change = change(&host.succeed(&script.input(wanted)).await?);
+    if change == Change::Done {
+        RULES.make(host).await?;
+    }
+    Ok(change)
+}
+
+/// Somebody came in after the rules for packets changed: they stay, and take effect at every start.
+///
+/// # Errors
+/// When it is too late, or the host cannot.
+pub async fn keep_rules(newcomer: &Connection) -> Result<(), ReadyError> {
+    RULES.confirm(newcomer).await?;
+    newcomer.succeed(&Run::script("keep the rules for packets", include_str!("firewall_kept.sh"))).await?;
+    Ok(())
 }
 
 /// Undoes all steps. Data goes only with `purge`; where there is some, nothing is undone without it.

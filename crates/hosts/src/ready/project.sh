@@ -9,5 +9,5 @@ fi
 incus project set "$project" restricted=true user.sovereign.stack="$1"
 incus profile device get default root pool --project "$project" > /dev/null 2>&1 ||
     incus profile device add default root disk path=/ pool=sovereign --project "$project" > /dev/null
-# Its API listens on its socket and nowhere else.
-incus config unset core.https_address
+# Alone its API listens on its socket and nowhere else.
+test -e /var/lib/incus/cluster.crt || incus config unset core.https_address

@@ -8,12 +8,19 @@ use sovereign_model::instance::bridge::NAME;
 
 use crate::facts::{Facts, Listener, Protocol};
 
+/// Where they lie on a host.
+pub(crate) const FILE: &str = "/etc/sovereign/nftables.conf";
+/// They are shorter: some lines, and one for each port that was open before.
+pub(crate) const LONGEST: usize = 256 << 10;
 /// What is open on every host: names, pages, and pages over QUIC.
 const OPEN: [(Protocol, u16); 5] =
     [(Protocol::Tcp, 53), (Protocol::Tcp, 80), (Protocol::Tcp, 443), (Protocol::Udp, 53), (Protocol::Udp, 443)];
 /// The mark of packets that an instance may send to the host: their own table sets it, so that without that table nothing
 /// has it.
 pub const FROM_INSTANCE: &str = "0x736f";
+/// How the rule for SSH ends, and those for the other hosts of the data center, which come after it.
+const SSH: &str = "comment \"ssh\"";
+const PEER: &str = "comment \"another host of the data center\"";
 /// Where answers to the host's own questions for an address arrive.
 const DHCP_CLIENT: [u16; 2] = [68, 546];
 
@@ -24,7 +31,8 @@ pub fn open_before(facts: &Facts) -> Vec<&Listener> {
         let is_base = OPEN.contains(&(listener.protocol, listener.port));
         let is_ssh = listener.protocol == Protocol::Tcp && Some(listener.port) == ssh;
         let is_dhcp = listener.protocol == Protocol::Udp && DHCP_CLIENT.contains(&listener.port);
-        let is_own = listener.owners.iter().any(|owner| owner == "dnsmasq");
+        // What Incus opens is for the other hosts of the data center.
+        let is_own = listener.owners.iter().any(|owner| owner == "dnsmasq" || owner == "incusd");
         !(listener.is_private() || is_base || is_ssh || is_dhcp || is_own)
     });
     let mut others: Vec<&Listener> = others.collect();
@@ -50,7 +58,7 @@ pub(crate) fn rules(facts: &Facts, peers: &BTreeSet<IpAddr>) -> String {
     let mut line = |rule: std::fmt::Arguments<'_>| {
         let _ = writeln!(text, "        {rule}"); // into a string: never fails
     };
-    line(format_args!("tcp dport {} accept comment \"ssh\"", facts.ssh_port.unwrap_or(22)));
+    line(format_args!("tcp dport {} accept {SSH}", facts.ssh_port.unwrap_or(22)));
     for (protocol, port) in OPEN {
         line(format_args!("{protocol} dport {port} accept"));
     }
@@ -58,10 +66,6 @@ pub(crate) fn rules(facts: &Facts, peers: &BTreeSet<IpAddr>) -> String {
         line(format_args!("iifname \"{bridge}\" udp dport {{ 67, 547 }} accept comment \"addresses for instances\""));
     }
     line(format_args!("iifname \"{NAME}\" meta mark {FROM_INSTANCE} accept comment \"what instances may reach\""));
-    for peer in peers {
-        let family = if peer.is_ipv4() { "ip" } else { "ip6" };
-        line(format_args!("{family} saddr {peer} accept comment \"another host of the data center\""));
-    }
     for Listener { protocol, port, owners, .. } in open_before(facts) {
         // Names of programs are theirs to choose.
         let owners = if owners.is_empty() { "by whom is unknown".to_owned() } else { owners.join(" ") };
@@ -69,6 +73,21 @@ pub(crate) fn rules(facts: &Facts, peers: &BTreeSet<IpAddr>) -> String {
         line(format_args!("{protocol} dport {port} accept comment \"open before: {}\"", owners.trim()));
     }
     text.push_str("    }\n}\n");
+    with_peers(&text, peers)
+}
+
+/// The same rules for other peers: what else was let in when they were made stays so, and nothing comes to it.
+pub(crate) fn with_peers(rules: &str, peers: &BTreeSet<IpAddr>) -> String {
+    let mut text = String::new();
+    for line in rules.lines().filter(|line| !line.ends_with(PEER)) {
+        let _ = writeln!(text, "{line}"); // into a string: never fails
+        if line.ends_with(SSH) {
+            for peer in peers {
+                let family = if peer.is_ipv4() { "ip" } else { "ip6" };
+                let _ = writeln!(text, "        {family} saddr {peer} accept {PEER}");
+            }
+        }
+    }
     text
 }
 
@@ -92,12 +111,20 @@ mod tests {
                 listener(Protocol::Tcp, 443, None, "sovereign"),
                 listener(Protocol::Udp, 68, None, "systemd-network"),
                 listener(Protocol::Udp, 51820, None, ""),
+                listener(Protocol::Tcp, 8443, Some("192.0.2.8"), "incusd"),
             ]),
             ..Facts::default()
         };
         let ports: Vec<u16> = open_before(&facts).iter().map(|listener| listener.port).collect();
         assert_eq!(ports, [8080, 51820]);
         let peers = ["192.0.2.9".parse().unwrap(), "2001:db8::9".parse().unwrap()].into();
-        insta::assert_snapshot!(rules(&facts, &peers));
+        let text = rules(&facts, &peers);
+        insta::assert_snapshot!(text);
+        // Peers come and go, and nothing else changes.
+        let (alone, mut fewer) = (rules(&facts, &BTreeSet::new()), peers.clone());
+        assert_eq!(with_peers(&text, &peers), text);
+        assert_eq!(with_peers(&text, &BTreeSet::new()), alone);
+        fewer.pop_first();
+        assert_eq!(with_peers(&with_peers(&alone, &fewer), &peers), text);
     }
 }

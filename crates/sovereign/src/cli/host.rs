@@ -96,7 +96,7 @@ pub(crate) struct HostRemoveArgs {
     #[arg(long)]
     pub(crate) purge: bool,
     /// Forget it here and change nothing there: for a host that is gone
-    #[arg(long, conflicts_with = "purge")]
+    #[arg(long)]
     pub(crate) forget: bool,
     /// Go on without asking
     #[arg(long)]
@@ -105,7 +105,8 @@ pub(crate) struct HostRemoveArgs {
 
 const REMOVE_HELP: &str = "\
 Where instances or volumes are left nothing is removed, unless --purge says so. What was on the host
-before, and packages that something else needs by now, stay.
+before, and packages that something else needs by now, stay. Where the data center has more hosts it leaves their
+cluster first, which needs one of them; with --forget they forget it, and with --purge what they know of was on it.
 
 Examples:
   sovereign host remove home/atlas

@@ -14,6 +14,7 @@ use sovereign_keys::SeedError;
 use sovereign_model::ssh::{Fingerprint, HostKey};
 use sovereign_model::{DatacenterName, HostName};
 
+use super::neighbours::Neighbours;
 use crate::cli::HostAddArgs;
 use crate::context::Context;
 use crate::declared::Declared;
@@ -235,7 +236,7 @@ async fn pin(context: &Context, args: &HostAddArgs) -> Result<Known, Failure> {
         None => confirmed(context, args, shown)?,
     };
     let (address, disk) = (args.address.clone(), args.disk.clone());
-    Ok(Known { address, host_key, disk, under_way: None, ready_unix: None })
+    Ok(Known { address, host_key, network_address: None, disk, under_way: None, ready_unix: None })
 }
 
 fn confirmed(context: &Context, args: &HostAddArgs, shown: Vec<HostKey>) -> Result<HostKey, Failure> {
@@ -272,15 +273,24 @@ struct Stopped(Step);
 impl Reason for Stopped {}
 
 impl Work<'_> {
-    async fn run(self, welcome: Keys, stop: &tokio_util::sync::CancellationToken) -> Result<Added, Failure> {
+    async fn run(mut self, welcome: Keys, stop: &tokio_util::sync::CancellationToken) -> Result<Added, Failure> {
         let progress = self.context.output.progress();
         let stage = progress.stage(format!("look at {}", self.known.address));
         let login = super::login(self.declared, &self.id, &self.known, welcome)?;
         let mut host = super::connect(self.declared, login).await?;
         let facts = Facts::gather(&host).await?;
         stage.finish();
-        let required = super::required(self.declared, self.keys, &self.id, self.known.disk.as_deref());
-        let found = findings(&facts, &required);
+        self.known.network_address = facts.address;
+        let required = super::required(self.declared, self.keys, self.record, &self.id, self.known.disk.as_deref());
+        let peers = super::peers(self.record, &self.id);
+        let stage =
+            (!peers.is_empty()).then(|| progress.stage(format!("look at the other hosts of {}", self.id.datacenter)));
+        let neighbours = Neighbours::reach(self.declared, self.keys, self.record, &self.id).await?;
+        if let Some(stage) = stage {
+            stage.finish();
+        }
+        let mut found = findings(&facts, &required);
+        found.extend(neighbours.silent());
         if !is_taken(&found) {
             return Err(InTheWay { id: self.id, findings: found }.into());
         }
@@ -306,7 +316,6 @@ impl Work<'_> {
         added.findings_shown = true;
         self.context.output.confirm(&format!("Make {} ready?", self.id), self.args.yes)?;
         let wipe = self.ask_for_disk(&facts, &required)?;
-        let peers = super::peers(self.record, &self.id);
         let work = self.declared.state.host(&self.id.datacenter, &self.id.host);
         for step in Step::ALL {
             if stop.is_cancelled() {
@@ -321,8 +330,10 @@ impl Work<'_> {
                 keys: &self.keys.authorized,
                 wipe,
                 peers: &peers,
+                neighbours: &neighbours.all,
                 work: &work,
             };
+            let introduced = step == Step::Cluster && self.introduce(&neighbours).await?;
             let change = ready.perform(step).await?;
             match step {
                 // From here on the key of the stack must do.
@@ -341,13 +352,20 @@ impl Work<'_> {
                 _ => {}
             }
             stage.finish();
-            added.steps.push(Performed { step: step.name(), changed: change == Change::Done });
+            added.steps.push(Performed { step: step.name(), changed: introduced || change == Change::Done });
         }
         host.close().await;
+        neighbours.close().await;
         self.note(None)?;
         added.done = true;
         added.stages = progress.times();
         Ok(added)
+    }
+
+    /// Has the others let this host in, and each other.
+    async fn introduce(&self, neighbours: &Neighbours) -> Result<bool, Failure> {
+        let record = Record::read(&self.declared.state.hosts_record())?;
+        neighbours.introduce(self.declared, |id| super::peers(&record, id)).await
     }
 
     /// Somebody who has the key of the stack only.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use sovereign_hosts::facts::Incus;
 use sovereign_hosts::marker::Found;
 use sovereign_hosts::ready::Step;
 use sovereign_hosts::record::{HostId, Known, Record};
@@ -65,7 +66,7 @@ pub(crate) fn run(context: &Context, args: &HostCheckArgs) -> Result<Checked, Fa
     let record = Record::read(&declared.state.hosts_record())?;
     let chosen: Vec<(HostId, Known)> = match &args.host {
         Some(id) => vec![(id.clone(), super::known(&declared, id)?)],
-        None => record.hosts.into_iter().collect(),
+        None => record.hosts.clone().into_iter().collect(),
     };
     if chosen.is_empty() {
         return Ok(Checked { hosts: Vec::new() });
@@ -74,7 +75,7 @@ pub(crate) fn run(context: &Context, args: &HostCheckArgs) -> Result<Checked, Fa
     let mut asked = Vec::new();
     for (id, known) in chosen {
         let login = super::login(&declared, &id, &known, super::ours(&keys))?;
-        let required = super::required(&declared, &keys, &id, known.disk.as_deref());
+        let required = super::required(&declared, &keys, &record, &id, known.disk.as_deref());
         asked.push((id, known, login, required));
     }
     let sockets = declared.places.sockets();
@@ -88,7 +89,9 @@ pub(crate) fn run(context: &Context, args: &HostCheckArgs) -> Result<Checked, Fa
                 let look = async {
                     let host = sovereign_hosts::Connection::open(login, &sockets, super::PATIENCE).await?;
                     let facts = Facts::gather(&host).await?;
-                    let answers = facts.incus.as_ref().is_some_and(|incus| !incus.version.is_empty());
+                    let is_stuck = |incus: &Incus| incus.clustered && incus.members.is_none();
+                    let answers =
+                        facts.incus.as_ref().is_some_and(|incus| !incus.version.is_empty() && !is_stuck(incus));
                     let api = if answers { Some(super::api::look(&host, &id).await?) } else { None };
                     host.close().await;
                     Ok::<_, sovereign_hosts::SshError>((facts, api))
@@ -146,13 +149,18 @@ fn drift(facts: &Facts, required: &Requirements) -> Vec<Finding> {
         found.push(gone("packet filter", "the rules for packets are gone".to_owned()));
     }
     match &facts.incus {
-        Some(incus) if incus.version.is_empty() => {} // said already
+        // Said already.
+        Some(incus) if incus.version.is_empty() || (incus.clustered && incus.members.is_none()) => {}
         Some(incus) => {
             if !incus.pools.contains("sovereign") {
                 found.push(gone("storage", "the pool sovereign is gone".to_owned()));
             }
             if !incus.projects.contains("sovereign") {
                 found.push(gone("incus", "the project sovereign is gone".to_owned()));
+            }
+            if !incus.clustered && !required.others.is_empty() {
+                let others: Vec<_> = required.others.iter().map(ToString::to_string).collect();
+                found.push(gone("cluster", format!("it is not in one with {}", others.join(", "))));
             }
         }
         None => found.push(gone("incus", "it is not there any more".to_owned())),

@@ -3,6 +3,7 @@
 mod add;
 mod api;
 mod check;
+mod neighbours;
 mod remove;
 
 use std::collections::BTreeSet;
@@ -115,16 +116,21 @@ fn known(declared: &Declared, id: &HostId) -> Result<Known, Failure> {
 /// The addresses of the other hosts of a data center.
 fn peers(record: &Record, id: &HostId) -> BTreeSet<IpAddr> {
     let others = record.hosts.iter().filter(|(other, _)| other.datacenter == id.datacenter && *other != id);
-    others.filter_map(|(_, known)| known.address.host().parse().ok()).collect()
+    others.filter_map(|(_, known)| known.network_address.or_else(|| known.address.host().parse().ok())).collect()
 }
 
-fn required(declared: &Declared, keys: &HostKeys, id: &HostId, disk: Option<&str>) -> Requirements {
+/// What a host is to be, beside those that were ready once.
+fn required(declared: &Declared, keys: &HostKeys, record: &Record, id: &HostId, disk: Option<&str>) -> Requirements {
+    let is_other = |(other, known): &(&HostId, &Known)| {
+        other.datacenter == id.datacenter && *other != id && known.ready_unix.is_some()
+    };
     Requirements {
         stack: declared.stack.name.clone(),
         seed: keys.seed.to_string(),
         datacenter: id.datacenter.clone(),
         host: id.host.clone(),
         disk: disk.map(str::to_owned),
+        others: record.hosts.iter().filter(is_other).map(|(other, _)| other.host.clone()).collect(),
     }
 }
 

@@ -5,16 +5,17 @@ use std::io;
 use std::path::PathBuf;
 
 use serde::Serialize;
-use sovereign_hosts::ready::undo;
+use sovereign_hosts::ready::{Leaving, ReadyError, leave, undo};
 use sovereign_hosts::record::{HostId, Record};
 
+use super::neighbours::Neighbours;
 use crate::cli::HostRemoveArgs;
 use crate::context::Context;
 use crate::declared::Declared;
 use crate::failure::{Failure, Reason};
 use crate::interrupt;
 use crate::output::{Page, Report};
-use crate::secrets;
+use crate::secrets::{self, HostKeys};
 
 /// What was undone.
 #[derive(Debug, Serialize)]
@@ -30,7 +31,11 @@ pub(crate) struct Removed {
 impl Report for Removed {
     fn show(&self, page: &mut Page) {
         if self.forgotten {
-            return page.line(format_args!("{} is forgotten; nothing was done on it", self.host));
+            page.line(format_args!("{} is forgotten; nothing was done on it", self.host));
+            if !self.stays.is_empty() {
+                page.line(&self.stays);
+            }
+            return;
         }
         page.line(format_args!("{} is as it was before; nothing of the stack is on it", self.address));
         if !self.stays.is_empty() {
@@ -50,6 +55,48 @@ struct FolderStays {
 
 impl Reason for FolderStays {}
 
+/// Takes it out of the cluster of its data center, undoes what was done on it, and has the others shut it out. What stays.
+async fn give_back(
+    context: &Context,
+    args: &HostRemoveArgs,
+    declared: &Declared,
+    keys: &HostKeys,
+    record: &Record,
+) -> Result<String, Failure> {
+    let (id, progress) = (&args.host, context.output.progress());
+    let known = super::known(declared, id)?;
+    let login = super::login(declared, id, &known, super::ours(keys))?;
+    // Before anything is done, or it would be out of the cluster and still there.
+    let host = if args.forget { None } else { Some(super::connect(declared, login).await?) };
+    let neighbours = Neighbours::reach(declared, keys, record, id).await?;
+    let mut stays = String::new();
+    if !neighbours.all.is_empty() {
+        let stage = progress.stage(format!("take {id} out of the cluster"));
+        let leaving = Leaving { purge: args.purge, gone: args.forget };
+        match leave((id.datacenter.as_str(), &id.host), &neighbours.all, leaving).await {
+            // Nobody is left who could forget it.
+            Err(ReadyError::Cluster(error)) if args.forget => stays = error.to_string(),
+            left => drop(left?),
+        }
+        stage.finish();
+    }
+    if let Some(host) = host {
+        let stage = progress.stage(format!("give {id} back"));
+        let required = super::required(declared, keys, record, id, known.disk.as_deref());
+        stays = undo(&host, &required, args.purge).await?;
+        stage.finish();
+        host.close().await;
+    }
+    let without = |other: &HostId| {
+        let mut rest = record.clone();
+        rest.hosts.remove(id);
+        super::peers(&rest, other)
+    };
+    neighbours.introduce(declared, without).await?;
+    neighbours.close().await;
+    Ok(stays)
+}
+
 /// Asks, undoes, forgets.
 pub(crate) fn run(context: &Context, args: &HostRemoveArgs) -> Result<Removed, Failure> {
     let declared = Declared::load(context)?;
@@ -63,21 +110,13 @@ pub(crate) fn run(context: &Context, args: &HostRemoveArgs) -> Result<Removed, F
     };
     context.output.confirm(&question, args.yes)?;
     let _lock = secrets::lock(state, "host remove")?;
-    let stays = if args.forget {
+    let record = Record::read(&state.hosts_record())?;
+    let is_last = !record.hosts.keys().any(|other| other.datacenter == id.datacenter && other != id);
+    let stays = if args.forget && is_last {
         String::new()
     } else {
         let keys = secrets::hosts(context, &declared.stack, state)?;
-        let required = super::required(&declared, &keys, id, known.disk.as_deref());
-        let login = super::login(&declared, id, &known, super::ours(&keys))?;
-        let progress = context.output.progress();
-        interrupt::run(&context.output, |_| async {
-            let host = super::connect(&declared, login).await?;
-            let stage = progress.stage(format!("give {id} back"));
-            let stays = undo(&host, &required, args.purge).await?;
-            stage.finish();
-            host.close().await;
-            Ok(stays)
-        })?
+        interrupt::run(&context.output, |_| give_back(context, args, &declared, &keys, &record))?
     };
     Record::change(&state.hosts_record(), |record| drop(record.hosts.remove(id)))?;
     let path = state.host(&id.datacenter, &id.host);
