@@ -8,7 +8,14 @@ use sovereign_hosts::{Facts, Requirements, findings};
 pub(crate) fn facts(data: &[u8]) {
     let Ok(facts) = Facts::parse(data, Asked { before: 1_000_000.0, after: 1_000_001.0 }) else { return };
     let (Ok(stack), Ok(datacenter), Ok(host)) = ("shop".parse(), "home".parse(), "atlas".parse()) else { return };
-    let required = Requirements { stack, seed: "seed".to_owned(), datacenter, host, disk: Some("/dev/sdb".to_owned()) };
+    let required = Requirements {
+        stack,
+        seed: "seed".to_owned(),
+        datacenter,
+        host,
+        disk: Some("/dev/sdb".to_owned()),
+        others: Default::default(),
+    };
     for finding in findings(&facts, &required) {
         let told = [Some(finding.sentence), finding.help];
         let is_text = |text: &String| text.chars().all(|c| !c.is_control());
