@@ -168,6 +168,34 @@ async fn a_socket_of_the_host_is_reached_on_this_machine() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_the_host_reaches_is_a_stream() {
+    let server = Sshd::start("");
+    let host = connect(&server).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut ours = host.dial(address).unwrap();
+    let (mut theirs, _) = listener.accept().await.unwrap();
+    ours.write_all(b"question").await.unwrap();
+    let mut question = [0; 8];
+    theirs.read_exact(&mut question).await.unwrap();
+    theirs.write_all(b"answer").await.unwrap();
+    drop(theirs);
+    let mut answer = Vec::new();
+    ours.read_to_end(&mut answer).await.unwrap();
+    assert_eq!((&question, answer.as_slice()), (b"question", b"answer".as_slice()));
+    // Dropped, it ends at the other side.
+    let ours = host.dial(address).unwrap();
+    let (mut theirs, _) = listener.accept().await.unwrap();
+    drop(ours);
+    assert_eq!(theirs.read(&mut question).await.unwrap_or(0), 0);
+    // Nobody listens.
+    drop(listener);
+    let mut answer = Vec::new();
+    host.dial(address).unwrap().read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer, b"");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_host_with_another_key_is_told_nothing_and_both_fingerprints_are_said() {
     let mut server = Sshd::start("");
     let pinned = server.host_key();

@@ -3,6 +3,7 @@
 //! | module | what it gives |
 //! |---|---|
 //! | [`busybox`] | the smallest root file system for a container |
+//! | [`dial`] | connections to it that break, or are counted |
 //! | [`harness`] | tests that need what not every machine has |
 //! | [`incusd`] | a real Incus, in a folder of its own |
 //! | [`memory`] | an engine that works, in memory and in a file, and changes no machine |
@@ -12,6 +13,7 @@
 //! | [`wait`] | waiting for a condition |
 
 pub mod busybox;
+pub mod dial;
 pub mod harness;
 pub mod incusd;
 pub mod memory;

@@ -20,6 +20,7 @@ use sovereign_testkit::{busybox, incusd::Incusd};
 use world::World;
 
 const TESTS: &[Test<World>] = &[
+    ("an_image_that_is_cut_off_leaves_nothing_and_few_questions_are_asked", replaced::image_cut),
     ("a_unit_runs_and_is_replaced_beside_the_one_before", replaced::beside),
     ("what_does_not_become_well_goes_again_and_the_old_one_stays", replaced::not_well),
     ("what_must_not_run_twice_is_stopped_first_and_brought_back", replaced::stop_first),

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use sovereign_incus::image::Source;
 use sovereign_incus::{IncusError, Patience};
 use sovereign_model::Digest;
+use sovereign_testkit::dial::Breaking;
 
-use crate::world::{Breaking, World};
+use crate::world::World;
 
 pub(crate) fn uploaded(world: &World) {
     world.run(async {

@@ -1,21 +1,15 @@
 //! A server with a pool, a project for tests and a small image in it.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::io;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use sovereign_incus::image::Source;
 use sovereign_incus::instance::{NewInstance, Stop};
 use sovereign_incus::project::{Project, restricted};
-use sovereign_incus::{Client, Config, Dial, Dialing, InstanceName, Patience, PoolName, Stream, UnixSocket};
+use sovereign_incus::{Client, Config, Dial, InstanceName, Patience, PoolName, UnixSocket};
 use sovereign_model::Digest;
 use sovereign_testkit::{busybox, incusd::Incusd};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 
 /// What the tests share.
@@ -114,59 +108,4 @@ pub(crate) fn pool() -> PoolName {
 
 pub(crate) fn config(pairs: &[(&str, &str)]) -> Config {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
-}
-
-/// A connection that breaks when this much was sent.
-#[derive(Debug)]
-pub(crate) struct Breaking {
-    pub(crate) socket: PathBuf,
-    pub(crate) after: usize,
-}
-
-impl fmt::Display for Breaking {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a bad connection")
-    }
-}
-
-impl Dial for Breaking {
-    fn dial(&self) -> Dialing<'_> {
-        Box::pin(async {
-            let stream = UnixStream::connect(&self.socket).await?;
-            Ok(Box::new(Limited { stream, left: self.after }) as Box<dyn Stream>)
-        })
-    }
-}
-
-struct Limited {
-    stream: UnixStream,
-    left: usize,
-}
-
-impl AsyncRead for Limited {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, into)
-    }
-}
-
-impl AsyncWrite for Limited {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let most = bytes.len().min(self.left);
-        if most == 0 {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        let written = Pin::new(&mut self.stream).poll_write(cx, &bytes[..most]);
-        if let Poll::Ready(Ok(written)) = written {
-            self.left -= written;
-        }
-        written
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }

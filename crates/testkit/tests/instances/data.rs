@@ -1,7 +1,7 @@
 //! Data that an application converts when it starts.
 
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sovereign_engine::apply::Progress;
 use sovereign_engine::incus::instances::{Condition, InstancesError, Ran};
@@ -85,17 +85,14 @@ pub(crate) fn back(world: &World) {
         site.begin(world).await;
         let database = running(world, &site.database.spec.name).await;
         let impatient = world.instances().well_within(Duration::from_secs(3));
-        let contents = [("/etc/convert", CONVERT), ("/etc/broken", "")].into_iter().collect();
-        let error = impatient.run(&site.broken.spec, &contents, &world.image, &|_| ()).await.unwrap_err();
+        let error = impatient.run(&site.broken.spec, &site.broken.contents(), &world.image, &|_| ()).await.unwrap_err();
         assert!(matches!(error, InstancesError::NotWell { .. }), "{error:?}");
         assert_eq!(version(world, &site.old).await, "first\n");
         assert_eq!(world.page(site.old.spec.address, "page").await.as_deref(), Some("old"));
         assert_eq!(running(world, &site.database.spec.name).await, database, "it was stopped and started");
         assert_eq!(world.page(site.database.spec.address, "page").await.as_deref(), Some("database"));
 
-        let began = Instant::now();
         assert_eq!(world.up(&site.new).await.unwrap(), Ran::New { after_stop: true });
-        eprintln!("replaced with its data converted in {:?}", began.elapsed());
         assert_eq!(version(world, &site.new).await, "first\nconverted\n");
         let before: SnapshotName = format!("before-{}", site.new.spec.digest().short()).parse().unwrap();
         for volume in ["app-back.home.content", "database-back.home.data"] {
@@ -117,7 +114,7 @@ pub(crate) fn cut(world: &World) {
                 reached.lock().unwrap().take().map(|reached| reached.send(()));
             }
         };
-        let contents = [("/srv/page", "new"), ("/etc/convert", CONVERT)].into_iter().collect();
+        let contents = site.new.contents();
         let instances = world.instances();
         tokio::select! {
             biased;

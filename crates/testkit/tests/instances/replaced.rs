@@ -1,15 +1,16 @@
 //! Instances that take each other's place.
 
 use std::path::Path;
-use std::sync::Mutex;
-use std::time::Instant;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use sovereign_engine::apply::{Failure as _, Progress};
 use sovereign_engine::incus::instances::{Condition, InstancesError, Ran};
 use sovereign_incus::instance::{NewInstance, Stop};
-use sovereign_incus::{Config, Devices};
+use sovereign_incus::{Config, Devices, IncusError, UnixSocket};
 use sovereign_model::instance::{InstanceHealth, InstanceSpec};
 use sovereign_model::unit::Replace;
+use sovereign_testkit::dial::{Breaking, Counting};
 
 use crate::world::{New, World, volume};
 
@@ -21,8 +22,7 @@ pub(crate) fn beside(world: &World) {
         let unit = &one.spec.name;
         let told = Mutex::new(Vec::new());
         let tell = |progress| told.lock().unwrap().push(progress);
-        let contents = [("/srv/page", "one"), ("/etc/a/b/key", "k")].into_iter().collect();
-        world.instances().run(&one.spec, &contents, &world.image, &tell).await.unwrap();
+        world.instances().run(&one.spec, &one.contents(), &world.image, &tell).await.unwrap();
         assert_eq!(told.lock().unwrap().last(), Some(&Progress::Doing("health".to_owned())));
         assert_eq!(world.page(one.spec.address, "page").await.as_deref(), Some("one"));
         let name = world.of(unit).await[0].0.clone();
@@ -33,9 +33,7 @@ pub(crate) fn beside(world: &World) {
         assert_eq!(kept.get("limits.processes").map(String::as_str), Some("50"));
         assert_eq!(world.up(&one).await.unwrap(), Ran::Already);
 
-        let began = Instant::now();
         assert_eq!(world.up(&two).await.unwrap(), Ran::New { after_stop: false });
-        eprintln!("replaced beside in {:?}", began.elapsed());
         // Both serve until the old one is retired, and the volume is one.
         assert_eq!(world.page(one.spec.address, "page").await.as_deref(), Some("one"));
         assert_eq!(world.page(two.spec.address, "page").await.as_deref(), Some("two"));
@@ -113,13 +111,11 @@ pub(crate) fn stop_first(world: &World) {
         let unit = &one.spec.name;
         assert_eq!(one.spec.address, two.spec.address, "others know it by its address");
         world.up(&one).await.unwrap();
-        let began = Instant::now();
         assert_eq!(world.up(&two).await.unwrap(), Ran::New { after_stop: true });
-        eprintln!("replaced after a stop in {:?}", began.elapsed());
         assert_eq!(world.page(two.spec.address, "page").await.as_deref(), Some("two"));
         assert_eq!(world.of(unit).await.iter().filter(|(_, runs)| *runs).count(), 1);
         let impatient = world.instances().well_within(std::time::Duration::from_secs(2));
-        let error = impatient.run(&bad.spec, &[("/etc/broken", "")].into_iter().collect(), &world.image, &|_| ()).await;
+        let error = impatient.run(&bad.spec, &bad.contents(), &world.image, &|_| ()).await;
         assert!(matches!(error.unwrap_err(), InstancesError::NotWell { .. }));
         assert_eq!(world.page(two.spec.address, "page").await.as_deref(), Some("two"), "it was brought back");
         let runs = world.instances().look().await.unwrap().units.remove(unit).unwrap();
@@ -145,7 +141,7 @@ pub(crate) fn cut(world: &World) {
                     reached.lock().unwrap().take().map(|reached| reached.send(()));
                 }
             };
-            let contents = [("/srv/page", "two")].into_iter().collect();
+            let contents = two.contents();
             let instances = world.instances();
             tokio::select! {
                 biased;
@@ -160,6 +156,35 @@ pub(crate) fn cut(world: &World) {
         assert_eq!(world.page(two.spec.address, "page").await.as_deref(), Some("two"));
         assert_eq!(world.of(&one.spec.name).await.len(), 2);
         world.instances().stop(&one.spec.name).await.unwrap();
+    });
+}
+
+pub(crate) fn image_cut(world: &World) {
+    world.run(async {
+        let new = New::of(world.spec("image@home"), &[]);
+        assert_eq!(world.client.images().await.unwrap(), [], "no instance, no image");
+        // The longest of all that is sent.
+        let bad = Breaking { socket: world.incusd.socket(), after: 300_000 };
+        let bad = world.instances_over(bad).await;
+        let error = bad.run(&new.spec, &new.contents(), &world.image, &|_| ()).await.unwrap_err();
+        assert!(matches!(error, InstancesError::Incus(IncusError::Broken { .. })), "{error:?}");
+        assert_eq!((world.client.images().await.unwrap(), world.of(&new.spec.name).await), (vec![], vec![]));
+        let count = Arc::new(AtomicUsize::new(0));
+        let asked = || count.swap(0, Ordering::Relaxed);
+        let counting = Counting { socket: UnixSocket::new(world.incusd.socket()), count: Arc::clone(&count) };
+        let counted = world.instances_over(counting).await;
+        asked();
+        assert_eq!(
+            counted.run(&new.spec, &new.contents(), &world.image, &|_| ()).await.unwrap(),
+            Ran::New { after_stop: false }
+        );
+        let first = asked();
+        counted.look().await.unwrap();
+        assert_eq!(asked(), 1, "for all instances whose health is asked over HTTP");
+        counted.run(&new.spec, &new.contents(), &world.image, &|_| ()).await.unwrap();
+        let again = asked();
+        assert!(first <= 30 && again <= 3, "{first} requests for a first run, {again} for one that changes nothing");
+        counted.stop(&new.spec.name).await.unwrap();
     });
 }
 

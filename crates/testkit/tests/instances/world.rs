@@ -5,13 +5,14 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sovereign_engine::incus::instances::{Contents, InstanceHost, Instances, InstancesError, Ran};
 use sovereign_hosts::systemd::{Answer, Host};
 use sovereign_incus::image::Source;
 use sovereign_incus::project::{Project, restricted};
-use sovereign_incus::{Client, Config, InstanceName, Stream};
+use sovereign_incus::{Client, Config, Dial, InstanceName, Patience, Stream};
 use sovereign_model::instance::{InstanceFile, InstanceHealth, InstanceSpec, Limits, VolumeSpec};
 use sovereign_model::unit::Replace;
 use sovereign_model::{Digest, StackName, UnitName};
@@ -108,6 +109,12 @@ impl World {
         Instances::new(&self.client, &self.host, &self.stack, None).well_within(Duration::from_secs(15))
     }
 
+    /// The same over a connection of another kind.
+    pub(crate) async fn instances_over(&self, dial: impl Dial + 'static) -> Instances<'_, Within> {
+        let client = Client::connect(Arc::new(dial), Patience::default(), &[]).await.unwrap();
+        Instances::new(&client, &self.host, &self.stack, None)
+    }
+
     /// Runs a command on the host; what it wrote.
     pub(crate) async fn host(&self, words: &[&str]) -> Answer {
         self.host.run(words).await.unwrap()
@@ -185,7 +192,7 @@ impl New {
         Self { spec: spec.addressed(), files }
     }
 
-    fn contents(&self) -> Contents {
+    pub(crate) fn contents(&self) -> Contents {
         self.files.iter().map(|(path, text)| (path, text.as_bytes())).collect()
     }
 }

@@ -191,3 +191,49 @@ where
         Answer { stderr, .. } => Err(InstancesError::Filter { what, said: health::bounded(stderr.as_bytes(), 4) }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::incus::instances::sample;
+
+    #[test]
+    fn what_descriptions_name_passes() {
+        let database = sample("database@home", [10, 64, 3, 4]);
+        let database = InstanceSpec {
+            serves: None,
+            health: InstanceHealth::Service { service: "mariadb.service".to_owned() },
+            ..database
+        };
+        let reaches = vec![
+            SocketAddrV4::new(database.address, 3306),
+            SocketAddrV4::new(bridge::HOST, 443),
+            SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 443),
+        ];
+        let ghost = InstanceSpec { reaches, ..sample("ghost-blog@home", [10, 64, 1, 2]) };
+        insta::assert_snapshot!(text([&ghost, &database].into_iter()));
+    }
+
+    /// What the machine's own tools have to say.
+    #[test]
+    fn rules_and_unit_are_understood() {
+        let folder = tempfile::tempdir().unwrap();
+        let unit = folder.path().join(UNIT);
+        std::fs::write(&unit, UNIT_TEXT).unwrap();
+        let verified = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit).output().unwrap();
+        let said = String::from_utf8_lossy(&verified.stderr);
+        assert!(!said.lines().any(|line| line.contains(UNIT) && !line.contains("not executable")), "{said}");
+        let rules = folder.path().join("rules");
+        let ghost = sample("ghost-blog@home", [10, 64, 1, 2]);
+        for text in [text(std::iter::empty()), text([&ghost, &ghost].into_iter())] {
+            std::fs::write(&rules, text).unwrap();
+            // Any user may ask in a network of its own, where there is such a thing.
+            let checked =
+                Command::new("unshare").args(["-Urn", "nft", "--check", "--file"]).arg(&rules).output().unwrap();
+            let said = String::from_utf8_lossy(&checked.stderr);
+            assert!(checked.status.success() || said.contains("unshare"), "{said}");
+        }
+    }
+}

@@ -64,11 +64,8 @@ impl<H: InstanceHost> Instances<'_, H> {
     }
 
     /// Sends an image that is not there yet. A connection that breaks leaves nothing of it.
-    pub(super) async fn have_image(&self, spec: &InstanceSpec, image: &Source) -> Result<(), InstancesError> {
-        if image.digest() != spec.fingerprint {
-            return Err(InstancesError::OtherImage { wanted: spec.fingerprint, given: image.digest() });
-        }
-        match self.client.image(spec.fingerprint).await {
+    pub(super) async fn have_image(&self, image: &Source) -> Result<(), InstancesError> {
+        match self.client.image(image.digest()).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_not_found() => Ok(unless_there(self.client.upload_image(image).await)?),
             Err(error) => Err(error.into()),

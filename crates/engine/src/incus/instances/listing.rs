@@ -234,3 +234,71 @@ pub(super) fn devices(
     }
     Ok(devices)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::incus::instances::sample;
+
+    fn instance(spec: &InstanceSpec, number: u64, more: Config) -> Instance {
+        let digest = spec.digest();
+        let mut config =
+            config(&"shop".parse().unwrap(), spec, &digest, number, 7, 100 - u32::try_from(number).unwrap());
+        config.extend(more);
+        let name = format!("{}-{number}", spec.name.as_str().replace('@', "-"));
+        let devices = devices(spec, &digest, true).unwrap();
+        serde_json::from_value(json!({ "name": name, "status": "Running", "config": config, "devices": devices }))
+            .unwrap()
+    }
+
+    fn listed(instances: &[Instance]) -> Result<Listing, InstancesError> {
+        Listing::of(&"shop".parse().unwrap(), None, instances)
+    }
+
+    #[test]
+    fn the_newest_that_was_well_is_the_current_one() {
+        let [one, two, three] = [1, 2, 3].map(|last| sample("ghost-blog@home", [10, 64, 1, last]));
+        let other = InstanceSpec { after: vec![one.name.clone()], ..sample("tor@home", [10, 64, 2, 1]) };
+        let all = [
+            instance(&one, 1, settled(1)),
+            instance(&three, 3, Config::new()),
+            instance(&two, 2, settled(2)),
+            instance(&other, 9, settled(9)),
+        ];
+        let listing = listed(&all).unwrap();
+        let unit = &one.name;
+        assert_eq!(listing.current(unit).unwrap().spec, two);
+        assert_eq!(listing.settled(unit).skip(1).map(|ours| ours.number).collect::<Vec<_>>(), [1]);
+        assert_eq!(listing.unfinished(unit).map(|ours| ours.number).collect::<Vec<_>>(), [3]);
+        assert_eq!(listing.next_number(unit), 4);
+        assert_eq!(listing.current(unit).unwrap().priority, 98);
+        assert_eq!((listing.priority(&other), listing.priority(&one)), (97, FIRST), "after what it needs");
+        // One key, written once, makes the next the current one.
+        let listing = listed(&[instance(&one, 1, settled(1)), instance(&three, 3, settled(3))]).unwrap();
+        assert_eq!(listing.current(unit).unwrap().spec, three);
+    }
+
+    #[test]
+    fn what_does_not_say_that_it_is_ours_is_foreign_and_what_is_newer_is_refused() {
+        let spec = sample("ghost-blog@home", [10, 64, 1, 2]);
+        let of = |key: &str, value: &str| instance(&spec, 1, Config::from([(key.to_owned(), value.to_owned())]));
+        let listing = listed(&[of(KEY_STACK, "another")]).unwrap();
+        assert_eq!((listing.ours.len(), listing.foreign.len()), (0, 1));
+        for (key, value) in [(KEY_FORMAT, "2"), (KEY_SPEC, "{}"), (KEY_DIGEST, "none"), (KEY_NUMBER, "-1")] {
+            let error = listed(&[of(key, value)]).unwrap_err();
+            assert!(matches!(error, InstancesError::Unreadable { .. }), "{error:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_host_says_of_an_instance_is_read_or_refused(key in 0..5_usize, value in ".*") {
+            let key = [KEY_FORMAT, KEY_SPEC, KEY_DIGEST, KEY_NUMBER, PRIORITY][key];
+            let spec = sample("ghost-blog@home", [10, 64, 1, 2]);
+            let _ = listed(&[instance(&spec, 1, Config::from([(key.to_owned(), value)]))]);
+        }
+    }
+}

@@ -12,8 +12,8 @@
 //!
 //! Promises: what runs goes on until the new one is well, or is brought back with its data when that does not happen.
 //! A run that is cut anywhere is finished by the next one: what it left is told by keys of the instances themselves
-//! ([`listing`]). Data is removed by [`Instances::purge`] and by nothing else. No packet passes that no description
-//! names ([`filter`]). What is in the host's Incus and not ours is left alone.
+//! (`listing`). Data is removed by [`Instances::purge`] and by nothing else. No packet passes that no description
+//! names (`filter`). What is in the host's Incus and not ours is left alone.
 //!
 //! Left out: when anything of this is to be done (the plan), what applications need (services), how the edge is told of
 //! addresses. Instances share one range of users: one of its own for each would have all data on a volume changed
@@ -104,5 +104,32 @@ impl<'a, H: InstanceHost> Instances<'a, H> {
             *loaded = Some(text);
         }
         Ok(())
+    }
+}
+
+/// A description for tests.
+#[cfg(test)]
+fn sample(unit: &str, address: [u8; 4]) -> sovereign_model::instance::InstanceSpec {
+    use sovereign_model::instance::{InstanceHealth, InstanceSpec, Limits};
+
+    InstanceSpec {
+        name: unit.parse().unwrap(),
+        datacenter: "home".parse().unwrap(),
+        host: "atlas".parse().unwrap(),
+        image: "debian-site".parse().unwrap(),
+        fingerprint: sovereign_model::Digest::of("image"),
+        address: address.into(),
+        volumes: Vec::new(),
+        files: Vec::new(),
+        reaches: Vec::new(),
+        serves: Some(2368),
+        limits: Limits { memory: 64 << 20, processes: 50 },
+        health: InstanceHealth::Http { port: 2368, path: "/".to_owned(), host: "shop.example".to_owned() },
+        after: Vec::new(),
+        stop_grace_seconds: 10,
+        replace: sovereign_model::unit::Replace::Beside,
+        data_version: None,
+        converts: Vec::new(),
+        inputs: std::collections::BTreeMap::new(),
     }
 }

@@ -51,6 +51,9 @@ impl<H: InstanceHost> Instances<'_, H> {
         progress: Tell<'_>,
     ) -> Result<Ran, InstancesError> {
         contents.fit(spec)?;
+        if image.digest() != spec.fingerprint {
+            return Err(InstancesError::OtherImage { wanted: spec.fingerprint, given: image.digest() });
+        }
         let doing = |what: &str| progress(Progress::Doing(what.to_owned()));
         let digest = spec.digest();
         let unit = &spec.name;
@@ -82,7 +85,7 @@ impl<H: InstanceHost> Instances<'_, H> {
         let stops = old.is_some() && self.is_alone(&listing, spec);
         doing("image");
         let held = self.images.read().await;
-        self.have_image(spec, image).await?;
+        self.have_image(image).await?;
         self.have_volumes(spec).await?;
         doing("create");
         self.create(&listing, &name, spec, &digest, !stops).await?;
