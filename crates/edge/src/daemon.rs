@@ -148,7 +148,7 @@ pub async fn serve(options: Options, listeners: Listeners, lifecycle: Lifecycle)
     let folder = generation.config.store.clone();
     let store = Store::open(&folder, Limits::of_this_machine()).map_err(EdgeError::Store)?;
     let kept = store.opened().kept;
-    info!(at = %generation.config.title(), generation = generation.number, kept, "the edge starts");
+    info!(edge = %generation.config.edge(), generation = generation.number, kept, "the edge starts");
     let edge = Edge::new(options.config, options.trust, tickets, generation, Arc::new(store), lifecycle.clone());
     let threads = Arc::new(Threads::start().map_err(EdgeError::Threads)?);
     let control = Server::take_over(&options.control).map_err(EdgeError::Control)?;

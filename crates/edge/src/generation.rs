@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::HeaderValue;
 use rustls::server::ProducesTickets;
 use sovereign_model::edge_config::{EdgeConfig, EdgeSite, PROTOCOL, Source};
+use sovereign_model::edge_name::EdgeName;
 use sovereign_model::{DatacenterName, Digest, Origin, SiteName};
 use sovereign_runtime::VerifyingKey;
 use sovereign_runtime::signed::{self, Opened, SignedError};
@@ -83,10 +84,10 @@ pub enum ConfigError {
         datacenter: DatacenterName,
     },
     /// Two peers, or a peer and this edge, have one key: their words could not be told apart.
-    #[error("the edge at {peer} has the link key of another edge")]
+    #[error("the edge of {peer} has the link key of another edge")]
     SameKey {
-        /// What people call the peer.
-        peer: String,
+        /// The peer.
+        peer: EdgeName,
     },
     /// The file of a webhook secret is empty.
     #[error("the webhook secret of site {site} is empty")]
@@ -199,7 +200,7 @@ impl Generation {
         for peer in &config.peers {
             let key = PeerKey::of(peer).map_err(ConfigError::Credentials)?;
             if keys.contains(&key) {
-                return Err(ConfigError::SameKey { peer: peer.title() });
+                return Err(ConfigError::SameKey { peer: peer.edge() });
             }
             keys.push(key);
         }
@@ -207,7 +208,7 @@ impl Generation {
         let mut peers = Vec::new();
         for (peer, key) in config.peers.iter().zip(keys) {
             if tls.is_ours(key) {
-                return Err(ConfigError::SameKey { peer: peer.title() });
+                return Err(ConfigError::SameKey { peer: peer.edge() });
             }
             let dialer = tls.dialer(key, LINK_ALPN).map_err(ConfigError::Credentials)?;
             // One that stays the same is kept: a peer that can only dial out has lent it its connection.

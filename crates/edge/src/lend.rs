@@ -60,7 +60,7 @@ async fn lend(edge: &Arc<Edge>, peer: &Peer, key: PeerKey, tls: &Arc<ClientConfi
         uplinks.note(&raced, Instant::now());
         match raced.result {
             Ok((address, stream)) => {
-                info!(peer = %peer.title(), %address, "a connection is lent to a peer that has not dialled");
+                info!(peer = %peer.edge(), %address, "a connection is lent to a peer that has not dialled");
                 let began = Instant::now();
                 let mut lent = Lent { address, answering: answer(edge, stream, key, &token) };
                 while let Err(_still_lent) = tokio::time::timeout(LOOK_BACK_EVERY, &mut lent.answering).await {
@@ -72,7 +72,7 @@ async fn lend(edge: &Arc<Edge>, peer: &Peer, key: PeerKey, tls: &Arc<ClientConfi
                 // It was needed until now, and is again. One that ends as soon as it is made is not.
                 wait = PATIENCE.saturating_sub(began.elapsed());
             }
-            Err(Some(error)) => debug!(peer = %peer.title(), %error, "a peer cannot be dialled"),
+            Err(Some(error)) => debug!(peer = %peer.edge(), %error, "a peer cannot be dialled"),
             Err(None) => {}
         }
     }

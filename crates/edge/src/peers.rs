@@ -221,6 +221,9 @@ pub(crate) async fn answer(edge: &Arc<Edge>, request: Request<Incoming>, peer: P
         return elsewhere();
     };
     if !keeps(&generation, datacenter, site.name()) {
+        if site.is_written_beside {
+            return elsewhere();
+        }
         return pages::text(StatusCode::FORBIDDEN, "This data center keeps no copy of the site.");
     }
     let passed_on = request.headers().get(PASS_ON) == Some(&MAY) && *datacenter != generation.config.datacenter;

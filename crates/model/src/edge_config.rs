@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::edge_name::EdgeName;
 use crate::edge_rules::{EdgeRules, Proxy, Room};
 use crate::name::{DatacenterName, DnsName, HostName, Origin, SiteName, StackName};
 use crate::stack::{AdminReach, MirrorRules};
@@ -81,22 +82,17 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// What people call it.
-    pub fn title(&self) -> String {
-        title(&self.datacenter, self.host.as_ref())
+    /// Which edge it is.
+    pub fn edge(&self) -> EdgeName {
+        EdgeName { datacenter: self.datacenter.clone(), host: self.host.clone() }
     }
 }
 
 impl EdgeConfig {
-    /// What people call it.
-    pub fn title(&self) -> String {
-        title(&self.datacenter, self.host.as_ref())
+    /// Which edge it is.
+    pub fn edge(&self) -> EdgeName {
+        EdgeName { datacenter: self.datacenter.clone(), host: self.host.clone() }
     }
-}
-
-/// Its data center, and its host where that is known.
-fn title(datacenter: &DatacenterName, host: Option<&HostName>) -> String {
-    host.map_or_else(|| datacenter.to_string(), |host| format!("{datacenter} (host {host})"))
 }
 
 /// A site as an edge serves it.
@@ -188,7 +184,7 @@ mod tests {
     fn a_configuration_without_hosts_reads_and_is_written_as_before() {
         let config: EdgeConfig = serde_json::from_str(WITHOUT_HOSTS).unwrap();
         assert_eq!((&config.host, &config.peers[0].host), (&None, &None));
-        assert_eq!((config.title(), config.peers[0].title()), ("home".to_owned(), "office".to_owned()));
+        assert_eq!((config.edge().to_string(), config.peers[0].edge().to_string()), ("home".into(), "office".into()));
         assert_eq!(serde_json::to_string(&config).unwrap(), WITHOUT_HOSTS);
     }
 
@@ -197,7 +193,7 @@ mod tests {
         let mut config: EdgeConfig = serde_json::from_str(WITHOUT_HOSTS).unwrap();
         config.host = Some("atlas".parse().unwrap());
         config.peers[0].host = Some("boreas".parse().unwrap());
-        assert_eq!(config.peers[0].title(), "office (host boreas)");
+        assert_eq!(config.peers[0].edge().to_string(), "office/boreas");
         let text = serde_json::to_string(&config).unwrap();
         assert!(text.contains(r#""datacenter":"home","host":"atlas""#), "{text}");
         assert_eq!(serde_json::from_str::<EdgeConfig>(&text).unwrap(), config);

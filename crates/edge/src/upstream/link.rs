@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use sovereign_model::edge_config::Peer;
+use sovereign_model::edge_name::EdgeName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -48,8 +49,7 @@ const WINDOW: u32 = 1 << 20;
 
 /// The way to one peer.
 pub(crate) struct Link {
-    /// What people call the peer.
-    title: String,
+    peer: EdgeName,
     tls: Arc<ClientConfig>,
     dial: tokio::sync::Mutex<()>,
     state: Mutex<State>,
@@ -83,7 +83,7 @@ impl Link {
     pub(crate) fn new(peer: &Peer, tls: Arc<ClientConfig>) -> Arc<Self> {
         let uplinks = Uplinks::new(&peer.addresses);
         Arc::new(Self {
-            title: peer.title(),
+            peer: peer.edge(),
             tls,
             dial: tokio::sync::Mutex::default(),
             state: Mutex::new(State { uplinks, sender: None, made: 0, failed: None }),
@@ -201,7 +201,7 @@ impl Link {
             }
             Err(error) => {
                 state.failed = Some(Instant::now());
-                Err(error.unwrap_or_else(|| UpstreamError::NoAddress { datacenter: self.title.clone() }))
+                Err(error.unwrap_or_else(|| UpstreamError::NoAddress { peer: self.peer.clone() }))
             }
         }
     }
@@ -234,7 +234,7 @@ impl Link {
             }
             match dialled {
                 Ok(requests) if state.uplinks.answered(address, Instant::now()) => {
-                    info!(peer = %self.title, %address, "a better uplink is used again");
+                    info!(peer = %self.peer, %address, "a better uplink is used again");
                     return Some((address, state.connected(requests).number));
                 }
                 Ok(_) => {}
@@ -245,7 +245,7 @@ impl Link {
     }
 
     fn unreachable(&self, source: io::Error) -> UpstreamError {
-        UpstreamError::Unreachable { datacenter: self.title.clone(), source }
+        UpstreamError::Unreachable { peer: self.peer.clone(), source }
     }
 }
 

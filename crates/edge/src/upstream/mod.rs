@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use http_body::Body as _;
+use sovereign_model::edge_name::EdgeName;
 use sovereign_runtime::socket::SocketError;
 
 use crate::body::{Body, TooLong};
@@ -88,10 +89,10 @@ pub(crate) enum UpstreamError {
     Timeout,
     #[error("too many requests wait for the application")]
     Busy,
-    #[error("data center {datacenter} cannot be reached")]
-    Unreachable { datacenter: String, source: std::io::Error },
-    #[error("data center {datacenter} has no address to dial")]
-    NoAddress { datacenter: String },
+    #[error("edge {peer} cannot be reached")]
+    Unreachable { peer: EdgeName, source: std::io::Error },
+    #[error("edge {peer} has no address to dial")]
+    NoAddress { peer: EdgeName },
     #[error("no edge of data center {datacenter} that answers reaches the site's application")]
     NoSource { datacenter: String },
     #[error("the source answered {0}")]
