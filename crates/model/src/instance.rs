@@ -32,6 +32,14 @@ pub mod bridge {
         let [network, site, _, _] = HOST.octets();
         Ipv4Addr::new(network, site, bytes[0] % 254 + 1, bytes[1])
     }
+
+    /// The hardware address of whatever has `address`, so that an instance that takes another's place is found at once:
+    /// its neighbours remember for half a minute which hardware address belongs to an address. In the range that Incus
+    /// takes its own from.
+    pub fn hardware(address: Ipv4Addr) -> String {
+        let [_, b, c, d] = address.octets();
+        format!("00:16:3e:{b:02x}:{c:02x}:{d:02x}")
+    }
 }
 
 /// What applications run as within instances. Debian gives these numbers to nobody, and they never change: they are
@@ -173,6 +181,8 @@ mod tests {
             assert_eq!(address, bridge::address(&Digest::of(text)));
             let [10, 64, third, _] = address.octets() else { panic!("{address}") };
             assert!((1..=254).contains(&third), "{address}");
+            let hardware = bridge::hardware(address);
+            assert_eq!((&hardware[..12], hardware.len()), ("00:16:3e:40:", 17));
         }
     }
 }

@@ -37,7 +37,7 @@ fn site(canonical: &str) -> Site {
         name: "blog".parse().unwrap(),
         app: App::Ghost,
         canonical: Origin::https(canonical.parse().unwrap(), 443),
-        edge_port: 8443,
+        edge_port: 443,
         names: Vec::new(),
         primary: "home".parse().unwrap(),
         mirrors: Vec::new(),
@@ -148,7 +148,7 @@ fn a_site_moves_into_instances_and_outlives_its_database() {
     // Meanwhile the old one is set up and has something to lose.
     let runtime = &world.runtime;
     old.well(runtime, "old.example");
-    set_up(runtime, &old.operator(), &before, "https://127.0.0.1:8443/.sovereign/hooks/blog".to_owned());
+    set_up(runtime, &old.operator(), &before, "https://127.0.0.1/.sovereign/hooks/blog".to_owned());
     let door = old.door();
     let picture = "https://old.example/content/images/goose.svg";
     publish(runtime, &*door, "first", &json!({ "tags": ["Geese", "Ducks"], "feature_image": picture }));
@@ -211,8 +211,10 @@ fn a_site_moves_into_instances_and_outlives_its_database() {
     // Its database is replaced under it.
     let readable = Instant::now();
     world.end(&database_name, &database.spec);
+    note("stopped");
     let database_name = world.make("database-2", &database);
     world.well(&database_name, &database.spec);
+    note("the other is well");
     eventually("Ghost has its database again", Duration::from_secs(60), || {
         (ghost_1.status("/third/") == 200).then_some(())
     });

@@ -170,7 +170,12 @@ fn volume_names(spec: &InstanceSpec) -> impl Iterator<Item = String> + '_ {
 fn devices(spec: &InstanceSpec) -> Devices {
     let text = str::to_owned;
     let root = [("type", text("disk")), ("path", text("/")), ("pool", text("pool"))];
-    let eth0 = [("type", text("nic")), ("network", text(bridge::NAME)), ("ipv4.address", spec.address.to_string())];
+    let eth0 = [
+        ("type", text("nic")),
+        ("network", text(bridge::NAME)),
+        ("ipv4.address", spec.address.to_string()),
+        ("hwaddr", bridge::hardware(spec.address)),
+    ];
     let mut devices = BTreeMap::from([(text("root"), config(root)), (text("eth0"), config(eth0))]);
     for (volume, source) in spec.volumes.iter().zip(volume_names(spec)) {
         let path = volume.path.display().to_string();
