@@ -85,7 +85,8 @@ impl Client {
         Self { patience, ..self.clone() }
     }
 
-    pub(crate) const fn patience(&self) -> Patience {
+    /// How long its calls may take.
+    pub const fn patience(&self) -> Patience {
         self.patience
     }
 

@@ -15,11 +15,12 @@ use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use sovereign_incus::exec::Command;
 use sovereign_incus::file::{Content, Owned};
-use sovereign_incus::{Client, IncusError, InstanceName};
+use sovereign_incus::{Client, IncusError, InstanceName, Patience};
 use sovereign_services::ghost::{Answered, Door, DoorError, Posting, door_command};
 
 /// Only root of the instance enters it (`roles/site/operator.conf`).
@@ -27,6 +28,9 @@ const FOLDER: &str = "/run/operator";
 
 /// The script's own limit, and a line.
 const LARGEST_ANSWER: usize = (16 << 20) + 16;
+
+/// The script gives Ghost 60 s.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// How much of what the script complains about is read.
 const LARGEST_COMPLAINT: usize = 4 << 10;
@@ -41,7 +45,8 @@ pub struct IncusDoor {
 impl IncusDoor {
     /// Of the Ghost in `instance`, of the project that `client` is for; nothing is opened yet.
     pub fn new(client: Client, instance: InstanceName) -> Self {
-        Self { client, instance }
+        let Patience { answer, .. } = client.patience();
+        Self { client: client.with_patience(Patience { answer, operation: PATIENCE }), instance }
     }
 
     async fn carry(&self, path: &str, body: Vec<u8>) -> Result<Answered, CarryError> {

@@ -39,6 +39,12 @@ const SITE: &str = "/srv/site";
 /// Where people's uploads are mounted.
 const DATA: &str = "/srv/data";
 
+/// Where the guard of a Ghost writes in its instance what Ghost was refused: for [`refused_in`](super::refused_in).
+pub const OUTGOING_LOG: &str = "/srv/site/run/outgoing.log";
+
+/// Where Ghost has in its instance what people uploaded, on the volume [`CONTENT_VOLUME`].
+pub const CONTENT: &str = "/srv/data/content";
+
 /// Ghost's configuration.
 pub(super) const CONFIGURATION: &str = "/srv/site/config.production.json";
 
@@ -264,7 +270,7 @@ fn configuration_text(placed: &Placed<'_>, database: SocketAddrV4) -> String {
             },
         },
         "paths": {
-            "contentPath": format!("{DATA}/content"),
+            "contentPath": CONTENT,
             "installedAdaptersPath": format!("{SITE}/adapters"),
         },
         "adapters": scheduling("run/operator.sock"),

@@ -32,8 +32,8 @@ pub use door::{Answered, Door, DoorError, Posting};
 pub use dump::{dump_command, load_command};
 pub use files::layout;
 pub use instances::{
-    CONTENT_VOLUME, Contents, DATABASE_PORT, DATABASE_VOLUME, Described, Image, Instances, PORT, Placed, database_unit,
-    door_command, ghost_unit, instances,
+    CONTENT, CONTENT_VOLUME, Contents, DATABASE_PORT, DATABASE_VOLUME, Described, Image, Instances, OUTGOING_LOG, PORT,
+    Placed, database_unit, door_command, ghost_unit, instances,
 };
 pub use operator::{Operator, OperatorError};
 pub use outgoing::{Refused, outgoing, outgoing_text, refused_in};

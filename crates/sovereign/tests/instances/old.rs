@@ -67,6 +67,12 @@ impl Old {
         });
     }
 
+    /// Ends it; what it wrote stays.
+    pub(crate) fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// A copy of its database, as backups have it.
     pub(crate) fn database(&self) -> PathBuf {
         let to = self.folder().join("copy.db");
@@ -91,7 +97,6 @@ impl Old {
 
 impl Drop for Old {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.stop();
     }
 }

@@ -101,7 +101,7 @@ impl World {
 
     /// Waits until it is, as its description says that one tells.
     pub(crate) fn well(&self, instance: &InstanceName, spec: &InstanceSpec) {
-        eventually(&format!("{instance} is well\n{}", ""), PATIENCE, || match &spec.health {
+        eventually(&format!("{instance} is well"), PATIENCE, || match &spec.health {
             InstanceHealth::Service { service } => {
                 let asked = Command::new(["systemctl", "is-active", "--quiet", service]);
                 let ran = self.runtime.block_on(self.client.exec(instance, &asked));

@@ -32,7 +32,9 @@ const two = (number) => String(number).padStart(2, '0');
 
 /** MariaDB keeps whole seconds and would round; a time that is rounded up may be in the future. */
 const time = (value) => {
-  const date = new Date(typeof value === 'string' && /^\d{4}-\d\d-\d\d \d\d:\d\d/.test(value) ? `${value.replace(' ', 'T').replace(/Z?$/, 'Z')}` : value);
+  // Milliseconds, ISO 8601, or SQLite's own way of writing UTC.
+  const isSqlites = typeof value === 'string' && /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?$/.test(value);
+  const date = new Date(isSqlites ? `${value.replace(' ', 'T')}Z` : value);
   if (Number.isNaN(date.getTime())) throw new Refusal(`${JSON.stringify(value)} is not a time`);
   const day = `${String(date.getUTCFullYear()).padStart(4, '0')}-${two(date.getUTCMonth() + 1)}-${two(date.getUTCDate())}`;
   return `${day} ${two(date.getUTCHours())}:${two(date.getUTCMinutes())}:${two(date.getUTCSeconds())}`;
