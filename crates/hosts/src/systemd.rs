@@ -18,8 +18,8 @@ mod replace;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use sovereign_model::StackName;
 use sovereign_model::unit::{Replace, UnitSpec};
+use sovereign_model::{StackName, UnitName};
 
 pub use guard::{GuardError, Guarded};
 pub use replace::{Answer, Host, ReplaceError, Replaced, remove, replace};
@@ -52,9 +52,18 @@ pub struct Names {
 impl Names {
     /// Those of a unit of this stack.
     pub fn of(stack: &StackName, unit: &UnitSpec) -> Self {
+        Self { digest: unit.digest().hex()[..12].to_owned(), ..Self::of_any(stack, &unit.name) }
+    }
+
+    /// Those of a unit of this stack of which no description is known: it has no service.
+    pub(crate) fn of_any(stack: &StackName, unit: &UnitName) -> Self {
+        Self { base: Self::base(stack, unit), digest: String::new() }
+    }
+
+    /// How the names of a unit's files begin.
+    pub fn base(stack: &StackName, unit: &UnitName) -> String {
         // An instance of a template is what systemd would take an `@` for. No name has a dot in it.
-        let base = format!("sovereign-{stack}.{}", unit.name.as_str().replace('@', "."));
-        Self { base, digest: unit.digest().hex()[..12].to_owned() }
+        format!("sovereign-{stack}.{}", unit.as_str().replace('@', "."))
     }
 
     /// The service of this very description.

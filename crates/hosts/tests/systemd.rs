@@ -238,7 +238,7 @@ async fn a_unit_is_replaced_beside_the_old_one_and_kept_when_the_new_one_is_no_g
     // Another port: the old service makes room.
     replace(&host, &unit("two", 8444)).await.unwrap();
     assert_eq!([ask(&host, 8444), ask(&host, 8443)], ["two", ""]);
-    systemd::remove(&host, &stack(), &two).await.unwrap();
+    systemd::remove(&host, &stack(), &two.name).await.unwrap();
     assert_eq!(ask(&host, 8444), "");
     assert_eq!(left(), "");
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use sovereign_hosts::systemd::{self, Account};
+use sovereign_hosts::systemd::{self, Account, Names};
 use sovereign_hosts::{Access, Run, SshError};
 use sovereign_model::edge_config::{EdgeConfig, PROTOCOL};
 use sovereign_model::layout::on_host;
@@ -39,7 +39,7 @@ impl IncusEngine<'_> {
         let failed = |source| IncusEngineError::Host { host: name.clone(), source };
         let unit = self.edge_unit(name)?;
         let folder = self.on_host().edge(&name.datacenter);
-        let begins = format!("sovereign-{}.{}.", self.parts.stack.name, unit.name.as_str().replace('@', "."));
+        let begins = format!("{}.", Names::base(&self.parts.stack.name, &unit.name));
         let look = Run::script("look at its edge", include_str!("look.sh")).arg(folder.path()).arg(begins);
         let (said, status) = tokio::join!(link.connection.succeed(&look), edge::ask(&link.control));
         let files = EdgeFiles::parse(&String::from_utf8_lossy(&said.map_err(failed)?));

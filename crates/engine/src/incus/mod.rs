@@ -12,12 +12,14 @@
 //! |---|---|
 //! | [`reach`] | how a host is reached |
 //! | `edges` | its edge: files, program, service |
+//! | `down` | how everything on it is stopped |
 //! | [`instances`] | applications in its Incus |
 //! | [`door`] | how a Ghost in a container is operated |
 //!
 //! Left out: making a bare host ready (the hosts' room), what applications need (services), where images come from.
 
 pub mod door;
+mod down;
 mod edge_seen;
 mod edges;
 mod error;

@@ -26,6 +26,14 @@ if has incus && timeout 120 incus admin waitready --timeout 110 2> /dev/null; th
     # Its disk was empty, or was emptied on purpose: it is empty again, and can be given once more.
     if test -s /etc/sovereign/disk && test $failed = 0; then attempt wipefs --all --quiet "$(cat /etc/sovereign/disk)"; fi
 fi
+# What listens goes first: a connection would start its service again.
+for unit in /etc/systemd/system/sovereign-*.socket /etc/systemd/system/sovereign-*.*.service; do
+    test -e "$unit" || continue
+    attempt systemctl disable --now "$(basename "$unit")" 2> /dev/null
+    attempt rm -f "$unit"
+done
+attempt rm -rf /opt/sovereign
+if id -u sovereign > /dev/null 2>&1; then attempt userdel sovereign; fi
 if test -e /etc/systemd/system/sovereign-nftables.service; then
     attempt systemctl disable --now sovereign-nftables.service 2> /dev/null
     attempt rm -f /etc/systemd/system/sovereign-nftables.service /etc/sovereign/nftables.conf

@@ -17,8 +17,8 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
-use sovereign_model::StackName;
 use sovereign_model::unit::UnitSpec;
+use sovereign_model::{StackName, UnitName};
 
 use crate::connection::Connection;
 use crate::error::SshError;
@@ -185,8 +185,8 @@ pub async fn replace<H: Host>(
 ///
 /// # Errors
 /// When the host does not obey.
-pub async fn remove<H: Host>(host: &H, stack: &StackName, unit: &UnitSpec) -> Result<(), ReplaceError<H::Error>> {
-    let names = Names::of(stack, unit);
+pub async fn remove<H: Host>(host: &H, stack: &StackName, unit: &UnitName) -> Result<(), ReplaceError<H::Error>> {
+    let names = Names::of_any(stack, unit);
     let systemd = Systemd { host };
     let there = systemd.there(&names).await?;
     // Sockets first: a connection would start the service again.

@@ -1,23 +1,30 @@
 //! `sovereign down`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use futures_util::future::join_all;
 use serde::Serialize;
 use sovereign_engine::embedded::Client;
+use sovereign_engine::incus::Reach;
 use sovereign_hosts::record::{HostId, Record};
+use sovereign_model::EdgeName;
 use sovereign_model::layout::StateFolder;
 
-use crate::cli::DownArgs;
+use crate::cli::{DownArgs, HostRemoveArgs};
 use crate::context::Context;
 use crate::declared::Declared;
 use crate::drill;
+use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
+use crate::hosts;
 use crate::interrupt;
 use crate::output::{Page, Report};
 use crate::secrets;
 
+use super::host;
 use super::service::{self, Service};
 use super::tick::timer::{self, Timer};
 
@@ -26,6 +33,12 @@ use super::tick::timer::{self, Timer};
 pub(crate) struct Stopped {
     stack: String,
     units: Vec<String>,
+    /// Hosts that were not reached: what runs there goes on.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    away: BTreeMap<EdgeName, String>,
+    /// The hosts that were given back.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    given_back: Vec<HostId>,
     /// The folder that was removed with everything in it.
     removed: Option<PathBuf>,
     /// The systemd unit that was removed with it.
@@ -43,6 +56,13 @@ impl Report for Stopped {
         match self.units.as_slice() {
             [] => page.line(format_args!("stack {} was not running", self.stack)),
             units => page.line(format_args!("stopped {}", units.join(", "))),
+        }
+        for host in &self.given_back {
+            page.line(format_args!("gave {host} back"));
+        }
+        for (host, why) in &self.away {
+            let warning = page.theme().warning;
+            page.line(format_args!("{warning}goes on:{warning:#} what runs on {host}: {why}"));
         }
         match &self.removed {
             Some(folder) => {
@@ -62,6 +82,10 @@ impl Report for Stopped {
             }
         }
     }
+
+    fn exit(&self) -> Exit {
+        if self.away.is_empty() { Exit::Done } else { Exit::Attention }
+    }
 }
 
 /// What is not a stack's state is not removed.
@@ -69,8 +93,6 @@ impl Report for Stopped {
 enum PurgeError {
     #[error("{path} holds no stack's state, so it is not removed", path = .path.display())]
     NotOurs { path: PathBuf },
-    #[error("hosts are still the stack's: {}", hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
-    Hosts { hosts: Vec<HostId> },
     #[error("cannot remove {path}", path = .path.display())]
     Io { path: PathBuf, source: io::Error },
 }
@@ -79,9 +101,6 @@ impl Reason for PurgeError {
     fn help(&self) -> Option<String> {
         match self {
             Self::NotOurs { .. } => Some("check --state and SOVEREIGN_STATE".to_owned()),
-            Self::Hosts { hosts } => hosts
-                .first()
-                .map(|host| format!("`sovereign host remove {host}` gives one back; --forget when it is gone")),
             Self::Io { .. } => None,
         }
     }
@@ -89,10 +108,13 @@ impl Reason for PurgeError {
 
 /// Stops everything; with `--purge` and a yes, removes the state folder.
 pub(crate) fn run(context: &Context, args: &DownArgs) -> Result<Stopped, Failure> {
-    let Declared { stack, state, .. } = Declared::load(context)?;
+    let declared = Declared::load(context)?;
+    let Declared { stack, state, .. } = &declared;
     let nothing = |removed| Stopped {
         stack: stack.name.to_string(),
         units: Vec::new(),
+        away: BTreeMap::new(),
+        given_back: Vec::new(),
         removed,
         service: None,
         timer: None,
@@ -102,25 +124,29 @@ pub(crate) fn run(context: &Context, args: &DownArgs) -> Result<Stopped, Failure
     if !state.path().exists() {
         return Ok(nothing(None));
     }
-    let recorded = sovereign_engine::state::read(&state)?;
+    let recorded = sovereign_engine::state::read(state)?;
+    let hosts: Vec<HostId> = Record::read(&state.hosts_record())?.hosts.into_keys().collect();
     if args.purge {
         if recorded.is_none() {
             return Err(PurgeError::NotOurs { path: state.path().to_owned() }.into());
         }
-        // Only with the keys in this folder can they be given back.
-        let hosts: Vec<_> = Record::read(&state.hosts_record())?.hosts.into_keys().collect();
-        if !hosts.is_empty() {
-            return Err(PurgeError::Hosts { hosts }.into());
-        }
         let archive = if args.with_archive { ", and its archive" } else { "" };
+        let far = match hosts.as_slice() {
+            [] => String::new(),
+            hosts => {
+                let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
+                format!(", what is on {}", hosts.join(", "))
+            }
+        };
         let question = format!(
-            "Remove {} with all data of stack {}: sites, keys, the root seed{archive}?",
+            "Remove {} with all data of stack {}: sites{far}, keys, the root seed{archive}?",
             state.path().display(),
             stack.name
         );
         context.output.confirm(&question, args.yes)?;
     }
-    let lock = secrets::lock(&state, "down")?;
+    let lock = secrets::lock(state, "down")?;
+    let reach = hosts::reach(&declared)?;
     // Before the stop: systemd must not start at the next boot what is gone.
     let service = if args.purge && service::is_installed(context, &stack.name) {
         Some(service::remove(context, &stack.name)?)
@@ -132,21 +158,49 @@ pub(crate) fn run(context: &Context, args: &DownArgs) -> Result<Stopped, Failure
     } else {
         None
     };
-    let units = interrupt::run(&context.output, |_| stop(&state))?;
+    let Halted { units, away } = interrupt::run(&context.output, |_| stop(&declared, reach))?;
+    let mut given_back = Vec::new();
+    if args.purge {
+        // Only with the keys in this folder can they be given back, so this comes before it goes.
+        for host in hosts {
+            let args = HostRemoveArgs { host: host.clone(), purge: true, forget: false, yes: true };
+            host::give_back(context, &args, &declared)?;
+            given_back.push(host);
+        }
+    }
     let (removed, archive) = if args.purge {
-        remove(&state, args.with_archive)?;
+        remove(state, args.with_archive)?;
         (Some(state.path().to_owned()), Some(state.archive()).filter(|archive| archive.exists()))
     } else {
         (None, None)
     };
     drop(lock);
-    Ok(Stopped { units, service, timer, archive, ..nothing(removed) })
+    Ok(Stopped { units, away, given_back, service, timer, archive, ..nothing(removed) })
 }
 
-async fn stop(state: &StateFolder) -> Result<Vec<String>, Failure> {
+/// What was stopped, and what was not.
+struct Halted {
+    units: Vec<String>,
+    away: BTreeMap<EdgeName, String>,
+}
+
+async fn stop(Declared { stack, state, .. }: &Declared, reach: Reach) -> Result<Halted, Failure> {
     drill::clean_up(&drill::state_in(state)).await?;
     let units = Client::of(state.clone()).shutdown().await?;
-    Ok(units.iter().map(ToString::to_string).collect())
+    let mut halted = Halted { units: units.iter().map(ToString::to_string).collect(), away: BTreeMap::new() };
+    let edges: Vec<&EdgeName> = reach.edges().collect();
+    let stops = edges.into_iter().map(async |edge| {
+        let stopped = async { reach.link(edge).await?.stop_all(&stack.name, edge).await };
+        (edge.clone(), stopped.await)
+    });
+    for (edge, stopped) in join_all(stops).await {
+        match stopped {
+            Ok(units) => halted.units.extend(units.iter().map(ToString::to_string)),
+            Err(error) => drop(halted.away.insert(edge, Failure::from(error).chain().join(": "))),
+        }
+    }
+    reach.close().await;
+    Ok(halted)
 }
 
 /// Removes the folder, its description last: a purge that is killed half-way is recognised and finished by the next.

@@ -16,7 +16,7 @@ use sovereign_hosts::{Connection, Finding, Keys, Login, Requirements, SshError, 
 
 pub(crate) use self::add::run as add;
 pub(crate) use self::check::run as check;
-pub(crate) use self::remove::run as remove;
+pub(crate) use self::remove::{give_back, run as remove};
 use crate::context::Context;
 use crate::declared::Declared;
 use crate::exit::Exit;

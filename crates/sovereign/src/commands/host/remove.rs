@@ -56,7 +56,7 @@ struct FolderStays {
 impl Reason for FolderStays {}
 
 /// Takes it out of the cluster of its data center, undoes what was done on it, and has the others shut it out. What stays.
-async fn give_back(
+async fn undo_all(
     context: &Context,
     args: &HostRemoveArgs,
     declared: &Declared,
@@ -110,13 +110,20 @@ pub(crate) fn run(context: &Context, args: &HostRemoveArgs) -> Result<Removed, F
     };
     context.output.confirm(&question, args.yes)?;
     let _lock = secrets::lock(state, "host remove")?;
+    give_back(context, args, &declared)
+}
+
+/// The same for whoever has asked, and has the stack's lock.
+pub(crate) fn give_back(context: &Context, args: &HostRemoveArgs, declared: &Declared) -> Result<Removed, Failure> {
+    let (state, id) = (&declared.state, &args.host);
+    let known = super::known(declared, id)?;
     let record = Record::read(&state.hosts_record())?;
     let is_last = !record.hosts.keys().any(|other| other.datacenter == id.datacenter && other != id);
     let stays = if args.forget && is_last {
         String::new()
     } else {
         let keys = secrets::hosts(context, &declared.stack, state)?;
-        interrupt::run(&context.output, |_| give_back(context, args, &declared, &keys, &record))?
+        interrupt::run(&context.output, |_| undo_all(context, args, declared, &keys, &record))?
     };
     Record::change(&state.hosts_record(), |record| drop(record.hosts.remove(id)))?;
     let path = state.host(&id.datacenter, &id.host);

@@ -1,0 +1,34 @@
+//! Stopping everything of a stack on a host. Data stays.
+
+use std::collections::BTreeSet;
+
+use sovereign_hosts::systemd;
+use sovereign_model::{EdgeName, StackName, UnitName};
+
+use super::IncusEngineError;
+use super::reach::Link;
+
+impl Link {
+    /// Stops the edge and all applications; what ran.
+    ///
+    /// # Errors
+    /// When the host does not obey. What was stopped stays so, and doing it again goes on.
+    pub async fn stop_all(&self, stack: &StackName, edge: &EdgeName) -> Result<Vec<UnitName>, IncusEngineError> {
+        let failed = |source| IncusEngineError::Unit { host: edge.clone(), source };
+        systemd::remove(&self.connection, stack, &edge.unit()).await.map_err(failed)?;
+        let mut stopped = vec![edge.unit()];
+        let incus = |source| IncusEngineError::Incus { host: edge.clone(), source };
+        let instances = self.instances(stack).await.map_err(incus)?;
+        let failed = |source| IncusEngineError::Instances { host: edge.clone(), source: Box::new(source) };
+        let units = instances.look().await.map_err(failed)?.units;
+        let described = units.values().filter_map(|runs| runs.current.as_ref());
+        let needed: BTreeSet<_> = described.flat_map(|current| current.spec.after.clone()).collect();
+        // What others need stops last.
+        let (last, first): (Vec<_>, Vec<_>) = units.into_keys().partition(|unit| needed.contains(unit));
+        for unit in first.into_iter().chain(last) {
+            instances.stop(&unit).await.map_err(failed)?;
+            stopped.push(unit);
+        }
+        Ok(stopped)
+    }
+}
