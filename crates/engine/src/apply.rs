@@ -1,20 +1,23 @@
 //! Carrying out a plan: step by step, each in the journal before and after.
 //!
 //! Promise: nothing is changed for a plan that was made against another observation; a step begins only when that is
-//! on disk; when a step fails or the operator interrupts, no further step begins, and the journal says where it
-//! stopped. Steps are safe to repeat, so the next run plans from what it sees and goes on.
+//! on disk; when a step fails, no further step begins at its place, and when the operator interrupts, none at all; the
+//! journal says where it stopped. Steps are safe to repeat, so the next run plans from what it sees and goes on.
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::future::Future;
+use std::sync::{Mutex, PoisonError};
 
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
-use sovereign_model::{Observed, Step};
+use sovereign_model::{EdgeName, Observed, Step};
 use sovereign_plan::{Plan, Planned};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::causes::with_causes;
-use crate::journal::{Journal, JournalError, Outcome};
+use crate::journal::{Journal, JournalError, OpenRun, Outcome};
 
 /// What a stack runs on: the port that adapters implement.
 pub trait Engine: Sync {
@@ -139,13 +142,15 @@ pub enum ApplyError<E: Failure> {
     /// The world could not be looked at.
     #[error("cannot see what there is")]
     Observe(#[source] E),
-    /// A step failed.
-    #[error("cannot {what}")]
+    /// A step failed, at other places others perhaps.
+    #[error("{}cannot {what}", others.iter().map(|other| format!("{other}; ")).collect::<String>())]
     Step {
         /// The step, for people.
         what: String,
         /// Why.
         source: E,
+        /// What failed at other places, and why.
+        others: Vec<String>,
     },
     /// The journal failed; nothing goes on without it.
     #[error("cannot keep the journal")]
@@ -201,47 +206,109 @@ pub async fn apply<E: Engine>(
     if !plan.fits(&seen) {
         return Err(ApplyError::Stale);
     }
-    let mut run = journal.begin(caller.command, caller.version, plan).map_err(ApplyError::Journal)?;
+    let run = journal.begin(caller.command, caller.version, plan).map_err(ApplyError::Journal)?;
     audience.hear(Event::RunBegun);
-    let mut receipts = Vec::new();
-    let mut performed = Ok(());
-    for planned in &plan.steps {
-        if stop.is_cancelled() {
-            performed = Err(ApplyError::Interrupted { done: receipts.len(), of: plan.steps.len() });
-            break;
+    let work = Work { engine, run: Mutex::new(run), audience, stop, done: Mutex::default(), failed: Mutex::default() };
+    work.all(plan).await?;
+    let Work { run, done, failed, .. } = work;
+    let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter();
+    let (outcome, result) = match failed.next() {
+        Some((what, source)) => {
+            let others = failed.map(|(what, source)| format!("cannot {what}: {}", with_causes(&source))).collect();
+            (Outcome::Failed, Err(ApplyError::Step { what, source, others }))
         }
-        run.begun(planned.id).map_err(ApplyError::Journal)?;
-        audience.hear(Event::StepBegun(planned));
-        let progress = |progress| audience.hear(Event::StepProgress(planned, progress));
-        let outcome = tokio::select! {
-            biased;
-            () = stop.cancelled() => {
-                performed = Err(ApplyError::Interrupted { done: receipts.len(), of: plan.steps.len() });
-                break;
-            }
-            outcome = engine.perform(&planned.step, &progress) => outcome,
-        };
-        match outcome {
-            Ok(receipt) => {
-                audience.hear(Event::StepPerformed(planned));
-                run.finished(planned.id, &receipt).map_err(ApplyError::Journal)?;
-                audience.hear(Event::StepFinished(planned, &receipt));
-                receipts.push(receipt);
-            }
-            Err(source) => {
-                run.failed(planned.id, with_causes(&source)).map_err(ApplyError::Journal)?;
-                audience.hear(Event::StepFailed(planned));
-                performed = Err(ApplyError::Step { what: planned.step.to_string(), source });
-                break;
-            }
+        None if done.len() < plan.steps.len() => {
+            (Outcome::Interrupted, Err(ApplyError::Interrupted { done: done.len(), of: plan.steps.len() }))
         }
-    }
-    let outcome = match performed {
-        Ok(()) => Outcome::Done,
-        Err(ApplyError::Interrupted { .. }) => Outcome::Interrupted,
-        Err(_) => Outcome::Failed,
+        None => (Outcome::Done, Ok(done.into_values().collect())),
     };
-    run.end(outcome).map_err(ApplyError::Journal)?;
+    run.into_inner().unwrap_or_else(PoisonError::into_inner).end(outcome).map_err(ApplyError::Journal)?;
     audience.hear(Event::RunEnded(outcome));
-    performed.map(|()| receipts)
+    result
+}
+
+/// So many hosts are worked on at once.
+const AT_ONCE: usize = 8;
+
+/// A plan under way.
+///
+/// ```text
+///  this machine's images and supervisor ─▶ each host by itself, all at once ─▶ mirrors, all at once
+/// ```
+///
+/// Steps of one place are performed in the plan's order; places do not wait for each other, so that a slow host delays
+/// itself only, and one that fails stops itself only. Mirrors come last: they need what is at other places. When a step
+/// has failed they are not waited for, since they fill by themselves.
+struct Work<'w, E: Engine, A> {
+    engine: &'w E,
+    run: Mutex<OpenRun>,
+    audience: &'w A,
+    stop: &'w CancellationToken,
+    /// By the place in the plan.
+    done: Mutex<BTreeMap<usize, Receipt>>,
+    failed: Mutex<Vec<(String, E::Error)>>,
+}
+
+/// A place with its steps, each with its number in the plan.
+type Lane<'p> = Vec<(usize, &'p Planned)>;
+
+impl<E: Engine, A: Audience> Work<'_, E, A> {
+    async fn all(&self, plan: &Plan) -> Result<(), ApplyError<E::Error>> {
+        let of_machine = |planned: &Planned| planned.step.datacenter().is_none();
+        let is_mirror = |planned: &Planned| planned.at.is_some() && matches!(planned.step, Step::FillMirror { .. });
+        let wave = |planned: &Planned| if of_machine(planned) { 0 } else { 1 + usize::from(is_mirror(planned)) };
+        let mut waves: [BTreeMap<Option<&EdgeName>, Lane<'_>>; 3] = Default::default();
+        for (number, planned) in plan.steps.iter().enumerate() {
+            waves[wave(planned)].entry(planned.at.as_ref()).or_default().push((number, planned));
+        }
+        for lanes in waves {
+            if self.failed.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+                let turns = Semaphore::new(AT_ONCE);
+                let work = lanes.into_values().map(async |lane| {
+                    let _turn = turns.acquire().await; // never closed
+                    self.lane(lane).await
+                });
+                join_all(work).await.into_iter().collect::<Result<(), _>>()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Performs the steps of a place, until one fails or the operator interrupts.
+    async fn lane(&self, lane: Lane<'_>) -> Result<(), ApplyError<E::Error>> {
+        for (number, planned) in lane {
+            if self.stop.is_cancelled() {
+                break;
+            }
+            self.write(|run| run.begun(planned.id))?;
+            self.audience.hear(Event::StepBegun(planned));
+            let progress = |progress| self.audience.hear(Event::StepProgress(planned, progress));
+            let outcome = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                outcome = self.engine.perform(&planned.step, &progress) => outcome,
+            };
+            match outcome {
+                Ok(receipt) => {
+                    self.audience.hear(Event::StepPerformed(planned));
+                    self.write(|run| run.finished(planned.id, &receipt))?;
+                    self.audience.hear(Event::StepFinished(planned, &receipt));
+                    self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(number, receipt);
+                }
+                Err(source) => {
+                    self.write(|run| run.failed(planned.id, with_causes(&source)))?;
+                    self.audience.hear(Event::StepFailed(planned));
+                    let failed = (planned.step.to_string(), source);
+                    self.failed.lock().unwrap_or_else(PoisonError::into_inner).push(failed);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, line: impl FnOnce(&mut OpenRun) -> Result<(), JournalError>) -> Result<(), ApplyError<E::Error>> {
+        line(&mut self.run.lock().unwrap_or_else(PoisonError::into_inner)).map_err(ApplyError::Journal)
+    }
 }

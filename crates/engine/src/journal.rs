@@ -78,9 +78,9 @@ pub struct Performed {
 }
 
 impl Run {
-    /// The step that was at work when the run ended.
-    pub fn at_work(&self) -> Option<StepId> {
-        self.steps.last().filter(|step| step.ended.is_none()).map(|step| step.step)
+    /// The steps that were at work when the run ended: one at each place at most.
+    pub fn at_work(&self) -> impl Iterator<Item = StepId> {
+        self.steps.iter().filter(|step| step.ended.is_none()).map(|step| step.step)
     }
 
     /// Whether it did all it set out to do.
@@ -333,8 +333,8 @@ fn parse(bytes: &[u8]) -> Result<Option<Run>, Fault> {
 
 impl Run {
     fn conclude(&mut self, step: StepId, at: u64, ended: Result<Receipt, String>) -> Option<()> {
-        let last = self.steps.last_mut().filter(|last| last.step == step && last.ended.is_none())?;
-        last.ended = Some((at, ended));
+        let under_way = self.steps.iter_mut().find(|under_way| under_way.step == step && under_way.ended.is_none())?;
+        under_way.ended = Some((at, ended));
         Some(())
     }
 }
@@ -356,7 +356,7 @@ mod tests {
     fn plan() -> Plan {
         let steps = ["ghost", "node"].into_iter().enumerate().map(|(ordinal, image)| {
             let step = Step::PrepareImage { image: image.parse().unwrap(), lock: Digest::of(image) };
-            Planned { id: StepId::new(ordinal, &step), step, reason: Reason::Absent }
+            Planned { id: StepId::new(ordinal, &step), step, reason: Reason::Absent, at: None }
         });
         Plan {
             stack: "mine".parse().unwrap(),
@@ -390,7 +390,7 @@ mod tests {
         assert_eq!(run.plan, plan());
         assert_eq!(run.steps.len(), 2);
         assert_eq!(run.steps[1].ended.as_ref().unwrap().1, Err("no network".to_owned()));
-        assert_eq!(run.at_work(), None);
+        assert_eq!(run.at_work().next(), None);
         assert_eq!(journal.unfinished().unwrap(), None);
     }
 
@@ -401,7 +401,7 @@ mod tests {
         let mut told = Vec::new();
         for length in 0..=bytes.len() {
             let run = parse(&bytes[..length]).unwrap();
-            let state = run.map(|run| (run.steps.len(), run.at_work().is_some(), run.outcome));
+            let state = run.map(|run| (run.steps.len(), run.at_work().next().is_some(), run.outcome));
             if told.last() != Some(&state) {
                 told.push(state);
             }

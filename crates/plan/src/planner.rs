@@ -41,12 +41,31 @@ pub fn plan(want: &Wanted, seen: &Observed) -> Plan {
             .steps
             .into_iter()
             .enumerate()
-            .map(|(ordinal, (step, reason))| Planned { id: StepId::new(ordinal, &step), step, reason })
+            .map(|(ordinal, (step, reason))| {
+                let (id, at) = (StepId::new(ordinal, &step), place(want, &step));
+                Planned { id, step, reason, at }
+            })
             .collect(),
         obstacles,
         kept: planner.kept,
         away,
     }
+}
+
+/// The host where a step is done; `None` for this machine.
+fn place(want: &Wanted, step: &Step) -> Option<EdgeName> {
+    let at = match step {
+        Step::PrepareImage { .. } | Step::StartSupervisor { .. } | Step::ReplaceSupervisor { .. } => return None,
+        Step::IssueCertificate { edge, .. } | Step::ConfigureEdge { edge, .. } | Step::FillMirror { edge, .. } => {
+            edge.clone()
+        }
+        Step::RunUnit { datacenter, unit, .. }
+        | Step::ReplaceUnit { datacenter, unit, .. }
+        | Step::StopUnit { datacenter, unit }
+        | Step::RetireUnit { datacenter, unit } => EdgeName::on(datacenter, want.unit(datacenter, unit)?.runs.host()?),
+        Step::SetUpSite { site, .. } | Step::ApplySettings { site, .. } => want.sites.get(site)?.source.clone(),
+    };
+    Some(at).filter(|at| at.host.is_some())
 }
 
 struct Planner<'p> {

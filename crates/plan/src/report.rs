@@ -47,6 +47,9 @@ pub struct Planned {
     pub step: Step,
     /// Why.
     pub reason: Reason,
+    /// The host where it is done, by its edge; `None` for this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<EdgeName>,
 }
 
 /// Why a step is in the plan.

@@ -111,5 +111,5 @@ async fn an_interrupted_run_stops_at_once_and_says_where() {
     assert!(matches!(interrupted, Err(ApplyError::Interrupted { done: 2, of }) if of == plan.steps.len()));
     let told = journal.last().unwrap().unwrap();
     assert_eq!(told.outcome, Some(Outcome::Interrupted));
-    assert_eq!(told.at_work(), Some(plan.steps[2].id));
+    assert_eq!(told.at_work().collect::<Vec<_>>(), [plan.steps[2].id]);
 }

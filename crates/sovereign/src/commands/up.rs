@@ -15,7 +15,7 @@ use sovereign_engine::embedded::Client;
 use sovereign_engine::journal::Journal;
 use sovereign_keys::WorkingKeys;
 use sovereign_model::stack::{App, Site};
-use sovereign_model::{EdgeName, SiteName, Stack, Step};
+use sovereign_model::{EdgeName, SiteName, Stack, Step, StepId};
 use sovereign_plan::{Plan, Planned};
 use tokio_util::sync::CancellationToken;
 
@@ -443,16 +443,15 @@ fn is_served(site: &Site, status: u16) -> bool {
     status == 200 || (site.settings.private == Some(true) && status == 302)
 }
 
-/// Shows steps as stages.
+/// Shows steps as stages: at each place one is under way.
 struct Told<'p> {
     progress: &'p Progress,
-    under_way: Mutex<UnderWay>,
+    under_way: Mutex<BTreeMap<StepId, UnderWay>>,
 }
 
-/// The step under way, and its parts.
-#[derive(Default)]
+/// A step under way, and its parts.
 struct UnderWay {
-    step: Option<Stage>,
+    step: Stage,
     parts: BTreeMap<&'static str, Stage>,
 }
 
@@ -464,40 +463,39 @@ impl<'p> Told<'p> {
 
 impl Audience for Told<'_> {
     fn hear(&self, event: Event<'_>) {
-        let mut under_way = self.under_way.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let UnderWay { step, parts } = &mut *under_way;
+        let mut all = self.under_way.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match event {
-            Event::StepBegun(planned) => *step = Some(self.progress.stage(planned.step.to_string())),
-            Event::StepProgress(_, apply::Progress::Doing(what)) => {
-                if let Some(stage) = step {
-                    stage.note(what);
-                }
+            Event::StepBegun(planned) => {
+                let under_way =
+                    UnderWay { step: self.progress.stage(planned.step.to_string()), parts: BTreeMap::new() };
+                all.insert(planned.id, under_way);
             }
-            Event::StepProgress(_, apply::Progress::Counted(count)) => {
-                if let Some(stage) = step {
-                    show(stage, count);
-                }
-            }
-            Event::StepProgress(_, apply::Progress::Part(name, part)) => match part {
-                Part::Begun => drop(parts.insert(name, self.progress.stage(name))),
-                Part::Counted(count) => {
-                    if let Some(stage) = parts.get(name) {
-                        show(stage, count);
+            Event::StepProgress(planned, progress) => {
+                let Some(UnderWay { step, parts }) = all.get_mut(&planned.id) else { return };
+                match progress {
+                    apply::Progress::Doing(what) => step.note(what),
+                    apply::Progress::Counted(count) => show(step, count),
+                    apply::Progress::Part(name, Part::Begun) => drop(parts.insert(name, self.progress.stage(name))),
+                    apply::Progress::Part(name, Part::Counted(count)) => {
+                        if let Some(stage) = parts.get(name) {
+                            show(stage, count);
+                        }
+                    }
+                    apply::Progress::Part(name, Part::Done) => {
+                        if let Some(stage) = parts.remove(name) {
+                            stage.finish();
+                        }
                     }
                 }
-                Part::Done => {
-                    if let Some(stage) = parts.remove(name) {
-                        stage.finish();
-                    }
-                }
-            },
-            Event::StepFinished(..) => {
-                parts.clear();
-                if let Some(stage) = step.take() {
-                    stage.finish();
+            }
+            Event::StepFinished(planned, _) => {
+                if let Some(UnderWay { step, parts }) = all.remove(&planned.id) {
+                    drop(parts);
+                    step.finish();
                 }
             }
-            Event::StepFailed(_) | Event::RunEnded(_) => *under_way = UnderWay::default(),
+            Event::StepFailed(planned) => drop(all.remove(&planned.id)),
+            Event::RunEnded(_) => all.clear(),
             Event::RunBegun | Event::StepPerformed(_) => {}
         }
     }
