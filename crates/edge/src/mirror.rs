@@ -1,6 +1,7 @@
 //! A mirror listens to the edges of its primary, for as long as there are links: what changed there is fetched again.
 //!
-//! It is the edge with the application that speaks; the others may become that edge, and are listened to for it.
+//! It is the edge with the application that speaks first. Those beside it repeat what they hear to other data centers, some
+//! of whose edges may have no link to the first; whoever has one does not heed the others.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,14 +32,14 @@ pub(crate) async fn listen(edge: &Arc<Edge>, link: &Arc<Link>, sites: &[Arc<Site
             Ok(response) if response.status() == StatusCode::OK => {
                 retry = FIRST_RETRY;
                 let spoken_of = peers::spoken_of(response.headers(), sites);
-                notices(edge, response.into_body(), sites, &spoken_of).await;
+                notices(edge, link, response.into_body(), sites, &spoken_of).await;
             }
             Ok(response) => debug!(status = %response.status(), "a peer gives no notices"),
             Err(error) => {
                 debug!(error = %error.in_full(), "a peer cannot be listened to");
                 if error.is_absence() {
                     for site in sites {
-                        lost(edge, site, link, &error).await;
+                        lost(edge, site, link, &error, retry == FIRST_RETRY).await;
                     }
                 }
             }
@@ -49,13 +50,17 @@ pub(crate) async fn listen(edge: &Arc<Edge>, link: &Arc<Link>, sites: &[Arc<Site
     }
 }
 
-/// There is nobody at the other end of `link`.
-async fn lost(edge: &Arc<Edge>, site: &Arc<Site>, link: &Arc<Link>, error: &UpstreamError) {
+/// There is nobody at the other end of `link`; `now`: any more.
+async fn lost(edge: &Arc<Edge>, site: &Arc<Site>, link: &Arc<Link>, error: &UpstreamError, now: bool) {
     match &site.upstream {
         Upstream::Link(edges) if edges.lead_there_without(link) => {
             if edges.is_source(link)
                 && let Ok(front) = Target::parse("/")
             {
+                if now {
+                    // What was said last may have been missed, and was not heeded from others.
+                    site.standing.request_pass(false);
+                }
                 // Whether the application can be reached through another edge shows when somebody tries.
                 fetch::ask(edge, site, &Key::new(site.name().clone(), front), None).await;
             }
@@ -65,7 +70,11 @@ async fn lost(edge: &Arc<Edge>, site: &Arc<Site>, link: &Arc<Link>, error: &Upst
 }
 
 /// Hears notices about `sites` until the stream ends. It opens with one about all that it is about, `spoken_of`.
-async fn notices(edge: &Arc<Edge>, mut body: Body, sites: &[Arc<Site>], spoken_of: &[Arc<Site>]) {
+async fn notices(edge: &Arc<Edge>, link: &Arc<Link>, mut body: Body, sites: &[Arc<Site>], spoken_of: &[Arc<Site>]) {
+    let heeded = |site: &Arc<Site>| match &site.upstream {
+        Upstream::Link(edges) => edges.is_to_be_heard(link),
+        _ => false,
+    };
     let mut pending = Vec::new();
     while let Some(Ok(frame)) = body.frame().await {
         let Ok(data) = frame.into_data() else { continue };
@@ -74,10 +83,14 @@ async fn notices(edge: &Arc<Edge>, mut body: Body, sites: &[Arc<Site>], spoken_o
             let line: Vec<u8> = pending.drain(..=end).collect();
             if line.trim_ascii().is_empty() {
                 // It opens the stream: whatever happened before it may have been missed.
-                spoken_of.iter().for_each(|site| edge.hear_notice(site, What::Anything));
+                spoken_of.iter().filter(|site| heeded(site)).for_each(|site| edge.hear_notice(site, What::Anything));
             } else if let Some(Notice { site: name, what }) = Notice::parse(&line)
-                && let Some(site) = sites.iter().find(|site| *site.name() == name)
+                && let Some(site) = sites.iter().find(|site| *site.name() == name).filter(|site| heeded(site))
             {
+                // That anything may be another one is told with the change itself.
+                if site.is_written_beside && what != What::Anything {
+                    edge.tell(site, what.clone());
+                }
                 edge.hear_notice(site, what);
             }
         }

@@ -332,11 +332,12 @@ fn keeps(generation: &Generation, datacenter: &DatacenterName, site: &SiteName) 
     generation.sites.get(site).is_some_and(|site| site.config.mirrors.contains(datacenter))
 }
 
-/// Whether `datacenter` is told of changes of `site`: only by the edge that has its source, or edges that listen to each
-/// other would tell each other for ever.
+/// Whether `datacenter` is told of changes of `site`: by the edge that has its source, and, for those that cannot reach
+/// that one, by edges beside it. These speak to other data centers only, or they would tell each other for ever.
 fn speaks_of(generation: &Generation, datacenter: &DatacenterName, site: &SiteName) -> bool {
-    let local = generation.sites.get(site).is_some_and(|site| site.upstream.is_local());
-    local && keeps(generation, datacenter, site)
+    let Some(found) = generation.sites.get(site) else { return false };
+    let led_on = found.is_written_beside && *datacenter != generation.config.datacenter;
+    (found.upstream.is_local() || led_on) && keeps(generation, datacenter, site)
 }
 
 fn sites_told(generation: &Generation, datacenter: &DatacenterName) -> String {
@@ -344,7 +345,7 @@ fn sites_told(generation: &Generation, datacenter: &DatacenterName) -> String {
     told.map(SiteName::as_str).collect::<Vec<_>>().join(" ")
 }
 
-/// A stream of notices for `datacenter`, about the sites written here that it keeps; naming `pages` if it understands that. Ends when this
+/// A stream of notices for `datacenter`, about the sites it keeps that are written here, or beside; naming `pages` if it understands that. Ends when this
 /// edge drains, so that the mirror turns to the next process.
 fn changes(edge: &Arc<Edge>, datacenter: DatacenterName, pages: bool) -> Response<Body> {
     let (sender, receiver) = mpsc::channel(1);

@@ -104,6 +104,13 @@ impl Edges {
         self.links.iter().any(|other| !Arc::ptr_eq(other, link) && !other.is_away())
     }
 
+    /// Whether what is said over `link` of changes is to be heeded: the others say the same as the application's edge, and
+    /// count where that one cannot be heard.
+    pub(crate) fn is_to_be_heard(&self, link: &Arc<Link>) -> bool {
+        self.is_source(link)
+            || self.links.get(self.source.load(Ordering::Relaxed)).is_none_or(|source| source.is_away())
+    }
+
     /// Whether `link` leads to where the application is.
     pub(crate) fn is_source(&self, link: &Arc<Link>) -> bool {
         self.links.get(self.source.load(Ordering::Relaxed)).is_some_and(|source| Arc::ptr_eq(source, link))
