@@ -129,7 +129,10 @@ impl Obstacle {
     /// What the operator can do.
     pub fn help(&self) -> Option<String> {
         Some(match self {
-            Self::DataElsewhere { site, found, .. } => match &found.host {
+            Self::DataElsewhere { site, found, declared } => match &found.host {
+                None if declared.host.is_none() => {
+                    format!("write `primary = \"{found}\"` for site {site}: this version does not move a site's data")
+                }
                 None => format!("write `primary = \"{found}\"` for site {site}, and the engine that {found} had"),
                 Some(host) => format!(
                     "write `primary = \"{}\"` for site {site}, and host {host} first of its hosts",

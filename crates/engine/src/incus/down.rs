@@ -14,10 +14,10 @@ impl Link {
     /// # Errors
     /// When the host does not obey. What was stopped stays so, and doing it again goes on.
     pub async fn stop_all(&self, stack: &StackName, edge: &EdgeName) -> Result<Vec<UnitName>, IncusEngineError> {
-        let failed = |source| IncusEngineError::Unit { host: edge.clone(), source };
+        let failed = |source| IncusEngineError::Unit { host: edge.clone(), source: Box::new(source) };
         systemd::remove(&self.connection, stack, &edge.unit()).await.map_err(failed)?;
         let mut stopped = vec![edge.unit()];
-        let incus = |source| IncusEngineError::Incus { host: edge.clone(), source };
+        let incus = |source| IncusEngineError::Incus { host: edge.clone(), source: Box::new(source) };
         let instances = self.instances(stack).await.map_err(incus)?;
         let failed = |source| IncusEngineError::Instances { host: edge.clone(), source: Box::new(source) };
         let units = instances.look().await.map_err(failed)?.units;

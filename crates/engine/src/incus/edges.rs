@@ -36,7 +36,7 @@ impl IncusEngine<'_> {
         name: &EdgeName,
         link: &Link,
     ) -> Result<(EdgeSeen, Option<UnitSeen>), IncusEngineError> {
-        let failed = |source| IncusEngineError::Host { host: name.clone(), source };
+        let failed = |source| IncusEngineError::Host { host: name.clone(), source: Box::new(source) };
         let unit = self.edge_unit(name)?;
         let folder = self.on_host().edge(&name.datacenter);
         let begins = format!("{}.", Names::base(&self.parts.stack.name, &unit.name));
@@ -70,7 +70,7 @@ impl IncusEngine<'_> {
         if files.digest("config.json").is_none() {
             return Ok(None);
         }
-        let failed = |source| IncusEngineError::Host { host: name.clone(), source };
+        let failed = |source| IncusEngineError::Host { host: name.clone(), source: Box::new(source) };
         let path = self.on_host().edge(&name.datacenter).config();
         let Some(bytes) = link.connection.get_file(&path, LONGEST_CONFIG).await.map_err(failed)? else {
             return Ok(None);
@@ -132,7 +132,7 @@ impl IncusEngine<'_> {
         let here = self.certificate_files(name);
         certificate::issue(&here, wanted, self.parts.keys, self.parts.state, self.parts.now)?;
         let link = self.parts.reach.link(name).await?;
-        let failed = |source| IncusEngineError::Host { host: name.clone(), source };
+        let failed = |source| IncusEngineError::Host { host: name.clone(), source: Box::new(source) };
         self.prepare(name, link).await.map_err(failed)?;
         let there = self.on_host().edge(&name.datacenter);
         // The key first: a chain whose key is missing would be taken for one that is ready.
@@ -172,9 +172,9 @@ impl IncusEngine<'_> {
                 }) {
                     return Ok(Receipt::default());
                 }
-                Err(IncusEngineError::Edge { host: name.clone(), source })
+                Err(IncusEngineError::Edge { host: name.clone(), source: Box::new(source) })
             }
-            Err(source) => Err(IncusEngineError::Edge { host: name.clone(), source }),
+            Err(source) => Err(IncusEngineError::Edge { host: name.clone(), source: Box::new(source) }),
         }
     }
 
@@ -185,7 +185,7 @@ impl IncusEngine<'_> {
         generation: u64,
         config: &EdgeConfig,
     ) -> Result<(), IncusEngineError> {
-        let failed = |source| IncusEngineError::Host { host: name.clone(), source };
+        let failed = |source| IncusEngineError::Host { host: name.clone(), source: Box::new(source) };
         let keys = self.parts.keys;
         self.prepare(name, link).await.map_err(failed)?;
         let put = async |path: &Path, bytes: &[u8]| link.connection.put_bytes(path, bytes, READABLE).await;
@@ -205,7 +205,7 @@ impl IncusEngine<'_> {
 
     /// Has the edge run as it is described, in the place of the one before.
     pub(super) async fn run_edge(&self, name: &EdgeName, tell: Tell<'_>) -> Result<Receipt, IncusEngineError> {
-        let failed = |source| IncusEngineError::Host { host: name.clone(), source };
+        let failed = |source| IncusEngineError::Host { host: name.clone(), source: Box::new(source) };
         let link = self.parts.reach.link(name).await?;
         let unit = self.edge_unit(name)?;
         let began = Instant::now();
@@ -216,7 +216,7 @@ impl IncusEngine<'_> {
         let account = Account { user: on_host::USER, state: Path::new(on_host::STATE) };
         systemd::replace(&link.connection, &self.parts.stack.name, unit, account)
             .await
-            .map_err(|source| IncusEngineError::Unit { host: name.clone(), source })?;
+            .map_err(|source| IncusEngineError::Unit { host: name.clone(), source: Box::new(source) })?;
         while !edge::ask(&link.control).await.is_some_and(|status| status.healthy && !status.draining) {
             if began.elapsed() > WELL_WITHIN {
                 return Err(IncusEngineError::NotWell { host: name.clone() });
@@ -231,7 +231,7 @@ impl IncusEngine<'_> {
     /// Before an edge starts: its configuration must be one that it believes. It is not when there is none, or when the
     /// key that signs configurations was rotated.
     async fn ready(&self, name: &EdgeName, link: &Link) -> Result<(), IncusEngineError> {
-        let failed = |source| IncusEngineError::Host { host: name.clone(), source };
+        let failed = |source| IncusEngineError::Host { host: name.clone(), source: Box::new(source) };
         let path = self.on_host().edge(&name.datacenter).config();
         let there = link.connection.get_file(&path, LONGEST_CONFIG).await.map_err(failed)?;
         let trust = self.parts.keys.config_signing().map_err(IncusEngineError::Keys)?.verifying_key();

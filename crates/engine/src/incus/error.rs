@@ -30,7 +30,7 @@ pub enum IncusEngineError {
         /// Which.
         host: EdgeName,
         /// Why.
-        source: SshError,
+        source: Box<SshError>,
     },
     /// Its Incus.
     #[error("the Incus of {host} does not do what it is asked")]
@@ -38,7 +38,7 @@ pub enum IncusEngineError {
         /// Which host.
         host: EdgeName,
         /// Why.
-        source: IncusError,
+        source: Box<IncusError>,
     },
     /// Its applications.
     #[error("the applications of {host} cannot be looked at")]
@@ -64,7 +64,7 @@ pub enum IncusEngineError {
         /// The host.
         host: EdgeName,
         /// Why.
-        source: ReplaceError<SshError>,
+        source: Box<ReplaceError<SshError>>,
     },
     /// An edge runs and is not well.
     #[error("the edge of {host} does not become well")]
@@ -78,7 +78,7 @@ pub enum IncusEngineError {
         /// The host.
         host: EdgeName,
         /// Why.
-        source: ControlError,
+        source: Box<ControlError>,
     },
     /// Ghost.
     #[error("site {site} cannot be set up")]
@@ -86,7 +86,7 @@ pub enum IncusEngineError {
         /// The site.
         site: SiteName,
         /// Ghost's own words.
-        source: OperatorError,
+        source: Box<OperatorError>,
     },
     /// A mirror does not become complete.
     #[error("the mirror of site {site} at {host} does not fill: {why}")]

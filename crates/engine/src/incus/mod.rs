@@ -192,7 +192,7 @@ impl<'a> IncusEngine<'a> {
         name: &EdgeName,
         link: &'l Link,
     ) -> Result<Instances<'l, Connection>, IncusEngineError> {
-        let failed = |source| IncusEngineError::Incus { host: name.clone(), source };
+        let failed = |source| IncusEngineError::Incus { host: name.clone(), source: Box::new(source) };
         link.instances(&self.parts.stack.name).await.map_err(failed)
     }
 

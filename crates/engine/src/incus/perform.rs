@@ -89,7 +89,7 @@ impl IncusEngine<'_> {
                 let (edge, link) = self.place_of(datacenter, unit).await?;
                 let contents = self.parts.contents.get(unit).ok_or_else(undeclared)?;
                 let files = self.parts.images.get(&spec.fingerprint).ok_or_else(undeclared)?;
-                let incus = |source| IncusEngineError::Incus { host: edge.clone(), source };
+                let incus = |source| IncusEngineError::Incus { host: edge.clone(), source: Box::new(source) };
                 let image = Source::described(&files.metadata, &files.rootfs, spec.fingerprint).await.map_err(incus)?;
                 let began = std::time::Instant::now();
                 let run = async |instances: &Instances<'_, _>| instances.run(spec, contents, &image, tell).await;
@@ -126,7 +126,7 @@ impl IncusEngine<'_> {
         let webhooks = self.webhooks(site)?;
         let done = ghost::setup(&operator, site, &owner, &webhooks, None)
             .await
-            .map_err(|source| IncusEngineError::Ghost { site: name.clone(), source })?;
+            .map_err(|source| IncusEngineError::Ghost { site: name.clone(), source: Box::new(source) })?;
         let path = self.parts.state.set_up(&site.place(self.parts.stack), name);
         let before = Record::read(&path)?.and_then(|record| record.settings);
         let note = (!done.changed.is_empty()).then(|| done.changed.join(", "));
@@ -149,7 +149,10 @@ impl IncusEngine<'_> {
         let failed =
             |source| IncusEngineError::Instance { unit: unit.clone(), host: edge.clone(), source: Box::new(source) };
         let instance = found.map_err(failed)?.ok_or_else(undeclared)?;
-        let client = link.incus().await.map_err(|source| IncusEngineError::Incus { host: edge.clone(), source })?;
+        let client = link
+            .incus()
+            .await
+            .map_err(|source| IncusEngineError::Incus { host: edge.clone(), source: Box::new(source) })?;
         Ok(Operator::through(Arc::new(IncusDoor::new(client.clone(), instance))))
     }
 

@@ -51,7 +51,7 @@ impl Reach {
     /// When the host does not let us in, or there is no such host.
     pub async fn link(&self, edge: &EdgeName) -> Result<&Link, IncusEngineError> {
         let (login, link) = self.hosts.get(edge).ok_or_else(|| IncusEngineError::NoHost { host: edge.clone() })?;
-        let failed = |source| IncusEngineError::Host { host: edge.clone(), source };
+        let failed = |source| IncusEngineError::Host { host: edge.clone(), source: Box::new(source) };
         link.get_or_try_init(|| Link::open(edge, login.clone(), &self.sockets, &self.state)).await.map_err(failed)
     }
 
@@ -118,7 +118,7 @@ impl Link {
     /// # Errors
     /// When its Incus does not answer, or says what cannot be understood.
     pub async fn look(&self, stack: &StackName) -> Result<Seen, IncusEngineError> {
-        let incus = |source| IncusEngineError::Incus { host: self.edge.clone(), source };
+        let incus = |source| IncusEngineError::Incus { host: self.edge.clone(), source: Box::new(source) };
         let failed = |source| IncusEngineError::Instances { host: self.edge.clone(), source: Box::new(source) };
         self.instances(stack).await.map_err(incus)?.look().await.map_err(failed)
     }
