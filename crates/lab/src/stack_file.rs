@@ -26,7 +26,7 @@ pub(crate) fn text(lab: &Lab) -> String {
         let mirrors: Vec<String> = mirrors.iter().map(|name| format!("\"{name}\"")).collect();
         let _ = write!(
             text,
-            "\n[[site]]\nname = \"blog\"\napp = \"ghost\"\ncanonical = \"blog.{}.test\"\nprimary = \"{primary}\"\nmirrors = [{}]\n",
+            "\n[[site]]\nname = \"blog\"\napp = \"ghost\"\ncanonical = \"blog.{}.test\"\nadmin = \"lan\"\nprimary = \"{primary}\"\nmirrors = [{}]\n",
             lab.name,
             mirrors.join(", ")
         );

@@ -7,12 +7,33 @@ pub(crate) mod staff;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+/// Where an edge is: a port of this machine, or an address.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct At(pub(crate) SocketAddr);
+
+impl From<u16> for At {
+    fn from(port: u16) -> Self {
+        Self((Ipv4Addr::LOCALHOST, port).into())
+    }
+}
+
+impl From<SocketAddr> for At {
+    fn from(address: SocketAddr) -> Self {
+        Self(address)
+    }
+}
+
+/// As a URL has it, with the port that goes without saying.
+fn with_port(authority: &str) -> String {
+    if authority.contains(':') { authority.to_owned() } else { format!("{authority}:443") }
+}
 
 /// An operator with an empty home.
 pub(crate) struct Operator {
@@ -146,8 +167,9 @@ impl Operator {
         path
     }
 
-    /// `curl` of a path, with `host:port` in the URL and the connection going to `connect` on this machine.
-    pub(crate) fn curl(&self, url_authority: &str, connect: u16, path: &str, more: &[&str]) -> Curled {
+    /// `curl` of a path, with `host:port` in the URL and the connection going to `connect`.
+    pub(crate) fn curl(&self, url_authority: &str, connect: impl Into<At>, path: &str, more: &[&str]) -> Curled {
+        let At(connect) = connect.into();
         let authority = self.authority();
         let body = self.home().join(format!("body-{}", unique()));
         let head = self.home().join(format!("head-{}", unique()));
@@ -155,7 +177,7 @@ impl Operator {
         command
             .args(["--silent", "--show-error", "--max-time", "60", "--cacert"])
             .arg(&authority)
-            .args(["--connect-to", &format!("{url_authority}:127.0.0.1:{connect}"), "--output"])
+            .args(["--connect-to", &format!("{}:{connect}", with_port(url_authority)), "--output"])
             .arg(&body)
             .arg("--dump-header")
             .arg(&head)
@@ -321,13 +343,17 @@ pub(crate) struct Readers {
 }
 
 impl Readers {
-    /// One new TLS connection per request, about twenty a second, alternating between the given ports.
-    pub(crate) fn start(operator: &Operator, host: &str, ports: &[u16], path: &str) -> Self {
+    /// One new TLS connection per request, about twenty a second, alternating between the given edges.
+    pub(crate) fn start(operator: &Operator, host: &str, edges: &[impl Into<At> + Copy], path: &str) -> Self {
         let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
         let authority = operator.authority();
-        let urls: Vec<_> = ports
+        let urls: Vec<_> = edges
             .iter()
-            .map(|port| (format!("https://{host}:{port}{path}"), format!("{host}:{port}:127.0.0.1:{port}")))
+            .map(|edge| {
+                let At(address) = (*edge).into();
+                let port = address.port();
+                (format!("https://{host}:{port}{path}"), format!("{host}:{port}:{address}"))
+            })
             .collect();
         let thread = std::thread::spawn({
             let stop = stop.clone();

@@ -4,22 +4,23 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::{Curled, Operator};
+use super::{At, Curled, Operator};
 
 /// A member of staff at a browser, coming in through one data center's edge.
 pub(crate) struct Staff<'a> {
     operator: &'a Operator,
     authority: String,
-    port: u16,
+    at: At,
     jar: String,
 }
 
 impl<'a> Staff<'a> {
-    pub(crate) fn log_in(operator: &'a Operator, authority: &str, port: u16) -> Self {
+    pub(crate) fn log_in(operator: &'a Operator, authority: &str, at: impl Into<At>) -> Self {
+        let at = at.into();
         let site = authority.split('.').next().unwrap();
         let credentials = operator.json(&["site", "credentials", site]);
-        let jar = operator.home().join(format!("jar-{port}")).display().to_string();
-        let staff = Self { operator, authority: authority.to_owned(), port, jar };
+        let jar = operator.home().join(format!("jar-{}", at.0)).display().to_string();
+        let staff = Self { operator, authority: authority.to_owned(), at, jar };
         let body = json!({ "username": credentials["email"], "password": credentials["password"] });
         staff.call("POST", "/ghost/api/admin/session/", Some(&body)).is(201);
         staff
@@ -32,7 +33,7 @@ impl<'a> Staff<'a> {
         if let Some(text) = &text {
             more.extend(["--header", "Content-Type: application/json", "--data-raw", text]);
         }
-        self.operator.curl(&self.authority, self.port, path, &more)
+        self.operator.curl(&self.authority, self.at, path, &more)
     }
 
     pub(crate) fn publish(&self, title: &str, slug: &str, html: &str) -> Value {
@@ -63,6 +64,6 @@ impl<'a> Staff<'a> {
         let origin = format!("Origin: https://{}", self.authority);
         let mut more = vec!["--cookie", &self.jar, "--header", &origin];
         fields.iter().for_each(|field| more.extend(["--form", field]));
-        self.operator.curl(&self.authority, self.port, path, &more)
+        self.operator.curl(&self.authority, self.at, path, &more)
     }
 }

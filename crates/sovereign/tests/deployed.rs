@@ -1,0 +1,232 @@
+//! A stack on hosts of its own, from bare hosts to nothing again: a real Ghost on a real MariaDB in a real Incus, reached
+//! over SSH, in the smallest lab of two data centers. Read while everything is replaced, and while one of them has no power.
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a failed unwrap fails the test; figures are shown")]
+
+mod support;
+
+use std::fs;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use sovereign_testkit::harness::{self, Test};
+use sovereign_testkit::incusd::Incusd;
+use support::staff::Staff;
+use support::{At, Operator, Readers, debian, eventually};
+
+const TESTS: &[Test<Incusd>] = &[("a_stack_lives_on_hosts_of_its_own", story)];
+
+/// What readers ask for.
+const AUTHORITY: &str = "blog.deployed.test";
+
+/// A first start of everything on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn main() -> ExitCode {
+    let needed = ["mmdebstrap", "ssh", "/usr/sbin/nft", "curl"];
+    let lacking = needed.into_iter().find(|program| Command::new(program).arg("--version").output().is_err());
+    let missing = Incusd::missing().or_else(|| lacking.map(|program| format!("there is no {program} here")));
+    harness::main(TESTS, missing.as_deref(), Incusd::start)
+}
+
+/// A host of the lab.
+struct Host {
+    name: String,
+    datacenter: String,
+    address: String,
+}
+
+/// Two data centers of one host each; gone when this is dropped.
+struct Lab {
+    home: tempfile::TempDir,
+    folder: PathBuf,
+    hosts: Vec<Host>,
+}
+
+impl Lab {
+    fn up(incusd: &Incusd) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let socket = incusd.socket();
+        let up = ["up", "--datacenters", "2", "--hosts", "1", "--json", "--incus", socket.to_str().unwrap()];
+        let output = lab(home.path(), &up);
+        let made: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        let text = |host: &Value, key: &str| host[key].as_str().unwrap().to_owned();
+        let hosts = made["hosts"].as_array().unwrap().iter().map(|host| Host {
+            name: text(host, "name"),
+            datacenter: text(host, "datacenter"),
+            address: text(host, "address"),
+        });
+        let folder = Path::new(made["stack_file"].as_str().unwrap()).parent().unwrap().to_owned();
+        Self { hosts: hosts.collect(), folder, home }
+    }
+
+    fn run(&self, args: &[&str]) {
+        let output = lab(self.home.path(), args);
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    /// What a shell on a host says.
+    #[track_caller]
+    fn says(&self, host: &Host, script: &str) -> String {
+        let mut command = Command::new("ssh");
+        command.arg("-F").arg(self.folder.join("ssh_config")).args([&host.name, script]).stdin(Stdio::null());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn edge(&self, datacenter: &str) -> At {
+        let host = self.hosts.iter().find(|host| host.datacenter == datacenter).unwrap();
+        At(SocketAddr::new(host.address.parse().unwrap(), 443))
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        lab(self.home.path(), &["down", "--yes"]);
+    }
+}
+
+/// `sovereign lab`, with what hosts start from kept where the lab's own tests keep it.
+fn lab(home: &Path, args: &[&str]) -> Output {
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+    let mut command = Command::new(Operator::program());
+    command.arg("lab").args(args).args(["--name", "deployed"]).current_dir(home).env_clear().env("HOME", home);
+    command.env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").env("XDG_CACHE_HOME", &cache);
+    command.env("XDG_DATA_HOME", cache.join("data"));
+    command.envs(std::env::var_os("APT_CONFIG").map(|file| ("APT_CONFIG", file)));
+    command.output().unwrap()
+}
+
+/// Says how long something took.
+fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    let began = Instant::now();
+    let done = work();
+    eprintln!("{what}: {:.1?}", began.elapsed());
+    done
+}
+
+/// Makes a bare host ready.
+fn add(operator: &Operator, lab: &Lab, host: &Host) {
+    let line = lab.says(host, "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub");
+    let fingerprint = line.split(' ').nth(1).unwrap();
+    let (target, identity) = (format!("root@{}", host.address), lab.folder.join("key").display().to_string());
+    let place = ["--datacenter", &host.datacenter, "--name", &host.name, "--identity", &identity];
+    let args = [&["host", "add", &target], &place[..], &["--fingerprint", fingerprint, "--yes"]].concat();
+    operator.run(&args).success();
+}
+
+/// What is on a host that a stack might have made.
+fn inventory(lab: &Lab, host: &Host) -> String {
+    lab.says(
+        host,
+        "dpkg-query -W -f '${Package}\\n' | sort; cat /root/.ssh/authorized_keys; cut -d: -f1 /etc/passwd | sort; \
+         cd / && find etc/systemd/system etc/sovereign opt var/lib/sovereign var/lib/incus -type f 2> /dev/null | sort; \
+         nft list tables 2> /dev/null || true; ls /sys/class/net",
+    )
+}
+
+/// Another binary that does the same: one byte longer, so its digest is another one.
+fn another(operator: &Operator) -> PathBuf {
+    let path = operator.home().join("another-sovereign");
+    fs::copy(Operator::program(), &path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"\n").unwrap();
+    path
+}
+
+fn up_with(program: &Path, operator: &Operator) -> String {
+    let as_usual = operator.command(&["up", "--yes", "--no-backup"]);
+    let mut command = Command::new(program);
+    command.args(as_usual.get_args()).current_dir(operator.home()).env_clear();
+    command.envs(as_usual.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = command.output().unwrap();
+    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    assert!(output.status.success(), "{stdout}{stderr}");
+    stdout
+}
+
+fn story(incusd: &Incusd) {
+    let (operator, cache) = debian::operator();
+    let lab = timed("two bare hosts", || Lab::up(incusd));
+    operator.write("stack.toml", &fs::read_to_string(lab.folder.join("stack.toml")).unwrap());
+    for role in ["site", "database"] {
+        timed(role, || debian::lock(&operator, &cache, role));
+    }
+    let before: Vec<String> = lab.hosts.iter().map(|host| inventory(&lab, host)).collect();
+
+    // A host that nobody made ready is named before anything is done.
+    let refused = operator.run(&["up", "--yes", "--no-backup"]).exits(1);
+    assert!(refused.stderr().contains("was not made ready"), "{refused:?}");
+    for host in &lab.hosts {
+        timed(&host.name, || add(&operator, &lab, host));
+    }
+    let first = timed("first up", || operator.up_without_backup().success());
+    assert!(first.stdout().contains("office/office-1"), "{first:?}");
+    let (home, office) = (lab.edge("home"), lab.edge("office"));
+    for edge in [home, office] {
+        operator.curl(AUTHORITY, edge, "/", &[]).ok();
+        operator.curl(AUTHORITY, edge, "/rss/", &[]).ok();
+    }
+
+    // Written through the edge that is farther away, read at both.
+    let staff = Staff::log_in(&operator, AUTHORITY, office);
+    staff.publish("Geese go south", "geese", "<p>Early this year.</p>");
+    for edge in [home, office] {
+        let read = || Some(operator.curl(AUTHORITY, edge, "/geese/", &[])).filter(|page| page.status == 200);
+        assert!(eventually("the new page", PATIENCE, read).text().contains("Early this year."));
+    }
+
+    let second = timed("second up", || operator.up_without_backup().success());
+    assert!(second.stdout().contains("nothing has to change"), "{second:?}");
+
+    // Everything is replaced while people read: the database, Ghost beside its predecessor, both edges.
+    let readers = Readers::start(&operator, AUTHORITY, &[home, office], "/geese/");
+    operator.run(&["rotate", "database/blog"]).success();
+    let program = another(&operator);
+    let replaced = timed("everything replaced", || up_with(&program, &operator));
+    for unit in ["database-blog@home", "ghost-blog@home", "edge-home-1@home", "edge-office-1@office"] {
+        assert!(replaced.contains(&format!("replace {unit}")), "{replaced}");
+    }
+    readers.stop_without_failure();
+    staff.publish("Written after it", "after", "<p>Still here.</p>");
+
+    // The primary data center has no power: everything is read at the other, and a write is refused in words.
+    lab.run(&["kill", "home"]);
+    for path in ["/", "/rss/", "/geese/", "/about/"] {
+        operator.curl(AUTHORITY, office, path, &[]).ok();
+    }
+    let write =
+        staff.call("POST", "/ghost/api/admin/posts/?source=html", Some(&json!({ "posts": [{ "title": "No" }] })));
+    assert_eq!(write.status, 503, "{}", write.text());
+    assert!(write.header("retry-after").is_some(), "{}", write.head);
+    let partly = timed("up without one host", || operator.run(&["up", "--yes", "--no-backup"]));
+    assert_eq!(partly.code(), Some(3), "{partly:?}");
+    assert!(partly.stdout().contains("left out: home/home-1"), "{partly:?}");
+
+    // It comes back, and nobody has to do anything.
+    lab.run(&["heal"]);
+    timed("all of it back by itself", || {
+        eventually("the primary serves", PATIENCE, || {
+            let answer = operator.curl(AUTHORITY, home, "/ghost/api/admin/site/", &[]);
+            (answer.status == 200).then_some(())
+        });
+    });
+    staff.publish("Geese come back", "back", "<p>Late.</p>");
+    for edge in [home, office] {
+        let read = || Some(operator.curl(AUTHORITY, edge, "/back/", &[])).filter(|page| page.status == 200);
+        eventually("a page written afterwards", PATIENCE, read);
+    }
+    let third = operator.up_without_backup().success();
+    assert!(third.stdout().contains("nothing has to change"), "{third:?}");
+
+    timed("down --purge", || operator.run(&["down", "--purge", "--yes"]).success());
+    assert!(!operator.state().exists());
+    for (host, before) in lab.hosts.iter().zip(before) {
+        assert_eq!(inventory(&lab, host), before, "{} is as it was", host.name);
+    }
+}
