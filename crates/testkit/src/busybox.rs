@@ -34,6 +34,36 @@ const NAMES: &[&str] = &[
     "sbin/poweroff",
 ];
 
+/// What is in one that serves. Its init ends at once when it is told to; busybox's own takes seconds.
+const SERVER: [(&str, &str); 5] = [
+    (
+        "sbin/init",
+        "#!/bin/sh
+trap 'exit 0' PWR
+udhcpc -f -t 50 -T 1 -i eth0 -s /etc/address &
+sh /etc/serve &
+wait
+",
+    ),
+    (
+        "etc/address",
+        "#!/bin/sh
+test \"$1\" = bound || exit 0
+ip addr add $ip/$mask dev eth0
+ip route add default via $router
+",
+    ),
+    (
+        "etc/serve",
+        "test ! -e /etc/convert || sh /etc/convert
+test ! -e /etc/broken || exec sleep 3600
+exec httpd -f -p 8080 -h /srv
+",
+    ),
+    ("bin/systemctl", "#!/bin/sh\ntest -e \"/srv/$2\" || { echo inactive; exit 3; }\n"),
+    ("bin/journalctl", "#!/bin/sh\ncat /srv/journal\n"),
+];
+
 /// Why it cannot be made here.
 pub fn missing() -> Option<String> {
     program().is_none().then(|| "there is no busybox here (package busybox-static)".to_owned())
@@ -59,25 +89,7 @@ pub fn rootfs(to: &Path) -> io::Result<()> {
 /// # Errors
 /// As [`rootfs`].
 pub fn server(to: &Path) -> io::Result<()> {
-    rootfs_with(
-        to,
-        &[
-            (
-                "etc/inittab",
-                "::respawn:/bin/udhcpc -f -t 50 -T 1 -i eth0 -s /etc/address\n::respawn:/bin/sh /etc/serve\n",
-            ),
-            (
-                "etc/address",
-                "#!/bin/sh\ntest \"$1\" = bound || exit 0\nip addr add $ip/$mask dev eth0\nip route add default via $router\n",
-            ),
-            (
-                "etc/serve",
-                "test ! -e /etc/convert || sh /etc/convert\ntest ! -e /etc/broken || exec sleep 3600\nexec httpd -f -p 8080 -h /srv\n",
-            ),
-            ("bin/systemctl", "#!/bin/sh\ntest -e \"/srv/$2\" || { echo inactive; exit 3; }\n"),
-            ("bin/journalctl", "#!/bin/sh\ncat /srv/journal\n"),
-        ],
-    )
+    rootfs_with(to, &SERVER)
 }
 
 fn rootfs_with(to: &Path, files: &[(&str, &str)]) -> io::Result<()> {
@@ -90,7 +102,7 @@ fn rootfs_with(to: &Path, files: &[(&str, &str)]) -> io::Result<()> {
     let busybox = std::fs::read(program)?;
     let mut header_of_file = header(tar::EntryType::Regular, 0o755, busybox.len() as u64);
     archive.append_data(&mut header_of_file, "bin/busybox", busybox.as_slice())?;
-    for name in NAMES {
+    for name in NAMES.iter().filter(|name| files.iter().all(|(path, _)| path != *name)) {
         archive.append_link(&mut header(tar::EntryType::Symlink, 0o777, 0), name, "/bin/busybox")?;
     }
     for (path, text) in files {

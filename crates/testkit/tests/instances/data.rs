@@ -1,9 +1,7 @@
 //! Data that an application converts when it starts.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
-use sovereign_engine::apply::Progress;
 use sovereign_engine::incus::instances::{Condition, InstancesError, Ran};
 use sovereign_incus::exec::Command;
 use sovereign_incus::{SnapshotName, VolumeName};
@@ -11,7 +9,7 @@ use sovereign_model::UnitName;
 use sovereign_model::instance::InstanceSpec;
 use sovereign_model::unit::Replace;
 
-use crate::world::{New, World, volume};
+use crate::world::{New, World, cut_at, volume};
 
 /// An application and the database that it converts: here a file that it writes into a volume of both. It adds a line
 /// each time it starts, as one that was converted twice would show.
@@ -53,9 +51,8 @@ impl Site {
     async fn begin(&self, world: &World) {
         world.up(&self.database).await.unwrap();
         world.up(&self.old).await.unwrap();
-        let write = "echo first > /srv/content/version";
         let name = running(world, &self.old.spec.name).await;
-        world.client.exec(&name, &Command::new(["/bin/sh", "-c", write])).await.unwrap();
+        world.client.exec(&name, &shell("echo first > /srv/content/version")).await.unwrap();
     }
 
     async fn end(&self, world: &World) {
@@ -71,6 +68,10 @@ async fn running(world: &World, unit: &UnitName) -> sovereign_incus::InstanceNam
 
 async fn version(world: &World, unit: &New) -> String {
     world.page(unit.spec.address, "content/version").await.unwrap()
+}
+
+fn shell(script: &str) -> Command {
+    Command::new(["/bin/sh", "-c", script])
 }
 
 async fn snapshots(world: &World, volume: &str) -> Vec<SnapshotName> {
@@ -92,8 +93,18 @@ pub(crate) fn back(world: &World) {
         assert_eq!(running(world, &site.database.spec.name).await, database, "it was stopped and started");
         assert_eq!(world.page(site.database.spec.address, "page").await.as_deref(), Some("database"));
 
+        // Once more, and cut before anything is kept: what was written since is not taken for converted.
+        world
+            .client
+            .exec(&running(world, &site.old.spec.name).await, &shell("echo second >> /srv/content/version"))
+            .await
+            .unwrap();
+        cut_at(world, &site.broken, "keep data").await;
+        assert_eq!(world.up(&site.old).await.unwrap(), Ran::Again);
+        assert_eq!(version(world, &site.old).await, "first\nsecond\n");
+
         assert_eq!(world.up(&site.new).await.unwrap(), Ran::New { after_stop: true });
-        assert_eq!(version(world, &site.new).await, "first\nconverted\n");
+        assert_eq!(version(world, &site.new).await, "first\nsecond\nconverted\n");
         let before: SnapshotName = format!("before-{}", site.new.spec.digest().short()).parse().unwrap();
         for volume in ["app-back.home.content", "database-back.home.data"] {
             assert_eq!(snapshots(world, volume).await, std::slice::from_ref(&before), "{volume}");
@@ -107,20 +118,7 @@ pub(crate) fn cut(world: &World) {
         let site = Site::of(world, "cut");
         site.begin(world).await;
         // The new one converts the data and becomes well, and nobody is there any more to say so.
-        let (reached, stop) = tokio::sync::oneshot::channel();
-        let reached = Mutex::new(Some(reached));
-        let tell = |progress| {
-            if progress == Progress::Doing("health".to_owned()) {
-                reached.lock().unwrap().take().map(|reached| reached.send(()));
-            }
-        };
-        let contents = site.new.contents();
-        let instances = world.instances();
-        tokio::select! {
-            biased;
-            _ = stop => {}
-            ran = instances.run(&site.new.spec, &contents, &world.image, &tell) => panic!("not cut: {ran:?}"),
-        }
+        cut_at(world, &site.new, "health").await;
         let unit = &site.old.spec.name;
         sovereign_testkit::wait::until("the conversion", || async {
             let page = world.page(site.new.spec.address, "content/version").await;

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex};
 
 use sovereign_engine::apply::{Failure as _, Progress};
 use sovereign_engine::incus::instances::{Condition, InstancesError, Ran};
+use sovereign_incus::exec::Command;
 use sovereign_incus::instance::{NewInstance, Stop};
 use sovereign_incus::{Config, Devices, IncusError, UnixSocket};
 use sovereign_model::instance::{InstanceHealth, InstanceSpec};
 use sovereign_model::unit::Replace;
 use sovereign_testkit::dial::{Breaking, Counting};
 
-use crate::world::{New, World, volume};
+use crate::world::{New, World, cut_at, volume};
 
 pub(crate) fn beside(world: &World) {
     world.run(async {
@@ -94,6 +95,12 @@ pub(crate) fn not_well(world: &World) {
         let seen = world.instances().look().await.unwrap();
         assert_eq!(seen.units[&good.spec.name].current.as_ref().unwrap().condition, Condition::Stopped);
         assert_eq!(world.up(&good).await.unwrap(), Ran::Again);
+        // It runs, and does not answer.
+        world.client.exec(&left[0].0, &Command::new(["/bin/busybox", "killall", "httpd"])).await.unwrap();
+        let runs = world.instances().look().await.unwrap().units.remove(&good.spec.name).unwrap();
+        assert!(matches!(runs.current.unwrap().condition, Condition::Unwell(_)));
+        let impatient = world.instances().well_within(std::time::Duration::from_secs(2));
+        assert_eq!(impatient.run(&good.spec, &good.contents(), &world.image, &|_| ()).await.unwrap(), Ran::Again);
         world.instances().stop(&good.spec.name).await.unwrap();
     });
 }
@@ -134,20 +141,7 @@ pub(crate) fn cut(world: &World) {
         world.up(&one).await.unwrap();
         // Cut at each thing it does, then once more to the end.
         for at in ["create", "start", "health"] {
-            let (reached, stop) = tokio::sync::oneshot::channel();
-            let reached = Mutex::new(Some(reached));
-            let tell = |progress| {
-                if progress == Progress::Doing(at.to_owned()) {
-                    reached.lock().unwrap().take().map(|reached| reached.send(()));
-                }
-            };
-            let contents = two.contents();
-            let instances = world.instances();
-            tokio::select! {
-                biased;
-                _ = stop => {}
-                ran = instances.run(&two.spec, &contents, &world.image, &tell) => panic!("not cut: {ran:?}"),
-            }
+            cut_at(world, &two, at).await;
             assert_eq!(world.page(one.spec.address, "page").await.as_deref(), Some("one"), "cut at {at}");
             let runs = world.instances().look().await.unwrap().units.remove(&one.spec.name).unwrap();
             assert_eq!(runs.current.unwrap().digest, one.spec.digest());

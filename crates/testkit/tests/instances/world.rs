@@ -5,9 +5,10 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use sovereign_engine::apply::Progress;
 use sovereign_engine::incus::instances::{Contents, InstanceHost, Instances, InstancesError, Ran};
 use sovereign_hosts::systemd::{Answer, Host};
 use sovereign_incus::image::Source;
@@ -20,6 +21,7 @@ use sovereign_testkit::{busybox, incusd::Incusd};
 use tokio::io::{AsyncWriteExt as _, join};
 use tokio::process::Command;
 use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
 
 /// What the tests share.
 pub(crate) struct World {
@@ -194,6 +196,25 @@ impl New {
 
     pub(crate) fn contents(&self) -> Contents {
         self.files.iter().map(|(path, text)| (path, text.as_bytes())).collect()
+    }
+}
+
+/// Runs it until it says what it does next, and no further.
+pub(crate) async fn cut_at(world: &World, new: &New, at: &str) {
+    let (reached, stop) = oneshot::channel();
+    let reached = Mutex::new(Some(reached));
+    let tell = |progress| {
+        if progress == Progress::Doing(at.to_owned())
+            && let Some(reached) = reached.lock().unwrap().take()
+        {
+            reached.send(()).unwrap();
+        }
+    };
+    let (instances, contents) = (world.instances(), new.contents());
+    tokio::select! {
+        biased;
+        _ = stop => {}
+        ran = instances.run(&new.spec, &contents, &world.image, &tell) => panic!("not cut at {at}: {ran:?}"),
     }
 }
 

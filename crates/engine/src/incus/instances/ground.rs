@@ -12,13 +12,19 @@ use super::{Instances, names};
 impl<H: InstanceHost> Instances<'_, H> {
     /// Makes what is missing of the ground. The project itself is made when the host is added.
     pub(super) async fn ground(&self) -> Result<(), InstancesError> {
+        let mut is_made = self.ground.lock().await;
+        if *is_made {
+            return Ok(());
+        }
         self.allow().await?;
         match self.client.network(&names::network()).await {
-            Ok(network) if self.is_ours(&network.value.config) => Ok(()),
-            Ok(network) => Err(foreign("a network", network.value.name.as_str())),
-            Err(error) if error.is_not_found() => self.make_bridge().await,
-            Err(error) => Err(error.into()),
+            Ok(network) if self.is_ours(&network.value.config) => {}
+            Ok(network) => return Err(foreign("a network", network.value.name.as_str())),
+            Err(error) if error.is_not_found() => self.make_bridge().await?,
+            Err(error) => return Err(error.into()),
         }
+        *is_made = true;
+        Ok(())
     }
 
     /// Instances may be on our bridge and on no other network; volumes may have snapshots.
@@ -105,7 +111,7 @@ pub(super) fn unless_there(made: Result<(), IncusError>) -> Result<(), IncusErro
     made.or_else(|error| if error.is_already_there() { Ok(()) } else { Err(error) })
 }
 
-/// Somebody was faster, or a run that was cut got so far.
+/// Likewise.
 pub(super) fn unless_gone(removed: Result<(), IncusError>) -> Result<(), IncusError> {
     removed.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
 }

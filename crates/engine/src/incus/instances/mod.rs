@@ -60,6 +60,8 @@ pub struct Instances<'a, H> {
     stack: &'a StackName,
     member: Option<MemberName>,
     well_within: Duration,
+    /// Whether what instances are made in was seen to be there.
+    ground: Mutex<bool>,
     /// Held for reading while an image is there that no instance was made from yet.
     images: RwLock<()>,
     /// The rules that were loaded last.
@@ -78,6 +80,7 @@ impl<'a, H: InstanceHost> Instances<'a, H> {
             stack,
             member,
             well_within: WELL_WITHIN,
+            ground: Mutex::default(),
             images: RwLock::default(),
             filter: Mutex::default(),
         }

@@ -36,7 +36,12 @@ impl<H: InstanceHost> Instances<'_, H> {
     /// # Errors
     /// When the host does not obey.
     pub async fn stop(&self, unit: &UnitName) -> Result<(), InstancesError> {
-        for ours in self.list().await?.unit(unit) {
+        let mut listing = self.list().await?;
+        if listing.unfinished(unit).next().is_some() {
+            self.mend(&listing, unit).await?;
+            listing = self.list().await?;
+        }
+        for ours in listing.unit(unit) {
             self.remove(ours).await?;
         }
         self.filter().await?;
@@ -64,6 +69,7 @@ impl<H: InstanceHost> Instances<'_, H> {
         }
         filter::unload(self.host).await?;
         *self.filter.lock().await = None;
+        *self.ground.lock().await = false;
         // Those of a cluster are shared: the last host takes them with it.
         if !self.client.instances().await?.is_empty() {
             return Ok(());

@@ -1,7 +1,7 @@
 //! Having an instance run: a new one beside what runs, until it is well.
 
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sovereign_incus::file::{Content, Owned};
 use sovereign_incus::image::Source;
@@ -19,6 +19,9 @@ use super::listing::{self, Listing, Ours};
 use super::{Instances, health, names};
 use crate::apply::Progress;
 
+/// What runs and is not well, after a boot of its host for instance, has this long before it is started anew.
+const COMES_ROUND: Duration = Duration::from_secs(60);
+
 /// Who is told what is being done.
 pub(super) type Tell<'p> = &'p (dyn Fn(Progress) + Send + Sync);
 
@@ -27,7 +30,7 @@ pub(super) type Tell<'p> = &'p (dyn Fn(Progress) + Send + Sync);
 pub enum Ran {
     /// It ran and was well.
     Already,
-    /// It was there, and runs again or is used again.
+    /// It was there, and was started anew or is used again.
     Again,
     /// It is new. What it replaced, if anything, is still there until it is retired.
     New {
@@ -87,6 +90,9 @@ impl<H: InstanceHost> Instances<'_, H> {
         let held = self.images.read().await;
         self.have_image(image).await?;
         self.have_volumes(spec).await?;
+        if old.is_some_and(|old| converts(old, spec)) {
+            self.forget(spec, &digest).await?;
+        }
         doing("create");
         self.create(&listing, &name, spec, &digest, !stops).await?;
         drop(held);
@@ -115,8 +121,13 @@ impl<H: InstanceHost> Instances<'_, H> {
     async fn keep_running(&self, ours: &Ours, progress: Tell<'_>) -> Result<Ran, InstancesError> {
         if ours.is_running() {
             self.filter().await?;
-            self.well(&ours.name, &ours.spec, progress).await?;
-            return Ok(Ran::Already);
+            progress(Progress::Doing("health".to_owned()));
+            let within = self.well_within.min(COMES_ROUND);
+            if health::become_well(&self.client, self.host, &ours.name, &ours.spec, within).await.is_ok() {
+                return Ok(Ran::Already);
+            }
+            progress(Progress::Doing("stop".to_owned()));
+            self.stop_running(ours).await?;
         }
         self.unpark(ours).await?;
         self.start(&ours.name, &ours.spec, progress).await?;
@@ -203,12 +214,13 @@ impl<H: InstanceHost> Instances<'_, H> {
     }
 
     /// Undoes what runs that were cut have left behind of a unit.
-    async fn mend(&self, listing: &Listing, unit: &UnitName) -> Result<(), InstancesError> {
+    pub(super) async fn mend(&self, listing: &Listing, unit: &UnitName) -> Result<(), InstancesError> {
         for left in listing.unfinished(unit) {
             let current = listing.current(unit).filter(|old| converts(old, &left.spec));
             // Where the old one runs, its data is what it works with.
             if current.is_some_and(|old| !old.is_running()) {
                 self.data_back(listing, &left.name, &left.spec, &left.digest).await?;
+                self.forget(&left.spec, &left.digest).await?;
             }
             self.discard(&left.name).await?;
         }

@@ -1,8 +1,8 @@
 //! One instance in the place of another where both must not run at once, and the way back from it.
 //!
 //! Until the new one is well, everything is there to go back to: the old instance, parked, and its data as it was when
-//! it stopped. The new instance is removed last on the way back, so that a run which is cut knows from it that there
-//! was one, and what it may have converted.
+//! it stopped. The new instance is made before that and removed last on the way back, so that a run which is cut leaves
+//! with it word of what it may have converted.
 
 use std::collections::BTreeSet;
 
@@ -61,8 +61,6 @@ impl<H: InstanceHost> Instances<'_, H> {
             progress(Progress::Doing("keep data".to_owned()));
             let before = names::before(digest)?;
             for (_, volume) in converted(spec)? {
-                // One of that name is from before: what would go back to it has gone back already.
-                unless_gone(self.client.delete_volume_snapshot(&names::pool(), &volume, &before).await)?;
                 self.client.snapshot_volume(&names::pool(), &volume, &before).await?;
             }
         }
@@ -86,6 +84,7 @@ impl<H: InstanceHost> Instances<'_, H> {
     ) -> Result<(), InstancesError> {
         if converts(old, spec) {
             self.data_back(listing, name, spec, digest).await?;
+            self.forget(spec, digest).await?;
         }
         self.discard(name).await?;
         self.unpark(old).await?;
@@ -129,6 +128,16 @@ impl<H: InstanceHost> Instances<'_, H> {
 
     async fn restore(&self, volume: &VolumeName, before: &SnapshotName) -> Result<(), InstancesError> {
         Ok(self.client.restore_volume(&names::pool(), volume, before).await?)
+    }
+
+    /// Removes what was kept before a conversion. Done before an instance is made that may convert as well, so that what
+    /// an instance which a cut run has left may have converted is never taken for what an earlier one did.
+    pub(super) async fn forget(&self, spec: &InstanceSpec, digest: &Digest) -> Result<(), InstancesError> {
+        let before = names::before(digest)?;
+        for (_, volume) in converted(spec)? {
+            unless_gone(self.client.delete_volume_snapshot(&names::pool(), &volume, &before).await)?;
+        }
+        Ok(())
     }
 
     /// Removes what was kept before earlier conversions. What cannot be removed is removed after the next one.
