@@ -4,7 +4,7 @@ use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use sovereign_incus::exec::Command;
-use sovereign_incus::instance::Status;
+use sovereign_incus::instance::{State, Status};
 use sovereign_incus::{Client, InstanceName};
 use sovereign_model::instance::{InstanceHealth, InstanceSpec};
 use tokio::time::{Instant, sleep, timeout};
@@ -55,17 +55,26 @@ pub(super) async fn become_well<H: InstanceHost>(
     let deadline = Instant::now() + within;
     let (mut pause, longest) = PAUSES;
     loop {
-        let Err(problem) = check(client, host, name, spec).await else { return Ok(()) };
-        match client.instance_state(name).await {
+        let problem = match client.instance_state(name).await {
             Ok(state) if state.status == Status::Stopped => return Err("it has ended".to_owned()),
-            Ok(_) | Err(_) => {}
-        }
+            // Nor is it asked: the host would look for it once a second, and find it later than it is there.
+            Ok(state) if !has_address(&state, spec) => format!("it has no address, and should have {}", spec.address),
+            Ok(_) | Err(_) => match check(client, host, name, spec).await {
+                Ok(()) => return Ok(()),
+                Err(problem) => problem,
+            },
+        };
         if Instant::now() + pause > deadline {
             return Err(problem);
         }
         sleep(pause).await;
         pause = (pause * 2).min(longest);
     }
+}
+
+fn has_address(state: &State, spec: &InstanceSpec) -> bool {
+    let mut addresses = state.network.values().flat_map(|interface| &interface.addresses);
+    addresses.any(|has| has.address == spec.address)
 }
 
 /// The last lines of its journal, or nothing when it does not say.
