@@ -29,6 +29,7 @@ const TESTS: &[Test<World>] = &[
     ("data_that_was_converted_goes_back_when_the_new_one_is_not_well", data::back),
     ("data_that_was_converted_goes_back_after_a_run_that_was_cut", data::cut),
     ("what_a_description_names_passes_and_nothing_else", packets::filtered),
+    ("a_member_of_a_cluster_has_its_own_instances", replaced::clustered),
     ("nothing_is_left_of_a_stack", replaced::purged),
 ];
 

@@ -212,6 +212,22 @@ pub(crate) fn foreign(world: &World) {
     });
 }
 
+pub(crate) fn clustered(_: &World) {
+    let world = World::clustered();
+    world.run(async {
+        let spec = InstanceSpec { volumes: vec![volume("content", "/srv/content")], ..world.spec("member@home") };
+        let [one, two] = ["one", "two"].map(|text| New::of(spec.clone(), &[("/srv/page", text)]));
+        world.up(&one).await.unwrap();
+        assert_eq!(world.up(&two).await.unwrap(), Ran::New { after_stop: false });
+        assert_eq!(world.page(two.spec.address, "page").await.as_deref(), Some("two"));
+        let seen = world.instances().look().await.unwrap();
+        assert_eq!(seen.units[&two.spec.name].current.as_ref().unwrap().digest, two.spec.digest());
+        world.instances().purge().await.unwrap();
+        assert_eq!(world.client.instances().await.unwrap(), []);
+        assert!(world.client.networks().await.unwrap().iter().all(|network| !network.managed));
+    });
+}
+
 pub(crate) fn purged(world: &World) {
     world.run(async {
         let spec = InstanceSpec { volumes: vec![volume("content", "/srv/content")], ..world.spec("last@home") };

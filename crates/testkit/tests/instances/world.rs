@@ -13,7 +13,7 @@ use sovereign_engine::incus::instances::{Contents, InstanceHost, Instances, Inst
 use sovereign_hosts::systemd::{Answer, Host};
 use sovereign_incus::image::Source;
 use sovereign_incus::project::{Project, restricted};
-use sovereign_incus::{Client, Config, Dial, InstanceName, Patience, Stream};
+use sovereign_incus::{Client, Config, Dial, InstanceName, MemberName, Patience, Stream};
 use sovereign_model::instance::{InstanceFile, InstanceHealth, InstanceSpec, Limits, VolumeSpec};
 use sovereign_model::unit::Replace;
 use sovereign_model::{Digest, StackName, UnitName};
@@ -29,6 +29,7 @@ pub(crate) struct World {
     pub(crate) incusd: Incusd,
     host: Within,
     stack: StackName,
+    member: Option<MemberName>,
     /// In the project of the stack.
     pub(crate) client: Client,
     pub(crate) image: Source,
@@ -77,16 +78,39 @@ impl InstanceHost for Within {
 
 impl World {
     pub(crate) fn begin() -> Self {
-        let runtime = Runtime::new().unwrap();
+        Self::with(Incusd::start_apart(), None)
+    }
+
+    /// The same as the only member of a cluster.
+    pub(crate) fn clustered() -> Self {
         let incusd = Incusd::start_apart();
+        for line in
+            [["config", "set", "core.https_address", "127.0.0.1:8443"].as_slice(), &["cluster", "enable", "atlas"]]
+        {
+            let mut incus = incusd.within("incus");
+            incus.env("INCUS_DIR", incusd.file("")).env("INCUS_CONF", incusd.file("client"));
+            let ended = incus.args(line).stdin(Stdio::null()).output().unwrap();
+            assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+        }
+        Self::with(incusd, Some("atlas".parse().unwrap()))
+    }
+
+    fn with(incusd: Incusd, member: Option<MemberName>) -> Self {
+        let runtime = Runtime::new().unwrap();
         let made = incusd.within("mkdir").args(["-p", "/etc/sovereign"]).status().unwrap();
         assert!(made.success());
         let rootfs = incusd.file("rootfs.tar");
         busybox::server(&rootfs).unwrap();
         let (client, image) = runtime.block_on(async {
             let client = incusd.connect().await.unwrap();
-            let size = Config::from([("size".to_owned(), "1GiB".to_owned())]);
-            client.create_pool(&"sovereign".parse().unwrap(), "btrfs", &size).await.unwrap();
+            let (pool, size) = ("sovereign".parse().unwrap(), Config::from([("size".to_owned(), "1GiB".to_owned())]));
+            match &member {
+                None => client.create_pool(&pool, "btrfs", &size).await.unwrap(),
+                Some(member) => {
+                    client.at(member.clone()).create_pool(&pool, "btrfs", &size).await.unwrap();
+                    client.create_pool(&pool, "btrfs", &Config::new()).await.unwrap();
+                }
+            }
             let mut config = restricted();
             // As `host add` makes it.
             config.remove("restricted.snapshots");
@@ -98,7 +122,7 @@ impl World {
         let within = incusd.within("env");
         let words = std::iter::once(within.get_program()).chain(within.get_args());
         let host = Within(words.map(|word| word.to_string_lossy().into_owned()).collect());
-        Self { runtime, incusd, host, stack: "shop".parse().unwrap(), client, image }
+        Self { runtime, incusd, host, stack: "shop".parse().unwrap(), member, client, image }
     }
 
     /// Does something asynchronous to its end.
@@ -108,13 +132,13 @@ impl World {
 
     /// As the next run of the command line has them: nothing is remembered.
     pub(crate) fn instances(&self) -> Instances<'_, Within> {
-        Instances::new(&self.client, &self.host, &self.stack, None).well_within(Duration::from_secs(15))
+        Instances::new(&self.client, &self.host, &self.stack, self.member.clone()).well_within(Duration::from_secs(15))
     }
 
     /// The same over a connection of another kind.
     pub(crate) async fn instances_over(&self, dial: impl Dial + 'static) -> Instances<'_, Within> {
         let client = Client::connect(Arc::new(dial), Patience::default(), &[]).await.unwrap();
-        Instances::new(&client, &self.host, &self.stack, None)
+        Instances::new(&client, &self.host, &self.stack, self.member.clone())
     }
 
     /// Runs a command on the host; what it wrote.
