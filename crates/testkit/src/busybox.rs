@@ -40,6 +40,7 @@ const SERVER: [(&str, &str); 5] = [
         "sbin/init",
         "#!/bin/sh
 trap 'exit 0' PWR
+test ! -e /etc/ends || { test ! -e /etc/convert || sh /etc/convert; exit 1; }
 udhcpc -f -t 50 -T 1 -i eth0 -s /etc/address &
 sh /etc/serve &
 wait
@@ -83,7 +84,7 @@ pub fn rootfs(to: &Path) -> io::Result<()> {
 }
 
 /// Writes one that gets an address and serves `/srv` over HTTP on port 8080. Before that it does what `/etc/convert` says,
-/// if it is there; when `/etc/broken` is, it does not serve. Its `systemctl` finds a unit active when a file in `/srv` has
+/// if it is there; when `/etc/broken` is, it does not serve, and when `/etc/ends` is, it ends. Its `systemctl` finds a unit active when a file in `/srv` has
 /// its name, and its `journalctl` shows `/srv/journal`.
 ///
 /// # Errors

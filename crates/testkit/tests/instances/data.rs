@@ -1,7 +1,5 @@
 //! Data that an application converts when it starts.
 
-use std::time::Duration;
-
 use sovereign_engine::incus::instances::{Condition, InstancesError, Ran};
 use sovereign_incus::exec::Command;
 use sovereign_incus::{SnapshotName, VolumeName};
@@ -44,7 +42,7 @@ impl Site {
         };
         let old = app("1", &[("/srv/page", "old")]);
         let new = app("2", &[("/srv/page", "new"), ("/etc/convert", CONVERT)]);
-        let broken = app("2", &[("/etc/convert", CONVERT), ("/etc/broken", "")]);
+        let broken = app("2", &[("/etc/convert", CONVERT), ("/etc/ends", "")]);
         Self { database, old, new, broken }
     }
 
@@ -85,8 +83,7 @@ pub(crate) fn back(world: &World) {
         let site = Site::of(world, "back");
         site.begin(world).await;
         let database = running(world, &site.database.spec.name).await;
-        let impatient = world.instances().well_within(Duration::from_secs(3));
-        let error = impatient.run(&site.broken.spec, &site.broken.contents(), &world.image, &|_| ()).await.unwrap_err();
+        let error = world.up(&site.broken).await.unwrap_err();
         assert!(matches!(error, InstancesError::NotWell { .. }), "{error:?}");
         assert_eq!(version(world, &site.old).await, "first\n");
         assert_eq!(world.page(site.old.spec.address, "page").await.as_deref(), Some("old"));

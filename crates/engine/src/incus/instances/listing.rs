@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use sovereign_incus::instance::{Instance, Status};
 use sovereign_incus::{Config, InstanceName, MemberName};
-use sovereign_model::instance::InstanceSpec;
+use sovereign_model::instance::{InstanceSpec, bridge};
 use sovereign_model::{Digest, StackName, UnitName};
 
 use super::error::InstancesError;
@@ -219,12 +219,14 @@ pub(super) fn devices(
     }
     if connected {
         let (network, interface, address) = (names::network(), names::interface(digest), spec.address.to_string());
+        let hardware = bridge::hardware(spec.address);
         let pairs = [
             ("type", "nic"),
             ("network", network.as_str()),
             ("name", "eth0"),
             ("host_name", &interface),
             ("ipv4.address", &address),
+            ("hwaddr", &hardware),
             // Nobody speaks with another's address. Ports are not isolated: that would cut an application off from its
             // database, and what passes between two ports is said by the packet filter, pair by pair.
             ("security.mac_filtering", "true"),
