@@ -125,6 +125,11 @@ pub(crate) fn stop_first(world: &World) {
         let InstancesError::NotWell { problem, .. } = &error else { panic!("{error:?}") };
         assert_eq!(problem, "it has ended");
         assert_eq!(world.page(two.spec.address, "page").await.as_deref(), Some("two"), "it was brought back");
+        // Nobody was there to bring it back.
+        cut_at(world, &bad, "go back").await;
+        assert_eq!(world.page(two.spec.address, "page").await, None);
+        assert_eq!(world.up(&two).await.unwrap(), Ran::Again);
+        assert_eq!(world.page(two.spec.address, "page").await.as_deref(), Some("two"));
         let runs = world.instances().look().await.unwrap().units.remove(unit).unwrap();
         assert_eq!(runs.current.unwrap().digest, two.spec.digest());
         let running: Vec<_> = world.of(unit).await.into_iter().filter(|(_, runs)| *runs).collect();
