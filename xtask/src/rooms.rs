@@ -32,7 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("fuzz", &["model", "keys", "images", "services", "runtime", "edge", "archive", "hosts", "incus"]),
-    ("testkit", &["model", "plan", "services", "images", "keys", "runtime", "edge", "engine", "incus"]),
+    ("testkit", &["model", "plan", "services", "images", "keys", "runtime", "edge", "hosts", "engine", "incus"]),
 ];
 
 /// Rooms that decide and do nothing.

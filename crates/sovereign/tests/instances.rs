@@ -11,12 +11,17 @@ mod world;
 use std::net::SocketAddrV4;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use old::Old;
 use serde_json::{Value, json};
+use sovereign_engine::incus::instances::Ran;
 use sovereign_images::{Store, ghost as image};
 use sovereign_incus::InstanceName;
+use sovereign_incus::image::Source;
+use sovereign_model::Digest;
 use sovereign_model::instance::{bridge, users};
 use sovereign_model::name::Origin;
 use sovereign_model::stack::{AdminReach, App, Site, SiteSettings};
@@ -115,7 +120,6 @@ fn a_site_moves_into_instances_and_outlives_its_database() {
     for role in ["database", "site"] {
         debian::lock(&operator, &cache, role);
     }
-    let (database_image, site_image) = (built(&operator, "database"), built(&operator, "site"));
     let ghost_image = image::find(&Store::open(cache.join("images")).unwrap()).unwrap().unwrap();
     note("images are there");
 
@@ -124,8 +128,9 @@ fn a_site_moves_into_instances_and_outlives_its_database() {
     let mut old = Old::start(&before, &ghost_image.root);
 
     let world = World::begin();
-    let (database_image, site_image) = (world.upload(&database_image), world.upload(&site_image));
-    note("an Incus has them");
+    let runtime = &world.runtime;
+    let (database_image, database_source) = built(runtime, &operator, "database");
+    let (site_image, site_source) = built(runtime, &operator, "site");
     let after = site("new.example");
     let password = Secret::new("0123456789abcdef");
     let placed = Placed {
@@ -140,13 +145,13 @@ fn a_site_moves_into_instances_and_outlives_its_database() {
         edge: SocketAddrV4::new(bridge::HOST, after.edge_port),
     };
     let Instances { database, ghost } = instances(&placed).unwrap();
-    let database_name = world.make("database-1", &database);
-    world.well(&database_name, &database.spec);
+    let (_, ran) = world.run(&database, &database_source);
+    assert_eq!(ran, Ran::New { after_stop: false });
     note("the database is well");
-    let name = world.make("ghost-1", &ghost);
+    let (name, _) = world.run(&ghost, &site_source);
+    note("Ghost is well");
 
-    // Meanwhile the old one is set up and has something to lose.
-    let runtime = &world.runtime;
+    // The old one is set up and has something to lose.
     old.well(runtime, "old.example");
     set_up(runtime, &old.operator(), &before, "https://127.0.0.1/.sovereign/hooks/blog".to_owned());
     let door = old.door();
@@ -170,14 +175,12 @@ fn a_site_moves_into_instances_and_outlives_its_database() {
     old.stop();
     note("the old one is set up, read and copied");
 
-    world.well(&name, &ghost.spec);
-    note("Ghost is well");
     let ghost_1 = Running { world: &world, name, described: &ghost, host: "new.example".to_owned() };
     takeover(&world, &ghost_1.name, &old, &copy);
     note("its data is taken over");
     world.says(&ghost_1.name, "install -d -o ghost -g ghost -m 0700 /srv/data/content/images");
     world.push(&ghost_1.name, "/srv/data/content/images/goose.svg", b"<svg/>".to_vec(), users::GHOST);
-    world.well(&ghost_1.name, &ghost.spec);
+    assert_eq!(world.run(&ghost, &site_source).1, Ran::Already, "it is well again");
 
     let door: Arc<dyn Door> = Arc::new(world.door(&ghost_1.name));
     let through = Ghost::through(Arc::clone(&door));
@@ -210,10 +213,12 @@ fn a_site_moves_into_instances_and_outlives_its_database() {
     assert_eq!(world.says(&ghost_1.name, &format!("cat {OUTGOING_LOG} 2> /dev/null || true")), "");
 
     // Its database is replaced under it.
+    let mut other = database.clone();
+    other.spec.inputs.insert("another".to_owned(), Digest::of("image"));
+    assert_eq!(other.spec.clone().addressed(), other.spec, "it is found where the one before was");
     let away = Instant::now();
-    world.end(&database_name, &database.spec);
-    let database_name = world.make("database-2", &database);
-    world.well(&database_name, &database.spec);
+    let (database_name, ran) = world.run(&other, &database_source);
+    assert_eq!(ran, Ran::New { after_stop: true });
     // Sooner than anybody's memory of where it was fades, which takes half a minute.
     eventually("Ghost has its database again", Duration::from_secs(15), || {
         (ghost_1.status("/third/") == 200).then_some(())
@@ -221,9 +226,10 @@ fn a_site_moves_into_instances_and_outlives_its_database() {
     note(&format!("its database was replaced, away for {:.1} s", away.elapsed().as_secs_f64()));
     publish(runtime, &*door, "fourth", &json!({}));
 
-    beside(&world, &placed, &ghost_1, &*door);
+    let other = instances(&Placed { ca_certificate: "# another\n", ..placed }).unwrap().ghost;
+    let ghost_2 = beside(&other, &site_source, &ghost_1, &*door);
     note("two ran beside each other");
-    dumped(&world, &database_name, &ghost_1);
+    dumped(&world, &database_name, &ghost_2);
     note("its data went out and in again");
 }
 
@@ -299,17 +305,27 @@ fn uploads(ghost: &Running<'_>) {
 const PNG: &[u8] = b"\x89\x50\x4e\x47\x0d\x0a\x1a\x0a\x00\x00\x00\x0d\x49\x48\x44\x52\x00\x00\x00\x01\x00\x00\x00\x01\x08\x02\x00\x00\x00\x90\x77\x53\xde\x00\x00\x00\x0c\x49\x44\x41\x54\x78\x9c\x63\xf8\xcf\xc0\x00\x00\x03\x01\x01\x00\xc9\xfe\x92\xef\x00\x00\x00\x00\x49\x45\x4e\x44\xae\x42\x60\x82";
 
 /// Another of the same version takes its place.
-fn beside(world: &World, placed: &Placed<'_>, first: &Running<'_>, door: &dyn Door) {
-    let other = instances(&Placed { ca_certificate: "# another\n", ..*placed }).unwrap().ghost;
+fn beside<'a>(other: &'a Described, image: &Source, first: &Running<'a>, door: &dyn Door) -> Running<'a> {
+    let world = first.world;
     assert_ne!(other.spec.address, first.described.spec.address);
-    let name = world.make("ghost-2", &other);
-    // Readers are answered by the first all the time.
-    eventually("the second is well", Duration::from_secs(120), || {
-        assert_eq!(first.status("/fourth/"), 200);
-        let (status, _) = world.get(other.spec.address, PORT, &first.host, "/ghost/api/admin/site/");
-        (1..500).contains(&status).then_some(())
+    let well = AtomicBool::new(false);
+    let (name, ran) = thread::scope(|scope| {
+        // Readers are answered by the first all the time.
+        let readers = scope.spawn(|| {
+            let mut pages = 0;
+            while !well.load(Ordering::Relaxed) {
+                assert_eq!(first.status("/fourth/"), 200);
+                pages += 1;
+            }
+            pages
+        });
+        let ran = world.run(other, image);
+        well.store(true, Ordering::Relaxed);
+        assert!(readers.join().unwrap() > 0);
+        ran
     });
-    let second = Running { world, name, described: &other, host: first.host.clone() };
+    assert_eq!(ran, Ran::New { after_stop: false });
+    let second = Running { world, name, described: other, host: first.host.clone() };
     assert_eq!(second.status("/fourth/"), 200);
     assert_eq!(second.status("/content/images/goose.svg"), 200);
     // What is written at one of them, the other has too.
@@ -317,9 +333,9 @@ fn beside(world: &World, placed: &Placed<'_>, first: &Running<'_>, door: &dyn Do
     assert_eq!(second.status("/fifth/"), 200);
     publish(&world.runtime, &world.door(&second.name), "sixth", &json!({}));
     assert_eq!(first.status("/sixth/"), 200);
-    assert_eq!(first.status("/"), 200);
-    world.end(&second.name, &other.spec);
-    assert_eq!(first.status("/"), 200);
+    world.retire(&other.spec.name);
+    assert_eq!(second.status("/sixth/"), 200);
+    second
 }
 
 /// A dump is the same each time, is refused when it is cut short, and brings back what was there.

@@ -11,6 +11,7 @@
 //! | [`sandbox`] | a command line run with a home and an environment of its own |
 //! | [`sshd`] | a host that speaks SSH |
 //! | [`wait`] | waiting for a condition |
+//! | [`within`] | the host of such an Incus |
 
 pub mod busybox;
 pub mod dial;
@@ -21,3 +22,4 @@ pub mod sample;
 pub mod sandbox;
 pub mod sshd;
 pub mod wait;
+pub mod within;

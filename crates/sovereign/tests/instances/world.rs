@@ -1,23 +1,22 @@
 //! An Incus in a network of its own, and instances made in it as their descriptions say.
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::Value;
 use sovereign_engine::incus::door::IncusDoor;
-use sovereign_incus::exec::{Command, Ran};
+use sovereign_engine::incus::instances::{Instances, Ran};
+use sovereign_incus::exec::{self, Command};
 use sovereign_incus::file::{Content, Owned};
 use sovereign_incus::image::Source;
-use sovereign_incus::instance::{NewInstance, Stop};
-use sovereign_incus::{Client, Config, Devices, InstanceName};
-use sovereign_model::instance::{InstanceHealth, InstanceSpec, bridge};
+use sovereign_incus::{Client, InstanceName};
+use sovereign_model::{StackName, UnitName};
 use sovereign_services::ghost::{Described, Image};
 use sovereign_testkit::incusd::Incusd;
+use sovereign_testkit::within::{self, Within};
 use tokio::runtime::Runtime;
 
-use crate::support::{Operator, eventually};
+use crate::support::Operator;
 
 /// A first start makes tables: 30 s on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -25,92 +24,40 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) struct World {
     pub(crate) runtime: Runtime,
     pub(crate) incusd: Incusd,
+    /// In the project of the stack.
     pub(crate) client: Client,
-}
-
-fn config<const N: usize>(pairs: [(&str, String); N]) -> Config {
-    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    host: Within,
+    stack: StackName,
 }
 
 impl World {
     pub(crate) fn begin() -> Self {
         let runtime = Runtime::new().unwrap();
         let incusd = Incusd::start_apart();
-        let client = runtime.block_on(async {
-            let client = incusd.connect().await.unwrap();
-            client.create_pool(&"pool".parse().unwrap(), "dir", &Config::new()).await.unwrap();
-            let network = config([
-                ("ipv4.address", format!("{}/{}", bridge::HOST, bridge::PREFIX)),
-                ("ipv4.nat", "false".to_owned()),
-                ("ipv6.address", "none".to_owned()),
-            ]);
-            client.create_bridge(&bridge::NAME.parse().unwrap(), "", &network).await.unwrap();
-            client
-        });
-        Self { runtime, incusd, client }
+        let connected = async { within::prepare(&incusd.connect().await.unwrap(), "6GiB").await.unwrap() };
+        let client = runtime.block_on(connected);
+        let host = Within::of(&incusd);
+        Self { runtime, incusd, client, host, stack: "leaf".parse().unwrap() }
     }
 
-    /// An image that the operator has built.
-    pub(crate) fn upload(&self, built: &Value) -> Image {
-        let rootfs = PathBuf::from(built["rootfs"].as_str().unwrap());
-        let fingerprint = built["fingerprint"].as_str().unwrap().parse().unwrap();
+    fn instances(&self) -> Instances<'_, Within> {
+        Instances::new(&self.client, &self.host, &self.stack, None).well_within(PATIENCE)
+    }
+
+    /// Has an instance run and be well, as the engine does.
+    pub(crate) fn run(&self, Described { spec, contents }: &Described, image: &Source) -> (InstanceName, Ran) {
         self.runtime.block_on(async {
-            let source = Source::described(&rootfs.with_file_name("metadata.tar"), &rootfs, fingerprint).await.unwrap();
-            self.client.upload_image(&source).await.unwrap();
-        });
-        Image { name: "debian-site".parse().unwrap(), fingerprint }
+            let contents = contents.clone().into_iter().collect();
+            let ran = self.instances().run(spec, &contents, image, &|_| ()).await.unwrap_or_else(|error| {
+                panic!("{error:?}");
+            });
+            (self.instances().current(&spec.name).await.unwrap().unwrap(), ran)
+        })
     }
 
-    /// Makes an instance as described, with its files, and starts it.
-    pub(crate) fn make(&self, name: &str, Described { spec, contents }: &Described) -> InstanceName {
-        let instance: InstanceName = name.parse().unwrap();
-        self.runtime.block_on(async {
-            let volumes = self.client.volumes(&"pool".parse().unwrap()).await.unwrap();
-            for volume in volume_names(spec) {
-                if !volumes.iter().any(|there| there.name.as_str() == volume) {
-                    let name = volume.parse().unwrap();
-                    self.client.create_volume(&"pool".parse().unwrap(), &name, "", &Config::new()).await.unwrap();
-                }
-            }
-            let new = NewInstance {
-                name: instance.clone(),
-                image: spec.fingerprint,
-                description: String::new(),
-                config: config([
-                    ("limits.memory", spec.limits.memory.to_string()),
-                    ("limits.processes", spec.limits.processes.to_string()),
-                ]),
-                devices: devices(spec),
-                profiles: Vec::new(),
-                ephemeral: false,
-            };
-            self.client.create_instance(&new).await.unwrap();
-            for file in &spec.files {
-                let above: Vec<&Path> = file.path.ancestors().skip(1).filter(|path| path.parent().is_some()).collect();
-                for folder in above.into_iter().rev() {
-                    self.client.make_folder(&instance, folder, Owned::by_root(0o755)).await.unwrap();
-                }
-                let content = Content::Bytes(contents.get(&file.path).unwrap().to_vec());
-                let owned = Owned { mode: file.mode, uid: file.user, gid: file.group };
-                self.client.push_file(&instance, &file.path, &content, owned).await.unwrap();
-            }
-            self.client.start(&instance).await.unwrap();
-        });
-        instance
-    }
-
-    /// Waits until it is, as its description says that one tells.
-    pub(crate) fn well(&self, instance: &InstanceName, spec: &InstanceSpec) {
-        eventually(&format!("{instance} is well"), PATIENCE, || match &spec.health {
-            InstanceHealth::Service { service } => {
-                let asked = Command::new(["systemctl", "is-active", "--quiet", service]);
-                let ran = self.runtime.block_on(self.client.exec(instance, &asked));
-                ran.is_ok_and(|ran| ran.code == 0).then_some(())
-            }
-            InstanceHealth::Http { port, path, host } => {
-                (1..500).contains(&self.get(spec.address, *port, host, path).0).then_some(())
-            }
-        });
+    /// Stops what the current instance replaced.
+    pub(crate) fn retire(&self, unit: &UnitName) {
+        self.runtime.block_on(self.instances().retire(unit)).unwrap();
     }
 
     /// Status and body, as an edge on the host would ask.
@@ -128,7 +75,7 @@ impl World {
         (status.parse().unwrap_or(0), body.to_owned())
     }
 
-    pub(crate) fn exec(&self, instance: &InstanceName, line: Vec<String>) -> Ran {
+    pub(crate) fn exec(&self, instance: &InstanceName, line: Vec<String>) -> exec::Ran {
         self.runtime.block_on(self.client.exec(instance, &Command::new(line))).unwrap()
     }
 
@@ -151,41 +98,15 @@ impl World {
     pub(crate) fn door(&self, instance: &InstanceName) -> IncusDoor {
         IncusDoor::new(self.client.clone(), instance.clone())
     }
-
-    /// Stops and removes it; volumes stay.
-    pub(crate) fn end(&self, instance: &InstanceName, spec: &InstanceSpec) {
-        let within = Stop::Within(Duration::from_secs(spec.stop_grace_seconds.into()));
-        self.runtime.block_on(async {
-            self.client.stop(instance, within).await.unwrap();
-            self.client.delete_instance(instance).await.unwrap();
-        });
-    }
-}
-
-fn volume_names(spec: &InstanceSpec) -> impl Iterator<Item = String> + '_ {
-    let unit = spec.name.as_str().replace('@', "-");
-    spec.volumes.iter().map(move |volume| format!("{unit}-{}", volume.name))
-}
-
-fn devices(spec: &InstanceSpec) -> Devices {
-    let text = str::to_owned;
-    let root = [("type", text("disk")), ("path", text("/")), ("pool", text("pool"))];
-    let eth0 = [
-        ("type", text("nic")),
-        ("network", text(bridge::NAME)),
-        ("ipv4.address", spec.address.to_string()),
-        ("hwaddr", bridge::hardware(spec.address)),
-    ];
-    let mut devices = BTreeMap::from([(text("root"), config(root)), (text("eth0"), config(eth0))]);
-    for (volume, source) in spec.volumes.iter().zip(volume_names(spec)) {
-        let path = volume.path.display().to_string();
-        let disk = [("type", text("disk")), ("pool", text("pool")), ("source", source), ("path", path)];
-        devices.insert(volume.name.clone(), config(disk));
-    }
-    devices
 }
 
 /// What an operator has built of a role.
-pub(crate) fn built(operator: &Operator, role: &str) -> Value {
-    operator.json(&["images", "build", "--offline", role])
+pub(crate) fn built(runtime: &Runtime, operator: &Operator, role: &str) -> (Image, Source) {
+    let built = operator.json(&["images", "build", "--offline", role]);
+    let rootfs = PathBuf::from(built["rootfs"].as_str().unwrap());
+    let fingerprint = built["fingerprint"].as_str().unwrap().parse().unwrap();
+    let metadata = rootfs.with_file_name("metadata.tar");
+    let described = Source::described(&metadata, &rootfs, fingerprint);
+    let name = format!("debian-{role}").parse().unwrap();
+    (Image { name, fingerprint }, runtime.block_on(described).unwrap())
 }

@@ -1,25 +1,23 @@
 //! A host: an Incus with a network to itself, the project and the pool that a host has, and an image.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sovereign_engine::apply::Progress;
-use sovereign_engine::incus::instances::{Contents, InstanceHost, Instances, InstancesError, Ran};
-use sovereign_hosts::systemd::{Answer, Host};
+use sovereign_engine::incus::instances::{Contents, Instances, InstancesError, Ran};
+use sovereign_hosts::systemd::{Answer, Host as _};
 use sovereign_incus::image::Source;
 use sovereign_incus::project::{Project, restricted};
-use sovereign_incus::{Client, Config, Dial, InstanceName, MemberName, Patience, Stream};
+use sovereign_incus::{Client, Config, Dial, InstanceName, MemberName, Patience};
 use sovereign_model::instance::{InstanceFile, InstanceHealth, InstanceSpec, Limits, VolumeSpec};
 use sovereign_model::unit::Replace;
 use sovereign_model::{Digest, StackName, UnitName};
+use sovereign_testkit::within::Within;
 use sovereign_testkit::{busybox, incusd::Incusd};
-use tokio::io::{AsyncWriteExt as _, join};
-use tokio::process::Command;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
@@ -33,47 +31,6 @@ pub(crate) struct World {
     /// In the project of the stack.
     pub(crate) client: Client,
     pub(crate) image: Source,
-}
-
-/// The host of an Incus with a network to itself. Its systemd is not running, but writes down what starts at boot.
-pub(crate) struct Within(Vec<String>);
-
-impl Within {
-    fn command(&self, words: &[&str]) -> Command {
-        let (program, first) = self.0.split_first().unwrap();
-        let mut command = Command::new(program);
-        command.args(first).args(words).env("SYSTEMD_OFFLINE", "1").kill_on_drop(true);
-        command
-    }
-}
-
-impl Host for Within {
-    type Error = io::Error;
-
-    async fn run(&self, words: &[&str]) -> io::Result<Answer> {
-        let output = self.command(words).stdin(Stdio::null()).output().await?;
-        let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        Ok(Answer { code: output.status.code().unwrap_or(-1), stdout, stderr })
-    }
-
-    async fn put(&self, path: &str, text: &str) -> io::Result<()> {
-        let mut command = self.command(&["sh", "-c", "cat > \"$1\"", "sh", path]);
-        let mut child = command.stdin(Stdio::piped()).spawn()?;
-        child.stdin.take().unwrap().write_all(text.as_bytes()).await?;
-        assert!(child.wait().await?.success(), "{path} was not written");
-        Ok(())
-    }
-}
-
-impl InstanceHost for Within {
-    async fn dial(&self, to: SocketAddrV4) -> io::Result<Box<dyn Stream>> {
-        let mut command = self.command(&["busybox", "nc", &to.ip().to_string(), &to.port().to_string()]);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-        let stream = join(child.stdout.take().unwrap(), child.stdin.take().unwrap());
-        // Ends with its input.
-        tokio::spawn(async move { child.wait().await });
-        Ok(Box::new(stream))
-    }
 }
 
 impl World {
@@ -97,8 +54,6 @@ impl World {
 
     fn with(incusd: Incusd, member: Option<MemberName>) -> Self {
         let runtime = Runtime::new().unwrap();
-        let made = incusd.within("mkdir").args(["-p", "/etc/sovereign"]).status().unwrap();
-        assert!(made.success());
         let rootfs = incusd.file("rootfs.tar");
         busybox::server(&rootfs).unwrap();
         let (client, image) = runtime.block_on(async {
@@ -117,11 +72,9 @@ impl World {
             let project = Project { name: "sovereign".parse().unwrap(), description: String::new(), config };
             client.create_project(&project).await.unwrap();
             let image = Source::describe(&rootfs, "x86_64", &BTreeMap::new()).await.unwrap();
-            (client.in_project(project.name), image)
+            (client, image)
         });
-        let within = incusd.within("env");
-        let words = std::iter::once(within.get_program()).chain(within.get_args());
-        let host = Within(words.map(|word| word.to_string_lossy().into_owned()).collect());
+        let host = Within::of(&incusd);
         Self { runtime, incusd, host, stack: "shop".parse().unwrap(), member, client, image }
     }
 
