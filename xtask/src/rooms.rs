@@ -22,7 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("archive", &["model", "runtime", "ssh"]),
     ("hosts", &["model", "runtime", "ssh"]),
     ("incus", &["model"]),
-    ("lab", &["model", "runtime", "incus"]),
+    ("lab", &["model", "runtime", "ssh", "incus"]),
     ("engine", &["model", "plan", "services", "images", "keys", "runtime", "hosts", "incus"]),
     (
         "sovereign",

@@ -40,6 +40,11 @@ impl Folder {
         self.0.join("stack.toml")
     }
 
+    /// The one of them that a host is known by, for us.
+    pub(crate) fn host_known(&self, host: &LabHost) -> PathBuf {
+        self.0.join("hosts").join(format!("{}.known", host.name))
+    }
+
     /// A host's own private key.
     pub(crate) fn host_key(&self, host: &LabHost) -> PathBuf {
         self.0.join("hosts").join(host.name.as_str())

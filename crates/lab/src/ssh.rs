@@ -6,13 +6,14 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use sovereign_ssh::{Keys, Login};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
 use crate::error::LabError;
-use crate::keys::Folder;
+use crate::keys::{self, Folder};
 use crate::shape::LabHost;
 
 /// Between two looks at a host that is starting.
@@ -50,11 +51,26 @@ pub(crate) async fn reach(folder: &Path, host: &LabHost, patience: Duration) -> 
     run(folder, host, "true").await
 }
 
+/// How to get to a host, known by the key that was made for it.
+fn login(folder: &Path, host: &LabHost) -> Result<Login, LabError> {
+    let place = Folder::new(folder);
+    let path = keys::public(&place.host_key(host));
+    let text = keys::read(&path)?;
+    let strange =
+        || LabError::File { action: "understand", path: path.clone(), source: io::ErrorKind::InvalidData.into() };
+    let host_key = text.trim().parse().map_err(|_| strange())?;
+    let address = format!("root@{}", host.address).parse().map_err(|_| strange())?;
+    let keys = Keys { files: vec![place.key()], agent: None };
+    Ok(Login { address, host_key, keys, known_hosts: place.host_known(host) })
+}
+
 /// Has a host run something.
 pub(crate) async fn run(folder: &Path, host: &LabHost, line: &str) -> Result<(), LabError> {
-    let mut ssh = Command::new("ssh");
-    ssh.arg("-F").arg(Folder::new(folder).ssh_config()).args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]);
-    ssh.args([host.name.as_str(), "--", line]).stdin(Stdio::null()).kill_on_drop(true);
+    let login = login(folder, host)?;
+    let write = |source| LabError::File { action: "write", path: login.known_hosts.clone(), source };
+    login.write_known_hosts().map_err(write)?;
+    let mut ssh = Command::from(login.ssh([""; 0], [line]));
+    ssh.stdin(Stdio::null()).kill_on_drop(true);
     let silent = || LabError::Silent { host: host.name.clone(), address: host.address, waited: SESSION };
     let ended = timeout(SESSION, ssh.output()).await.map_err(|_| silent())?;
     let ended = ended.map_err(|source| LabError::Program { program: "ssh", source })?;
