@@ -23,6 +23,13 @@ if has incus && timeout 120 incus admin waitready --timeout 110 2> /dev/null; th
         if incus network show sovereign0 > /dev/null 2>&1; then attempt incus network delete sovereign0; fi
     fi
     if incus storage show sovereign > /dev/null 2>&1; then attempt incus storage delete sovereign; fi
+    # It was no cluster. Where the package stays and nothing else is in it, it is none again.
+    if test -e /var/lib/incus/cluster.crt && ! grep -qsx incus-base /etc/sovereign/packages && test $failed = 0 &&
+        test -z "$(incus storage list -f csv)$(incus list --all-projects -f csv)"; then
+        attempt timeout 100 systemctl stop incus.socket incus.service
+        attempt rm -rf /var/lib/incus/database /var/lib/incus/cluster.crt /var/lib/incus/cluster.key
+        attempt systemctl start incus.socket incus.service
+    fi
     # Its disk was empty, or was emptied on purpose: it is empty again, and can be given once more.
     if test -s /etc/sovereign/disk && test $failed = 0; then attempt wipefs --all --quiet "$(cat /etc/sovereign/disk)"; fi
 fi
@@ -55,6 +62,11 @@ if test -s $list; then
     if test -n "$others"; then
         echo "packages stay, because others need them: $(echo $others)" >&2
     elif test -n "$present"; then
+        # The package leaves a daemon at work that has nothing left to work on.
+        if grep -qx incus-base $list; then
+            timeout 100 systemctl stop incus.socket incus-user.socket incus.service 2> /dev/null ||
+                systemctl kill --signal=KILL incus.service
+        fi
         attempt apt-get -q -y -o DPkg::Lock::Timeout=120 purge $present < /dev/null
         hash -r
         if ! has incus; then
