@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 use sovereign_model::{DatacenterName, HostName, StackName};
 
-use crate::facts::{Facts, Incus, Listener};
+use crate::facts::{Facts, Incus, Listener, Member};
 use crate::marker::{Found, Marker};
 use crate::ready::ClusterError;
 
@@ -388,11 +388,13 @@ fn cluster(facts: &Facts, required: &Requirements, all: &mut Findings) {
     let Requirements { datacenter, host, others, .. } = required;
     let Some(members) = members else {
         let help = ClusterError::NoQuorum { datacenter: datacenter.to_string(), members: String::new() }.help();
-        return all.add(Verdict::Refusal, "cluster", "it has no quorum: most of its members do not answer", help);
+        // No refusal: adding a host again opens the others' packet filters for it, which may be what is amiss.
+        return all.add(Verdict::Warning, "cluster", "it has no quorum: most of its members do not answer", help);
     };
     let names = |names: Vec<&str>| names.join(", ");
-    let away: Vec<&str> =
-        members.iter().filter(|(_, member)| member.status != "Online").map(|(name, _)| name.as_str()).collect();
+    // That this one answers is seen, whatever the others think.
+    let is_away = |(name, member): &(&String, &Member)| member.status != "Online" && name.as_str() != host.as_str();
+    let away: Vec<&str> = members.iter().filter(is_away).map(|(name, _)| name.as_str()).collect();
     let is_known = |name: &str| name == host.as_str() || others.iter().any(|other| other.as_str() == name);
     let strange: Vec<&str> = members.keys().map(String::as_str).filter(|name| !is_known(name)).collect();
     let missing: Vec<&str> = others.iter().map(HostName::as_str).filter(|name| !members.contains_key(*name)).collect();
@@ -410,15 +412,12 @@ fn cluster(facts: &Facts, required: &Requirements, all: &mut Findings) {
             format_args!("members that answer: {}", names(members.keys().map(String::as_str).collect())),
         );
     }
-    let (away, of) = (
-        format_args!("{} of {} members do not answer: {}", away.len(), members.len(), names(away)).to_string(),
-        datacenter,
+    let sentence = format!("{} of {} members do not answer: {}", away.len(), members.len(), names(away));
+    let help = format!(
+        "look again in a minute: one that is lost delays the heartbeats of others; gone for good: \
+         `sovereign host remove {datacenter}/NAME --forget`"
     );
-    all.warn(
-        "cluster",
-        away,
-        format_args!("bring it back; one that is gone for good: `sovereign host remove {of}/NAME --forget`"),
-    );
+    all.warn("cluster", sentence, help);
 }
 
 fn version_of_incus(version: &str, all: &mut Findings) {

@@ -1,6 +1,7 @@
-//! A bare host becomes ready, is killed at every step meanwhile, and is given back: with a real Incus in it.
+//! A bare host becomes ready, is killed at every step meanwhile, and is given back: with a real Incus in it. Then three of
+//! a data center become one cluster, lose two, and are given back one after the other.
 //!
-//! The host is a container of an Incus of our own. Where none can run, that is said.
+//! Hosts are containers of an Incus of our own. Where none can run, that is said.
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a failed unwrap fails the test; a skipped one says so")]
 
 mod support;
@@ -15,24 +16,27 @@ use sovereign_testkit::incusd::Incusd;
 use support::{Operator, Ran, eventually};
 
 /// The steps, as they are told when they begin.
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 8] = [
     "say on the host whose it is ...",
     "let the stack's keys in ...",
     "install Incus and its tools ...",
     "raise what the kernel gives to containers ...",
+    "filter what comes in ...",
+    "join the other hosts of the data center ...",
     "make the storage pool ...",
     "make the restricted project ...",
-    "filter what comes in ...",
 ];
 
 const PACKAGES: &str = STEPS[2];
+const JOIN: &str = STEPS[5];
 
-/// A lab of one host; gone when this is dropped.
+/// A lab of three hosts; gone when this is dropped.
 struct Bare {
     _incusd: Incusd,
     home: tempfile::TempDir,
     /// What the lab has written for whoever wants to get in.
     folder: PathBuf,
+    /// The address of the first.
     address: String,
 }
 
@@ -47,7 +51,7 @@ impl Bare {
     fn start() -> Self {
         let (incusd, home) = (Incusd::start(), tempfile::tempdir().unwrap());
         let socket = incusd.socket();
-        let up = ["up", "--datacenters", "1", "--hosts", "1", "--json", "--incus", socket.to_str().unwrap()];
+        let up = ["up", "--datacenters", "1", "--hosts", "3", "--json", "--incus", socket.to_str().unwrap()];
         let output = lab(home.path(), &up);
         let made: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
         assert!(output.status.success(), "{output:?}");
@@ -56,11 +60,18 @@ impl Bare {
         Self { _incusd: incusd, home, folder, address }
     }
 
-    /// What a shell on the host says.
+    /// What a shell on the first host says.
     #[track_caller]
     fn says(&self, script: &str) -> String {
+        self.nth_says(1, script)
+    }
+
+    /// What a shell on one of them says.
+    #[track_caller]
+    fn nth_says(&self, host: usize, script: &str) -> String {
         let mut command = Command::new("ssh");
-        command.arg("-F").arg(self.folder.join("ssh_config")).args(["home-1", script]).stdin(Stdio::null());
+        let name = format!("home-{host}");
+        command.arg("-F").arg(self.folder.join("ssh_config")).args([&name, script]).stdin(Stdio::null());
         let output = command.output().unwrap();
         assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
@@ -76,7 +87,11 @@ impl Bare {
     }
 
     fn fingerprint(&self) -> String {
-        let line = self.says("ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub");
+        self.nth_fingerprint(1)
+    }
+
+    fn nth_fingerprint(&self, host: usize) -> String {
+        let line = self.nth_says(host, "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub");
         line.split(' ').nth(1).unwrap().to_owned()
     }
 }
@@ -100,6 +115,7 @@ fn lab(home: &Path, args: &[&str]) -> Output {
 
 struct Adding<'a> {
     operator: &'a Operator,
+    name: &'a str,
     target: String,
     identity: String,
     fingerprint: String,
@@ -107,7 +123,7 @@ struct Adding<'a> {
 
 impl Adding<'_> {
     fn arguments(&self) -> Vec<&str> {
-        let place = ["--datacenter", "home", "--name", "atlas", "--identity", &self.identity];
+        let place = ["--datacenter", "home", "--name", self.name, "--identity", &self.identity];
         [&["host", "add", &self.target], &place[..], &["--fingerprint", &self.fingerprint, "--yes"]].concat()
     }
 
@@ -142,7 +158,7 @@ fn a_bare_host_becomes_ready_whatever_is_killed_meanwhile_and_is_given_back_as_i
     let operator = Operator::new();
     operator.write("stack.toml", include_str!("../../model/src/file/default.toml"));
     let (target, identity) = (format!("root@{}", host.address), host.folder.join("key").display().to_string());
-    let adding = Adding { operator: &operator, target, identity, fingerprint: host.fingerprint() };
+    let adding = Adding { operator: &operator, name: "atlas", target, identity, fingerprint: host.fingerprint() };
 
     for step in STEPS {
         adding.kill_at(step);
@@ -215,4 +231,92 @@ fn a_bare_host_becomes_ready_whatever_is_killed_meanwhile_and_is_given_back_as_i
     assert!(kept.stderr().contains("volume data is still there"), "{kept:?}");
     new.run(&["host", "remove", "home/atlas", "--purge", "--yes"]).success();
     assert_eq!(host.inventory(), before);
+    three_become_one_cluster(&host, &new);
+    assert_eq!(host.inventory(), before);
+}
+
+/// What `host check` finds of clusters: its exit code, and for each host what it says.
+fn clusters(operator: &Operator) -> (Option<i32>, Vec<String>) {
+    let ran = operator.run(&["host", "check", "--json"]);
+    let checked: Value = serde_json::from_str(&ran.stdout()).unwrap();
+    let hosts = checked["hosts"].as_array().unwrap().iter().map(|host| {
+        let findings = host["findings"].as_array().unwrap().iter();
+        let of = findings.filter(|finding| ["cluster", "connection"].contains(&finding["subject"].as_str().unwrap()));
+        of.map(|finding| finding["sentence"].as_str().unwrap()).collect::<Vec<_>>().join("; ")
+    });
+    (ran.code(), hosts.collect())
+}
+
+fn three_become_one_cluster(hosts: &Bare, operator: &Operator) {
+    let block = hosts.address.rsplit_once('.').unwrap().0.to_owned();
+    let address = |host: usize| format!("{block}.{}", 10 + host);
+    let adding = |host: usize, name| Adding {
+        operator,
+        name,
+        target: format!("root@{}", address(host)),
+        identity: hosts.folder.join("key").display().to_string(),
+        fingerprint: hosts.nth_fingerprint(host),
+    };
+    let began = std::time::Instant::now();
+    adding(1, "atlas").run().success();
+    assert!(!hosts.says("ss -Hlnt").contains(":8443"), "alone it has nobody to hear");
+    let second = adding(2, "borea");
+    second.kill_at(JOIN);
+    second.run().success();
+    let third = adding(3, "ceres");
+    third.run().success();
+    eprintln!("three hosts are a cluster after {:?}", began.elapsed());
+    let together = "members that answer: atlas, borea, ceres".to_owned();
+    assert_eq!(clusters(operator), (Some(0), vec![together; 3]));
+    for host in 1..=3 {
+        // Each hears the others on its own address, and nobody else there is heard.
+        let own = format!("{}:8443", address(host));
+        assert_eq!(hosts.nth_says(host, "ss -Hlnt | awk '$4 ~ /:8443$/ { print $4 }'").trim(), own);
+        let outside = std::net::TcpStream::connect_timeout(&own.parse().unwrap(), Duration::from_secs(2));
+        assert!(outside.is_err(), "{own} answers to the world");
+        let rules = hosts.nth_says(host, "nft list chain inet sovereign input; cat /etc/sovereign/nftables.conf");
+        for other in 1..=3 {
+            let rule = format!("ip saddr {} accept", address(other));
+            assert_eq!(rules.matches(&rule).count(), if other == host { 0 } else { 2 }, "{rules}");
+        }
+    }
+    // One pool and one project, with a place on each host; and nothing that would let somebody in.
+    let pool = hosts.says(
+        "for host in atlas borea ceres; do incus storage show sovereign --target $host | grep '^ *source:'; done",
+    );
+    assert_eq!(pool.lines().count(), 3, "{pool}");
+    assert_eq!(hosts.nth_says(2, "incus project get sovereign restricted; incus cluster list-tokens -f csv"), "true\n");
+    let again = third.run().success();
+    assert!(again.stdout().contains("there was nothing to do"), "{again:?}");
+
+    // What is on a member keeps it.
+    hosts.says("incus -q storage volume create sovereign data --target borea --project sovereign");
+    let kept = operator.run(&["host", "remove", "home/borea", "--yes"]);
+    assert!(kept.code() == Some(1) && kept.stderr().contains("volume data is still there"), "{kept:?}");
+
+    // Two of three have no power: the one that is left says so, and nobody waits for long.
+    for host in ["home-2", "home-3"] {
+        let killed = lab(hosts.home.path(), &["kill", host]);
+        assert!(killed.status.success(), "{killed:?}");
+    }
+    let (code, said) = clusters(operator);
+    assert_eq!((code, said.len()), (Some(3), 3), "{said:?}");
+    let alone = eventually("a cluster without a quorum", Duration::from_secs(120), || {
+        let ran = adding(1, "atlas").run();
+        ran.stderr().contains("no quorum").then_some(ran)
+    });
+    assert!(alone.code() == Some(1) && alone.stderr().contains("recover-from-quorum-loss"), "{alone:?}");
+    let healed = lab(hosts.home.path(), &["heal"]);
+    assert!(healed.status.success(), "{healed:?}");
+    eventually("a cluster that is whole", Duration::from_secs(240), || (clusters(operator).0 == Some(0)).then_some(()));
+
+    // One burned; the others forget it. The last one goes like the first.
+    let killed = lab(hosts.home.path(), &["kill", "home-3"]);
+    assert!(killed.status.success(), "{killed:?}");
+    operator.run(&["host", "remove", "home/ceres", "--forget", "--yes"]).success();
+    assert_eq!(hosts.says("incus cluster list -f csv | cut -d, -f1 | sort"), "atlas\nborea\n");
+    assert!(!hosts.says("cat /etc/sovereign/nftables.conf").contains(&address(3)), "it is let in no more");
+    operator.run(&["host", "remove", "home/borea", "--purge", "--yes"]).success();
+    operator.run(&["host", "remove", "home/atlas", "--yes"]).success();
+    eprintln!("and are none any more after {:?}", began.elapsed());
 }

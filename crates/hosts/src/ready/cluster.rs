@@ -122,11 +122,9 @@ fn way(
     let clustered: Vec<usize> = (0..others.len()).filter(|at| of(*at).is_some_and(|incus| incus.clustered)).collect();
     let answering = clustered.iter().copied().find(|at| of(*at).is_some_and(|incus| incus.members.is_some()));
     if incus.clustered {
-        if incus.members.is_none() {
-            return no_quorum();
-        }
-        let knows_us = |at: usize| of(at).and_then(|incus| incus.members.as_ref()?.get(own.as_str())).is_some();
-        return match answering.filter(|at| !knows_us(*at)) {
+        let Some(members) = &incus.members else { return no_quorum() };
+        // By its own word: theirs may be of before a run that was killed had it join.
+        return match answering.filter(|at| !members.contains_key(others[*at].0.as_str())) {
             None => Ok(Way::Member),
             Some(_) => Err(ClusterError::Split {
                 host: format!("{datacenter}/{own}"),

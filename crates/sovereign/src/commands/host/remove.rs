@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use serde::Serialize;
-use sovereign_hosts::ready::{Leaving, ReadyError, leave, undo};
+use sovereign_hosts::ready::{ClusterError, Leaving, ReadyError, leave, undo};
 use sovereign_hosts::record::{HostId, Record};
 
 use super::neighbours::Neighbours;
@@ -74,8 +74,9 @@ async fn undo_all(
         let stage = progress.stage(format!("take {id} out of the cluster"));
         let leaving = Leaving { purge: args.purge, gone: args.forget };
         match leave((id.datacenter.as_str(), &id.host), &neighbours.all, leaving).await {
-            // Nobody is left who could forget it.
-            Err(ReadyError::Cluster(error)) if args.forget => stays = error.to_string(),
+            // Nobody is left who could forget it. Where somebody is, it is said how: shut out, but still a member, it would
+            // be waited for ever after.
+            Err(ReadyError::Cluster(error @ ClusterError::Silent { .. })) if args.forget => stays = error.to_string(),
             left => drop(left?),
         }
         stage.finish();
