@@ -63,6 +63,18 @@ pub(crate) fn lab(deadline: Deadline) -> Result<Tally> {
     told(command, deadline)
 }
 
+/// Hosts of one data center in a cluster; a site's instances, and its data taken over from a Ghost with SQLite.
+pub(crate) fn hosts(deadline: Deadline) -> Result<Tally> {
+    needs::ensure()?;
+    let mut tally = Tally::default();
+    for (binary, name) in [("bare_host", "three_hosts"), ("instances", "")] {
+        let mut command = test("sovereign", binary, name);
+        command.envs(needs::apt_config()?.map(|path| ("APT_CONFIG", path)));
+        tally.add(told(command, deadline)?);
+    }
+    Ok(tally)
+}
+
 /// Planning for large stacks.
 pub(crate) fn plan(deadline: Deadline) -> Result<Tally> {
     let mut example = cargo(["run", "--release", "--locked", "--package=sovereign-plan", "--example=scale"]);

@@ -24,6 +24,12 @@ const PROOFS: &[Tier] = &[
     },
     Tier { name: "load", checks: "no request fails during a deploy", budget: minutes(35), run: figures::load },
     Tier { name: "publish", checks: "how soon a post is everywhere", budget: minutes(50), run: figures::publish },
+    Tier {
+        name: "hosts",
+        checks: "three hosts in a cluster, a site's instances",
+        budget: minutes(20),
+        run: figures::hosts,
+    },
     Tier { name: "lab", checks: "a lab of six hosts, how soon it is there", budget: minutes(20), run: figures::lab },
     Tier {
         name: "edge",

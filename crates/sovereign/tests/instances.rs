@@ -107,6 +107,7 @@ impl Running<'_> {
 }
 
 #[test]
+#[ignore = "two minutes long, and `deployed.rs` has the same parts: `cargo xtask prove hosts`"]
 fn a_site_moves_into_instances_and_outlives_its_database() {
     let nsenter = std::process::Command::new("nsenter").arg("--version").output();
     let missing = Incusd::missing().or_else(|| nsenter.is_err().then(|| "there is no nsenter here".to_owned()));
