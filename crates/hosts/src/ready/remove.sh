@@ -30,9 +30,11 @@ if has incus && timeout 120 incus admin waitready --timeout 110 2> /dev/null; th
         attempt rm -rf /var/lib/incus/database /var/lib/incus/cluster.crt /var/lib/incus/cluster.key
         attempt systemctl start incus.socket incus.service
     fi
+    for key in core.proxy_http core.proxy_https images.auto_update_interval; do incus config unset $key 2> /dev/null; done
     # Its disk was empty, or was emptied on purpose: it is empty again, and can be given once more.
     if test -s /etc/sovereign/disk && test $failed = 0; then attempt wipefs --all --quiet "$(cat /etc/sovereign/disk)"; fi
 fi
+attempt rm -f /etc/systemd/system/multi-user.target.wants/incus.service
 # What listens goes first: a connection would start its service again.
 for unit in /etc/systemd/system/sovereign-*.socket /etc/systemd/system/sovereign-*.*.service; do
     test -e "$unit" || continue
