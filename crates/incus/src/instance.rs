@@ -8,6 +8,8 @@ use hyper::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sovereign_model::Digest;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::answer::or_default;
 use crate::client::{Client, Patience};
@@ -32,6 +34,9 @@ pub struct Instance {
     /// The project it is in.
     #[serde(default)]
     pub project: String,
+    /// When it was started last, RFC 3339.
+    #[serde(default, rename = "last_used_at")]
+    pub last_started: String,
     /// For people.
     #[serde(default)]
     pub description: String,
@@ -44,6 +49,15 @@ pub struct Instance {
     /// The profiles below its own configuration.
     #[serde(default, deserialize_with = "or_default")]
     pub profiles: Vec<ProfileName>,
+}
+
+impl Instance {
+    /// When it was started last, in seconds of the epoch; `None` when it never was.
+    pub fn started(&self) -> Option<u64> {
+        let at = OffsetDateTime::parse(&self.last_started, &Rfc3339).ok()?;
+        // Of what never was the server says a moment long before the epoch, or the epoch itself.
+        u64::try_from(at.unix_timestamp()).ok().filter(|seconds| *seconds > 0)
+    }
 }
 
 /// How an instance is.
@@ -277,5 +291,23 @@ impl Client {
     pub(crate) fn instance_path(&self, name: &InstanceName, below: &[&str]) -> ApiPath {
         let path = ApiPath::of("instances").then(name.as_str());
         self.project_of(below.iter().fold(path, |path, part| path.then(part)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_an_instance_was_started_is_known_or_not() {
+        let started = |said: Value| serde_json::from_value::<Instance>(said).unwrap().started();
+        assert_eq!(
+            started(json!({"name": "c1", "last_used_at": "2026-11-26T01:34:35.362927763Z"})),
+            Some(1_795_656_875)
+        );
+        for never in ["0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "yesterday", ""] {
+            assert_eq!(started(json!({"name": "c1", "last_used_at": never})), None, "{never}");
+        }
+        assert_eq!(started(json!({"name": "c1"})), None);
     }
 }

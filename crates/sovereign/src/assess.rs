@@ -112,18 +112,21 @@ pub(crate) struct DatacenterReport {
 pub(crate) struct UnitReport {
     /// Its name.
     pub(crate) name: String,
+    /// On which host; `None` for this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) host: Option<HostName>,
     /// How it is.
     pub(crate) state: UnitState,
     /// Its process id.
     pub(crate) pid: Option<i32>,
     /// How long it runs, in seconds.
     pub(crate) running_seconds: Option<u64>,
-    /// How often it was started again.
-    pub(crate) restarts: u32,
-    /// Memory, in bytes.
-    pub(crate) memory_bytes: u64,
+    /// How often it was started again; `None` when nobody counts.
+    pub(crate) restarts: Option<u32>,
+    /// Memory, in bytes; `None` when it is not known, as below.
+    pub(crate) memory_bytes: Option<u64>,
     /// Processor time since its start, in milliseconds.
-    pub(crate) cpu_ms: u64,
+    pub(crate) cpu_ms: Option<u64>,
     /// How it is kept apart.
     pub(crate) confinement: Option<String>,
     /// What is wrong.
@@ -260,7 +263,7 @@ fn datacenter(
         if is_here && supervisor.is_some() && !units.iter().any(|known| known.name == unit.as_str()) {
             problems.push(problem(name, "no edge was started here", Some("sovereign up")));
         }
-        if let (Some(Err(why)), true) = (gathered.edges.get(&edge), !is_here || supervisor.is_some()) {
+        if let (Some(Err(why)), true) = (gathered.edges.get(&edge), is_here && supervisor.is_some()) {
             let help = format!("sovereign logs {unit}");
             problems.push(problem(&unit, why, Some(&help)));
         }
@@ -309,12 +312,13 @@ fn unit(status: &UnitStatus, problems: &mut Vec<Problem>) -> UnitReport {
     }
     UnitReport {
         name: status.name.to_string(),
+        host: None,
         state: status.state,
         pid: status.pid,
         running_seconds: status.running_seconds,
-        restarts: status.restarts,
-        memory_bytes: status.usage.pss_bytes,
-        cpu_ms: status.usage.cpu_ms,
+        restarts: Some(status.restarts),
+        memory_bytes: Some(status.usage.pss_bytes),
+        cpu_ms: Some(status.usage.cpu_ms),
         confinement: status.confinement.clone(),
         problem: status.problem.clone().or_else(|| status.refused.clone()),
     }
@@ -530,7 +534,7 @@ pub(crate) mod tests {
             edges: [("home", Role::Primary), ("office", Role::Mirror)]
                 .map(|(at, role)| (at.parse().unwrap(), Ok(edge(stack, at, role))))
                 .into(),
-            instances: BTreeMap::new(),
+            hosts: BTreeMap::new(),
             certificates: BTreeMap::new(),
             outgoing: BTreeMap::new(),
             words_seen: Some(true),
@@ -604,7 +608,7 @@ pub(crate) mod tests {
         let gathered = Gathered {
             supervisor: None,
             edges: stack.datacenters.values().flat_map(|datacenter| datacenter.edges()).map(nobody).collect(),
-            instances: BTreeMap::new(),
+            hosts: BTreeMap::new(),
             certificates: BTreeMap::new(),
             outgoing: BTreeMap::new(),
             words_seen: None,

@@ -6,23 +6,29 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use sovereign_engine::embedded::{Client, SupervisorStatus};
-use sovereign_engine::incus::Reach;
 use sovereign_engine::incus::instances::Seen;
+use sovereign_engine::incus::usage::Usage;
+use sovereign_engine::incus::{IncusEngineError, Reach};
 use sovereign_keys::LeafFacts;
 use sovereign_model::edge_status::EdgeStatus;
 use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::{App, Datacenter};
 use sovereign_model::{EdgeName, SiteName, Stack};
 use sovereign_runtime::control::{Request, request_async};
-use sovereign_services::ghost::{Refused, outgoing};
+use sovereign_services::ghost::{LARGEST_LOG, OUTGOING_LOG, Refused, ghost_unit, outgoing, refused_in};
+use tokio::time::timeout;
 
 use crate::backup::Record;
 use crate::backup::copies::Copies;
 use crate::failure::Failure;
+use crate::hosts;
 use crate::secrets;
 
 /// An edge answers from memory; one that does not within this time is not well.
 const EDGE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// What applications were refused is good to know, and nothing to wait for.
+const OUTGOING_PATIENCE: Duration = Duration::from_secs(3);
 
 /// All answers.
 #[derive(Debug)]
@@ -31,8 +37,8 @@ pub(crate) struct Gathered {
     pub(crate) supervisor: Option<SupervisorStatus>,
     /// The edges', or why there is none.
     pub(crate) edges: BTreeMap<EdgeName, Result<EdgeStatus, String>>,
-    /// The applications on hosts, or why they cannot be seen.
-    pub(crate) instances: BTreeMap<EdgeName, Result<Seen, String>>,
+    /// The hosts' own, or why they cannot be asked.
+    pub(crate) hosts: BTreeMap<EdgeName, Result<HostSeen, Away>>,
     /// The certificates that lie ready.
     pub(crate) certificates: BTreeMap<EdgeName, LeafFacts>,
     /// Whether somebody has shown that the words of the root seed are kept; `None` when there is no root seed.
@@ -41,8 +47,38 @@ pub(crate) struct Gathered {
     pub(crate) backups: Record,
     /// What is known of the archive's copies.
     pub(crate) copies: Copies,
-    /// What applications tried to reach and were refused.
+    /// What applications tried to reach and were refused; of those on hosts see [`refused_on_hosts`].
     pub(crate) outgoing: BTreeMap<SiteName, Vec<Refused>>,
+}
+
+/// What a host says of what is on it.
+#[derive(Debug)]
+pub(crate) struct HostSeen {
+    /// What its units use.
+    pub(crate) usage: Usage,
+    /// Its applications, or why they cannot be seen.
+    pub(crate) instances: Result<Seen, Away>,
+}
+
+/// Somebody who does not answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Away {
+    /// What was heard instead.
+    pub(crate) why: String,
+    /// What to do about it.
+    pub(crate) help: Option<String>,
+}
+
+impl From<IncusEngineError> for Away {
+    fn from(error: IncusEngineError) -> Self {
+        // Whose host it is is said anyway.
+        if let IncusEngineError::Host { source, .. } = error {
+            let failure = Failure::from(source);
+            return Self { why: failure.chain().join(": "), help: failure.help() };
+        }
+        let failure = Failure::from(error);
+        Self { why: failure.chain().join(": "), help: failure.help() }
+    }
 }
 
 /// Asks everybody.
@@ -55,7 +91,7 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder, reach: &Reach) ->
     let asked = names.iter().map(async |name| (name.clone(), ask(state, reach, name).await));
     let looked = names.iter().filter(|name| name.host.is_some());
     let looked = looked.map(async |name| (name.clone(), look(stack, reach, name).await));
-    let (edges, instances, supervisor) = tokio::join!(join_all(asked), join_all(looked), client.status());
+    let (edges, hosts, supervisor) = tokio::join!(join_all(asked), join_all(looked), client.status());
     let mut certificates = BTreeMap::new();
     for name in names {
         let (chain, key) = certificate(state, &name);
@@ -63,7 +99,7 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder, reach: &Reach) ->
             certificates.insert(name, facts);
         }
     }
-    let ghosts = stack.sites.values().filter(|site| site.app == App::Ghost);
+    let ghosts = stack.sites.values().filter(|site| site.app == App::Ghost && site.host(stack).is_none());
     let outgoing = ghosts.filter_map(|site| {
         let refused = outgoing(state.site(&site.primary, &site.name).path()).ok()?;
         Some((site.name.clone(), refused))
@@ -71,7 +107,7 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder, reach: &Reach) ->
     Ok(Gathered {
         supervisor: supervisor?,
         edges: edges.into_iter().collect(),
-        instances: instances.into_iter().collect(),
+        hosts: hosts.into_iter().collect(),
         certificates,
         words_seen: secrets::words_seen(stack, state),
         backups: Record::read(state),
@@ -82,19 +118,34 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder, reach: &Reach) ->
 
 /// An edge, here or on a host.
 async fn ask(state: &StateFolder, reach: &Reach, name: &EdgeName) -> Result<EdgeStatus, String> {
-    if name.host.is_none() {
-        return ask_edge(&state.edge(&name.datacenter).control()).await;
-    }
-    match reach.link(name).await {
-        Ok(link) => ask_edge(&link.control).await,
-        Err(error) => Err(Failure::from(error).chain().join(": ")),
+    match hosts::control(state, reach, name).await {
+        Ok(socket) => ask_edge(&socket).await,
+        Err(error) => Err(Away::from(error).why),
     }
 }
 
-/// The applications on a host.
-async fn look(stack: &Stack, reach: &Reach, name: &EdgeName) -> Result<Seen, String> {
-    let looked = async { reach.link(name).await?.look(&stack.name).await };
-    looked.await.map_err(|error| Failure::from(error).chain().join(": "))
+/// What is on a host.
+async fn look(stack: &Stack, reach: &Reach, name: &EdgeName) -> Result<HostSeen, Away> {
+    let link = reach.link(name).await?;
+    let (usage, instances) = tokio::join!(link.usage(&stack.name), link.look(&stack.name));
+    Ok(HostSeen { usage: usage?, instances: instances.map_err(Away::from) })
+}
+
+/// What applications on hosts tried to reach and were refused, of those that can say so in a moment.
+pub(crate) async fn refused_on_hosts(stack: &Stack, reach: &Reach) -> BTreeMap<SiteName, Vec<Refused>> {
+    let ghosts = stack.sites.values().filter(|site| site.app == App::Ghost && site.host(stack).is_some());
+    let read = ghosts.map(async |site| {
+        let unit = ghost_unit(site, &site.primary).ok()?;
+        let read = async {
+            let (incus, instance) = reach.link(&site.place(stack)).await.ok()?.instance(&stack.name, &unit).await.ok()?;
+            match incus.pull_file(&instance, Path::new(OUTGOING_LOG), LARGEST_LOG as usize).await {
+                Ok(log) => Some(refused_in(&log.content)),
+                Err(error) => error.is_not_found().then(Vec::new),
+            }
+        };
+        Some((site.name.clone(), timeout(OUTGOING_PATIENCE, read).await.ok()??))
+    });
+    join_all(read).await.into_iter().flatten().collect()
 }
 
 /// Where this machine keeps the certificate of an edge, and its key.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
+use std::path::PathBuf;
 
 use sovereign_engine::incus::instances::Contents;
 use sovereign_engine::incus::{IncusEngineError, Reach, RootFiles};
@@ -13,15 +14,15 @@ use sovereign_keys::WorkingKeys;
 use sovereign_model::instance::bridge;
 use sovereign_model::layout::on_host;
 use sovereign_model::observed::ImageSeen;
-use sovereign_model::stack::{App, EngineKind};
+use sovereign_model::stack::{App, EngineKind, Site};
 use sovereign_model::unit::Runs;
-use sovereign_model::{Digest, EdgeName, ImageName, Stack, StateFolder, UnitName};
+use sovereign_model::{Digest, EdgeName, ImageName, SiteName, Stack, StateFolder, UnitName};
 use sovereign_plan::AppUnit;
 use sovereign_services::ghost::{self, Placed};
 use sovereign_services::secret::Secret;
 
 use crate::declared::Declared;
-use crate::failure::Failure;
+use crate::failure::{Failure, Reason};
 use crate::root_images::Wanted;
 use crate::secrets;
 use crate::world::ghost_image;
@@ -61,6 +62,46 @@ pub(crate) fn edges(stack: &Stack) -> impl Iterator<Item = EdgeName> {
 pub(crate) fn not_ready(stack: &Stack, reach: &Reach) -> Vec<IncusEngineError> {
     let known: BTreeSet<&EdgeName> = reach.edges().collect();
     edges(stack).filter(|edge| !known.contains(edge)).map(|host| IncusEngineError::NoHost { host }).collect()
+}
+
+/// What is done to the data of a site on this machine, and of one on a host not.
+#[derive(Debug, thiserror::Error)]
+#[error("site {site} is on host {host}: its data cannot be {done} from here yet")]
+pub(crate) struct DataOnHost {
+    site: SiteName,
+    host: EdgeName,
+    done: &'static str,
+    admin: String,
+}
+
+impl Reason for DataOnHost {
+    fn help(&self) -> Option<String> {
+        let Self { admin, .. } = self;
+        Some(format!("Ghost exports what is written, and imports it: Settings, Import/Export at {admin}"))
+    }
+}
+
+/// That a site's data is on this machine, where it can be `done` something with.
+///
+/// # Errors
+/// When it is on a host.
+pub(crate) fn data_is_here(stack: &Stack, site: &Site, done: &'static str) -> Result<(), DataOnHost> {
+    let host = site.place(stack);
+    if host.host.is_none() || site.app != App::Ghost {
+        return Ok(());
+    }
+    Err(DataOnHost { site: site.name.clone(), host, done, admin: format!("{}/ghost/", site.canonical) })
+}
+
+/// The control socket of an edge, brought here when it is on a host.
+///
+/// # Errors
+/// When the host is not reached.
+pub(crate) async fn control(state: &StateFolder, reach: &Reach, edge: &EdgeName) -> Result<PathBuf, IncusEngineError> {
+    if edge.host.is_none() {
+        return Ok(state.edge(&edge.datacenter).control());
+    }
+    Ok(reach.link(edge).await?.control.clone())
 }
 
 /// The applications that run on hosts, and what they are made of.
@@ -138,5 +179,28 @@ pub(crate) fn state_of(stack: &Stack, here: &StateFolder, edge: &EdgeName) -> St
     match edge.host {
         None => here.clone(),
         Some(_) => on_host::state(&stack.name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use sovereign_model::file;
+
+    use super::*;
+
+    #[test]
+    fn data_is_on_a_host_where_its_data_center_has_hosts() {
+        let text = "version = 1\n[stack]\nname = \"demo\"\n[[datacenter]]\nname = \"home\"\nengine = \"incus\"\n\
+                    [[datacenter.uplink]]\nname = \"isp\"\naddress = \"203.0.113.7\"\nport = 443\nhttp = 80\n\
+                    [[datacenter.host]]\nname = \"atlas\"\naddress = \"192.0.2.8\"\n\
+                    [[site]]\nname = \"blog\"\napp = \"ghost\"\ncanonical = \"blog.example\"\nprimary = \"home\"\n";
+        let stack = file::parse("stack.toml", text, Path::new("/")).unwrap();
+        let refused = data_is_here(&stack, &stack.sites[&"blog".parse().unwrap()], "restored").unwrap_err();
+        assert_eq!(refused.to_string(), "site blog is on host home/atlas: its data cannot be restored from here yet");
+        assert!(refused.help().unwrap().ends_with("https://blog.example/ghost/"));
+        let stack = crate::assess::tests::stack();
+        assert!(stack.sites.values().all(|site| data_is_here(&stack, site, "restored").is_ok()));
     }
 }

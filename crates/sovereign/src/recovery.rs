@@ -24,6 +24,7 @@ use crate::context::Context;
 use crate::declared::Declared;
 use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
+use crate::hosts;
 use crate::output::Progress;
 use crate::places::Places;
 use crate::restore::swap::{Intent, Origin};
@@ -342,7 +343,13 @@ impl<'a> Recovery<'a> {
                 None
             }
             App::Static { folder } => self.static_site(name, folder)?,
-            App::Ghost => self.ghost(declared, site)?,
+            App::Ghost => match hosts::data_is_here(&declared.stack, site, "brought back") {
+                Ok(()) => self.ghost(declared, site)?,
+                Err(elsewhere) => {
+                    self.remarks.push(format!("{elsewhere}: `sovereign restore {name} --to FOLDER` has what the archive has"));
+                    None
+                }
+            },
         };
         self.back.extend(row);
         Ok(())

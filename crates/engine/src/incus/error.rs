@@ -11,6 +11,7 @@ use sovereign_runtime::control::ControlError;
 use sovereign_services::ghost::OperatorError;
 
 use super::instances::InstancesError;
+use super::logs::LogError;
 use crate::apply::Failure;
 use crate::certificate::CertificateError;
 use crate::record::RecordError;
@@ -57,6 +58,24 @@ pub enum IncusEngineError {
         host: EdgeName,
         /// Why.
         source: Box<InstancesError>,
+    },
+    /// An application that was expected there.
+    #[error("{unit} is not on {host}")]
+    NotThere {
+        /// The unit.
+        unit: UnitName,
+        /// The host.
+        host: EdgeName,
+    },
+    /// A log.
+    #[error("the log of {unit} on {host} cannot be read")]
+    Log {
+        /// Whose.
+        unit: UnitName,
+        /// The host.
+        host: EdgeName,
+        /// Why.
+        source: LogError,
     },
     /// An edge as a unit.
     #[error("the edge of {host} cannot be replaced")]
@@ -134,6 +153,10 @@ impl Failure for IncusEngineError {
             Self::Host { source, .. } => source.help(),
             Self::Incus { source, .. } => source.help(),
             Self::Instances { source, .. } | Self::Instance { source, .. } => source.help(),
+            Self::NotThere { .. } => {
+                Some("`sovereign up` brings it there; `sovereign status` shows what runs".to_owned())
+            }
+            Self::Log { source, .. } => source.help(),
             Self::Unit { source, .. } => source.help(),
             Self::NotWell { host } => Some(format!("`sovereign logs {}` may say why", host.unit())),
             Self::Edge { source, .. } => source.help(),

@@ -15,6 +15,8 @@
 //! | `down` | how everything on it is stopped |
 //! | [`instances`] | applications in its Incus |
 //! | [`door`] | how a Ghost in a container is operated |
+//! | [`logs`] | what units have written |
+//! | [`usage`] | what units use of the host |
 //!
 //! Left out: making a bare host ready (the hosts' room), what applications need (services), where images come from.
 
@@ -24,8 +26,10 @@ mod edge_seen;
 mod edges;
 mod error;
 pub mod instances;
+pub mod logs;
 mod perform;
 pub mod reach;
+pub mod usage;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;

@@ -1,7 +1,6 @@
 //! Carrying out: what each step means on a host.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use sovereign_incus::image::Source;
 use sovereign_model::stack::Site;
@@ -10,7 +9,6 @@ use sovereign_model::{DatacenterName, Digest, EdgeName, SiteName, Step, UnitName
 use sovereign_services::ghost::{self, Operator, Owner};
 use sovereign_services::secret::Secret;
 
-use super::door::IncusDoor;
 use super::instances::{Instances, InstancesError};
 use super::{IncusEngine, IncusEngineError, Link};
 use crate::apply::{Progress, Receipt};
@@ -139,21 +137,7 @@ impl IncusEngine<'_> {
     /// # Errors
     /// When its host is not reached, or no Ghost runs there.
     pub async fn operator(&self, site: &Site) -> Result<Operator, IncusEngineError> {
-        let undeclared = || IncusEngineError::Undeclared { what: format!("site {}", site.name) };
-        let host = site.host(self.parts.stack).ok_or_else(undeclared)?;
-        let edge = EdgeName::on(&site.primary, &host.name);
-        let link = self.parts.reach.link(&edge).await?;
-        let unit = ghost::ghost_unit(site, &site.primary).map_err(|_| undeclared())?;
-        let instances = self.instances(&edge, link).await?;
-        let found = instances.current(&unit).await;
-        let failed =
-            |source| IncusEngineError::Instance { unit: unit.clone(), host: edge.clone(), source: Box::new(source) };
-        let instance = found.map_err(failed)?.ok_or_else(undeclared)?;
-        let client = link
-            .incus()
-            .await
-            .map_err(|source| IncusEngineError::Incus { host: edge.clone(), source: Box::new(source) })?;
-        Ok(Operator::through(Arc::new(IncusDoor::new(client.clone(), instance))))
+        self.parts.reach.operator(self.parts.stack, site).await
     }
 
     async fn fill(&self, edge: &EdgeName, site: &SiteName, tell: Tell<'_>) -> Result<Receipt, IncusEngineError> {

@@ -7,19 +7,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sovereign_hosts::{Connection, Login, SshError};
-use sovereign_incus::{Client, Dial, Dialing, IncusError, MemberName, Patience, ProjectName, UnixSocket};
+use sovereign_incus::{Client, Dial, Dialing, IncusError, InstanceName, MemberName, Patience, ProjectName, UnixSocket};
 use sovereign_model::layout::StateFolder;
-use sovereign_model::{EdgeName, StackName};
+use sovereign_model::stack::Site;
+use sovereign_model::{EdgeName, Stack, StackName, UnitName};
+use sovereign_services::ghost::{self, Operator};
 use tokio::sync::OnceCell;
 
 use super::IncusEngineError;
+use super::door::IncusDoor;
 use super::instances::{Instances, Seen};
 
 /// Where Debian's package has the socket of Incus.
 const SOCKET: &str = "/var/lib/incus/unix.socket";
 
 /// The project that a host was made ready with, for all that is the stack's.
-const PROJECT: &str = "sovereign";
+pub(super) const PROJECT: &str = "sovereign";
 
 /// Connecting, over a slow line too. A host that is off is not waited for longer.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -55,6 +58,19 @@ impl Reach {
         link.get_or_try_init(|| Link::open(edge, login.clone(), &self.sockets, &self.state)).await.map_err(failed)
     }
 
+    /// The operator's door of the Ghost of a site that is on a host.
+    ///
+    /// # Errors
+    /// When the host is not reached, or no Ghost runs there.
+    pub async fn operator(&self, stack: &Stack, site: &Site) -> Result<Operator, IncusEngineError> {
+        let place = site.place(stack);
+        let link = self.link(&place).await?;
+        let undeclared = |_| IncusEngineError::Undeclared { what: format!("site {}", site.name) };
+        let unit = ghost::ghost_unit(site, &site.primary).map_err(undeclared)?;
+        let (client, instance) = link.instance(&stack.name, &unit).await?;
+        Ok(Operator::through(Arc::new(IncusDoor::new(client.clone(), instance))))
+    }
+
     /// Ends all connections.
     pub async fn close(self) {
         for (_, link) in self.hosts.into_values() {
@@ -72,7 +88,8 @@ pub struct Link {
     pub connection: Connection,
     /// The control socket of its edge, brought here.
     pub control: PathBuf,
-    edge: EdgeName,
+    /// The edge of the host.
+    pub(super) edge: EdgeName,
     incus: Arc<dyn Dial>,
     client: OnceCell<(Client, Option<MemberName>)>,
 }
@@ -111,6 +128,23 @@ impl Link {
     pub async fn instances<'l>(&'l self, stack: &'l StackName) -> Result<Instances<'l, Connection>, IncusError> {
         let (client, member) = self.member().await?;
         Ok(Instances::new(client, &self.connection, stack, member.clone()))
+    }
+
+    /// The instance of a unit that others are to use, and the Incus that it is in.
+    ///
+    /// # Errors
+    /// When its Incus does not answer, or has no such instance.
+    pub async fn instance(
+        &self,
+        stack: &StackName,
+        unit: &UnitName,
+    ) -> Result<(&Client, InstanceName), IncusEngineError> {
+        let host = || self.edge.clone();
+        let incus = |source| IncusEngineError::Incus { host: host(), source };
+        let failed = |source| IncusEngineError::Instances { host: host(), source: Box::new(source) };
+        let current = self.instances(stack).await.map_err(incus)?.current(unit).await.map_err(failed)?;
+        let instance = current.ok_or_else(|| IncusEngineError::NotThere { unit: unit.clone(), host: host() })?;
+        Ok((self.incus().await.map_err(incus)?, instance))
     }
 
     /// What instances of a stack there are on the host, and how they are.

@@ -54,6 +54,12 @@ pub(super) const APP: &str = "/opt/ghost/app";
 /// The program that runs Ghost there.
 pub(super) const NODE: &str = "/opt/ghost/node/bin/node";
 
+/// What Ghost runs as in its instance (the image's role `site`).
+pub const SERVICE: &str = "ghost.service";
+
+/// What MariaDB runs as in its instance (the image's role `database`).
+pub const DATABASE_SERVICE: &str = "database.service";
+
 const DOOR: &str = include_str!("assets/door.cjs");
 
 /// The name of the volume with what people uploaded, at a Ghost.
@@ -202,7 +208,7 @@ fn database(placed: &Placed<'_>) -> Result<Described, InvalidName> {
         reaches: Vec::new(),
         serves: None,
         limits: DATABASE_LIMITS,
-        health: InstanceHealth::Service { service: "database.service".to_owned() },
+        health: InstanceHealth::Service { service: DATABASE_SERVICE.to_owned() },
         after: Vec::new(),
         stop_grace_seconds: DATABASE_GRACE_SECONDS,
         replace: Replace::StopFirst,

@@ -32,11 +32,11 @@ pub use door::{Answered, Door, DoorError, Posting};
 pub use dump::{dump_command, load_command};
 pub use files::layout;
 pub use instances::{
-    CONTENT, CONTENT_VOLUME, Contents, DATABASE_PORT, DATABASE_VOLUME, Described, Image, Instances, OUTGOING_LOG, PORT,
-    Placed, database_unit, door_command, ghost_unit, instances,
+    CONTENT, CONTENT_VOLUME, Contents, DATABASE_PORT, DATABASE_SERVICE, DATABASE_VOLUME, Described, Image, Instances,
+    OUTGOING_LOG, PORT, Placed, SERVICE, database_unit, door_command, ghost_unit, instances,
 };
 pub use operator::{Operator, OperatorError};
-pub use outgoing::{Refused, outgoing, outgoing_text, refused_in};
+pub use outgoing::{LARGEST_LOG, Refused, outgoing, outgoing_text, refused_in};
 pub use setup::{Keys, Owner, SetUp, Webhooks, owner_email, setup, webhook_url, webhook_url_at};
 pub use staff::{InvalidRole, OneTimeLink, Pending, Person, Role, Staff};
 pub use takeover::{TAKEOVER_REFUSED, Taken, pause_command, resume_command, takeover_command};

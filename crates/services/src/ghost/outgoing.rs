@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 /// More than the guard ever writes: 200 lines of a name of 253 bytes and some words.
-const LARGEST_LOG: u64 = 128 << 10;
+pub const LARGEST_LOG: u32 = 128 << 10;
 
 /// One target that Ghost tried to reach since it was started. Each is noted once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +28,7 @@ pub struct Refused {
 /// When the log is there and cannot be read.
 pub fn outgoing(folder: &Path) -> io::Result<Vec<Refused>> {
     let path = folder.join("run/outgoing.log");
-    let text = match sovereign_runtime::file::read_foreign(&path, LARGEST_LOG) {
+    let text = match sovereign_runtime::file::read_foreign(&path, LARGEST_LOG.into()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         read => read?,
     };

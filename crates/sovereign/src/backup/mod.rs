@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::declared::Declared;
 use crate::failure::{Failure, Reason};
+use crate::hosts;
 use crate::output::Progress;
 use crate::restore;
 use crate::secrets;
@@ -262,6 +263,7 @@ impl Run<'_> {
                 self.one(&subject, &mut || Ok(offer.clone()), &|_| Ok(None)).map(Some)
             }
             App::Ghost => {
+                hosts::data_is_here(&self.declared.stack, site, "backed up")?;
                 restore::must_be_whole(&self.declared.state, site)?;
                 let ghost = Ghost::of(self.context, self.declared, site)?;
                 let mut prepare = || {

@@ -20,6 +20,7 @@ use crate::declared::Declared;
 use crate::drill::{self, Compared};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::hosts;
 use crate::interrupt;
 use crate::output::{Cell, Page, Progress, Report, StageTime, Table, figures};
 use crate::restore::swap::{Intent, Origin};
@@ -188,6 +189,7 @@ struct Drill<'a> {
 impl Drill<'_> {
     fn run(&self, progress: &Progress) -> Result<Row, Failure> {
         let Self { context, declared, archive, state, site, .. } = self;
+        hosts::data_is_here(&declared.stack, site, "rehearsed with")?;
         interrupt::run(&context.output, |_| async { drill::clean_up(state).await })?; // of one that was killed
         let subject = Subject::Site(site.name.clone());
         let (snapshot, _) = choose(declared, archive, &subject, None)?;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
 use serde::Serialize;
+use sovereign_model::stack::EngineKind;
 
 use crate::cli::OpenArgs;
 use crate::context::Context;
@@ -20,7 +21,7 @@ pub(crate) struct Address {
     url: String,
     /// Whether a browser was started.
     opened: bool,
-    /// What shows the site on another machine.
+    /// What shows the site on another machine; `None` where that needs nothing, as with a host's edge.
     tunnel: Option<String>,
 }
 
@@ -39,7 +40,8 @@ pub(crate) fn run(context: &Context, args: &OpenArgs) -> Result<Address, Failure
     let site = site::find(&declared.stack, args.site.as_ref())?;
     let url = format!("{}/", site.canonical);
     let opened = has_screen(context) && start_browser(&url);
-    let tunnel = (!opened).then(|| tunnel(context, [(site.canonical.port(), site.edge_port)]));
+    let is_here = declared.stack.datacenters[&site.primary].engine == EngineKind::Embedded;
+    let tunnel = (!opened && is_here).then(|| tunnel(context, [(site.canonical.port(), site.edge_port)]));
     Ok(Address { url, opened, tunnel })
 }
 

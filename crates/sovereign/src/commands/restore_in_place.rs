@@ -22,6 +22,7 @@ use crate::declared::Declared;
 use crate::deployment::Deployment;
 use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
+use crate::hosts;
 use crate::interrupt;
 use crate::output::{Answer, Page, Progress, Report, StageTime, figures};
 use crate::restore::swap::{Ended, Intent, Origin, Part, carry_out};
@@ -200,6 +201,7 @@ pub(super) fn run(context: &Context, declared: &Declared, args: &RestoreArgs) ->
         App::Static { .. } => return Err(NotInPlace::Static { name: site.name }.into()),
         App::Upstream { .. } => return Err(NotInPlace::Upstream { name: site.name }.into()),
     }
+    hosts::data_is_here(&declared.stack, &site, "replaced")?;
     sovereign_engine::state::read(&declared.state)?;
     let began = Instant::now();
     let _lock = secrets::lock(&declared.state, "restore")?;

@@ -4,13 +4,14 @@ use serde::Serialize;
 use sovereign_engine::record::reader_password;
 use sovereign_model::stack::{App, Site};
 use sovereign_model::{SiteName, Stack};
-use sovereign_services::ghost::{Operator, Role, owner_email};
+use sovereign_services::ghost::{Operator, OperatorError, Role, owner_email};
 
 use crate::cli::{InviteArgs, ResetArgs, SiteArgs, StaffRole};
 use crate::context::Context;
 use crate::declared::Declared;
 use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
+use crate::hosts;
 use crate::interrupt;
 use crate::output::{Cell, Page, Report, Table};
 use crate::secrets;
@@ -142,18 +143,16 @@ pub(crate) fn invite(context: &Context, args: InviteArgs) -> Result<Link, Failur
         StaffRole::Editor => Role::Editor,
         StaffRole::Administrator => Role::Administrator,
     };
-    let (site, operator) = door(context, &args.site)?;
-    let made = interrupt::run(&context.output, |_| async { Ok(operator.invite(&args.address, role).await?) })?;
+    let made = at_door(context, &args.site, async |operator| operator.invite(&args.address, role).await)?;
     let link = made.link.expose().to_owned();
-    Ok(Link { site, address: args.address, link, sentence: "it makes their account, once" })
+    Ok(Link { site: args.site, address: args.address, link, sentence: "it makes their account, once" })
 }
 
 /// `site staff reset`.
 pub(crate) fn reset(context: &Context, args: ResetArgs) -> Result<Link, Failure> {
-    let (site, operator) = door(context, &args.site)?;
-    let made = interrupt::run(&context.output, |_| async { Ok(operator.reset_password(&args.address).await?) })?;
+    let made = at_door(context, &args.site, async |operator| operator.reset_password(&args.address).await)?;
     let link = made.link.expose().to_owned();
-    Ok(Link { site, address: args.address, link, sentence: "it sets a new password, once" })
+    Ok(Link { site: args.site, address: args.address, link, sentence: "it sets a new password, once" })
 }
 
 /// Who may write.
@@ -201,8 +200,7 @@ impl Report for Staff {
 
 /// `site staff list`.
 pub(crate) fn list(context: &Context, args: &SiteArgs) -> Result<Staff, Failure> {
-    let (site, operator) = door(context, &args.site)?;
-    let staff = interrupt::run(&context.output, |_| async { Ok(operator.staff().await?) })?;
+    let staff = at_door(context, &args.site, async |operator| operator.staff().await)?;
     let person = |person: sovereign_services::ghost::Person| Person {
         name: person.name,
         address: person.email,
@@ -212,15 +210,26 @@ pub(crate) fn list(context: &Context, args: &SiteArgs) -> Result<Staff, Failure>
     };
     let invited = |pending: sovereign_services::ghost::Pending| Invited { address: pending.email, role: pending.role };
     Ok(Staff {
-        site,
+        site: args.site.clone(),
         people: staff.people.into_iter().map(person).collect(),
         invited: staff.pending.into_iter().map(invited).collect(),
     })
 }
 
-fn door(context: &Context, name: &SiteName) -> Result<(SiteName, Operator), Failure> {
+/// Does something at the operator's door of a Ghost, here or on a host.
+fn at_door<T>(
+    context: &Context,
+    name: &SiteName,
+    act: impl AsyncFnOnce(&Operator) -> Result<T, OperatorError>,
+) -> Result<T, Failure> {
     let declared = Declared::load(context)?;
     let site = with_staff(&declared.stack, name)?;
-    let folder = declared.state.site(&site.primary, &site.name);
-    Ok((site.name.clone(), Operator::of(folder.path())))
+    let reach = hosts::reach(&declared)?;
+    interrupt::run(&context.output, |_| async {
+        let operator = match site.host(&declared.stack) {
+            None => Operator::of(declared.state.site(&site.primary, &site.name).path()),
+            Some(_) => reach.operator(&declared.stack, site).await?,
+        };
+        Ok(act(&operator).await?)
+    })
 }

@@ -7,9 +7,10 @@ use std::pin::pin;
 use std::time::Duration;
 
 use serde::Serialize;
+use sovereign_engine::incus::Reach;
 use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::{App, DataCommands, Site};
-use sovereign_model::{DatacenterName, SiteName, Stack};
+use sovereign_model::{DatacenterName, EdgeName, SiteName, Stack};
 use sovereign_runtime::control::{Request, request_async};
 
 use super::site;
@@ -19,6 +20,7 @@ use crate::data::{self, Checked, Child, DataError, NewFile, Sink, folder_of};
 use crate::declared::Declared;
 use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
+use crate::hosts;
 use crate::interrupt;
 use crate::output::{Page, Report, figures};
 
@@ -32,6 +34,8 @@ const EDGE_PATIENCE: Duration = Duration::from_secs(3);
 enum NoData {
     #[error("site {name} is Ghost: no program of yours writes its data")]
     Ghost { name: SiteName, folder: PathBuf },
+    #[error("site {name} is Ghost: no program of yours writes its data")]
+    GhostOnHost { name: SiteName, host: EdgeName },
     #[error("site {name} is a folder of files: those are its data")]
     Folder { name: SiteName, folder: PathBuf },
     #[error("the stack file has no `{key}` for site {name}")]
@@ -53,6 +57,7 @@ impl Reason for NoData {
                     folder.display()
                 )
             }
+            Self::GhostOnHost { host, .. } => format!("it lies in volumes of the Incus of {host}"),
             Self::Folder { folder, .. } => format!("copy {}", folder.display()),
             Self::NoCommand { key, .. } => {
                 format!("add `{key} = [\"program\", \"argument\"]` to the site; docs/services.md has examples")
@@ -71,6 +76,9 @@ fn commands<'s>(
     let name = name.clone();
     match &site.app {
         App::Upstream { data, .. } => Ok((site, data)),
+        App::Ghost if site.host(stack).is_some() => {
+            Err(NoData::GhostOnHost { name, host: site.place(stack) }.into())
+        }
         App::Ghost => Err(NoData::Ghost { folder: state.site(&site.primary, &name).path().to_owned(), name }.into()),
         App::Static { folder } => Err(NoData::Folder { folder: folder.clone(), name }.into()),
     }
@@ -142,10 +150,10 @@ pub(crate) struct Loaded {
     bytes: u64,
     sha256: String,
     seconds: f64,
-    /// Data centers whose edge fetches every page anew.
-    told: Vec<DatacenterName>,
-    /// Those whose edge could not be told, and why: their copies grow old as they would have.
-    untold: BTreeMap<DatacenterName, String>,
+    /// Where the edge fetches every page anew.
+    told: Vec<EdgeName>,
+    /// Where it could not be told, and why: copies there grow old as they would have.
+    untold: BTreeMap<EdgeName, String>,
 }
 
 impl Report for Loaded {
@@ -155,15 +163,15 @@ impl Report for Loaded {
             let told: Vec<_> = self.told.iter().map(ToString::to_string).collect();
             page.line(format_args!("pages are fetched anew at {}", told.join(", ")));
         }
-        for (datacenter, why) in &self.untold {
-            page.line(format_args!("the edge at {datacenter} was not told: {why}"));
+        for (edge, why) in &self.untold {
+            page.line(format_args!("the edge at {edge} was not told: {why}"));
         }
     }
 }
 
 /// `site load`.
 pub(crate) fn load(context: &Context, args: &LoadArgs) -> Result<Loaded, Failure> {
-    let declared = Declared::load(context)?;
+    let declared = &Declared::load(context)?;
     let (site, data) = commands(&declared.stack, &declared.state, &args.site)?;
     if data.load.is_empty() {
         return Err(NoData::NoCommand { name: site.name.clone(), key: "load" }.into());
@@ -180,6 +188,7 @@ pub(crate) fn load(context: &Context, args: &LoadArgs) -> Result<Loaded, Failure
     context.output.confirm(&question, args.yes)?;
     let stage = progress.stage(format!("load {}", site.name));
     stage.expect_bytes(length);
+    let reach = hosts::reach(declared)?;
     let (told, untold) = interrupt::run(&context.output, |cancel| async move {
         let lost = |source| DataError::File { action: "read", path: args.from.clone(), source };
         // Both share one position: how far the program has read.
@@ -210,7 +219,7 @@ pub(crate) fn load(context: &Context, args: &LoadArgs) -> Result<Loaded, Failure
         }
         stage.reach(read);
         stage.finish();
-        Ok(tell(&declared.state, site).await)
+        Ok(tell(declared, &reach, site).await)
     })?;
     Ok(Loaded {
         site: site.name.clone(),
@@ -225,21 +234,27 @@ pub(crate) fn load(context: &Context, args: &LoadArgs) -> Result<Loaded, Failure
 }
 
 /// Tells the edges, the primary's first: the others ask it.
-async fn tell(state: &StateFolder, site: &Site) -> (Vec<DatacenterName>, BTreeMap<DatacenterName, String>) {
+async fn tell(declared: &Declared, reach: &Reach, site: &Site) -> (Vec<EdgeName>, BTreeMap<EdgeName, String>) {
     let (mut told, mut untold) = (Vec::new(), BTreeMap::new());
-    for datacenter in std::iter::once(&site.primary).chain(&site.mirrors) {
-        let request = Request::new("fill").with("site", site.name.as_str()).with("replaced", true);
-        match request_async(&state.edge(datacenter).control(), &request, EDGE_PATIENCE).await {
-            Ok(_) => told.push(datacenter.clone()),
-            Err(error) if error.nobody_listens() => {
-                untold.insert(datacenter.clone(), "it does not run".to_owned());
-            }
-            Err(error) => {
-                untold.insert(datacenter.clone(), error.to_string());
-            }
+    let datacenters = std::iter::once(&site.primary).chain(&site.mirrors);
+    for edge in datacenters.flat_map(|name| declared.stack.datacenters[name].edges()) {
+        match tell_one(declared, reach, &edge, site).await {
+            Ok(()) => told.push(edge),
+            Err(why) => drop(untold.insert(edge, why)),
         }
     }
     (told, untold)
+}
+
+async fn tell_one(declared: &Declared, reach: &Reach, edge: &EdgeName, site: &Site) -> Result<(), String> {
+    let request = Request::new("fill").with("site", site.name.as_str()).with("replaced", true);
+    let socket = hosts::control(&declared.state, reach, edge).await;
+    let socket = socket.map_err(|error| Failure::from(error).chain().join(": "))?;
+    match request_async(&socket, &request, EDGE_PATIENCE).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.nobody_listens() => Err("it does not run".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn seconds(progress: &crate::output::Progress) -> f64 {

@@ -2,13 +2,15 @@
 
 use std::time::SystemTime;
 
+use sovereign_model::{DatacenterName, EdgeName, HostName};
+
 use super::backup::short;
 use crate::assess::{Assessment, CopyRoom, assess, word};
 use crate::context::Context;
 use crate::declared::Declared;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::gather::gather;
+use crate::gather::{gather, refused_on_hosts};
 use crate::hosts;
 use crate::interrupt;
 use crate::output::{Cell, Page, Report, Table, figures};
@@ -20,7 +22,10 @@ pub(crate) fn run(context: &Context) -> Result<Assessment, Failure> {
     sovereign_engine::state::read(&declared.state)?;
     let reach = hosts::reach(&declared)?;
     interrupt::run(&context.output, |_| async {
-        let gathered = gather(&declared.stack, &declared.state, &reach).await?;
+        let asked = gather(&declared.stack, &declared.state, &reach);
+        let (gathered, refused) = tokio::join!(asked, refused_on_hosts(&declared.stack, &reach));
+        let mut gathered = gathered?;
+        gathered.outgoing.extend(refused);
         Ok(assess(&declared.stack, &gathered, unix_seconds(SystemTime::now())))
     })
 }
@@ -61,6 +66,11 @@ fn size(kept: u64, known: u64) -> String {
     if known > kept { format!("{} of {}", figures::bytes(kept), figures::bytes(known)) } else { figures::bytes(kept) }
 }
 
+/// A place in a column.
+fn at(datacenter: &DatacenterName, host: Option<&HostName>) -> String {
+    EdgeName { datacenter: datacenter.clone(), host: host.cloned() }.to_string()
+}
+
 impl Assessment {
     fn show_units(&self, page: &mut Page) {
         let theme = page.theme();
@@ -70,12 +80,12 @@ impl Assessment {
             for unit in &datacenter.units {
                 let style = if unit.problem.is_none() { theme.good } else { theme.warning };
                 table.row([
-                    Cell::from(&datacenter.name),
+                    at(&datacenter.name, unit.host.as_ref()).into(),
                     unit.name.as_str().into(),
                     Cell::styled(word(unit.state), style),
                     unit.running_seconds.map(figures::seconds).unwrap_or_default().into(),
-                    figures::bytes(unit.memory_bytes).into(),
-                    unit.restarts.into(),
+                    unit.memory_bytes.map(figures::bytes).unwrap_or_default().into(),
+                    unit.restarts.map(|times| times.to_string()).unwrap_or_default().into(),
                     unit.confinement.clone().unwrap_or_default().into(),
                 ]);
             }
@@ -141,7 +151,7 @@ impl Assessment {
                 let style = if copy.complete { theme.good } else { theme.warning };
                 let age = copy.age_seconds.map(|age| format!("{} ago", figures::seconds(age)));
                 table.row([
-                    Cell::from(&copy.datacenter),
+                    at(&copy.datacenter, copy.host.as_ref()).into(),
                     copy.url.to_string().into(),
                     match copy.role {
                         sovereign_model::edge_status::Role::Primary => "primary".into(),
@@ -155,7 +165,7 @@ impl Assessment {
             page.table(&table);
             for copy in &site.copies {
                 if let Some(left_out) = copy.room.as_ref().and_then(CopyRoom::left_out_text) {
-                    page.line(format_args!("{}: {left_out}", copy.datacenter));
+                    page.line(format_args!("{}: {left_out}", at(&copy.datacenter, copy.host.as_ref())));
                 }
             }
             if site.private {

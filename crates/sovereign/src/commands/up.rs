@@ -14,7 +14,7 @@ use sovereign_engine::apply::{self, Audience, Caller, Count, Engine as _, Event,
 use sovereign_engine::embedded::Client;
 use sovereign_engine::journal::Journal;
 use sovereign_keys::WorkingKeys;
-use sovereign_model::stack::{App, Site};
+use sovereign_model::stack::{App, EngineKind, Site};
 use sovereign_model::{EdgeName, SiteName, Stack, Step, StepId};
 use sovereign_plan::{Plan, Planned};
 use tokio_util::sync::CancellationToken;
@@ -252,14 +252,16 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
         url: format!("{}/ghost/", site.canonical),
         credentials: format!("sovereign site credentials {}", site.name),
     });
-    let ports = deployment.stack.datacenters.values().map(|home| (home.port(), home.loopback().port()));
+    // Those on hosts are reached from another machine as from this one.
+    let here = deployment.stack.datacenters.values().filter(|home| home.engine == EngineKind::Embedded);
+    let ports: Vec<_> = here.map(|home| (home.port(), home.loopback().port())).collect();
     let mut done = Done {
         stack: deployment.stack.name.to_string(),
         steps,
         kept,
         admins: admins.collect(),
         addresses,
-        tunnel: (!has_screen(context)).then(|| tunnel(context, ports)),
+        tunnel: (!has_screen(context) && !ports.is_empty()).then(|| tunnel(context, ports)),
         fetched,
         stages: progress.times(),
         seed_made,

@@ -124,7 +124,7 @@ mod tests {
         let gathered = Gathered {
             supervisor,
             edges,
-            instances: BTreeMap::new(),
+            hosts: BTreeMap::new(),
             certificates: BTreeMap::new(),
             outgoing: BTreeMap::new(),
             words_seen: None,

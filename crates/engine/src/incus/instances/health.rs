@@ -96,7 +96,7 @@ fn quiet<'w>(line: impl IntoIterator<Item = &'w str>) -> Command {
 }
 
 /// The last lines of what a stranger says: so many, none of them long, and nothing in them that a terminal obeys.
-pub(super) fn bounded(bytes: &[u8], lines: usize) -> String {
+pub(in crate::incus) fn bounded(bytes: &[u8], lines: usize) -> String {
     const LONGEST: usize = 300;
     let text = String::from_utf8_lossy(bytes);
     let shown = text.lines().map(|line| line.chars().filter(|c| !c.is_control()).take(LONGEST).collect::<String>());

@@ -51,6 +51,8 @@ pub(super) struct Ours {
     pub(super) number: u64,
     /// When it was made, in seconds of the epoch.
     pub(super) made: u64,
+    /// When it was started last, in seconds of the epoch.
+    pub(super) started: Option<u64>,
     /// Whether it ever was.
     pub(super) was_well: bool,
     pub(super) status: Status,
@@ -86,6 +88,7 @@ impl Ours {
             digest: key(KEY_DIGEST).and_then(|text| text.parse().ok()).ok_or_else(|| missing(KEY_DIGEST))?,
             number: number(KEY_NUMBER)?,
             made: number(KEY_MADE)?,
+            started: instance.started(),
             was_well: key(KEY_WELL) == Some("true"),
             status: status.clone(),
             has_interface: devices.contains_key(NIC),

@@ -36,12 +36,16 @@ pub struct Runs {
 /// The instance of a unit that others are to use.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Current {
+    /// Its name in Incus.
+    pub instance: InstanceName,
     /// Its description.
     pub spec: InstanceSpec,
     /// The digest of its description.
     pub digest: Digest,
     /// When it was made, in seconds of the epoch.
     pub made: u64,
+    /// When it was started last, in seconds of the epoch.
+    pub started: Option<u64>,
     /// How it is.
     pub condition: Condition,
 }
@@ -90,6 +94,8 @@ impl<H: InstanceHost> Instances<'_, H> {
         let mut settled = listing.settled(unit);
         let current = match settled.next() {
             Some(ours) => Some(Current {
+                instance: ours.name.clone(),
+                started: ours.started,
                 spec: ours.spec.clone(),
                 digest: ours.digest,
                 made: ours.made,

@@ -40,6 +40,7 @@ use tokio::sync::{Mutex, RwLock};
 
 pub use contents::Contents;
 pub use error::InstancesError;
+pub(super) use health::bounded;
 pub use host::InstanceHost;
 pub use look::{Condition, Current, Runs, Seen, Superseded};
 pub use run::Ran;
