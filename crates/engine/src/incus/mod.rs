@@ -15,11 +15,12 @@
 //! | `down` | how everything on it is stopped |
 //! | [`instances`] | applications in its Incus |
 //! | [`door`] | how a Ghost in a container is operated |
-//! | [`logs`] | what units have written |
+//! | [`logs`], [`access`] | what units have written, what was read at an edge |
 //! | [`usage`] | what units use of the host |
 //!
 //! Left out: making a bare host ready (the hosts' room), what applications need (services), where images come from.
 
+pub mod access;
 pub mod door;
 mod down;
 mod edge_seen;
