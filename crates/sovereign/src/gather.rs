@@ -137,7 +137,8 @@ pub(crate) async fn refused_on_hosts(stack: &Stack, reach: &Reach) -> BTreeMap<S
     let read = ghosts.map(async |site| {
         let unit = ghost_unit(site, &site.primary).ok()?;
         let read = async {
-            let (incus, instance) = reach.link(&site.place(stack)).await.ok()?.instance(&stack.name, &unit).await.ok()?;
+            let (incus, instance) =
+                reach.link(&site.place(stack)).await.ok()?.instance(&stack.name, &unit).await.ok()?;
             match incus.pull_file(&instance, Path::new(OUTGOING_LOG), LARGEST_LOG as usize).await {
                 Ok(log) => Some(refused_in(&log.content)),
                 Err(error) => error.is_not_found().then(Vec::new),

@@ -346,7 +346,8 @@ impl<'a> Recovery<'a> {
             App::Ghost => match hosts::data_is_here(&declared.stack, site, "brought back") {
                 Ok(()) => self.ghost(declared, site)?,
                 Err(elsewhere) => {
-                    self.remarks.push(format!("{elsewhere}: `sovereign restore {name} --to FOLDER` has what the archive has"));
+                    self.remarks
+                        .push(format!("{elsewhere}: `sovereign restore {name} --to FOLDER` has what the archive has"));
                     None
                 }
             },

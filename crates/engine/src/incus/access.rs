@@ -48,7 +48,7 @@ impl AccessReader {
         let run = run.args((1..=KEPT).map(|times| rotated(&self.path, times)));
         // The line before, and what is read.
         let run = run.answers_at_most(MOST_BYTES + 64).within(PATIENCE);
-        let failed = |source| IncusEngineError::Host { host: link.edge.clone(), source };
+        let failed = |source| IncusEngineError::Host { host: link.edge.clone(), source: Box::new(source) };
         Ok(self.take(&link.connection.succeed(&run).await.map_err(failed)?))
     }
 

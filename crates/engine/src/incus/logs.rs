@@ -6,7 +6,8 @@
 //!
 //! Left out: making lines harmless for a terminal (whoever shows them), what an instance wrote that was removed.
 
-use sovereign_hosts::{Run, SshError, systemd};
+use sovereign_hosts::systemd::Names;
+use sovereign_hosts::{Run, SshError};
 use sovereign_incus::exec::Command;
 use sovereign_incus::{IncusError, InstanceName};
 use sovereign_model::{StackName, UnitName};
@@ -114,7 +115,7 @@ impl LogReader {
                 (ran.stdout, ran.stderr)
             }
             _ => {
-                let units = format!("{}.*.service", systemd::base(stack, &self.unit));
+                let units = format!("{}.*.service", Names::base(stack, &self.unit));
                 let run = Run::script("read its edge's log", SCRIPT).arg(units).args([&count, after, &most]);
                 let run = run.answers_at_most(MOST_BYTES);
                 let ended = link.connection.run(&run).await.map_err(|error| failed(error.into()))?;

@@ -7,7 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use sovereign_hosts::{Run, systemd};
+use sovereign_hosts::Run;
+use sovereign_hosts::systemd::Names;
 use sovereign_incus::InstanceName;
 use sovereign_model::StackName;
 
@@ -51,10 +52,10 @@ impl Link {
     /// # Errors
     /// When the host does not answer.
     pub async fn usage(&self, stack: &StackName) -> Result<Usage, IncusEngineError> {
-        let service = format!("{}.service", systemd::base(stack, &self.edge.unit()));
+        let service = format!("{}.service", Names::base(stack, &self.edge.unit()));
         let run = Run::script("say what its units use", include_str!("usage.sh"));
         let run = run.arg(service).arg(format!("lxc.payload.{PROJECT}_"));
-        let failed = |source| IncusEngineError::Host { host: self.edge.clone(), source };
+        let failed = |source| IncusEngineError::Host { host: self.edge.clone(), source: Box::new(source) };
         let said = self.connection.succeed(&run).await.map_err(failed)?;
         Ok(Usage::parse(&String::from_utf8_lossy(&said)))
     }

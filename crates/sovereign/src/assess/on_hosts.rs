@@ -61,13 +61,7 @@ fn edge_unit(gathered: &Gathered, edge: &EdgeName, usage: &Usage, problems: &mut
     }
 }
 
-fn instance(
-    edge: &EdgeName,
-    name: &UnitName,
-    runs: &Runs,
-    usage: &Usage,
-    problems: &mut Vec<Problem>,
-) -> UnitReport {
+fn instance(edge: &EdgeName, name: &UnitName, runs: &Runs, usage: &Usage, problems: &mut Vec<Problem>) -> UnitReport {
     let current = runs.current.as_ref();
     let (state, wrong) = match current.map(|current| &current.condition) {
         Some(Condition::Well) => (UnitState::Healthy, None),

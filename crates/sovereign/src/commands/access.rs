@@ -1,5 +1,7 @@
 //! `sovereign logs --access`: the access logs of the edges, for people, or line by line as they are.
 
+mod on_hosts;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -11,13 +13,15 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use sovereign_model::access_entry::{AccessEntry, Cut, KEPT, rotated};
 use sovereign_model::edge_rules::AccessLog;
-use sovereign_model::{DatacenterName, SiteName};
+use sovereign_model::{DatacenterName, EdgeName, SiteName};
 
+use super::away::Silent;
 use crate::cli::LogsArgs;
 use crate::context::Context;
 use crate::declared::Declared;
 use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
+use crate::hosts;
 use crate::interrupt;
 use crate::output::{Page, Report, figures, printable};
 
@@ -25,15 +29,21 @@ use crate::output::{Page, Report, figures, printable};
 const LOOK: Duration = Duration::from_millis(200);
 
 /// The last requests, oldest first.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Requests {
     requests: Vec<Request>,
+    /// What could not be read on hosts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    silent: Vec<Silent>,
+    /// How wide the names of edges are.
+    #[serde(skip)]
+    width: usize,
 }
 
 /// An entry, as the edge has written it.
 #[derive(Debug, Serialize)]
 struct Request {
-    datacenter: DatacenterName,
+    datacenter: EdgeName,
     #[serde(flatten)]
     raw: Map<String, Value>,
     #[serde(skip)]
@@ -43,22 +53,34 @@ struct Request {
 impl Report for Requests {
     fn show(&self, page: &mut Page) {
         for request in &self.requests {
-            page.line(request.line());
+            page.line(request.line(self.width));
         }
+        for silent in &self.silent {
+            silent.show(page);
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        if self.silent.is_empty() { Exit::Done } else { Exit::Attention }
     }
 }
 
 impl Request {
     /// An entry of `site`, or of any; `None` for another's, and for a line that is none.
-    fn read(datacenter: &DatacenterName, line: &[u8], site: Option<&SiteName>) -> Option<Self> {
+    fn read(datacenter: &EdgeName, line: &[u8], site: Option<&SiteName>) -> Option<Self> {
         let raw: Map<String, Value> = serde_json::from_slice(line).ok()?;
         let entry: AccessEntry = serde_json::from_value(Value::Object(raw.clone())).ok()?;
         let wanted = site.is_none_or(|site| entry.site.as_ref() == Some(site));
         wanted.then(|| Self { datacenter: datacenter.clone(), raw, entry })
     }
 
+    /// Those of `site`, or of any, among whole lines.
+    fn all(datacenter: &EdgeName, text: &[u8], site: Option<&SiteName>) -> Vec<Self> {
+        text.split(|byte| *byte == b'\n').filter_map(|line| Self::read(datacenter, line, site)).collect()
+    }
+
     /// Edges write visible ASCII only, but a file is a file.
-    fn line(&self) -> String {
+    fn line(&self, width: usize) -> String {
         let AccessEntry { time, host, method, target, status, bytes, duration_ms, from, cut, reader, .. } = &self.entry;
         let status = status.map_or_else(|| "-".to_owned(), |status| status.to_string());
         let bytes = figures::bytes(*bytes);
@@ -68,7 +90,7 @@ impl Request {
             None => "",
         };
         let line = format!(
-            "{time}  {:<8}  {status:>3}  {:<11}  {duration_ms:>8.1} ms  {bytes:>8}  {reader:<18}  {method} {host}{target}{cut}",
+            "{time}  {:<width$}  {status:>3}  {:<11}  {duration_ms:>8.1} ms  {bytes:>8}  {reader:<18}  {method} {host}{target}{cut}",
             self.datacenter,
             from.as_str()
         );
@@ -86,7 +108,7 @@ enum AccessError {
     #[error("there is no data center {name} in the stack file")]
     NoDatacenter { name: DatacenterName, datacenters: Vec<String> },
     #[error("cannot read the access log of {datacenter}")]
-    Unreadable { datacenter: DatacenterName, source: io::Error },
+    Unreadable { datacenter: EdgeName, source: io::Error },
 }
 
 impl Reason for AccessError {
@@ -111,10 +133,23 @@ impl Reason for AccessError {
 
 /// `logs --access`, without `--follow`.
 pub(crate) fn run(context: &Context, args: &LogsArgs) -> Result<Requests, Failure> {
-    let (site, logs) = wanted(context, args)?;
-    let logs = logs.into_iter();
-    let requests = logs.map(|mut log| log.tail(args.lines, site.as_ref())).collect::<Result<Vec<_>, _>>()?;
-    Ok(Requests { requests: last(args.lines, requests) })
+    let Wanted { declared, site, here, there, width } = wanted(context, args)?;
+    let here = here.into_iter().map(|mut log| log.tail(args.lines, site.as_ref()));
+    let mut requests = here.collect::<Result<Vec<_>, _>>()?;
+    let mut silent = Vec::new();
+    if !there.is_empty() {
+        let reach = hosts::reach(&declared)?;
+        let read = interrupt::run(&context.output, |_| async {
+            Ok(on_hosts::read(&there, &reach, &declared.stack, args.lines, site.as_ref()).await)
+        })?;
+        for outcome in read {
+            match outcome {
+                Ok(read) => requests.push(read),
+                Err(without) => silent.push(without),
+            }
+        }
+    }
+    Ok(Requests { requests: last(args.lines, requests), silent, width })
 }
 
 /// The last of what several edges have answered, in the order of time.
@@ -127,34 +162,64 @@ fn last(lines: usize, requests: Vec<Vec<Request>>) -> Vec<Request> {
 
 /// `logs --access --follow`: writes requests as they come, until Ctrl-C; with `--json` an object per line.
 pub(crate) fn follow(context: &Context, args: &LogsArgs) -> Result<Requests, Failure> {
-    let (site, mut logs) = wanted(context, args)?;
+    let Wanted { declared, site, here, there, width } = wanted(context, args)?;
+    let show = |requests: &[Request]| stream(context, requests, width);
     interrupt::run(&context.output, |cancel| async move {
-        let tails = logs.iter_mut().map(|log| log.tail(args.lines, site.as_ref()));
-        let mut requests = last(args.lines, tails.collect::<Result<_, _>>()?);
-        loop {
-            for request in &requests {
-                let line = if context.output.is_json() {
-                    serde_json::to_string(request).unwrap_or_default()
-                } else {
-                    request.line()
-                };
-                if context.output.stream(format!("{line}\n").as_bytes()).is_err() {
-                    return Ok(Requests { requests: Vec::new() }); // nobody reads any longer
-                }
-            }
-            tokio::select! {
-                () = cancel.cancelled() => return Ok(Requests { requests: Vec::new() }),
-                () = tokio::time::sleep(LOOK) => {}
-            }
-            let new = logs.iter_mut().map(|log| log.read_new(site.as_ref()));
-            requests = last(usize::MAX, new.collect::<Result<_, _>>()?);
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            ended = follow_here(here, args.lines, site.as_ref(), &show) => ended?,
+            () = on_hosts::follow(&there, &declared, args.lines, site.as_ref(), context, &show) => {}
         }
+        Ok(Requests::default())
     })
 }
 
+/// Goes on until nobody reads any longer.
+async fn follow_here(
+    mut logs: Vec<Log>,
+    lines: usize,
+    site: Option<&SiteName>,
+    show: &impl Fn(&[Request]) -> io::Result<()>,
+) -> Result<(), AccessError> {
+    let tails = logs.iter_mut().map(|log| log.tail(lines, site));
+    let mut requests = last(lines, tails.collect::<Result<_, _>>()?);
+    while show(&requests).is_ok() {
+        tokio::time::sleep(LOOK).await;
+        let new = logs.iter_mut().map(|log| log.read_new(site));
+        requests = last(usize::MAX, new.collect::<Result<_, _>>()?);
+    }
+    Ok(())
+}
+
+/// Writes requests, for people or for programs.
+fn stream(context: &Context, requests: &[Request], width: usize) -> io::Result<()> {
+    for request in requests {
+        let line = if context.output.is_json() {
+            serde_json::to_string(request).unwrap_or_default()
+        } else {
+            request.line(width)
+        };
+        context.output.stream(format!("{line}\n").as_bytes())?;
+    }
+    Ok(())
+}
+
 /// Whose requests are asked for, and the logs they are in.
-fn wanted(context: &Context, args: &LogsArgs) -> Result<(Option<SiteName>, Vec<Log>), Failure> {
-    let Declared { stack, state, .. } = Declared::load(context)?;
+struct Wanted {
+    declared: Declared,
+    site: Option<SiteName>,
+    here: Vec<Log>,
+    /// The edges on hosts.
+    there: Vec<EdgeName>,
+    width: usize,
+}
+
+/// The names of most data centers are no longer.
+const USUAL_WIDTH: usize = 8;
+
+fn wanted(context: &Context, args: &LogsArgs) -> Result<Wanted, Failure> {
+    let declared = Declared::load(context)?;
+    let Declared { stack, state, .. } = &declared;
     if stack.edge.access_log == AccessLog::Off {
         return Err(AccessError::Off.into());
     }
@@ -163,18 +228,24 @@ fn wanted(context: &Context, args: &LogsArgs) -> Result<(Option<SiteName>, Vec<L
         let sites = || stack.sites.keys().map(ToString::to_string).collect();
         found.ok_or_else(|| AccessError::NoSite { name: name.clone(), sites: sites() })
     });
+    let site = site.transpose()?;
     if let Some(name) = args.at.as_ref().filter(|name| !stack.datacenters.contains_key(*name)) {
         let datacenters = stack.datacenters.keys().map(ToString::to_string).collect();
         return Err(AccessError::NoDatacenter { name: name.clone(), datacenters }.into());
     }
-    let datacenters = stack.datacenters.keys().filter(|name| args.at.as_ref().is_none_or(|at| at == *name));
-    let logs = datacenters.map(|name| Log::at(name.clone(), state.edge(name).access_log())).collect();
-    Ok((site.transpose()?, logs))
+    let datacenters = stack.datacenters.iter().filter(|(name, _)| args.at.as_ref().is_none_or(|at| at == *name));
+    let edges = datacenters.flat_map(|(_, datacenter)| datacenter.edges());
+    let (there, here): (Vec<EdgeName>, Vec<EdgeName>) = edges.partition(|edge| edge.host.is_some());
+    let width = here.iter().chain(&there).map(|edge| edge.to_string().len()).chain([USUAL_WIDTH]).max();
+    let width = width.unwrap_or(USUAL_WIDTH);
+    let log = |edge: EdgeName| Log::at(state.edge(&edge.datacenter).access_log(), edge);
+    let here = here.into_iter().map(log).collect();
+    Ok(Wanted { site, here, there, width, declared })
 }
 
 /// An edge's log, being read. The edge writes on meanwhile, and rotates it.
 struct Log {
-    datacenter: DatacenterName,
+    datacenter: EdgeName,
     path: PathBuf,
     file: Option<File>,
     /// Up to where whole lines have been read.
@@ -182,7 +253,7 @@ struct Log {
 }
 
 impl Log {
-    fn at(datacenter: DatacenterName, path: PathBuf) -> Self {
+    fn at(path: PathBuf, datacenter: EdgeName) -> Self {
         Self { datacenter, path, file: None, at: 0 }
     }
 
@@ -194,7 +265,7 @@ impl Log {
     /// What was added since.
     fn read_new(&mut self, site: Option<&SiteName>) -> Result<Vec<Request>, AccessError> {
         let new = self.try_read_new().map_err(|source| self.unreadable(source))?;
-        Ok(new.split(|byte| *byte == b'\n').filter_map(|line| Request::read(&self.datacenter, line, site)).collect())
+        Ok(Request::all(&self.datacenter, &new, site))
     }
 
     fn unreadable(&self, source: io::Error) -> AccessError {
@@ -283,7 +354,7 @@ mod tests {
     }
 
     fn log(folder: &tempfile::TempDir) -> Log {
-        Log::at("home".parse().unwrap(), folder.path().join("access.jsonl"))
+        Log::at(folder.path().join("access.jsonl"), "home".parse().unwrap())
     }
 
     fn targets(requests: Result<Vec<Request>, AccessError>) -> Vec<String> {
@@ -305,7 +376,7 @@ mod tests {
         let blog = "blog".parse().unwrap();
         assert_eq!(targets(log.tail(2, Some(&blog))), ["/2/", "/4/"]);
         assert_eq!(
-            targets(super::Log::at(log.datacenter, log.path).tail(9, None)),
+            targets(super::Log::at(log.path, log.datacenter).tail(9, None)),
             ["/1/", "/2/", "/3/", "/4/", "/5/"]
         );
     }
@@ -333,7 +404,7 @@ mod tests {
     fn a_line_for_people_and_one_for_programs() {
         let forged = line("blog", 1).replace("/1/", "/\\u001b[2J/");
         let request = Request::read(&"home".parse().unwrap(), forged.as_bytes(), None).unwrap();
-        insta::assert_snapshot!(request.line(), @"2026-11-25T10:00:01.000Z  home      200  hit               0.2 ms    1.2 kB  203.0.113.0/24      GET blog.localhost:8443//");
+        insta::assert_snapshot!(request.line(8), @"2026-11-25T10:00:01.000Z  home      200  hit               0.2 ms    1.2 kB  203.0.113.0/24      GET blog.localhost:8443//");
         let raw = serde_json::to_value(&request).unwrap();
         assert_eq!(
             (&raw["datacenter"], &raw["of-a-newer-edge"], &raw["bytes"]),

@@ -12,8 +12,9 @@ use sovereign_engine::embedded::logs::LogReader;
 use sovereign_model::EdgeName;
 use sovereign_model::layout::StateFolder;
 
-use on_hosts::{OnHost, Silent};
+use on_hosts::OnHost;
 
+use super::away::Silent;
 use crate::cli::LogsArgs;
 use crate::context::Context;
 use crate::declared::Declared;
@@ -63,12 +64,8 @@ impl Report for Logs {
             }
         }
         page.gap();
-        let warning = page.theme().warning;
-        for Silent { host, message, help, .. } in &self.silent {
-            page.line(format_args!("{warning}{host}{warning:#}: {message}"));
-            if let Some(help) = help {
-                page.help(help);
-            }
+        for silent in &self.silent {
+            silent.show(page);
         }
     }
 
@@ -142,11 +139,7 @@ pub(crate) fn follow(context: &Context, args: &LogsArgs) -> Result<Logs, Failure
 }
 
 /// Goes on until nobody reads any longer.
-async fn follow_here(
-    mut readers: Vec<(String, LogReader)>,
-    several: bool,
-    context: &Context,
-) -> Result<(), LogsError> {
+async fn follow_here(mut readers: Vec<(String, LogReader)>, several: bool, context: &Context) -> Result<(), LogsError> {
     loop {
         for (unit, reader) in &mut readers {
             let text = read(unit, reader)?;

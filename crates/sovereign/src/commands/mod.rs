@@ -6,6 +6,7 @@ mod archive_copy;
 mod archive_diff;
 mod archive_prune;
 mod archive_repair;
+mod away;
 pub(crate) mod backup;
 mod ca;
 mod check;

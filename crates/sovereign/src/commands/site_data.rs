@@ -76,9 +76,7 @@ fn commands<'s>(
     let name = name.clone();
     match &site.app {
         App::Upstream { data, .. } => Ok((site, data)),
-        App::Ghost if site.host(stack).is_some() => {
-            Err(NoData::GhostOnHost { name, host: site.place(stack) }.into())
-        }
+        App::Ghost if site.host(stack).is_some() => Err(NoData::GhostOnHost { name, host: site.place(stack) }.into()),
         App::Ghost => Err(NoData::Ghost { folder: state.site(&site.primary, &name).path().to_owned(), name }.into()),
         App::Static { folder } => Err(NoData::Folder { folder: folder.clone(), name }.into()),
     }

@@ -1,26 +1,19 @@
 //! The logs of what runs on hosts. All hosts are asked at once: one that does not answer delays no other, and is named.
 
-use std::time::Duration;
+use std::ops::ControlFlow;
 
 use futures_util::future::{join_all, pending, select_all};
-use serde::Serialize;
 use sovereign_engine::incus::logs::{LogReader, Writer};
 use sovereign_engine::incus::{IncusEngineError, Link, Reach};
 use sovereign_model::stack::{App, Site};
 use sovereign_model::{EdgeName, Stack, UnitName};
 use sovereign_services::ghost::{DATABASE_SERVICE, SERVICE, database_unit, ghost_unit};
 
+use super::super::away::{self, Silent};
 use super::{Log, stream};
 use crate::context::Context;
 use crate::declared::Declared;
-use crate::failure::Failure;
 use crate::hosts;
-
-/// How often a log that is followed is looked at: it takes a round trip and a program over there.
-const LOOK: Duration = Duration::from_secs(1);
-
-/// How soon a host is tried again.
-const AGAIN: Duration = Duration::from_secs(5);
 
 /// Lines between two looks at a log that is followed. Of more the last ones are shown.
 const MOST_LINES: usize = 10_000;
@@ -30,31 +23,6 @@ const MOST_LINES: usize = 10_000;
 pub(super) struct OnHost {
     edge: EdgeName,
     logs: Vec<LogReader>,
-}
-
-/// What could not be read.
-#[derive(Debug, Serialize)]
-pub(super) struct Silent {
-    pub(super) host: EdgeName,
-    /// Whose log; `None` for all on the host.
-    pub(super) unit: Option<UnitName>,
-    pub(super) message: String,
-    pub(super) help: Option<String>,
-    #[serde(skip)]
-    failure: Failure,
-}
-
-impl Silent {
-    fn new(host: &EdgeName, unit: Option<&UnitName>, error: IncusEngineError) -> Self {
-        let failure = Failure::from(error);
-        let (message, help) = (failure.chain().join(": "), failure.help());
-        Self { host: host.clone(), unit: unit.cloned(), message, help, failure }
-    }
-
-    /// The failure of a command that asked for this alone.
-    pub(super) fn into_failure(self) -> Failure {
-        self.failure
-    }
 }
 
 /// What of a stack on hosts has a log, or that of `only` one unit.
@@ -97,51 +65,28 @@ impl OnHost {
         (read, silent)
     }
 
-    /// Goes on until nobody reads any longer. A host that went away is tried again and again.
-    async fn follow(mut self, declared: &Declared, lines: usize, several: bool, context: &Context) {
-        let mut trouble = Trouble::default();
-        let mut begun = vec![false; self.logs.len()];
-        loop {
-            // A connection that was lost stays lost, so this is another one.
-            match hosts::reach(declared) {
-                Ok(reach) => {
-                    match reach.link(&self.edge).await {
-                        Err(error) => trouble.tell(context, error),
-                        Ok(link) => loop {
-                            let count = |index: usize| if begun[index] { MOST_LINES } else { lines };
-                            let read = read_new(&mut self.logs, link, &declared.stack, count).await;
-                            let mut failed = None;
-                            for (index, (unit, lines)) in read.into_iter().enumerate() {
-                                match lines {
-                                    Ok(lines) => {
-                                        begun[index] = true;
-                                        for line in &lines {
-                                            if stream(context, unit.as_str(), line, several).is_err() {
-                                                return;
-                                            }
-                                        }
-                                    }
-                                    Err(error) => failed = Some(error),
-                                }
-                            }
-                            match failed {
-                                None => trouble.is_over(),
-                                Some(error) => {
-                                    trouble.tell(context, error);
-                                    if !link.connection.is_alive().await {
-                                        break;
-                                    }
-                                }
-                            }
-                            tokio::time::sleep(LOOK).await;
-                        },
+    /// Goes on until nobody reads any longer.
+    async fn follow(self, declared: &Declared, lines: usize, several: bool, context: &Context) {
+        let Self { edge, mut logs } = self;
+        let mut begun = vec![false; logs.len()];
+        away::follow(context, declared, &edge, async |link| {
+            let count = |index: usize| if begun[index] { MOST_LINES } else { lines };
+            let read = read_new(&mut logs, link, &declared.stack, count).await;
+            let mut failed = None;
+            for ((unit, lines), begun) in read.into_iter().zip(&mut begun) {
+                match lines {
+                    Err(error) => failed = Some(error),
+                    Ok(lines) => {
+                        *begun = true;
+                        if lines.iter().any(|line| stream(context, unit.as_str(), line, several).is_err()) {
+                            return Ok(ControlFlow::Break(()));
+                        }
                     }
-                    reach.close().await;
                 }
-                Err(failure) => context.output.say(failure.chain().join(": ")),
             }
-            tokio::time::sleep(AGAIN).await;
-        }
+            failed.map_or(Ok(ControlFlow::Continue(())), Err)
+        })
+        .await;
     }
 }
 
@@ -159,31 +104,8 @@ async fn read_new(
     join_all(read).await
 }
 
-/// What was said last of a host, so that it is said once.
-#[derive(Default)]
-struct Trouble(Option<String>);
-
-impl Trouble {
-    fn tell(&mut self, context: &Context, error: IncusEngineError) {
-        let message = Failure::from(error).chain().join(": ");
-        if self.0.as_ref() != Some(&message) {
-            context.output.say(&message);
-            self.0 = Some(message);
-        }
-    }
-
-    fn is_over(&mut self) {
-        self.0 = None;
-    }
-}
-
 /// Reads all of them.
-pub(super) async fn read(
-    hosts: &mut [OnHost],
-    reach: &Reach,
-    stack: &Stack,
-    lines: usize,
-) -> (Vec<Log>, Vec<Silent>) {
+pub(super) async fn read(hosts: &mut [OnHost], reach: &Reach, stack: &Stack, lines: usize) -> (Vec<Log>, Vec<Silent>) {
     let (mut read, mut silent) = (Vec::new(), Vec::new());
     for (logs, without) in join_all(hosts.iter_mut().map(|host| host.read(reach, stack, lines))).await {
         read.extend(logs);
@@ -193,13 +115,7 @@ pub(super) async fn read(
 }
 
 /// Follows all of them, until nobody reads any longer; for ever when there are none.
-pub(super) async fn follow(
-    hosts: Vec<OnHost>,
-    declared: &Declared,
-    lines: usize,
-    several: bool,
-    context: &Context,
-) {
+pub(super) async fn follow(hosts: Vec<OnHost>, declared: &Declared, lines: usize, several: bool, context: &Context) {
     if hosts.is_empty() {
         return pending().await;
     }
@@ -229,7 +145,8 @@ mod tests {
         let stack = file::parse("stack.toml", text, Path::new("/")).unwrap();
         let told = |only| {
             let hosts = on_hosts(&stack, only);
-            let hosts = hosts.iter().map(|host| format!("{}: {}", host.edge, host.units().collect::<Vec<_>>().join(", ")));
+            let hosts =
+                hosts.iter().map(|host| format!("{}: {}", host.edge, host.units().collect::<Vec<_>>().join(", ")));
             hosts.collect::<Vec<_>>()
         };
         assert_eq!(
