@@ -73,7 +73,7 @@ impl From<IncusEngineError> for Away {
     fn from(error: IncusEngineError) -> Self {
         // Whose host it is is said anyway.
         if let IncusEngineError::Host { source, .. } = error {
-            let failure = Failure::from(source);
+            let failure = Failure::from(*source);
             return Self { why: failure.chain().join(": "), help: failure.help() };
         }
         let failure = Failure::from(error);

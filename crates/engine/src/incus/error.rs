@@ -75,7 +75,7 @@ pub enum IncusEngineError {
         /// The host.
         host: EdgeName,
         /// Why.
-        source: LogError,
+        source: Box<LogError>,
     },
     /// An edge as a unit.
     #[error("the edge of {host} cannot be replaced")]

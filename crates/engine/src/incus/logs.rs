@@ -103,7 +103,11 @@ impl LogReader {
         if name != self.instance {
             self.cursor = None;
         }
-        let failed = |source| IncusEngineError::Log { unit: self.unit.clone(), host: link.edge.clone(), source };
+        let failed = |source| IncusEngineError::Log {
+            unit: self.unit.clone(),
+            host: link.edge.clone(),
+            source: Box::new(source),
+        };
         // Without a line there would be no place to go on from.
         let (count, after) = (lines.max(1).to_string(), self.cursor.as_deref().unwrap_or_default());
         let most = MOST_BYTES.to_string();

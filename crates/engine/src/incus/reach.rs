@@ -140,7 +140,7 @@ impl Link {
         unit: &UnitName,
     ) -> Result<(&Client, InstanceName), IncusEngineError> {
         let host = || self.edge.clone();
-        let incus = |source| IncusEngineError::Incus { host: host(), source };
+        let incus = |source| IncusEngineError::Incus { host: host(), source: Box::new(source) };
         let failed = |source| IncusEngineError::Instances { host: host(), source: Box::new(source) };
         let current = self.instances(stack).await.map_err(incus)?.current(unit).await.map_err(failed)?;
         let instance = current.ok_or_else(|| IncusEngineError::NotThere { unit: unit.clone(), host: host() })?;

@@ -1,11 +1,12 @@
 //! What an edge is given: its certificate, its configuration, its description as a unit.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use sovereign_model::edge_config::{CertificateFiles, EdgeConfig, EdgeSite, Peer, Source};
 use sovereign_model::edge_rules::AccessLog;
+use sovereign_model::instance::bridge;
 use sovereign_model::layout::{EdgeFolder, on_host};
 use sovereign_model::stack::{Datacenter, Reach, Uplink, UplinkAddress};
 use sovereign_model::unit::{Confinement, Health, Replace, SocketSpec, UnitSpec};
@@ -84,9 +85,11 @@ impl<'a> EdgeAt<'a> {
             UplinkAddress::Fixed(ip) => Some(ip),
             UplinkAddress::Dynamic => None,
         });
+        // Applications in instances tell the edge of changes at the host's address on their bridge.
+        let on_bridge = self.edge.host.as_ref().map(|_| IpAddr::V4(bridge::HOST));
         WantedCertificate {
             names: sites.iter().flat_map(|site| site.names.iter().cloned()).collect(),
-            addresses: fixed.chain([self.datacenter.reached(self.edge).ip()]).collect(),
+            addresses: fixed.chain([self.datacenter.reached(self.edge).ip()]).chain(on_bridge).collect(),
         }
     }
 
