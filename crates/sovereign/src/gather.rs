@@ -21,7 +21,6 @@ use tokio::time::timeout;
 use crate::backup::Record;
 use crate::backup::copies::Copies;
 use crate::failure::Failure;
-use crate::hosts;
 use crate::secrets;
 
 /// An edge answers from memory; one that does not within this time is not well.
@@ -88,10 +87,16 @@ impl From<IncusEngineError> for Away {
 pub(crate) async fn gather(stack: &Stack, state: &StateFolder, reach: &Reach) -> Result<Gathered, Failure> {
     let client = Client::of(state.clone());
     let names: Vec<EdgeName> = stack.datacenters.values().flat_map(Datacenter::edges).collect();
-    let asked = names.iter().map(async |name| (name.clone(), ask(state, reach, name).await));
-    let looked = names.iter().filter(|name| name.host.is_some());
-    let looked = looked.map(async |name| (name.clone(), look(stack, reach, name).await));
-    let (edges, hosts, supervisor) = tokio::join!(join_all(asked), join_all(looked), client.status());
+    let (there, here): (Vec<_>, Vec<_>) = names.iter().partition(|name| name.host.is_some());
+    let asked =
+        here.iter().map(async |name| ((*name).clone(), ask_edge(&state.edge(&name.datacenter).control()).await));
+    let looked = there.iter().map(async |name| ((*name).clone(), look(stack, reach, name).await));
+    let (asked, looked, supervisor) = tokio::join!(join_all(asked), join_all(looked), client.status());
+    let (mut edges, mut hosts): (BTreeMap<_, _>, BTreeMap<_, _>) = (asked.into_iter().collect(), BTreeMap::new());
+    for (name, (edge, host)) in looked {
+        edges.insert(name.clone(), edge);
+        hosts.insert(name, host);
+    }
     let mut certificates = BTreeMap::new();
     for name in names {
         let (chain, key) = certificate(state, &name);
@@ -106,8 +111,8 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder, reach: &Reach) ->
     });
     Ok(Gathered {
         supervisor: supervisor?,
-        edges: edges.into_iter().collect(),
-        hosts: hosts.into_iter().collect(),
+        edges,
+        hosts,
         certificates,
         words_seen: secrets::words_seen(stack, state),
         backups: Record::read(state),
@@ -116,35 +121,43 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder, reach: &Reach) ->
     })
 }
 
-/// An edge, here or on a host.
-async fn ask(state: &StateFolder, reach: &Reach, name: &EdgeName) -> Result<EdgeStatus, String> {
-    match hosts::control(state, reach, name).await {
-        Ok(socket) => ask_edge(&socket).await,
-        Err(error) => Err(Away::from(error).why),
-    }
-}
-
-/// What is on a host.
-async fn look(stack: &Stack, reach: &Reach, name: &EdgeName) -> Result<HostSeen, Away> {
-    let link = reach.link(name).await?;
-    let (usage, instances) = tokio::join!(link.usage(&stack.name), link.look(&stack.name));
-    Ok(HostSeen { usage: usage?, instances: instances.map_err(Away::from) })
+/// A host, and its edge. The way there is tried once for all that is asked.
+async fn look(stack: &Stack, reach: &Reach, name: &EdgeName) -> (Result<EdgeStatus, String>, Result<HostSeen, Away>) {
+    let link = match reach.link(name).await {
+        Ok(link) => link,
+        Err(error) => {
+            let away = Away::from(error);
+            return (Err(away.why.clone()), Err(away));
+        }
+    };
+    let asked = (ask_edge(&link.control), link.usage(&stack.name), link.look(&stack.name));
+    let (edge, usage, instances) = tokio::join!(asked.0, asked.1, asked.2);
+    let seen = usage.map(|usage| HostSeen { usage, instances: instances.map_err(Away::from) });
+    (edge, seen.map_err(Away::from))
 }
 
 /// What applications on hosts tried to reach and were refused, of those that can say so in a moment.
-pub(crate) async fn refused_on_hosts(stack: &Stack, reach: &Reach) -> BTreeMap<SiteName, Vec<Refused>> {
-    let ghosts = stack.sites.values().filter(|site| site.app == App::Ghost && site.host(stack).is_some());
-    let read = ghosts.map(async |site| {
-        let unit = ghost_unit(site, &site.primary).ok()?;
-        let read = async {
-            let (incus, instance) =
-                reach.link(&site.place(stack)).await.ok()?.instance(&stack.name, &unit).await.ok()?;
-            match incus.pull_file(&instance, Path::new(OUTGOING_LOG), LARGEST_LOG as usize).await {
-                Ok(log) => Some(refused_in(&log.content)),
-                Err(error) => error.is_not_found().then(Vec::new),
-            }
-        };
-        Some((site.name.clone(), timeout(OUTGOING_PATIENCE, read).await.ok()??))
+pub(crate) async fn refused_on_hosts(
+    stack: &Stack,
+    reach: &Reach,
+    gathered: &Gathered,
+) -> BTreeMap<SiteName, Vec<Refused>> {
+    let ghosts = stack.sites.values().filter(|site| site.app == App::Ghost);
+    let read = ghosts.filter_map(|site| {
+        let place = site.place(stack);
+        let instances = gathered.hosts.get(&place)?.as_ref().ok()?.instances.as_ref().ok()?;
+        let runs = instances.units.get(&ghost_unit(site, &site.primary).ok()?)?;
+        let instance = &runs.current.as_ref()?.instance;
+        Some(async move {
+            let read = async {
+                let incus = reach.link(&place).await.ok()?.incus().await.ok()?;
+                match incus.pull_file(instance, Path::new(OUTGOING_LOG), LARGEST_LOG as usize).await {
+                    Ok(log) => Some(refused_in(&log.content)),
+                    Err(error) => error.is_not_found().then(Vec::new),
+                }
+            };
+            Some((site.name.clone(), timeout(OUTGOING_PATIENCE, read).await.ok()??))
+        })
     });
     join_all(read).await.into_iter().flatten().collect()
 }

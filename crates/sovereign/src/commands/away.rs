@@ -9,7 +9,7 @@ use sovereign_model::{EdgeName, UnitName};
 
 use crate::context::Context;
 use crate::declared::Declared;
-use crate::failure::Failure;
+use crate::gather::Away;
 use crate::hosts;
 use crate::output::Page;
 
@@ -22,26 +22,18 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// What could not be read.
 #[derive(Debug, Serialize)]
 pub(super) struct Silent {
-    host: EdgeName,
+    pub(super) host: EdgeName,
     /// Of which unit; `None` for all on the host.
     unit: Option<UnitName>,
-    message: String,
-    help: Option<String>,
-    #[serde(skip)]
-    failure: Failure,
+    pub(super) message: String,
+    pub(super) help: Option<String>,
 }
 
 impl Silent {
     /// On a host, of one unit or of all.
     pub(super) fn new(host: &EdgeName, unit: Option<&UnitName>, error: IncusEngineError) -> Self {
-        let failure = Failure::from(error);
-        let (message, help) = (failure.chain().join(": "), failure.help());
-        Self { host: host.clone(), unit: unit.cloned(), message, help, failure }
-    }
-
-    /// The failure of a command that asked for this alone.
-    pub(super) fn into_failure(self) -> Failure {
-        self.failure
+        let Away { why: message, help } = error.into();
+        Self { host: host.clone(), unit: unit.cloned(), message, help }
     }
 
     /// Names it, and the way out.
@@ -63,8 +55,7 @@ pub(super) async fn follow(
     mut look: impl AsyncFnMut(&Link) -> Result<ControlFlow<()>, IncusEngineError>,
 ) {
     let mut said: Option<String> = None;
-    let mut tell = |failure: Failure| {
-        let message = failure.chain().join(": ");
+    let mut tell = |message: String| {
         if said.as_ref() != Some(&message) {
             context.output.say(format!("{edge}: {message}"));
             said = Some(message);
@@ -72,16 +63,16 @@ pub(super) async fn follow(
     };
     loop {
         match hosts::reach(declared) {
-            Err(failure) => tell(failure),
+            Err(failure) => tell(failure.chain().join(": ")),
             Ok(reach) => {
                 match reach.link(edge).await {
-                    Err(error) => tell(error.into()),
+                    Err(error) => tell(Away::from(error).why),
                     Ok(link) => loop {
                         match look(link).await {
                             Ok(ControlFlow::Break(())) => return,
                             Ok(ControlFlow::Continue(())) => {}
                             Err(error) => {
-                                tell(error.into());
+                                tell(Away::from(error).why);
                                 if !link.connection.is_alive().await {
                                     break;
                                 }

@@ -81,13 +81,15 @@ enum LogsError {
     Unknown { unit: String, kept: Vec<String> },
     #[error("cannot read the log of {unit}")]
     Unreadable { unit: String, source: io::Error },
+    #[error("{host}: {why}")]
+    Silent { host: EdgeName, why: String, help: Option<String> },
 }
 
 impl Reason for LogsError {
     fn exit(&self) -> Exit {
         match self {
             Self::Unknown { .. } => Exit::Usage,
-            Self::Unreadable { .. } => Exit::Failed,
+            Self::Unreadable { .. } | Self::Silent { .. } => Exit::Failed,
         }
     }
 
@@ -96,6 +98,7 @@ impl Reason for LogsError {
             Self::Unknown { kept, .. } if kept.is_empty() => Some("`sovereign up` starts something to log".to_owned()),
             Self::Unknown { kept, .. } => Some(format!("logs are kept of {}", kept.join(", "))),
             Self::Unreadable { .. } => None,
+            Self::Silent { help, .. } => help.clone(),
         }
     }
 }
@@ -116,9 +119,9 @@ pub(crate) fn run(context: &Context, args: &LogsArgs) -> Result<Logs, Failure> {
         Ok(on_hosts::read(&mut there, &reach, &declared.stack, args.lines).await)
     })?;
     if args.what.is_some()
-        && let Some(silent) = silent.pop()
+        && let Some(Silent { host, message: why, help, .. }) = silent.pop()
     {
-        return Err(silent.into_failure());
+        return Err(LogsError::Silent { host, why, help }.into());
     }
     logs.units.extend(units);
     Ok(Logs { silent, ..logs })

@@ -22,9 +22,8 @@ pub(crate) fn run(context: &Context) -> Result<Assessment, Failure> {
     sovereign_engine::state::read(&declared.state)?;
     let reach = hosts::reach(&declared)?;
     interrupt::run(&context.output, |_| async {
-        let asked = gather(&declared.stack, &declared.state, &reach);
-        let (gathered, refused) = tokio::join!(asked, refused_on_hosts(&declared.stack, &reach));
-        let mut gathered = gathered?;
+        let mut gathered = gather(&declared.stack, &declared.state, &reach).await?;
+        let refused = refused_on_hosts(&declared.stack, &reach, &gathered).await;
         gathered.outgoing.extend(refused);
         Ok(assess(&declared.stack, &gathered, unix_seconds(SystemTime::now())))
     })
