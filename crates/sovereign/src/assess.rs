@@ -520,7 +520,7 @@ pub(crate) mod tests {
         }
     }
 
-    pub(super) fn well(stack: &Stack) -> Gathered {
+    pub(crate) fn well(stack: &Stack) -> Gathered {
         let units = ["edge@home", "edge@office", "ghost-blog@home"].map(|name| unit(name, UnitState::Healthy)).into();
         Gathered {
             supervisor: Some(SupervisorStatus {
@@ -570,7 +570,7 @@ pub(crate) mod tests {
         record
     }
 
-    fn told(stack: &Stack, gathered: &Gathered) -> Vec<String> {
+    pub(super) fn told(stack: &Stack, gathered: &Gathered) -> Vec<String> {
         let problems = assess(stack, gathered, NOW).problems;
         problems.iter().map(|problem| format!("{}: {}", problem.subject, problem.message)).collect()
     }

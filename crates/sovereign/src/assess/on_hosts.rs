@@ -103,3 +103,125 @@ fn report(
         problem,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use sovereign_engine::incus::instances::{Current, Seen};
+    use sovereign_engine::incus::usage::{EdgeUsage, Used};
+    use sovereign_model::{Digest, file};
+    use sovereign_services::ghost::{self, Image, Placed};
+    use sovereign_services::secret::Secret;
+
+    use super::*;
+    use crate::assess::tests::{told, well};
+    use crate::gather::HostSeen;
+    use crate::output::{Page, Report as _, Theme};
+
+    const STACK: &str = "version = 1\n[stack]\nname = \"demo\"\n\
+        [[datacenter]]\nname = \"home\"\nengine = \"incus\"\n\
+        [[datacenter.uplink]]\nname = \"isp\"\naddress = \"203.0.113.7\"\nport = 443\nhttp = 80\n\
+        [[datacenter.host]]\nname = \"atlas\"\naddress = \"192.0.2.8\"\n\
+        [[datacenter]]\nname = \"office\"\nengine = \"incus\"\n\
+        [[datacenter.uplink]]\nname = \"isp\"\naddress = \"203.0.113.8\"\nport = 443\nhttp = 80\n\
+        [[datacenter.host]]\nname = \"boreas\"\naddress = \"192.0.2.9\"\n\
+        [[site]]\nname = \"blog\"\napp = \"ghost\"\ncanonical = \"blog.example\"\nprimary = \"home\"\n\
+        mirrors = [\"office\"]\n";
+    const NOW: u64 = 1_800_000_000;
+
+    fn runs(spec: sovereign_model::instance::InstanceSpec, condition: Condition) -> Runs {
+        let current = Current {
+            instance: spec.name.as_str().replace('@', "-").parse().unwrap(),
+            digest: Digest::of("a description"),
+            made: NOW - 7200,
+            started: Some(NOW - 600),
+            condition,
+            spec,
+        };
+        Runs { current: Some(current), superseded: Vec::new(), unfinished: Vec::new() }
+    }
+
+    /// A host that answers, with the site's instances.
+    fn host(stack: &sovereign_model::Stack, ghost: Condition) -> HostSeen {
+        let (site, image) = (&stack.sites[&"blog".parse().unwrap()], |name: &str| Image {
+            name: name.parse().unwrap(),
+            fingerprint: Digest::of(name),
+        });
+        let described = ghost::instances(&Placed {
+            site,
+            datacenter: &site.primary,
+            host: &"atlas".parse().unwrap(),
+            site_image: &image("debian-site"),
+            database_image: &image("debian-database"),
+            ghost_version: "6.65.0",
+            ca_certificate: "a certificate",
+            database_password: &Secret::new("a password"),
+            edge: "10.64.0.1:443".parse().unwrap(),
+        });
+        let described = described.unwrap();
+        let mut seen = Seen::default();
+        let units = [(described.database.spec, Condition::Well), (described.ghost.spec, ghost)];
+        seen.units.extend(units.map(|(spec, condition)| (spec.name.clone(), runs(spec, condition))));
+        let used = |mib: u64| Used { memory_bytes: mib << 20, cpu_ms: 4000 };
+        let instances = BTreeMap::from([
+            ("database-blog-home".parse().unwrap(), used(120)),
+            ("ghost-blog-home".parse().unwrap(), used(180)),
+        ]);
+        let edge = Some(EdgeUsage { used: used(30), since: Some(NOW - 60), restarts: 2 });
+        HostSeen { usage: Usage { now: Some(NOW), edge, instances }, instances: Ok(seen) }
+    }
+
+    fn gathered(stack: &sovereign_model::Stack) -> Gathered {
+        let mut gathered = well(stack);
+        gathered.supervisor = None;
+        for (old, new) in [("home", "home/atlas"), ("office", "office/boreas")] {
+            let answer = gathered.edges.remove(&old.parse().unwrap()).unwrap();
+            gathered.edges.insert(new.parse().unwrap(), answer);
+        }
+        gathered.hosts.insert("home/atlas".parse().unwrap(), Ok(host(stack, Condition::Well)));
+        let edge = EdgeUsage { since: Some(NOW - 60), ..EdgeUsage::default() };
+        let usage = Usage { now: Some(NOW), edge: Some(edge), ..Usage::default() };
+        gathered.hosts.insert("office/boreas".parse().unwrap(), Ok(HostSeen { usage, instances: Ok(Seen::default()) }));
+        gathered
+    }
+
+    fn stack() -> sovereign_model::Stack {
+        file::parse("stack.toml", STACK, Path::new("/")).unwrap()
+    }
+
+    #[test]
+    fn what_runs_on_hosts_is_told_with_its_place_and_what_it_uses() {
+        let stack = stack();
+        let mut page = Page::new(Theme::PLAIN);
+        crate::assess::assess(&stack, &gathered(&stack), NOW).show(&mut page);
+        insta::assert_snapshot!(page.into_text());
+    }
+
+    #[test]
+    fn a_host_that_does_not_answer_is_one_problem_and_nothing_is_made_up_of_it() {
+        let stack = stack();
+        let mut gathered = gathered(&stack);
+        let edge: EdgeName = "office/boreas".parse().unwrap();
+        let away = Away { why: "cannot reach root@192.0.2.9: no route".to_owned(), help: Some("see".to_owned()) };
+        gathered.edges.insert(edge.clone(), Err(away.why.clone()));
+        gathered.hosts.insert(edge.clone(), Err(away));
+        assert_eq!(told(&stack, &gathered), ["office/boreas: cannot reach root@192.0.2.9: no route"]);
+        assert!(units(&gathered, &edge, &mut Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn each_thing_that_is_wrong_on_a_host_is_said_once() {
+        let stack = stack();
+        let mut gathered = gathered(&stack);
+        let (home, office) = ("home/atlas".parse().unwrap(), "office/boreas".parse().unwrap());
+        gathered.hosts.insert(home, Ok(host(&stack, Condition::Unwell("status 503".to_owned()))));
+        // The host answers, its edge does not.
+        gathered.edges.insert(office, Err("the connection was closed".to_owned()));
+        let wrong = ["ghost-blog@home: status 503", "edge-boreas@office: the connection was closed"];
+        assert_eq!(told(&stack, &gathered), wrong);
+        gathered.hosts.get_mut(&"office/boreas".parse().unwrap()).unwrap().as_mut().unwrap().usage.edge = None;
+        assert_eq!(told(&stack, &gathered)[1], "edge-boreas@office: it does not run");
+    }
+}
