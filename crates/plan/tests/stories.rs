@@ -515,6 +515,21 @@ fn nothing_is_planned_for_a_host_that_is_away() {
     ");
 }
 
+/// Applications in instances post their notices of changes to the edge at the bridge's address, and look at its certificate.
+#[test]
+fn certificates_of_hosts_are_good_for_what_instances_call_them() {
+    let on_bridge = std::net::IpAddr::V4(sovereign_model::instance::bridge::HOST);
+    let named = |want: &Wanted| {
+        let named = want
+            .edges
+            .iter()
+            .map(|(edge, wanted)| (edge.host.is_some(), wanted.certificate.addresses.contains(&on_bridge)));
+        named.collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(named(&wanted_on_hosts(0)), [(true, true)].into());
+    assert_eq!(named(&wanted(&default_stack(), 0)), [(false, false)].into());
+}
+
 #[test]
 fn edges_of_hosts_find_each_other() {
     let want = wanted_on_hosts(0);
