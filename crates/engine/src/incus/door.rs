@@ -35,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// How much of what the script complains about is read.
 const LARGEST_COMPLAINT: usize = 4 << 10;
 
+const SEE: &str = "see whether Ghost runs: `sovereign status`, `sovereign logs`";
+
 /// The door of the Ghost in one instance.
 #[derive(Clone)]
 pub struct IncusDoor {
@@ -107,8 +109,8 @@ enum CarryError {
 impl CarryError {
     fn help(&self) -> Option<String> {
         match self {
-            Self::Incus(error) => error.help(),
-            Self::Script { .. } => Some("see whether Ghost runs: `sovereign status`, `sovereign logs`".to_owned()),
+            Self::Incus(error) => Some(error.help().unwrap_or_else(|| SEE.to_owned())),
+            Self::Script { .. } => Some(SEE.to_owned()),
             Self::Unintelligible => Some("`sovereign up` replaces an instance whose files were changed".to_owned()),
         }
     }

@@ -9,6 +9,7 @@
 use sovereign_hosts::systemd::Names;
 use sovereign_hosts::{Run, SshError};
 use sovereign_incus::exec::Command;
+use sovereign_incus::instance::Status;
 use sovereign_incus::{IncusError, InstanceName};
 use sovereign_model::{StackName, UnitName};
 
@@ -49,6 +50,9 @@ pub enum LogError {
     /// The instance, or the way to it.
     #[error(transparent)]
     Incus(#[from] IncusError),
+    /// The instance does not run, and its journal is read within it: as a stranger's, and not by the host.
+    #[error("its instance does not run")]
+    Stopped,
     /// systemd's journal.
     #[error("journalctl says: {said} (exit code {code})")]
     Journal {
@@ -67,6 +71,7 @@ impl LogError {
         match self {
             Self::Host(error) => error.help(),
             Self::Incus(error) => error.help(),
+            Self::Stopped => Some("`sovereign up` starts it; then its log says what was before".to_owned()),
             Self::Journal { .. } => None,
             Self::Unintelligible => Some("see that `sh`, `journalctl` and `tail` there are Debian's own".to_owned()),
         }
@@ -115,8 +120,14 @@ impl LogReader {
             (Some((client, name)), Writer::Service(service)) => {
                 let line = ["sh", "-c", SCRIPT, "sovereign", service, &count, after, &most];
                 let command = Command { most_output: MOST_BYTES, ..Command::new(line) };
-                let ran = client.exec(name, &command).await.map_err(|error| failed(error.into()))?;
-                (ran.stdout, ran.stderr)
+                match client.exec(name, &command).await {
+                    Ok(ran) => (ran.stdout, ran.stderr),
+                    Err(error) => {
+                        let state = client.instance_state(name).await;
+                        let is_stopped = state.is_ok_and(|state| state.status == Status::Stopped);
+                        return Err(failed(if is_stopped { LogError::Stopped } else { error.into() }));
+                    }
+                }
             }
             _ => {
                 let units = format!("{}.*.service", Names::base(stack, &self.unit));
@@ -167,6 +178,8 @@ impl Read {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -200,6 +213,36 @@ mod tests {
         let end = "\nwhole\n-- cursor: c\n-- ended: 0\n";
         let said = format!("{}{end}", "x".repeat(MOST_BYTES - end.len()));
         assert_eq!(read(&said), (vec!["whole".to_owned()], Some("c".to_owned())));
+    }
+
+    /// What the script makes of a journalctl that does this: what is read, and how journalctl was called.
+    fn script(journalctl: &str, after: &str, most: usize) -> (Read, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journalctl");
+        let called = folder.path().join("called");
+        let text = format!("#!/bin/sh\necho \"$*\" > {}\n{journalctl}\n", called.display());
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let search = format!("{}:/usr/bin:/bin", folder.path().display());
+        let mut sh = std::process::Command::new("/bin/sh");
+        let arguments = ["-c", SCRIPT, "sovereign", "sovereign-demo.edge.*.service", "9", after, &most.to_string()];
+        let ran = sh.args(arguments).env("PATH", search).output().unwrap();
+        (Read::parse(&ran.stdout, &ran.stderr).unwrap(), std::fs::read_to_string(called).unwrap())
+    }
+
+    #[test]
+    fn the_script_asks_for_what_is_new_and_gives_the_end_of_it() {
+        let say = "printf 'one\\ntwo\\n-- cursor: s=1;i=2\\n'";
+        let (read, called) = script(say, "", 1000);
+        assert_eq!((read.lines.len(), read.cursor.as_deref()), (2, Some("s=1;i=2")));
+        let asked = "--no-pager --quiet --output=cat --show-cursor --unit=sovereign-demo.edge.*.service --lines=9";
+        assert_eq!(called.trim_end(), asked);
+        let (_, called) = script(say, "s=1;i=1 $(x)", 1000);
+        assert_eq!(called.trim_end(), format!("{asked} --after-cursor=s=1;i=1 $(x)"), "a place is one word");
+        let (read, _) = script(say, "", "two\n-- cursor: s=1;i=2\n-- ended: 0\n".len());
+        assert_eq!(read.lines, ["two"]);
+        let (read, _) = script("echo 'Failed to add filter for units: No data available' >&2; exit 1", "", 1000);
+        assert_eq!(read, Read { lines: Vec::new(), cursor: None });
     }
 
     proptest! {

@@ -58,7 +58,7 @@ pub fn outgoing_text(refused: &[Refused]) -> String {
         return "tried to reach nobody outside".to_owned();
     }
     let targets = refused.iter().map(|refused| refused.target.as_str()).collect::<Vec<_>>().join(", ");
-    format!("tried to reach {targets}; refused, nothing left this machine")
+    format!("tried to reach {targets}; refused, nothing went out")
 }
 
 #[cfg(test)]
@@ -81,7 +81,7 @@ mod tests {
         let refused = outgoing(folder.path()).unwrap();
         assert_eq!(
             outgoing_text(&refused),
-            "tried to reach 192.0.2.1:443, b.example, x?[2J; refused, nothing left this machine"
+            "tried to reach 192.0.2.1:443, b.example, x?[2J; refused, nothing went out"
         );
         assert_eq!(outgoing_text(&[]), "tried to reach nobody outside");
     }
