@@ -221,8 +221,8 @@ fn story(incusd: &Incusd) {
         let read = || Some(operator.curl(AUTHORITY, edge, "/back/", &[])).filter(|page| page.status == 200);
         eventually("a page written afterwards", PATIENCE, read);
     }
-    let third = operator.up_without_backup().success();
-    assert!(third.stdout().contains("nothing has to change"), "{third:?}");
+    let third = up_with(&program, &operator);
+    assert!(third.contains("nothing has to change"), "{third}");
 
     timed("down --purge", || operator.run(&["down", "--purge", "--yes"]).success());
     assert!(!operator.state().exists());
