@@ -14,7 +14,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::error::SshError;
-use crate::scan;
+use crate::{lease, scan};
 
 /// What the host says when it is reached. What its shell prints before is passed over.
 const READY: &str = "sovereign-is-here";
@@ -34,7 +34,8 @@ const READY: &str = "sovereign-is-here";
 const LONGEST_GREETING: u64 = 64 << 10;
 /// What is kept of complaints.
 pub(crate) const LONGEST_COMPLAINT: usize = 8 << 10;
-/// sshd takes ten sessions on a connection unless it is told otherwise, and the master's own is one.
+/// sshd takes ten sessions on a connection unless it is told otherwise; the master's own is one, and what keeps a lease
+/// has one to itself.
 const SESSIONS: usize = 8;
 /// What a command's ssh says when the master is not there any more, instead of connecting on its own.
 pub(crate) const NO_MASTER: &str = "sovereign-has-no-connection";
@@ -52,6 +53,8 @@ pub struct Connection {
     complaints: Arc<Mutex<Vec<u8>>>,
     pub(crate) sessions: Semaphore,
     forwarded: AtomicU32,
+    /// Until when commands are sent, in milliseconds of [`lease::here`].
+    until: AtomicU64,
 }
 
 impl Connection {
@@ -87,6 +90,7 @@ impl Connection {
             complaints,
             sessions: Semaphore::new(SESSIONS),
             forwarded: AtomicU32::new(0),
+            until: AtomicU64::new(u64::MAX),
         };
         match timeout(patience, greeted(greeting)).await {
             Ok(true) => Ok(connection),
@@ -148,6 +152,25 @@ impl Connection {
     /// Whether the connection still stands, as far as this machine can tell.
     pub async fn is_alive(&self) -> bool {
         self.ask_master("check", []).await.is_ok()
+    }
+
+    /// From `until` on, by [`lease::here`], no command is sent any more. Can be put off again and again.
+    pub fn work_until(&self, until: Duration) {
+        self.until.store(u64::try_from(until.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Whether commands are sent.
+    pub(crate) fn may_work(&self) -> bool {
+        match self.until.load(Ordering::Relaxed) {
+            u64::MAX => true,
+            until => lease::here().as_millis() < u128::from(until),
+        }
+    }
+
+    /// Ends it at once, with all that goes on over it.
+    pub async fn cut(&self) {
+        self.work_until(Duration::ZERO);
+        let _ = self.ask_master("exit", []).await; // it may have ended
     }
 
     /// Ends it, and waits until it has ended.

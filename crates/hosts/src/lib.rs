@@ -8,6 +8,7 @@
 //! | [`files`] | files put whole or not at all |
 //! | [`facts`] | what a host is, gathered by one script and parsed as a stranger's words |
 //! | [`findings`](mod@findings) | pure: what of that is in the way of what is required |
+//! | [`lease`] | one run at a time on a host, from whichever management machine |
 //! | [`marker`] | what lies on a host and says whose it is |
 //! | [`ready`] | the steps that make a bare host ready, and what undoes them |
 //! | [`systemd`] | a unit of the data plane as systemd has it, and how one takes the place of another |
@@ -24,6 +25,7 @@ mod error;
 pub mod facts;
 pub mod files;
 pub mod findings;
+pub mod lease;
 pub mod marker;
 mod quote;
 pub mod ready;

@@ -42,13 +42,21 @@ pub struct Run {
     input: Input,
     most: usize,
     patience: Duration,
+    beside: bool,
 }
 
 impl Run {
     /// A program. `action` says what for, after "could not", in errors.
     pub fn new(action: impl Into<String>, program: impl AsRef<OsStr>) -> Self {
         let words = vec![program.as_ref().to_owned()];
-        Self { action: action.into(), words, input: Input::Nothing, most: USUAL_ANSWER, patience: USUAL_PATIENCE }
+        Self {
+            action: action.into(),
+            words,
+            input: Input::Nothing,
+            most: USUAL_ANSWER,
+            patience: USUAL_PATIENCE,
+            beside: false,
+        }
     }
 
     /// A script for `sh`, which finds what [`Run::arg`] adds as `$1` and so on.
@@ -88,6 +96,13 @@ impl Run {
     #[must_use]
     pub fn answers_at_most(mut self, bytes: usize) -> Self {
         self.most = bytes;
+        self
+    }
+
+    /// Waits for no turn, and asks for no lease: for what keeps a lease while all turns are taken. One at a time.
+    #[must_use]
+    pub(crate) fn beside(mut self) -> Self {
+        self.beside = true;
         self
     }
 
@@ -146,7 +161,10 @@ impl Connection {
             }
         };
         // Waiting for a turn is not the command's time. The semaphore is never closed.
-        let _session = self.sessions.acquire().await;
+        let _session = if run.beside { None } else { Some(self.sessions.acquire().await) };
+        if !run.beside && !self.may_work() {
+            return Err(self.lost(&run.action, "the lease on this host is not certain any more".to_owned()));
+        }
         let work = async {
             let text = quote::command(run.words.iter().map(OsString::as_os_str));
             let mut child = spawn(self.ssh([text]), stdin).map_err(here)?;

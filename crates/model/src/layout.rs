@@ -167,12 +167,21 @@ pub mod on_host {
     /// Where state lies, a folder for each stack.
     pub const STATE: &str = "/var/lib/sovereign";
 
+    /// Where leases lie, a folder for each stack: they do not outlive the clock that they are measured by, which begins
+    /// anew with each start of the host.
+    pub const LEASES: &str = "/run/sovereign/lease";
+
     /// The user that edges run as.
     pub const USER: &str = "sovereign";
 
     /// The program with this digest.
     pub fn program(digest: &Digest) -> PathBuf {
         [PROGRAMS, &digest.hex(), "sovereign"].iter().collect()
+    }
+
+    /// The folder with the lease of whoever works on the host.
+    pub fn lease(stack: &StackName) -> PathBuf {
+        PathBuf::from(LEASES).join(stack.as_str())
     }
 
     /// The state folder of a stack.

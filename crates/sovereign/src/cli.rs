@@ -295,6 +295,16 @@ pub(crate) struct UpArgs {
     /// Back nothing up
     #[arg(long)]
     pub(crate) no_backup: bool,
+    #[command(flatten)]
+    pub(crate) lease: LeaseArgs,
+}
+
+/// What commands that change hosts have in common.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct LeaseArgs {
+    /// Take hosts from a run on another management machine that holds them, after a question: when it is known to be dead
+    #[arg(long)]
+    pub(crate) take_lease: bool,
 }
 
 const UP_HELP: &str = "\
@@ -318,6 +328,8 @@ pub(crate) struct DownArgs {
     /// Answer every question with yes
     #[arg(short, long)]
     pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) lease: LeaseArgs,
 }
 
 const DOWN_HELP: &str = "\
@@ -834,6 +846,8 @@ pub(crate) struct RestoreArgs {
     /// From this copy, instead of the archive
     #[arg(long, value_name = "COPY", conflicts_with_all = ["undo", "discard"])]
     pub(crate) from_copy: Option<CopyName>,
+    #[command(flatten)]
+    pub(crate) lease: LeaseArgs,
 }
 
 const RESTORE_HELP: &str = "\

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
@@ -32,7 +33,7 @@ pub(crate) struct Deployment {
     /// Its state folder.
     pub(crate) state: StateFolder,
     /// The ways to its hosts.
-    pub(crate) reach: Reach,
+    pub(crate) reach: Arc<Reach>,
     declared: Declared,
     images: Store,
     program: Program,
@@ -75,7 +76,7 @@ impl Deployment {
         sovereign_engine::state::read(&state)?;
         let program = Program::of_this_process(&state.programs())?;
         let images = Store::open(places.images())?;
-        let reach = hosts::reach(&declared)?;
+        let reach = Arc::new(hosts::reach(&declared)?);
         let now = SystemTime::now();
         Ok(Self { stack, state, reach, declared, images, program, offline: false, now })
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use sovereign_engine::incus::instances::Contents;
 use sovereign_engine::incus::{IncusEngineError, Reach, RootFiles};
-use sovereign_hosts::record::{HostId, Record};
+use sovereign_hosts::record::{HostId, Known, Record};
 use sovereign_hosts::{Keys, Login};
 use sovereign_images::Store;
 use sovereign_images::debian::Role;
@@ -32,24 +32,44 @@ use crate::world::ghost_image;
 /// # Errors
 /// When the record of hosts cannot be read, or a folder cannot be made.
 pub(crate) fn reach(declared: &Declared) -> Result<Reach, Failure> {
-    let Declared { stack, state, places, .. } = declared;
-    let record = Record::read(&state.hosts_record())?;
+    let record = Record::read(&declared.state.hosts_record())?;
     let mut logins = Vec::new();
-    for edge in edges(stack) {
+    for edge in edges(&declared.stack) {
         let Some(host) = edge.host.clone() else { continue };
         let id = HostId { datacenter: edge.datacenter.clone(), host };
         let Some(known) = record.hosts.get(&id) else { continue };
-        let folder = state.host(&id.datacenter, &id.host);
-        secrets::private_folder(&folder)?;
-        let login = Login {
-            address: known.address.clone(),
-            host_key: known.host_key.clone(),
-            keys: Keys { files: vec![state.hosts_identity()], agent: None },
-            known_hosts: folder.join("known_hosts"),
-        };
-        logins.push((edge, login));
+        logins.push((edge, login(&declared.state, &id, known)?));
     }
-    Ok(Reach::new(logins, places.sockets(), on_host::state(&stack.name)))
+    Ok(to(declared, logins))
+}
+
+/// The same for all hosts that are known, declared or not, and one that is not known yet.
+///
+/// # Errors
+/// As [`reach`].
+pub(crate) fn reach_known(declared: &Declared, newcomer: Option<(&HostId, Login)>) -> Result<Reach, Failure> {
+    let edge = |id: &HostId| EdgeName::on(&id.datacenter, &id.host);
+    let mut logins = Vec::new();
+    for (id, known) in &Record::read(&declared.state.hosts_record())?.hosts {
+        logins.push((edge(id), login(&declared.state, id, known)?));
+    }
+    logins.extend(newcomer.map(|(id, login)| (edge(id), login)));
+    Ok(to(declared, logins))
+}
+
+fn login(state: &StateFolder, id: &HostId, known: &Known) -> Result<Login, Failure> {
+    let folder = state.host(&id.datacenter, &id.host);
+    secrets::private_folder(&folder)?;
+    Ok(Login {
+        address: known.address.clone(),
+        host_key: known.host_key.clone(),
+        keys: Keys { files: vec![state.hosts_identity()], agent: None },
+        known_hosts: folder.join("known_hosts"),
+    })
+}
+
+fn to(Declared { stack, places, .. }: &Declared, logins: Vec<(EdgeName, Login)>) -> Reach {
+    Reach::new(logins, places.sockets(), on_host::state(&stack.name))
 }
 
 /// All edges that are on hosts.

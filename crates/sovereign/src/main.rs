@@ -23,6 +23,7 @@ mod failure;
 mod gather;
 mod hosts;
 mod interrupt;
+mod lease;
 mod log;
 mod output;
 mod places;

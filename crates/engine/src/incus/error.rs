@@ -25,6 +25,14 @@ pub enum IncusEngineError {
         /// Which.
         host: EdgeName,
     },
+    /// It did not answer at the beginning of the run, so the run has no lease on it.
+    #[error("host {host} is left out of this run: {why}")]
+    LeftOut {
+        /// Which.
+        host: EdgeName,
+        /// Why.
+        why: String,
+    },
     /// The host, or the way to it.
     #[error("host {host} does not do what it is asked")]
     Host {
@@ -150,6 +158,7 @@ impl Failure for IncusEngineError {
                 let name = name.as_ref().map(|name| format!(" --name {name}")).unwrap_or_default();
                 Some(format!("`sovereign host add root@ADDRESS --datacenter {datacenter}{name}` does that"))
             }
+            Self::LeftOut { .. } => Some("run the command again when it answers".to_owned()),
             Self::Host { source, .. } => source.help(),
             Self::Incus { source, .. } => source.help(),
             Self::Instances { source, .. } | Self::Instance { source, .. } => source.help(),

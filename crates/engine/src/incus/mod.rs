@@ -11,6 +11,7 @@
 //! | module | what it knows |
 //! |---|---|
 //! | [`reach`] | how a host is reached |
+//! | [`lease`] | one run at a time on a host |
 //! | `edges` | its edge: files, program, service |
 //! | `down` | how everything on it is stopped |
 //! | [`instances`] | applications in its Incus |
@@ -27,6 +28,7 @@ mod edge_seen;
 mod edges;
 mod error;
 pub mod instances;
+pub mod lease;
 pub mod logs;
 mod perform;
 pub mod reach;
@@ -159,6 +161,7 @@ impl<'a> IncusEngine<'a> {
                 Err(IncusEngineError::Host { source, .. }) => {
                     seen.away.insert(edge.clone(), crate::causes::with_causes(&source));
                 }
+                Err(IncusEngineError::LeftOut { why, .. }) => drop(seen.away.insert(edge.clone(), why)),
                 Err(error) => return Err(error),
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sovereign_hosts::{Connection, Login, SshError};
@@ -17,6 +17,7 @@ use tokio::sync::OnceCell;
 use super::IncusEngineError;
 use super::door::IncusDoor;
 use super::instances::{Instances, Seen};
+use crate::causes;
 
 /// Where Debian's package has the socket of Incus.
 const SOCKET: &str = "/var/lib/incus/unix.socket";
@@ -31,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct Reach {
     hosts: BTreeMap<EdgeName, (Login, OnceCell<Link>)>,
+    /// Hosts on which nothing is done in this run, and why.
+    left_out: Mutex<BTreeMap<EdgeName, String>>,
     sockets: PathBuf,
     state: StateFolder,
 }
@@ -40,7 +43,7 @@ impl Reach {
     /// `state` is the stack's state folder on every host.
     pub fn new(hosts: impl IntoIterator<Item = (EdgeName, Login)>, sockets: PathBuf, state: StateFolder) -> Self {
         let hosts = hosts.into_iter().map(|(edge, login)| (edge, (login, OnceCell::new()))).collect();
-        Self { hosts, sockets, state }
+        Self { hosts, left_out: Mutex::default(), sockets, state }
     }
 
     /// All hosts.
@@ -51,8 +54,11 @@ impl Reach {
     /// The way to a host, which is opened the first time.
     ///
     /// # Errors
-    /// When the host does not let us in, or there is no such host.
+    /// When the host does not let us in, was left out, or there is no such host.
     pub async fn link(&self, edge: &EdgeName) -> Result<&Link, IncusEngineError> {
+        if let Some(why) = self.left_out.lock().unwrap_or_else(PoisonError::into_inner).get(edge) {
+            return Err(IncusEngineError::LeftOut { host: edge.clone(), why: why.clone() });
+        }
         let (login, link) = self.hosts.get(edge).ok_or_else(|| IncusEngineError::NoHost { host: edge.clone() })?;
         let failed = |source| IncusEngineError::Host { host: edge.clone(), source: Box::new(source) };
         link.get_or_try_init(|| Link::open(edge, login.clone(), &self.sockets, &self.state)).await.map_err(failed)
@@ -69,6 +75,15 @@ impl Reach {
         let unit = ghost::ghost_unit(site, &site.primary).map_err(undeclared)?;
         let (client, instance) = link.instance(&stack.name, &unit).await?;
         Ok(Operator::through(Arc::new(IncusDoor::new(client.clone(), instance))))
+    }
+
+    /// Leaves a host out from now on: it is not asked any more, even if it would answer.
+    pub fn leave_out(&self, edge: &EdgeName, why: &IncusEngineError) {
+        let why = match why {
+            IncusEngineError::Host { source, .. } => causes::with_causes(source),
+            other => causes::with_causes(other),
+        };
+        self.left_out.lock().unwrap_or_else(PoisonError::into_inner).insert(edge.clone(), why);
     }
 
     /// Ends all connections.

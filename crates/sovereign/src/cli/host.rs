@@ -7,6 +7,8 @@ use sovereign_hosts::record::HostId;
 use sovereign_model::ssh::{Fingerprint, SshAddress};
 use sovereign_model::{DatacenterName, HostName};
 
+use super::LeaseArgs;
+
 /// `host`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum HostCommand {
@@ -62,6 +64,8 @@ pub(crate) struct HostAddArgs {
     /// Go on without asking; answers neither for the fingerprint nor for a disk with data
     #[arg(long)]
     pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) lease: LeaseArgs,
 }
 
 const ADD_HELP: &str = "\
@@ -101,6 +105,8 @@ pub(crate) struct HostRemoveArgs {
     /// Go on without asking
     #[arg(long)]
     pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) lease: LeaseArgs,
 }
 
 const REMOVE_HELP: &str = "\

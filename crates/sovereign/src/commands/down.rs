@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 use serde::Serialize;
@@ -21,6 +22,7 @@ use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
 use crate::hosts;
 use crate::interrupt;
+use crate::lease;
 use crate::output::{Page, Report};
 use crate::secrets;
 
@@ -146,7 +148,9 @@ pub(crate) fn run(context: &Context, args: &DownArgs) -> Result<Stopped, Failure
         context.output.confirm(&question, args.yes)?;
     }
     let lock = secrets::lock(state, "down")?;
-    let reach = hosts::reach(&declared)?;
+    // A purge gives back what is not declared any more, too.
+    let reach = Arc::new(if args.purge { hosts::reach_known(&declared, None)? } else { hosts::reach(&declared)? });
+    let lease = lease::take(context, &declared, &reach, "down", &args.lease, args.yes)?;
     // Before the stop: systemd must not start at the next boot what is gone.
     let service = if args.purge && service::is_installed(context, &stack.name) {
         Some(service::remove(context, &stack.name)?)
@@ -158,13 +162,14 @@ pub(crate) fn run(context: &Context, args: &DownArgs) -> Result<Stopped, Failure
     } else {
         None
     };
-    let Halted { units, away } = interrupt::run(&context.output, |_| stop(&declared, reach))?;
+    let Halted { units, away } = interrupt::run(&context.output, |_| lease::under(&lease, stop(&declared, &reach)))?;
     let mut given_back = Vec::new();
     if args.purge {
         // Only with the keys in this folder can they be given back, so this comes before it goes.
         for host in hosts {
-            let args = HostRemoveArgs { host: host.clone(), purge: true, forget: false, yes: true };
-            host::give_back(context, &args, &declared)?;
+            let args =
+                HostRemoveArgs { host: host.clone(), purge: true, forget: false, yes: true, lease: args.lease.clone() };
+            host::give_back(context, &args, &declared, &lease)?;
             given_back.push(host);
         }
     }
@@ -174,7 +179,7 @@ pub(crate) fn run(context: &Context, args: &DownArgs) -> Result<Stopped, Failure
     } else {
         (None, None)
     };
-    drop(lock);
+    drop((lease, lock));
     Ok(Stopped { units, away, given_back, service, timer, archive, ..nothing(removed) })
 }
 
@@ -184,7 +189,7 @@ struct Halted {
     away: BTreeMap<EdgeName, String>,
 }
 
-async fn stop(Declared { stack, state, .. }: &Declared, reach: Reach) -> Result<Halted, Failure> {
+async fn stop(Declared { stack, state, .. }: &Declared, reach: &Reach) -> Result<Halted, Failure> {
     drill::clean_up(&drill::state_in(state)).await?;
     let units = Client::of(state.clone()).shutdown().await?;
     let mut halted = Halted { units: units.iter().map(ToString::to_string).collect(), away: BTreeMap::new() };
@@ -199,7 +204,6 @@ async fn stop(Declared { stack, state, .. }: &Declared, reach: Reach) -> Result<
             Err(error) => drop(halted.away.insert(edge, Failure::from(error).chain().join(": "))),
         }
     }
-    reach.close().await;
     Ok(halted)
 }
 

@@ -24,6 +24,7 @@ use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
 use crate::hosts;
 use crate::interrupt;
+use crate::lease;
 use crate::output::{Answer, Page, Progress, Report, StageTime, figures};
 use crate::restore::swap::{Ended, Intent, Origin, Part, carry_out};
 use crate::restore::{self, Folder, Live, Seen, Staged};
@@ -207,6 +208,7 @@ pub(super) fn run(context: &Context, declared: &Declared, args: &RestoreArgs) ->
     let _lock = secrets::lock(&declared.state, "restore")?;
     let deployment = Deployment::new(declared.clone())?;
     let keys = secrets::open(context, &declared.stack, &declared.state)?;
+    let _lease = lease::take(context, declared, &deployment.reach, "restore", &args.lease, args.yes)?;
     let folder = Folder::of(&declared.state, &site);
     let progress = context.output.progress();
     let place = InPlaceOf { context, declared, deployment, keys, site, folder, progress, began };

@@ -28,6 +28,7 @@ use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
 use crate::gather::gather;
 use crate::interrupt;
+use crate::lease;
 use crate::output::{Cell, Page, Progress, Report, Stage, StageTime, Table, figures};
 use crate::restore;
 use crate::secrets;
@@ -235,6 +236,7 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
     deployment.prepare()?;
     let _lock = secrets::lock(&deployment.state, "up")?;
     let (keys, seed_made) = secrets::open_or_create(context, &deployment.stack, &deployment.state)?;
+    let lease = lease::take(context, &declared, &deployment.reach, "up", &args.lease, args.yes)?;
     if seed_made {
         saving::set_aside(context, &deployment.state)?;
     }
@@ -243,7 +245,8 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
     let progress = context.output.progress();
     let saving = (!args.no_backup).then_some(Saving { context, declared: &declared, progress: &progress });
     let carried = interrupt::run(&context.output, |stop| {
-        carry_out(context, &deployment, &keys, kept_plan, &progress, saving.as_ref(), stop)
+        let work = carry_out(context, &deployment, &keys, kept_plan, &progress, saving.as_ref(), stop);
+        lease::under(&lease, work)
     })?;
     let Carried { steps, kept, fetched, addresses, left_undone, away, backup } = carried;
     let ghosts = deployment.stack.sites.values().filter(|site| site.app == App::Ghost);

@@ -1,7 +1,9 @@
 //! `sovereign host add`.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -13,6 +15,7 @@ use sovereign_hosts::{Connection, Facts, Finding, Keys, Requirements, choose, fi
 use sovereign_keys::SeedError;
 use sovereign_model::ssh::{Fingerprint, HostKey};
 use sovereign_model::{DatacenterName, HostName};
+use tokio_util::sync::CancellationToken;
 
 use super::neighbours::Neighbours;
 use crate::cli::HostAddArgs;
@@ -21,8 +24,10 @@ use crate::declared::Declared;
 use crate::environment::names;
 use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
+use crate::hosts;
 use crate::interrupt;
-use crate::output::{Page, Report, StageTime, Theme};
+use crate::lease;
+use crate::output::{Page, Progress, Report, StageTime, Theme};
 use crate::secrets::{self, HostKeys, RecoveryIdentity};
 use crate::world::unix_seconds;
 
@@ -260,6 +265,16 @@ struct Work<'a> {
     known: Known,
 }
 
+/// What was learned before anything was done.
+struct Looked<'l> {
+    facts: Facts,
+    required: Requirements,
+    peers: BTreeSet<IpAddr>,
+    neighbours: Neighbours,
+    wipe: bool,
+    progress: &'l Progress,
+}
+
 /// The address behind a host's name.
 async fn ip(host: &str, port: u16) -> Option<IpAddr> {
     Some(tokio::net::lookup_host((host, port)).await.ok()?.next()?.ip())
@@ -273,11 +288,11 @@ struct Stopped(Step);
 impl Reason for Stopped {}
 
 impl Work<'_> {
-    async fn run(mut self, welcome: Keys, stop: &tokio_util::sync::CancellationToken) -> Result<Added, Failure> {
+    async fn run(mut self, welcome: Keys, stop: &CancellationToken) -> Result<Added, Failure> {
         let progress = self.context.output.progress();
         let stage = progress.stage(format!("look at {}", self.known.address));
         let login = super::login(self.declared, &self.id, &self.known, welcome)?;
-        let mut host = super::connect(self.declared, login).await?;
+        let host = super::connect(self.declared, login.clone()).await?;
         let facts = Facts::gather(&host).await?;
         stage.finish();
         self.known.network_address = facts.address;
@@ -316,6 +331,26 @@ impl Work<'_> {
         added.findings_shown = true;
         self.context.output.confirm(&format!("Make {} ready?", self.id), self.args.yes)?;
         let wipe = self.ask_for_disk(&facts, &required)?;
+        let reach = Arc::new(hosts::reach_known(self.declared, Some((&self.id, login)))?);
+        let (context, declared, args) = (self.context, self.declared, self.args);
+        let take = || lease::take(context, declared, &reach, "host add", &args.lease, args.yes);
+        let lease = tokio::task::block_in_place(take)?;
+        let looked = Looked { facts, required, peers, neighbours, wipe, progress: &progress };
+        lease::under(&lease, self.perform(host, looked, &mut added, stop)).await?;
+        added.done = true;
+        added.stages = progress.times();
+        Ok(added)
+    }
+
+    /// All steps, in order.
+    async fn perform(
+        &self,
+        mut host: Connection,
+        looked: Looked<'_>,
+        added: &mut Added,
+        stop: &CancellationToken,
+    ) -> Result<(), Failure> {
+        let Looked { facts, required, peers, neighbours, wipe, progress } = looked;
         let work = self.declared.state.host(&self.id.datacenter, &self.id.host);
         for step in Step::ALL {
             if stop.is_cancelled() {
@@ -356,10 +391,7 @@ impl Work<'_> {
         }
         host.close().await;
         neighbours.close().await;
-        self.note(None)?;
-        added.done = true;
-        added.stages = progress.times();
-        Ok(added)
+        self.note(None)
     }
 
     /// Has the others let this host in, and each other.

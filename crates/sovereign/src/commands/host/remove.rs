@@ -3,17 +3,22 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Serialize;
+use sovereign_engine::incus::lease::Lease;
 use sovereign_hosts::ready::{ClusterError, Leaving, ReadyError, leave, undo};
 use sovereign_hosts::record::{HostId, Record};
+use sovereign_model::EdgeName;
 
 use super::neighbours::Neighbours;
 use crate::cli::HostRemoveArgs;
 use crate::context::Context;
 use crate::declared::Declared;
 use crate::failure::{Failure, Reason};
+use crate::hosts;
 use crate::interrupt;
+use crate::lease;
 use crate::output::{Page, Report};
 use crate::secrets::{self, HostKeys};
 
@@ -111,11 +116,18 @@ pub(crate) fn run(context: &Context, args: &HostRemoveArgs) -> Result<Removed, F
     };
     context.output.confirm(&question, args.yes)?;
     let _lock = secrets::lock(state, "host remove")?;
-    give_back(context, args, &declared)
+    let reach = Arc::new(hosts::reach_known(&declared, None)?);
+    let lease = lease::take(context, &declared, &reach, "host remove", &args.lease, args.yes)?;
+    give_back(context, args, &declared, &lease)
 }
 
-/// The same for whoever has asked, and has the stack's lock.
-pub(crate) fn give_back(context: &Context, args: &HostRemoveArgs, declared: &Declared) -> Result<Removed, Failure> {
+/// The same for whoever has asked, and has the stack's lock and its lease.
+pub(crate) fn give_back(
+    context: &Context,
+    args: &HostRemoveArgs,
+    declared: &Declared,
+    lease: &Lease,
+) -> Result<Removed, Failure> {
     let (state, id) = (&declared.state, &args.host);
     let known = super::known(declared, id)?;
     let record = Record::read(&state.hosts_record())?;
@@ -124,8 +136,12 @@ pub(crate) fn give_back(context: &Context, args: &HostRemoveArgs, declared: &Dec
         String::new()
     } else {
         let keys = secrets::hosts(context, &declared.stack, state)?;
-        interrupt::run(&context.output, |_| undo_all(context, args, declared, &keys, &record))?
+        let work = undo_all(context, args, declared, &keys, &record);
+        interrupt::run(&context.output, |_| lease::under(lease, work))?
     };
+    if !args.forget {
+        lease.vanish(&EdgeName::on(&id.datacenter, &id.host));
+    }
     Record::change(&state.hosts_record(), |record| drop(record.hosts.remove(id)))?;
     let path = state.host(&id.datacenter, &id.host);
     match fs::remove_dir_all(&path) {
