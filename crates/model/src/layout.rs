@@ -78,6 +78,11 @@ impl StateFolder {
         self.hosts().join(datacenter.as_str()).join(host.as_str())
     }
 
+    /// Which configurations this machine wrote to a host.
+    pub fn written(&self, datacenter: &DatacenterName, host: &HostName) -> PathBuf {
+        self.host(datacenter, host).join("written.json")
+    }
+
     /// The internal certificate authority.
     pub fn ca(&self) -> PathBuf {
         self.0.join("ca")

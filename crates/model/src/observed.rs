@@ -123,6 +123,43 @@ pub struct ConfigSeen {
     pub certificate: Option<Digest>,
     /// Whether it says that it is well.
     pub healthy: bool,
+    /// Who made what lies ready for it; `None` where nobody but this management machine can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+}
+
+/// A configuration as it was written: its number, and the digest of what is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Written {
+    /// Its generation.
+    pub generation: u64,
+    /// The digest of the configuration (`Digest::of_value` of the `EdgeConfig`).
+    pub config: Digest,
+}
+
+/// Where a configuration on a host comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Origin {
+    /// What lies on the host.
+    pub lies: Written,
+    /// Whether the key that this management machine has signed it. Another one may have rotated that key.
+    pub signed: bool,
+    /// What this management machine wrote there last: nothing, one, or more when it was killed while it wrote another.
+    pub written: Vec<Written>,
+}
+
+impl Origin {
+    /// Whether this management machine wrote what lies there.
+    pub fn is_ours(&self) -> bool {
+        self.written.contains(&self.lies)
+    }
+
+    /// The newest generation that this management machine wrote there.
+    pub fn newest_written(&self) -> Option<u64> {
+        self.written.iter().map(|written| written.generation).max()
+    }
 }
 
 /// A certificate.
@@ -185,6 +222,7 @@ impl Observed {
             if let Some(config) = &mut edge.config {
                 // Its unit's state says the same, and counts.
                 config.healthy = false;
+                config.origin = config.origin.take().filter(|origin| !origin.is_ours());
             }
             for mirror in edge.mirrors.values_mut() {
                 *mirror = MirrorSeen { complete: mirror.complete, ..MirrorSeen::default() };

@@ -83,15 +83,31 @@ impl<'p> Planner<'p> {
     }
 
     fn obstacles(&self) -> Vec<Obstacle> {
+        self.data_elsewhere().chain(self.made_elsewhere()).collect()
+    }
+
+    /// Configurations that another management machine wrote, and that would be written over. One that says what is
+    /// wanted here too is in nobody's way.
+    fn made_elsewhere(&self) -> impl Iterator<Item = Obstacle> {
+        self.want.edges.iter().filter_map(|(edge, wanted)| {
+            let origin = self.seen.edges.get(edge)?.config.as_ref()?.origin.as_ref()?;
+            let says_the_same = origin.signed && origin.lies.config == wanted.config_digest;
+            if origin.is_ours() || says_the_same || self.is_away(edge) {
+                return None;
+            }
+            let (edge, found, written) = (edge.clone(), origin.lies.generation, origin.newest_written());
+            Some(Obstacle::MadeElsewhere { edge, found, signed: origin.signed, written })
+        })
+    }
+
+    /// Sites whose data is somewhere else than declared.
+    fn data_elsewhere(&self) -> impl Iterator<Item = Obstacle> {
         let sites = self.want.sites.iter().filter_map(|(site, want)| Some((site, want, self.seen.sites.get(site)?)));
-        sites
-            .filter(|(_, want, seen)| want.source != seen.at)
-            .map(|(site, want, seen)| Obstacle::DataElsewhere {
-                site: site.clone(),
-                declared: want.source.clone(),
-                found: seen.at.clone(),
-            })
-            .collect()
+        sites.filter(|(_, want, seen)| want.source != seen.at).map(|(site, want, seen)| Obstacle::DataElsewhere {
+            site: site.clone(),
+            declared: want.source.clone(),
+            found: seen.at.clone(),
+        })
     }
 
     fn run(&mut self) {
@@ -230,7 +246,8 @@ impl<'p> Planner<'p> {
         let runs = self.runs(&name.datacenter, unit);
         let config = seen.and_then(|seen| seen.config.as_ref());
         let configure = self.why_configure(wanted, seen, renewed, runs).map(|reason| {
-            let generation = config.map_or(0, |config| config.generation) + 1;
+            let written = config.and_then(|config| config.origin.as_ref()?.newest_written());
+            let generation = config.map_or(0, |config| config.generation).max(written.unwrap_or(0)) + 1;
             (Step::ConfigureEdge { edge: name.clone(), generation, config: Box::new(wanted.config.clone()) }, reason)
         });
         let well_and_replaced = self.seen.unit(&name.datacenter, unit).is_some_and(|seen| {

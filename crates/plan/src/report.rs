@@ -123,12 +123,34 @@ pub enum Obstacle {
         /// Where its data is.
         found: EdgeName,
     },
+    /// Another management machine wrote the configuration of an edge: what it declares would be undone unseen.
+    #[error("the edge of {edge} has generation {found}, which was made on another management machine{}; {}",
+        if *.signed { "" } else { ", with a key that this one does not have" },
+        .written.map_or_else(|| "this one wrote none there".to_owned(), |written| format!("this one wrote {written} last")))]
+    MadeElsewhere {
+        /// The edge.
+        edge: EdgeName,
+        /// The generation that lies there.
+        found: u64,
+        /// Whether the key that this machine has signed it.
+        signed: bool,
+        /// The newest that this machine wrote there.
+        written: Option<u64>,
+    },
 }
 
 impl Obstacle {
     /// What the operator can do.
     pub fn help(&self) -> Option<String> {
         Some(match self {
+            Self::MadeElsewhere { signed: true, .. } => "see that this stack file has what the other machine's has; \
+                                                         then `sovereign up --take-over` goes on from here"
+                .to_owned(),
+            Self::MadeElsewhere { signed: false, .. } => {
+                "the other machine may have rotated `config-signing`: bring its `keys/epochs.json` here first; then \
+                 `sovereign up --take-over` goes on from here"
+                    .to_owned()
+            }
             Self::DataElsewhere { site, found, declared } => match &found.host {
                 None if declared.host.is_none() => {
                     format!("write `primary = \"{found}\"` for site {site}: this version does not move a site's data")

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use common::{NOW, apply, world};
-use sovereign_model::observed::{SiteSeen, UnitState};
+use sovereign_model::observed::{Origin, SiteSeen, UnitState, Written};
 use sovereign_model::stack::{App, Reach, Stack, Uplink, UplinkAddress};
 use sovereign_model::{Digest, Observed, Step};
 use sovereign_plan::{IncompleteWorld, LEAF_LIFE, Obstacle, Plan, Planned, Wanted, desired, lint, plan};
@@ -528,6 +528,84 @@ fn certificates_of_hosts_are_good_for_what_instances_call_them() {
     };
     assert_eq!(named(&wanted_on_hosts(0)), [(true, true)].into());
     assert_eq!(named(&wanted(&default_stack(), 0)), [(false, false)].into());
+}
+
+/// What lies on the hosts, as this machine and others have written it.
+fn lies(seen: &mut Observed, edge: &str, generation: u64, content: &str, written: &[(u64, &str)]) {
+    let written_as = |generation, content: &str| Written { generation, config: Digest::of(content) };
+    let config = seen.edges.get_mut(&edge.parse().unwrap()).unwrap().config.as_mut().unwrap();
+    let lies = written_as(generation, content);
+    let written = written.iter().map(|(generation, content)| written_as(*generation, content)).collect();
+    (config.generation, config.config) = (generation, lies.config);
+    config.origin = Some(Origin { lies, signed: true, written });
+}
+
+#[test]
+fn a_generation_that_was_made_elsewhere_is_not_written_over_unseen() {
+    let want = wanted_on_hosts(0);
+    let seen = up(&want);
+    let after = |edge: &str, generation, content: &str, written: &[(u64, &str)]| {
+        let mut seen = seen.clone();
+        lies(&mut seen, edge, generation, content, written);
+        next(&want, &seen)
+    };
+    // Written here, and another is wanted now: nothing unusual.
+    assert_eq!(
+        after("home/atlas", 4, "mine", &[(4, "mine")]),
+        "configure the edge of home/atlas (generation 5) (declared otherwise now)"
+    );
+    // Killed between writing it down and knowing that it lies there, or before.
+    for (generation, content) in [(4, "mine"), (5, "next")] {
+        let planned = after("home/atlas", generation, content, &[(4, "mine"), (5, "next")]);
+        assert_eq!(planned, "configure the edge of home/atlas (generation 6) (declared otherwise now)");
+    }
+    insta::assert_snapshot!(after("home/atlas", 5, "theirs", &[(4, "mine")]), @"! the edge of home/atlas has generation 5, which was made on another management machine; this one wrote 4 last");
+    // The same number with something else in it, on one host of three.
+    insta::assert_snapshot!(after("office/titan", 4, "theirs", &[(4, "mine")]), @"! the edge of office/titan has generation 4, which was made on another management machine; this one wrote 4 last");
+    // A host that was made anew there.
+    insta::assert_snapshot!(after("office/titan", 1, "theirs", &[(4, "mine")]), @"! the edge of office/titan has generation 1, which was made on another management machine; this one wrote 4 last");
+    // A management machine that was recovered, or is new.
+    insta::assert_snapshot!(after("home/rhea", 7, "theirs", &[]), @"! the edge of home/rhea has generation 7, which was made on another management machine; this one wrote none there");
+    let mut seen = seen.clone();
+    lies(&mut seen, "home/atlas", 7, "theirs", &[]);
+    let obstacles = plan(&want, &seen).obstacles;
+    assert!(obstacles[0].help().unwrap().contains("--take-over"), "{obstacles:?}");
+    let kept: Obstacle = serde_json::from_str(&serde_json::to_string(&obstacles[0]).unwrap()).unwrap();
+    assert_eq!(kept, obstacles[0]);
+
+    // Taken over, it is known here, and its number is counted on.
+    lies(&mut seen, "home/atlas", 7, "theirs", &[(7, "theirs")]);
+    assert_eq!(next(&want, &seen), "configure the edge of home/atlas (generation 8) (declared otherwise now)");
+    // A host that came back from an old copy of its disk: the number is higher than any that was written.
+    lies(&mut seen, "home/atlas", 3, "old", &[(3, "old"), (9, "mine")]);
+    assert_eq!(next(&want, &seen), "configure the edge of home/atlas (generation 10) (declared otherwise now)");
+}
+
+#[test]
+fn what_was_made_elsewhere_and_says_the_same_is_in_nobodys_way() {
+    let want = wanted_on_hosts(0);
+    let mut seen = up(&want);
+    let edge = "home/atlas".parse().unwrap();
+    let wanted = want.edges[&edge].config_digest;
+    let config = seen.edges.get_mut(&edge).unwrap().config.as_mut().unwrap();
+    let mut origin = Origin { lies: Written { generation: 7, config: wanted }, signed: true, written: Vec::new() };
+    config.origin = Some(origin.clone());
+    assert_eq!(next(&want, &seen), "");
+    // Known by now or not, the plan is the same, and so is what it depends on once it is.
+    let unknown = seen.fingerprint();
+    origin.written = vec![origin.lies];
+    seen.edges.get_mut(&edge).unwrap().config.as_mut().unwrap().origin = Some(origin.clone());
+    assert_eq!(seen.fingerprint(), up(&want).fingerprint());
+    assert_ne!(seen.fingerprint(), unknown);
+    // But not when it was signed with a key that this machine does not have: the other one has rotated it.
+    origin = Origin { signed: false, written: Vec::new(), ..origin };
+    seen.edges.get_mut(&edge).unwrap().config.as_mut().unwrap().origin = Some(origin);
+    insta::assert_snapshot!(next(&want, &seen), @"! the edge of home/atlas has generation 7, which was made on another management machine, with a key that this one does not have; this one wrote none there");
+    let obstacle = plan(&want, &seen).obstacles.remove(0);
+    assert!(obstacle.help().unwrap().contains("config-signing"), "{obstacle:?}");
+    // Nothing is known of a host that is away, and nothing is done there.
+    seen.away.insert(edge, "it does not answer".to_owned());
+    assert_eq!(next(&want, &seen), "");
 }
 
 #[test]

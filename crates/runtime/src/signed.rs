@@ -134,6 +134,12 @@ pub fn open(trust: &VerifyingKey, newest: u32, bytes: &[u8]) -> Result<Opened, S
     Ok(Opened { protocol, generation, payload })
 }
 
+/// What an envelope says of itself, whoever made it. Nothing of it is to be believed.
+pub fn claims(bytes: &[u8]) -> Option<(u64, String)> {
+    let Envelope { generation, payload, .. } = serde_json::from_slice(bytes).ok()?;
+    Some((generation, payload))
+}
+
 /// Signs `statement`; 128 hex digits. What it says is the caller's, its first words included: they keep kinds apart.
 pub fn attest(key: &SigningKey, statement: &[u8]) -> String {
     hex::encode(key.sign(&[STATEMENT, statement].concat()).to_bytes())

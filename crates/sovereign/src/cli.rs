@@ -295,6 +295,9 @@ pub(crate) struct UpArgs {
     /// Back nothing up
     #[arg(long)]
     pub(crate) no_backup: bool,
+    /// Go on from configurations that another management machine wrote to hosts, with what is declared here
+    #[arg(long)]
+    pub(crate) take_over: bool,
     #[command(flatten)]
     pub(crate) lease: LeaseArgs,
 }

@@ -7,7 +7,7 @@ use sovereign_hosts::systemd::{self, Account, Names};
 use sovereign_hosts::{Access, Run, SshError};
 use sovereign_model::edge_config::{EdgeConfig, PROTOCOL};
 use sovereign_model::layout::on_host;
-use sovereign_model::observed::{ConfigSeen, EdgeSeen, UnitSeen};
+use sovereign_model::observed::{ConfigSeen, EdgeSeen, Origin, UnitSeen, Written};
 use sovereign_model::unit::UnitSpec;
 use sovereign_model::{Digest, EdgeName};
 use sovereign_runtime::control::ControlError;
@@ -15,7 +15,7 @@ use sovereign_runtime::signed;
 
 use super::edge_seen::EdgeFiles;
 use super::reach::Link;
-use super::{IncusEngine, IncusEngineError};
+use super::{IncusEngine, IncusEngineError, written};
 use crate::apply::{Progress, Receipt};
 use crate::certificate;
 use crate::edge;
@@ -78,6 +78,7 @@ impl IncusEngine<'_> {
         let trust = self.parts.keys.config_signing().map_err(IncusEngineError::Keys)?.verifying_key();
         // What this stack's present key did not sign is written anew. Its generation is not believed, the running edge's is.
         let lies = signed::open(&trust, PROTOCOL, &bytes).ok();
+        let signed_here = lies.is_some();
         let serves = status.map_or(0, |status| status.generation);
         let generation = lies.as_ref().map_or(0, |opened| opened.generation).max(serves);
         let wanted = self.parts.wanted.edges.get(name);
@@ -87,9 +88,15 @@ impl IncusEngine<'_> {
             (Some(status), Some(_)) => status.config_digest,
             (None, Some(opened)) => Digest::of(&opened.payload),
         };
+        let origin = signed::claims(&bytes).map(|(generation, payload)| {
+            let lies = Written { generation, config: Digest::of(&payload) };
+            let written = written::read(self.parts.state, name)?;
+            Ok::<_, IncusEngineError>(Origin { lies, signed: signed_here, written })
+        });
         Ok(Some(ConfigSeen {
             generation,
             config,
+            origin: origin.transpose()?,
             certificate: status.and_then(|status| status.certificate),
             healthy: status.is_some_and(|status| status.healthy),
         }))
@@ -199,8 +206,12 @@ impl IncusEngine<'_> {
         }
         let payload = serde_json::to_string(config).expect("a configuration serializes to JSON");
         let key = keys.config_signing().map_err(IncusEngineError::Keys)?;
+        let written = Written { generation, config: Digest::of(&payload) };
         let sealed = signed::seal(&key, PROTOCOL, generation, payload);
-        put(&self.on_host().edge(&name.datacenter).config(), sealed.as_bytes()).await.map_err(failed)
+        // Killed in between, this machine knows both, whichever of them lies there.
+        written::begin(self.parts.state, name, written)?;
+        put(&self.on_host().edge(&name.datacenter).config(), sealed.as_bytes()).await.map_err(failed)?;
+        Ok(written::finish(self.parts.state, name, written)?)
     }
 
     /// Has the edge run as it is described, in the place of the one before.

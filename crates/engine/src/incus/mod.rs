@@ -13,6 +13,7 @@
 //! | [`reach`] | how a host is reached |
 //! | [`lease`] | one run at a time on a host |
 //! | `edges` | its edge: files, program, service |
+//! | `written` | which configurations this machine wrote |
 //! | `down` | how everything on it is stopped |
 //! | [`instances`] | applications in its Incus |
 //! | [`door`] | how a Ghost in a container is operated |
@@ -33,6 +34,7 @@ pub mod logs;
 mod perform;
 pub mod reach;
 pub mod usage;
+mod written;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
@@ -168,6 +170,23 @@ impl<'a> IncusEngine<'a> {
         seen.datacenters.retain(|_, datacenter| *datacenter != DatacenterSeen::default());
         self.sites(&mut seen)?;
         Ok(seen)
+    }
+
+    /// Takes over what other management machines wrote: from now on it is known here, and `seen` says so. Whether
+    /// anything was.
+    ///
+    /// # Errors
+    /// When it cannot be written down.
+    pub fn take_over(&self, seen: &mut Observed) -> Result<bool, IncusEngineError> {
+        let mut any = false;
+        for (edge, edge_seen) in &mut seen.edges {
+            let origin = edge_seen.config.as_mut().and_then(|config| config.origin.as_mut());
+            let Some(origin) = origin.filter(|origin| !origin.is_ours()) else { continue };
+            written::finish(self.parts.state, edge, origin.lies)?;
+            origin.written = vec![origin.lies];
+            any = true;
+        }
+        Ok(any)
     }
 
     async fn look_at(&self, name: &EdgeName) -> Result<(EdgeSeen, Vec<(UnitName, UnitSeen)>), IncusEngineError> {

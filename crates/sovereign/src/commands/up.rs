@@ -231,6 +231,7 @@ impl Reason for UpError {
 /// Brings what runs in line with the stack file.
 pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
     let kept_plan = args.plan.as_deref().map(read_plan).transpose()?;
+    let given = Given { kept_plan, take_over: args.take_over };
     let declared = Declared::load_or_write(context)?;
     let deployment = Deployment::new(declared.clone())?.offline(args.offline);
     deployment.prepare()?;
@@ -245,7 +246,7 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
     let progress = context.output.progress();
     let saving = (!args.no_backup).then_some(Saving { context, declared: &declared, progress: &progress });
     let carried = interrupt::run(&context.output, |stop| {
-        let work = carry_out(context, &deployment, &keys, kept_plan, &progress, saving.as_ref(), stop);
+        let work = carry_out(context, &deployment, &keys, given, &progress, saving.as_ref(), stop);
         lease::under(&lease, work)
     })?;
     let Carried { steps, kept, fetched, addresses, left_undone, away, backup } = carried;
@@ -285,6 +286,14 @@ fn read_plan(path: &Path) -> Result<Plan, UpError> {
     serde_json::from_slice(&text).map_err(|source| UpError::NotAPlan { path: path.to_owned(), source })
 }
 
+/// What the operator says beside the stack file.
+struct Given {
+    /// The plan to carry out.
+    kept_plan: Option<Plan>,
+    /// Whether what other management machines wrote may be written over.
+    take_over: bool,
+}
+
 struct Carried {
     steps: usize,
     kept: Vec<String>,
@@ -300,7 +309,7 @@ async fn carry_out(
     context: &Context,
     deployment: &Deployment,
     keys: &WorkingKeys,
-    kept_plan: Option<Plan>,
+    Given { kept_plan, take_over }: Given,
     progress: &Progress,
     saving: Option<&Saving<'_>>,
     stop: CancellationToken,
@@ -308,7 +317,10 @@ async fn carry_out(
     restore::finish_all(context, deployment, keys, progress).await?;
     let joined = deployment.joined(keys)?;
     let engine = deployment.engine(keys, &joined, progress);
-    let seen = engine.observe().await?;
+    let mut seen = engine.observe().await?;
+    if take_over {
+        engine.hosts.take_over(&mut seen)?;
+    }
     let mut plan = sovereign_plan::plan(&joined.wanted, &seen);
     let is_kept = kept_plan.is_some();
     if kept_plan.is_some_and(|kept| kept != plan) {
@@ -318,6 +330,10 @@ async fn carry_out(
         let obstacles = plan.obstacles.len();
         context.output.show(&Shown { plan, written: None });
         return Err(UpError::Obstructed(obstacles).into());
+    }
+    // What was made elsewhere and says the same is this machine's from now on.
+    if engine.hosts.take_over(&mut seen)? {
+        plan = sovereign_plan::plan(&joined.wanted, &seen);
     }
     if !plan.steps.is_empty() {
         context.output.show(&Shown { plan: plan.clone(), written: None });
