@@ -125,7 +125,7 @@ pub struct ConfigSeen {
     pub healthy: bool,
     /// Who made what lies ready for it; `None` where nobody but this management machine can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub origin: Option<Origin>,
+    pub provenance: Option<Provenance>,
 }
 
 /// A configuration as it was written: its number, and the digest of what is in it.
@@ -141,7 +141,7 @@ pub struct Written {
 /// Where a configuration on a host comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Origin {
+pub struct Provenance {
     /// What lies on the host.
     pub lies: Written,
     /// Whether the key that this management machine has signed it. Another one may have rotated that key.
@@ -150,7 +150,7 @@ pub struct Origin {
     pub written: Vec<Written>,
 }
 
-impl Origin {
+impl Provenance {
     /// Whether this management machine wrote what lies there.
     pub fn is_ours(&self) -> bool {
         self.written.contains(&self.lies)
@@ -222,7 +222,7 @@ impl Observed {
             if let Some(config) = &mut edge.config {
                 // Its unit's state says the same, and counts.
                 config.healthy = false;
-                config.origin = config.origin.take().filter(|origin| !origin.is_ours());
+                config.provenance = config.provenance.take().filter(|provenance| !provenance.is_ours());
             }
             for mirror in edge.mirrors.values_mut() {
                 *mirror = MirrorSeen { complete: mirror.complete, ..MirrorSeen::default() };

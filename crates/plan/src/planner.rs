@@ -90,13 +90,13 @@ impl<'p> Planner<'p> {
     /// wanted here too is in nobody's way.
     fn made_elsewhere(&self) -> impl Iterator<Item = Obstacle> {
         self.want.edges.iter().filter_map(|(edge, wanted)| {
-            let origin = self.seen.edges.get(edge)?.config.as_ref()?.origin.as_ref()?;
-            let says_the_same = origin.signed && origin.lies.config == wanted.config_digest;
-            if origin.is_ours() || says_the_same || self.is_away(edge) {
+            let provenance = self.seen.edges.get(edge)?.config.as_ref()?.provenance.as_ref()?;
+            let says_the_same = provenance.signed && provenance.lies.config == wanted.config_digest;
+            if provenance.is_ours() || says_the_same || self.is_away(edge) {
                 return None;
             }
-            let (edge, found, written) = (edge.clone(), origin.lies.generation, origin.newest_written());
-            Some(Obstacle::MadeElsewhere { edge, found, signed: origin.signed, written })
+            let (edge, found, written) = (edge.clone(), provenance.lies.generation, provenance.newest_written());
+            Some(Obstacle::MadeElsewhere { edge, found, signed: provenance.signed, written })
         })
     }
 
@@ -246,7 +246,7 @@ impl<'p> Planner<'p> {
         let runs = self.runs(&name.datacenter, unit);
         let config = seen.and_then(|seen| seen.config.as_ref());
         let configure = self.why_configure(wanted, seen, renewed, runs).map(|reason| {
-            let written = config.and_then(|config| config.origin.as_ref()?.newest_written());
+            let written = config.and_then(|config| config.provenance.as_ref()?.newest_written());
             let generation = config.map_or(0, |config| config.generation).max(written.unwrap_or(0)) + 1;
             (Step::ConfigureEdge { edge: name.clone(), generation, config: Box::new(wanted.config.clone()) }, reason)
         });

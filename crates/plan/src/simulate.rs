@@ -36,7 +36,7 @@ pub fn simulate(step: &Step, want: &Wanted, seen: &mut Observed) {
             let edge = seen.edges.entry(edge.clone()).or_default();
             let certificate = edge.certificate.as_ref().map(|ready| ready.chain).filter(|_| runs);
             edge.config =
-                Some(ConfigSeen { generation: *generation, config, certificate, healthy: runs, origin: None });
+                Some(ConfigSeen { generation: *generation, config, certificate, healthy: runs, provenance: None });
         }
         Step::RunUnit { datacenter, unit, spec } | Step::ReplaceUnit { datacenter, unit, spec } => {
             let wanted = want.unit(datacenter, unit);

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use common::{NOW, apply, world};
-use sovereign_model::observed::{Origin, SiteSeen, UnitState, Written};
+use sovereign_model::observed::{Provenance, SiteSeen, UnitState, Written};
 use sovereign_model::stack::{App, Reach, Stack, Uplink, UplinkAddress};
 use sovereign_model::{Digest, Observed, Step};
 use sovereign_plan::{IncompleteWorld, LEAF_LIFE, Obstacle, Plan, Planned, Wanted, desired, lint, plan};
@@ -537,7 +537,7 @@ fn lies(seen: &mut Observed, edge: &str, generation: u64, content: &str, written
     let lies = written_as(generation, content);
     let written = written.iter().map(|(generation, content)| written_as(*generation, content)).collect();
     (config.generation, config.config) = (generation, lies.config);
-    config.origin = Some(Origin { lies, signed: true, written });
+    config.provenance = Some(Provenance { lies, signed: true, written });
 }
 
 #[test]
@@ -588,18 +588,19 @@ fn what_was_made_elsewhere_and_says_the_same_is_in_nobodys_way() {
     let edge = "home/atlas".parse().unwrap();
     let wanted = want.edges[&edge].config_digest;
     let config = seen.edges.get_mut(&edge).unwrap().config.as_mut().unwrap();
-    let mut origin = Origin { lies: Written { generation: 7, config: wanted }, signed: true, written: Vec::new() };
-    config.origin = Some(origin.clone());
+    let mut provenance =
+        Provenance { lies: Written { generation: 7, config: wanted }, signed: true, written: Vec::new() };
+    config.provenance = Some(provenance.clone());
     assert_eq!(next(&want, &seen), "");
     // Known by now or not, the plan is the same, and so is what it depends on once it is.
     let unknown = seen.fingerprint();
-    origin.written = vec![origin.lies];
-    seen.edges.get_mut(&edge).unwrap().config.as_mut().unwrap().origin = Some(origin.clone());
+    provenance.written = vec![provenance.lies];
+    seen.edges.get_mut(&edge).unwrap().config.as_mut().unwrap().provenance = Some(provenance.clone());
     assert_eq!(seen.fingerprint(), up(&want).fingerprint());
     assert_ne!(seen.fingerprint(), unknown);
     // But not when it was signed with a key that this machine does not have: the other one has rotated it.
-    origin = Origin { signed: false, written: Vec::new(), ..origin };
-    seen.edges.get_mut(&edge).unwrap().config.as_mut().unwrap().origin = Some(origin);
+    provenance = Provenance { signed: false, written: Vec::new(), ..provenance };
+    seen.edges.get_mut(&edge).unwrap().config.as_mut().unwrap().provenance = Some(provenance);
     insta::assert_snapshot!(next(&want, &seen), @"! the edge of home/atlas has generation 7, which was made on another management machine, with a key that this one does not have; this one wrote none there");
     let obstacle = plan(&want, &seen).obstacles.remove(0);
     assert!(obstacle.help().unwrap().contains("config-signing"), "{obstacle:?}");

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use sovereign_engine::embedded::{SupervisorStatus, UnitState, UnitStatus};
+use sovereign_hosts::lease::Holding;
 use sovereign_model::edge_status::{EdgeStatus, Role, SiteStatus};
 use sovereign_model::stack::{App, EngineKind, Site};
 use sovereign_model::{DatacenterName, EdgeName, HostName, Origin, Stack};
@@ -53,6 +54,9 @@ pub(crate) struct Assessment {
     pub(crate) archive: Vec<Backed>,
     /// The archive's copies.
     pub(crate) archive_copies: Vec<CopyReport>,
+    /// Who works on hosts just now.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) at_work: BTreeMap<EdgeName, Holding>,
     /// Until when all of this runs with nobody looking after it, in seconds since 1970, and what ends then.
     pub(crate) unattended_until: Option<Unattended>,
 }
@@ -233,6 +237,7 @@ pub(crate) fn assess(stack: &Stack, gathered: &Gathered, now: u64) -> Assessment
         archive,
         archive_copies,
         unattended_until,
+        at_work: BTreeMap::new(),
     }
 }
 

@@ -7,7 +7,7 @@ use sovereign_hosts::systemd::{self, Account, Names};
 use sovereign_hosts::{Access, Run, SshError};
 use sovereign_model::edge_config::{EdgeConfig, PROTOCOL};
 use sovereign_model::layout::on_host;
-use sovereign_model::observed::{ConfigSeen, EdgeSeen, Origin, UnitSeen, Written};
+use sovereign_model::observed::{ConfigSeen, EdgeSeen, Provenance, UnitSeen, Written};
 use sovereign_model::unit::UnitSpec;
 use sovereign_model::{Digest, EdgeName};
 use sovereign_runtime::control::ControlError;
@@ -88,15 +88,15 @@ impl IncusEngine<'_> {
             (Some(status), Some(_)) => status.config_digest,
             (None, Some(opened)) => Digest::of(&opened.payload),
         };
-        let origin = signed::claims(&bytes).map(|(generation, payload)| {
+        let provenance = signed::claims(&bytes).map(|(generation, payload)| {
             let lies = Written { generation, config: Digest::of(&payload) };
             let written = written::read(self.parts.state, name)?;
-            Ok::<_, IncusEngineError>(Origin { lies, signed: signed_here, written })
+            Ok::<_, IncusEngineError>(Provenance { lies, signed: signed_here, written })
         });
         Ok(Some(ConfigSeen {
             generation,
             config,
-            origin: origin.transpose()?,
+            provenance: provenance.transpose()?,
             certificate: status.and_then(|status| status.certificate),
             healthy: status.is_some_and(|status| status.healthy),
         }))

@@ -57,8 +57,18 @@ fn name(holder: &Holder) -> String {
     format!("`sovereign {}` of {}, process {}", holder.command, holder.who, holder.process)
 }
 
-/// Each run once, with its hosts.
-fn list(by: &BTreeMap<EdgeName, Holding>) -> String {
+/// Who works on hosts now, of those that answer. Changes nothing.
+pub async fn held(reach: &Reach, folder: &Path) -> BTreeMap<EdgeName, Holding> {
+    let looks = reach.edges().map(async |host| {
+        let link = reach.link(host).await.ok()?;
+        let seen = lease::look(&link.connection, folder).await.ok()?;
+        Some((host.clone(), seen.held()?))
+    });
+    join_all(looks).await.into_iter().flatten().collect()
+}
+
+/// Each run once, with its hosts, for people.
+pub fn list(by: &BTreeMap<EdgeName, Holding>) -> String {
     let mut runs: BTreeMap<&str, (&Holding, Vec<String>)> = BTreeMap::new();
     for (host, holding) in by {
         runs.entry(&holding.holder.run).or_insert((holding, Vec::new())).1.push(host.to_string());

@@ -180,10 +180,10 @@ impl<'a> IncusEngine<'a> {
     pub fn take_over(&self, seen: &mut Observed) -> Result<bool, IncusEngineError> {
         let mut any = false;
         for (edge, edge_seen) in &mut seen.edges {
-            let origin = edge_seen.config.as_mut().and_then(|config| config.origin.as_mut());
-            let Some(origin) = origin.filter(|origin| !origin.is_ours()) else { continue };
-            written::finish(self.parts.state, edge, origin.lies)?;
-            origin.written = vec![origin.lies];
+            let provenance = edge_seen.config.as_mut().and_then(|config| config.provenance.as_mut());
+            let Some(provenance) = provenance.filter(|provenance| !provenance.is_ours()) else { continue };
+            written::finish(self.parts.state, edge, provenance.lies)?;
+            provenance.written = vec![provenance.lies];
             any = true;
         }
         Ok(any)

@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use sovereign_engine::incus::lease::{held, list};
+use sovereign_model::layout::on_host;
 use sovereign_model::{DatacenterName, EdgeName, HostName};
 
 use super::backup::short;
@@ -25,7 +27,8 @@ pub(crate) fn run(context: &Context) -> Result<Assessment, Failure> {
         let mut gathered = gather(&declared.stack, &declared.state, &reach).await?;
         let refused = refused_on_hosts(&declared.stack, &reach, &gathered).await;
         gathered.outgoing.extend(refused);
-        Ok(assess(&declared.stack, &gathered, unix_seconds(SystemTime::now())))
+        let at_work = held(&reach, &on_host::lease(&declared.stack.name)).await;
+        Ok(Assessment { at_work, ..assess(&declared.stack, &gathered, unix_seconds(SystemTime::now())) })
     })
 }
 
@@ -48,6 +51,9 @@ impl Report for Assessment {
             if let Some(help) = &warning.help {
                 page.help(help);
             }
+        }
+        if !self.at_work.is_empty() {
+            page.line(format_args!("at work: {}", list(&self.at_work)));
         }
         if self.well {
             let good = theme.good;

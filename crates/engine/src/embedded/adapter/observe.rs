@@ -85,7 +85,7 @@ impl EmbeddedEngine<'_> {
             config,
             certificate: answer.and_then(|status| status.certificate),
             healthy: answer.is_some_and(|status| status.healthy),
-            origin: None,
+            provenance: None,
         }))
     }
 
