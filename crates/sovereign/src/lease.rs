@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use sovereign_engine::incus::Reach;
 use sovereign_engine::incus::lease::{Lease, LeaseError};
-use sovereign_hosts::lease::Holder;
+use sovereign_hosts::lease::{Holder, RENEWED_EVERY};
 use sovereign_model::layout::{StateFolder, on_host};
 
 use crate::cli::LeaseArgs;
@@ -43,7 +43,8 @@ pub(crate) fn take(
     LeaseArgs { take_lease }: &LeaseArgs,
     yes: bool,
 ) -> Result<Lease, Failure> {
-    let lease = Lease::new(reach, &on_host::lease(&declared.stack.name), us(&declared.state, command)?)?;
+    let (folder, us) = (on_host::lease(&declared.stack.name), us(&declared.state, command)?);
+    let lease = Lease::new(reach, &folder, us, RENEWED_EVERY)?;
     match lease.take(&BTreeSet::new()) {
         Err(error @ LeaseError::Held { .. }) if *take_lease => {
             let question = format!("{error}. Is that machine dead, or that run, so that it can be taken over?");

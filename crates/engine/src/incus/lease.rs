@@ -118,6 +118,7 @@ struct Keeping {
     reach: Arc<Reach>,
     folder: PathBuf,
     us: Holder,
+    every: Duration,
     held: Mutex<BTreeMap<EdgeName, Tenure>>,
     lost: CancellationToken,
     /// What was lost first.
@@ -126,11 +127,12 @@ struct Keeping {
 }
 
 impl Lease {
-    /// A lease on nothing yet. `folder` is where it lies on every host.
+    /// A lease on nothing yet. `folder` is where it lies on every host; once taken, it is renewed `every` so often, for
+    /// which [`lease::RENEWED_EVERY`] is the right time.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn new(reach: &Arc<Reach>, folder: &Path, us: Holder) -> Result<Self, LeaseError> {
+    pub fn new(reach: &Arc<Reach>, folder: &Path, us: Holder, every: Duration) -> Result<Self, LeaseError> {
         if reach.edges().next().is_none() {
             return Ok(Self { keeping: None });
         }
@@ -139,6 +141,7 @@ impl Lease {
             reach: Arc::clone(reach),
             folder: folder.to_owned(),
             us,
+            every,
             held: Mutex::default(),
             lost: CancellationToken::new(),
             why: OnceLock::new(),
@@ -258,10 +261,10 @@ impl Keeping {
     async fn keep(self: Arc<Self>) {
         let mut last = lease::here();
         while !self.lost.is_cancelled() {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(LOOK.min(self.every)).await;
             let now = lease::here();
             let all = self.held().clone();
-            let is_due = now.saturating_sub(last) >= lease::RENEWED_EVERY;
+            let is_due = now.saturating_sub(last) >= self.every;
             if is_due || all.values().any(|tenure| !tenure.is_certain(now)) {
                 last = now;
                 join_all(all.iter().map(|(host, tenure)| self.renew(host, tenure))).await;
