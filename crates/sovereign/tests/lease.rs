@@ -1,6 +1,6 @@
 //! Two management machines of one stack: what one is told while the other works on a host. The host is an sshd of this
 //! machine that lets through what is asked of a lease and nothing else, so nothing is made here but the lease.
-#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a failed unwrap fails the test; a skipped one says so")]
 
 mod support;
 
@@ -165,4 +165,12 @@ fn the_second_operator_is_told_who_works_and_may_take_over_from_the_dead() {
     assert_ne!(taken.code(), Some(1), "{taken:?}");
     assert!(world.asked() > asked, "{taken:?}");
     assert!(world.leases().exists());
+
+    // Recovered from the words, a machine makes the key that hosts let in by itself.
+    for gone in ["keys/hosts.ssh", "hosts/recovery.json"] {
+        fs::remove_file(world.ben.state().join(gone)).unwrap();
+    }
+    let asked = world.asked();
+    world.ben.run(&["up", "--yes", "--no-backup"]);
+    assert!(world.asked() > asked, "it is let in");
 }

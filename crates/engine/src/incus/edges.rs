@@ -88,15 +88,11 @@ impl IncusEngine<'_> {
             (Some(status), Some(_)) => status.config_digest,
             (None, Some(opened)) => Digest::of(&opened.payload),
         };
-        let provenance = signed::claims(&bytes).map(|(generation, payload)| {
-            let lies = Written { generation, config: Digest::of(&payload) };
-            let written = written::read(self.parts.state, name)?;
-            Ok::<_, IncusEngineError>(Provenance { lies, signed: signed_here, written })
-        });
+        let written = written::read(self.parts.state, name)?;
         Ok(Some(ConfigSeen {
             generation,
             config,
-            provenance: provenance.transpose()?,
+            provenance: provenance(&bytes, signed_here, written),
             certificate: status.and_then(|status| status.certificate),
             healthy: status.is_some_and(|status| status.healthy),
         }))
@@ -272,6 +268,46 @@ impl IncusEngine<'_> {
 /// For root to write, and for edges to read.
 const READABLE: Access<'static> = Access { mode: 0o640, owner: "root:sovereign" };
 
+/// Where a file comes from; `None` for what is no configuration, which says nothing of anybody's.
+fn provenance(bytes: &[u8], signed: bool, written: Vec<Written>) -> Option<Provenance> {
+    let (generation, payload) = signed::claims(bytes)?;
+    Some(Provenance { lies: Written { generation, config: Digest::of(payload) }, signed, written })
+}
+
 fn is_refusal(error: &ControlError) -> bool {
     matches!(error, ControlError::Refused { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use sovereign_keys::{Purpose, RootSeed, WorkingKeys};
+
+    use super::*;
+
+    #[test]
+    fn what_lies_on_a_host_is_told_apart_by_its_number_its_content_and_its_key() {
+        let stack = "shop".parse().unwrap();
+        let [ours, theirs] = [(); 2].map(|()| {
+            let keys = WorkingKeys::imagined(&stack, &[Purpose::ConfigSigning], &RootSeed::generate());
+            keys.config_signing().unwrap()
+        });
+        let written = |generation, payload: &str| Written { generation, config: Digest::of(payload) };
+        let lies = |key, generation, payload: &str| {
+            let bytes = signed::seal(key, PROTOCOL, generation, payload).into_bytes();
+            let signed = signed::open(&ours.verifying_key(), PROTOCOL, &bytes).is_ok();
+            provenance(&bytes, signed, vec![written(4, "mine")]).unwrap()
+        };
+        assert!(lies(&ours, 4, "mine").is_ours());
+        assert!(!lies(&ours, 5, "mine").is_ours());
+        assert!(!lies(&ours, 4, "other").is_ours());
+        // A key that was rotated here since: still what was written here.
+        let before = lies(&theirs, 4, "mine");
+        assert!(before.is_ours() && !before.signed);
+        assert_eq!(lies(&theirs, 5, "other").lies, written(5, "other"));
+        // What is damaged is written anew.
+        let whole = signed::seal(&ours, PROTOCOL, 4, "mine");
+        for bytes in [&whole.as_bytes()[..whole.len() / 2], b"", b"{}"] {
+            assert_eq!(provenance(bytes, false, Vec::new()), None);
+        }
+    }
 }

@@ -7,6 +7,7 @@ use std::path::{PathBuf, absolute};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
+use sovereign_hosts::record::Record;
 use sovereign_keys::{Passphrase, RootSeed, SeedError, SeedFile};
 use sovereign_model::StackName;
 use sovereign_model::layout::StateFolder;
@@ -38,6 +39,9 @@ pub(crate) struct Recovered {
     /// How long it took: what an operator waits before `up`.
     seconds: f64,
     now_unix: u64,
+    /// Whether hosts are known.
+    #[serde(skip)]
+    has_hosts: bool,
 }
 
 impl Report for Recovered {
@@ -63,6 +67,12 @@ impl Report for Recovered {
         let took = figures::duration(Duration::from_secs_f64(self.seconds));
         page.line(format_args!("stack {} is back after {took} (fingerprint {})", self.stack, self.fingerprint));
         page.help("`sovereign up` brings it up");
+        if self.has_hosts {
+            page.help(
+                "where the configuration on a host is another than this stack file asks for, `up` says so and waits for \
+                 `sovereign up --take-over`: it was made on the machine that is lost",
+            );
+        }
     }
 }
 
@@ -98,6 +108,7 @@ pub(crate) fn run(context: &Context, args: &RecoverArgs) -> Result<Recovered, Fa
         recovery.site(&declared, site)?;
     }
     recovery.name_undeclared(&declared)?;
+    let has_hosts = !Record::read(&recovery.state.hosts_record())?.hosts.is_empty();
     let Recovery { state, progress, back, remarks, .. } = recovery;
     Ok(Recovered {
         fingerprint: seed.fingerprint(&stack).to_string(),
@@ -110,6 +121,7 @@ pub(crate) fn run(context: &Context, args: &RecoverArgs) -> Result<Recovered, Fa
         stages: progress.times(),
         seconds: began.elapsed().as_secs_f64(),
         now_unix: unix_seconds(SystemTime::now()),
+        has_hosts,
     })
 }
 
