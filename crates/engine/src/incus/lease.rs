@@ -57,10 +57,10 @@ fn name(holder: &Holder) -> String {
     format!("`sovereign {}` of {}, process {}", holder.command, holder.who, holder.process)
 }
 
-/// Who works on hosts now, of those that answer. Changes nothing.
+/// Who works on hosts now, of those to which there is a connection. Changes nothing.
 pub async fn held(reach: &Reach, folder: &Path) -> BTreeMap<EdgeName, Holding> {
     let looks = reach.edges().map(async |host| {
-        let link = reach.link(host).await.ok()?;
+        let link = reach.opened(host)?;
         let seen = lease::look(&link.connection, folder).await.ok()?;
         Some((host.clone(), seen.held()?))
     });
@@ -210,7 +210,7 @@ impl Keeping {
 
     async fn look(&self, host: &EdgeName) -> Result<(&Link, Seen), IncusEngineError> {
         let link = self.reach.link(host).await?;
-        let failed = |source| IncusEngineError::Host { host: host.clone(), source };
+        let failed = |source| IncusEngineError::Host { host: host.clone(), source: Box::new(source) };
         Ok((link, lease::look(&link.connection, &self.folder).await.map_err(failed)?))
     }
 
@@ -244,7 +244,8 @@ impl Keeping {
                     return Err(LeaseError::Held { by: [(host.clone(), *holding)].into() });
                 }
                 Err(source) => {
-                    self.reach.leave_out(host, &IncusEngineError::Host { host: host.clone(), source });
+                    self.reach
+                        .leave_out(host, &IncusEngineError::Host { host: host.clone(), source: Box::new(source) });
                     link.connection.cut().await;
                 }
             }

@@ -64,6 +64,11 @@ impl Reach {
         link.get_or_try_init(|| Link::open(edge, login.clone(), &self.sockets, &self.state)).await.map_err(failed)
     }
 
+    /// The way to a host, if it was opened.
+    pub fn opened(&self, edge: &EdgeName) -> Option<&Link> {
+        self.hosts.get(edge)?.1.get()
+    }
+
     /// The operator's door of the Ghost of a site that is on a host.
     ///
     /// # Errors
