@@ -90,6 +90,25 @@ impl Report for Stopped {
     }
 }
 
+/// A host keeps what was made there, and this folder the keys that open it.
+#[derive(Debug, thiserror::Error)]
+#[error("{host} cannot be given back: {}", .why.chain().join(": "))]
+struct NotGivenBack {
+    host: HostId,
+    why: Failure,
+}
+
+impl Reason for NotGivenBack {
+    fn exit(&self) -> Exit {
+        self.why.exit()
+    }
+
+    fn help(&self) -> Option<String> {
+        let gone = format!("when it is gone for good: `sovereign host remove {} --forget`, then this again", self.host);
+        Some(self.why.help().map_or(gone.clone(), |help| format!("{help}; {gone}")))
+    }
+}
+
 /// What is not a stack's state is not removed.
 #[derive(Debug, thiserror::Error)]
 enum PurgeError {
@@ -169,7 +188,8 @@ pub(crate) fn run(context: &Context, args: &DownArgs) -> Result<Stopped, Failure
         for host in hosts {
             let args =
                 HostRemoveArgs { host: host.clone(), purge: true, forget: false, yes: true, lease: args.lease.clone() };
-            host::give_back(context, &args, &declared, &lease)?;
+            host::give_back(context, &args, &declared, &lease)
+                .map_err(|why| NotGivenBack { host: host.clone(), why })?;
             given_back.push(host);
         }
     }
