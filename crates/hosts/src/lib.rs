@@ -9,6 +9,7 @@
 //! | [`facts`] | what a host is, gathered by one script and parsed as a stranger's words |
 //! | [`findings`](mod@findings) | pure: what of that is in the way of what is required |
 //! | [`lease`] | one run at a time on a host, from whichever management machine |
+//! | [`audit`] | what is open on a host, from inside and outside, and what of it is not as it should be |
 //! | [`marker`] | what lies on a host and says whose it is |
 //! | [`ready`] | the steps that make a bare host ready, and what undoes them |
 //! | [`systemd`] | a unit of the data plane as systemd has it, and how one takes the place of another |
@@ -19,6 +20,7 @@
 //!
 //! Left out: which hosts there are (the stack file), their secrets (the keys' room), what runs on them (the engine).
 
+pub mod audit;
 pub mod connection;
 mod dial;
 mod error;

@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use sovereign_model::ssh::{HostKey, SshAddress};
 use sovereign_model::{DatacenterName, HostName};
 
+use crate::facts::Listener;
+
 /// The format of the file.
 const VERSION: u32 = 1;
 
@@ -78,6 +80,9 @@ pub struct Known {
     /// The disk that was given to it.
     #[serde(default)]
     pub disk: Option<String>,
+    /// What listened before it was made ready, and stays open. `None`: a program that did not write it down did that.
+    #[serde(default)]
+    pub open_before: Option<Vec<Listener>>,
     /// The step that is under way, or was when a run was killed.
     #[serde(default)]
     pub under_way: Option<String>,
@@ -197,6 +202,7 @@ mod tests {
             disk: Some("/dev/sdb".to_owned()),
             under_way: Some("packages".to_owned()),
             ready_unix: None,
+            open_before: None,
         };
         Record::change(&path, |record| drop(record.hosts.insert(id.clone(), known.clone()))).unwrap();
         assert_eq!(Record::read(&path).unwrap().hosts, [(id.clone(), known)].into());

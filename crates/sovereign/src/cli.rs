@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use sovereign_archive::Subject;
 use sovereign_engine::embedded::Part;
+use sovereign_hosts::record::HostId;
 use sovereign_model::{CopyName, DatacenterName, SiteName, StackName};
 
 pub(crate) use self::host::{HostAddArgs, HostCheckArgs, HostCommand, HostRemoveArgs};
@@ -109,6 +110,9 @@ pub(crate) enum Command {
     /// Show data centers, sites, mirrors, and what is wrong
     #[command(after_help = STATUS_HELP)]
     Status,
+    /// Show what is open, from inside and from outside, and what is not as it should be
+    #[command(after_help = AUDIT_HELP)]
+    Audit(AuditArgs),
     /// Watch requests, mirrors and units as they are right now
     #[command(after_help = TOP_COMMAND_HELP)]
     Top,
@@ -191,6 +195,7 @@ impl Command {
             Self::Up(_) => "up",
             Self::Down(_) => "down",
             Self::Status => "status",
+            Self::Audit(_) => "audit",
             Self::Top => "top",
             Self::Logs(_) => "logs",
             Self::Open(_) => "open",
@@ -264,6 +269,25 @@ Point your editor at it, for completion and hints while you write.
 
 Example:
   sovereign schema > stack.schema.json";
+
+/// `audit`.
+#[derive(Debug, Args)]
+pub(crate) struct AuditArgs {
+    /// One host, as data center and name [default: all hosts, and this machine]
+    #[arg(value_name = "DATACENTER/HOST")]
+    pub(crate) host: Option<HostId>,
+}
+
+const AUDIT_HELP: &str = "\
+Each host is asked over SSH what it has, and its TCP ports are tried from here; both are compared with
+what the stack file and this program give. Nothing is changed. All hosts at once; one that does not answer
+delays none.
+
+Exit code 0: as it should be. Exit code 3: something is not. Exit code 1: something could not be compared.
+
+Examples:
+  sovereign audit
+  sovereign audit home/atlas --json";
 
 /// `plan`.
 #[derive(Debug, Args)]

@@ -11,9 +11,11 @@ use sovereign_engine::incus::{self, IncusEngine, Reach};
 use sovereign_engine::preflight;
 use sovereign_images::{Options, Store};
 use sovereign_keys::WorkingKeys;
-use sovereign_model::Stack;
+use sovereign_model::instance::InstanceSpec;
 use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::App;
+use sovereign_model::unit::Runs;
+use sovereign_model::{EdgeName, Stack};
 use sovereign_plan::{Wanted, desired};
 use sovereign_services::static_site;
 
@@ -63,6 +65,17 @@ impl Reason for Unfit {
         let list =
             self.0.iter().map(|problem| json!({ "message": problem.chain().join(": "), "help": problem.help() }));
         Some(list.collect())
+    }
+}
+
+impl Joined {
+    /// The instances that should be on a host.
+    pub(crate) fn instances_on(&self, edge: &EdgeName) -> Vec<&InstanceSpec> {
+        let all = self.on_hosts.units.values().filter_map(|unit| match &unit.runs {
+            Runs::Instance(spec) => Some(spec),
+            Runs::Unit(_) => None,
+        });
+        all.filter(|spec| spec.datacenter == edge.datacenter && Some(&spec.host) == edge.host.as_ref()).collect()
     }
 }
 

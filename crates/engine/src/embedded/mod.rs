@@ -43,7 +43,7 @@ pub use keeper::Part;
 use keeper::Program;
 pub use ledger::LedgerError;
 pub use listen::{ListenError, try_listen};
-pub use proc::{PortOwner, Usage, port_owner};
+pub use proc::{PortOwner, Usage, listens, port_owner};
 pub use status::{KeeperStatus, SupervisorStatus, UnitState, UnitStatus};
 pub use supervisor::SuperviseError;
 

@@ -3,6 +3,7 @@
 //! Everything here is a guess the moment it is read; a process is told from a later one with the same id by its
 //! [`Identity`].
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -164,6 +165,17 @@ pub fn port_owner(address: SocketAddr) -> Option<PortOwner> {
         let program = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned();
         Some(PortOwner { pid, program })
     })
+}
+
+/// Where these processes listen for TCP; those of other users that this one may not look at are left out.
+pub fn listens(pids: &[i32]) -> BTreeSet<SocketAddr> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
+    let all = tables.iter().flat_map(|table| listeners(table));
+    let is_theirs = |inode: u64| {
+        let socket = format!("socket:[{inode}]");
+        pids.iter().any(|pid| descriptor_of(*pid, |target| target == socket).is_some())
+    };
+    all.filter(|(_, inode)| is_theirs(*inode)).map(|(address, _)| address).collect()
 }
 
 /// The number a process knows the listening socket of exactly this address by.

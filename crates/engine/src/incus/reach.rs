@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use sovereign_hosts::{Connection, Login, SshError};
 use sovereign_incus::{Client, Dial, Dialing, IncusError, InstanceName, MemberName, Patience, ProjectName, UnixSocket};
+use sovereign_model::instance::InstanceSpec;
 use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::Site;
 use sovereign_model::{EdgeName, Stack, StackName, UnitName};
@@ -16,7 +17,7 @@ use tokio::sync::OnceCell;
 
 use super::IncusEngineError;
 use super::door::IncusDoor;
-use super::instances::{Instances, Seen};
+use super::instances::{Audited, Instances, Seen};
 use crate::causes;
 
 /// Where Debian's package has the socket of Incus.
@@ -175,6 +176,16 @@ impl Link {
         let incus = |source| IncusEngineError::Incus { host: self.edge.clone(), source: Box::new(source) };
         let failed = |source| IncusEngineError::Instances { host: self.edge.clone(), source: Box::new(source) };
         self.instances(stack).await.map_err(incus)?.look().await.map_err(failed)
+    }
+
+    /// What of the host's Incus is not as `wanted` says.
+    ///
+    /// # Errors
+    /// As [`Link::look`].
+    pub async fn audit(&self, stack: &StackName, wanted: &[&InstanceSpec]) -> Result<Audited, IncusEngineError> {
+        let incus = |source| IncusEngineError::Incus { host: self.edge.clone(), source: Box::new(source) };
+        let failed = |source| IncusEngineError::Instances { host: self.edge.clone(), source: Box::new(source) };
+        self.instances(stack).await.map_err(incus)?.audit(wanted).await.map_err(failed)
     }
 }
 

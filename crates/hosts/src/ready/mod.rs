@@ -23,6 +23,7 @@ use std::time::Duration;
 
 pub use cluster::{ClusterError, Leaving, Neighbour, PORT, leave};
 pub use packages::PackagesError;
+pub(crate) use rules::wanted as wanted_rules;
 pub use rules::{FROM_INSTANCE, open_before};
 
 use crate::connection::Connection;
@@ -47,6 +48,8 @@ const RULES: Guarded<'static> = Guarded {
     undo: "nft delete table inet sovereign 2>/dev/null; test ! -e /etc/sovereign/nftables.conf || nft -f /etc/sovereign/nftables.conf",
     within: Duration::from_secs(60),
 };
+/// What puts the rules into effect at every start: its name and its text.
+pub const FILTER_UNIT: (&str, &str) = ("sovereign-nftables.service", include_str!("sovereign-nftables.service"));
 /// The exit code of what stops because there is data.
 const HAS_DATA: i32 = 3;
 
@@ -180,7 +183,7 @@ pub struct Authorized {
 }
 
 /// How the comments of the stack's keys begin.
-fn comments(required: &Requirements) -> String {
+pub fn comments(required: &Requirements) -> String {
     format!("sovereign:{}:", required.stack)
 }
 
@@ -340,7 +343,8 @@ pub async fn let_in(host: &Connection, peers: &BTreeSet<IpAddr>) -> Result<Chang
 /// When it is too late, or the host cannot.
 pub async fn keep_rules(newcomer: &Connection) -> Result<(), ReadyError> {
     RULES.confirm(newcomer).await?;
-    newcomer.succeed(&Run::script("keep the rules for packets", include_str!("firewall_kept.sh"))).await?;
+    let keep = Run::script("keep the rules for packets", include_str!("firewall_kept.sh"));
+    newcomer.succeed(&keep.input(FILTER_UNIT.1)).await?;
     Ok(())
 }
 

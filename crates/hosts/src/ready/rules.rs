@@ -76,6 +76,11 @@ pub(crate) fn rules(facts: &Facts, peers: &BTreeSet<IpAddr>) -> String {
     with_peers(&text, peers)
 }
 
+/// The rules of a host that was made ready once, from what was written down of it then.
+pub(crate) fn wanted(ssh_port: Option<u16>, open_before: &[Listener], peers: &BTreeSet<IpAddr>) -> String {
+    rules(&Facts { ssh_port, listeners: Some(open_before.to_vec()), ..Facts::default() }, peers)
+}
+
 /// The same rules for other peers: what else was let in when they were made stays so, and nothing comes to it.
 pub(crate) fn with_peers(rules: &str, peers: &BTreeSet<IpAddr>) -> String {
     let mut text = String::new();

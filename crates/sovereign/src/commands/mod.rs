@@ -6,6 +6,7 @@ mod archive_copy;
 mod archive_diff;
 mod archive_prune;
 mod archive_repair;
+mod audit;
 mod away;
 pub(crate) mod backup;
 mod ca;
@@ -58,6 +59,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Up(args) => up::run(context, &args)?.into(),
         Command::Down(args) => down::run(context, &args)?.into(),
         Command::Status => status::run(context)?.into(),
+        Command::Audit(args) => audit::run(context, &args)?.into(),
         Command::Top => top::run(context)?.into(),
         Command::Logs(args) if args.access && args.follow => access::follow(context, &args)?.into(),
         Command::Logs(args) if args.access => access::run(context, &args)?.into(),

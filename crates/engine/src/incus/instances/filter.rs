@@ -170,6 +170,9 @@ fn elements(each: impl Iterator<Item = String>) -> String {
     text
 }
 
+/// What puts the rules into effect at boot: its name and its text.
+pub const FILTER_UNIT: (&str, &str) = (UNIT, UNIT_TEXT);
+
 /// Puts rules into effect, now and at boot.
 pub(super) async fn load<H: Host>(host: &H, text: &str) -> Result<(), InstancesError> {
     host.put(NEW_RULES, text).await.map_err(InstancesError::host)?;

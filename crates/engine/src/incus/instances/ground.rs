@@ -2,6 +2,7 @@
 
 use sovereign_incus::image::Source;
 use sovereign_incus::{Config, IncusError};
+use sovereign_model::StackName;
 use sovereign_model::instance::{InstanceSpec, bridge};
 
 use super::error::InstancesError;
@@ -44,16 +45,7 @@ impl<H: InstanceHost> Instances<'_, H> {
     /// A bridge to nowhere: no address is translated and no route announced. Addresses are given by Incus, each interface
     /// its own. What passes is said by our packet filter and not by Incus's, which lets instances ask the host.
     async fn make_bridge(&self) -> Result<(), InstancesError> {
-        let address = format!("{}/{}", bridge::HOST, bridge::PREFIX);
-        let config = config_of(&[
-            ("ipv4.address", &address),
-            ("ipv4.nat", "false"),
-            ("ipv4.dhcp", "true"),
-            ("ipv4.firewall", "false"),
-            ("ipv6.address", "none"),
-            ("dns.mode", "none"),
-            (KEY_STACK, self.stack.as_str()),
-        ]);
+        let config = bridge_config(self.stack);
         let network = names::network();
         let what = "instances of Sovereign Stack";
         // In a cluster at each member first, where somebody else may have begun.
@@ -114,6 +106,20 @@ pub(super) fn unless_there(made: Result<(), IncusError>) -> Result<(), IncusErro
 /// Likewise.
 pub(super) fn unless_gone(removed: Result<(), IncusError>) -> Result<(), IncusError> {
     removed.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
+}
+
+/// What the bridge is configured with.
+pub(super) fn bridge_config(stack: &StackName) -> Config {
+    let address = format!("{}/{}", bridge::HOST, bridge::PREFIX);
+    config_of(&[
+        ("ipv4.address", &address),
+        ("ipv4.nat", "false"),
+        ("ipv4.dhcp", "true"),
+        ("ipv4.firewall", "false"),
+        ("ipv6.address", "none"),
+        ("dns.mode", "none"),
+        (KEY_STACK, stack.as_str()),
+    ])
 }
 
 fn config_of(pairs: &[(&str, &str)]) -> Config {

@@ -30,7 +30,7 @@ const KEY_DATA: &str = "user.sovereign.data-version";
 const KEY_NUMBER: &str = "user.sovereign.number";
 const KEY_MADE: &str = "user.sovereign.made";
 const KEY_SPEC: &str = "user.sovereign.description";
-const KEY_WELL: &str = "user.sovereign.well";
+pub(super) const KEY_WELL: &str = "user.sovereign.well";
 
 /// The interface of an instance, by its name among its devices.
 pub(super) const NIC: &str = "eth0";

@@ -19,6 +19,7 @@
 //! addresses. Instances share one range of users: one of its own for each would have all data on a volume changed
 //! hands at every replacement, and could not start beside its predecessor.
 
+mod audit;
 mod contents;
 mod error;
 mod filter;
@@ -38,8 +39,10 @@ use sovereign_incus::{Client, MemberName};
 use sovereign_model::StackName;
 use tokio::sync::{Mutex, RwLock};
 
+pub use audit::Audited;
 pub use contents::Contents;
 pub use error::InstancesError;
+pub use filter::FILTER_UNIT;
 pub(super) use health::bounded;
 pub use host::InstanceHost;
 pub use look::{Condition, Current, Runs, Seen, Superseded};

@@ -241,7 +241,8 @@ async fn pin(context: &Context, args: &HostAddArgs) -> Result<Known, Failure> {
         None => confirmed(context, args, shown)?,
     };
     let (address, disk) = (args.address.clone(), args.disk.clone());
-    Ok(Known { address, host_key, network_address: None, disk, under_way: None, ready_unix: None })
+    let (network_address, open_before) = (None, None);
+    Ok(Known { address, host_key, network_address, disk, open_before, under_way: None, ready_unix: None })
 }
 
 fn confirmed(context: &Context, args: &HostAddArgs, shown: Vec<HostKey>) -> Result<HostKey, Failure> {
@@ -296,6 +297,7 @@ impl Work<'_> {
         let facts = Facts::gather(&host).await?;
         stage.finish();
         self.known.network_address = facts.address;
+        self.known.open_before = Some(open_before(&facts).into_iter().cloned().collect());
         let required = super::required(self.declared, self.keys, self.record, &self.id, self.known.disk.as_deref());
         let peers = super::peers(self.record, &self.id);
         let stage =

@@ -25,7 +25,7 @@ use crate::output::{Cell, Page, Report, Table};
 use crate::secrets::{self, HostKeys};
 
 /// Connecting, over a slow line too.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Which hosts there are.
 #[derive(Debug, Serialize)]
@@ -105,7 +105,7 @@ impl Reason for NoHost {
 }
 
 /// What is known of a host.
-fn known(declared: &Declared, id: &HostId) -> Result<Known, Failure> {
+pub(super) fn known(declared: &Declared, id: &HostId) -> Result<Known, Failure> {
     let record = Record::read(&declared.state.hosts_record())?;
     match record.hosts.get(id) {
         Some(known) => Ok(known.clone()),
@@ -114,13 +114,19 @@ fn known(declared: &Declared, id: &HostId) -> Result<Known, Failure> {
 }
 
 /// The addresses of the other hosts of a data center.
-fn peers(record: &Record, id: &HostId) -> BTreeSet<IpAddr> {
+pub(super) fn peers(record: &Record, id: &HostId) -> BTreeSet<IpAddr> {
     let others = record.hosts.iter().filter(|(other, _)| other.datacenter == id.datacenter && *other != id);
     others.filter_map(|(_, known)| known.network_address.or_else(|| known.address.host().parse().ok())).collect()
 }
 
 /// What a host is to be, beside those that were ready once.
-fn required(declared: &Declared, keys: &HostKeys, record: &Record, id: &HostId, disk: Option<&str>) -> Requirements {
+pub(super) fn required(
+    declared: &Declared,
+    keys: &HostKeys,
+    record: &Record,
+    id: &HostId,
+    disk: Option<&str>,
+) -> Requirements {
     let is_other = |(other, known): &(&HostId, &Known)| {
         other.datacenter == id.datacenter && *other != id && known.ready_unix.is_some()
     };
@@ -135,7 +141,7 @@ fn required(declared: &Declared, keys: &HostKeys, record: &Record, id: &HostId, 
 }
 
 /// How to log in with the given keys.
-fn login(declared: &Declared, id: &HostId, known: &Known, keys: Keys) -> Result<Login, Failure> {
+pub(super) fn login(declared: &Declared, id: &HostId, known: &Known, keys: Keys) -> Result<Login, Failure> {
     let folder = declared.state.host(&id.datacenter, &id.host);
     secrets::private_folder(&folder)?;
     let known_hosts = folder.join("known_hosts");
@@ -143,7 +149,7 @@ fn login(declared: &Declared, id: &HostId, known: &Known, keys: Keys) -> Result<
 }
 
 /// The key of the stack, and no other.
-fn ours(keys: &HostKeys) -> Keys {
+pub(super) fn ours(keys: &HostKeys) -> Keys {
     Keys { files: vec![keys.identity.clone()], agent: None }
 }
 

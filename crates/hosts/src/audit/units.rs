@@ -1,0 +1,128 @@
+//! The units of systemd: their files, what else decides how they run, and what runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Findings, Seen, Unit, Wanted};
+
+const SUBJECT: &str = "units";
+const PROGRAM: &str = "program";
+/// Where ours lie. Elsewhere are files that take their place, or that nobody of ours wrote.
+const FOLDER: &str = "/etc/systemd/system";
+/// So many lines of a difference are told.
+const TOLD: usize = 3;
+
+pub(super) fn judge(seen: &Seen, wanted: &Wanted, all: &mut Findings) {
+    let names: BTreeSet<&str> = wanted.units.iter().map(|file| file.name.as_str()).collect();
+    for file in &wanted.units {
+        let again = "`sovereign up` writes what is missing; `systemctl revert` and `systemctl daemon-reload` on the host undo the rest";
+        match seen.units.get(&file.name) {
+            Some(Unit { text: Some(text), .. }) if *text == file.text => {}
+            Some(Unit { text: Some(text), .. }) => {
+                all.drift(SUBJECT, format_args!("{} is another: {}", file.name, differs(text, &file.text)), again);
+            }
+            _ if wanted.may_lack.contains(&file.name) => {}
+            _ => all.drift(SUBJECT, format_args!("{} is not there", file.name), again),
+        }
+    }
+    for (name, unit) in &seen.units {
+        loaded(name, unit, all);
+        let is_alias = wanted.service.as_ref().is_some_and(|(_, alias)| alias == name);
+        if !names.contains(name.as_str()) && !is_alias {
+            stranger(name, unit, wanted, all);
+        }
+    }
+    edge(seen, wanted, all);
+    all.else_fine(SUBJECT, format_args!("{} as they are described, and nothing changes them", seen.units.len()));
+}
+
+/// What systemd has in memory is what lies in our file, and nothing beside it.
+fn loaded(name: &str, unit: &Unit, all: &mut Findings) {
+    let property = |key: &str| unit.properties.get(key).map_or("", String::as_str);
+    let drop_ins = property("DropInPaths");
+    if !drop_ins.is_empty() {
+        let help = format!("look at it, then `systemctl revert {name}` on the host");
+        all.drift(SUBJECT, format_args!("{name} is changed by {drop_ins}"), help);
+    }
+    if property("NeedDaemonReload") == "yes" {
+        let sentence = format!("{name} runs as another text than its file's");
+        all.drift(SUBJECT, sentence, "`systemctl daemon-reload` on the host, then `sovereign audit` again");
+    }
+    let file = property("FragmentPath");
+    if !file.is_empty() && !file.starts_with(&format!("{FOLDER}/sovereign-")) {
+        all.drift(
+            SUBJECT,
+            format_args!("{name} comes from {file}"),
+            format_args!("remove it on the host: `rm {file}`"),
+        );
+    }
+}
+
+/// A unit of our names that nothing describes. The edge's last one stays, to go back to, and does not run.
+fn stranger(name: &str, unit: &Unit, wanted: &Wanted, all: &mut Findings) {
+    let property = |key: &str| unit.properties.get(key).map_or("", String::as_str);
+    let (active, enabled) = (property("ActiveState"), property("UnitFileState"));
+    let base = wanted.service.as_ref().and_then(|(_, alias)| alias.strip_suffix(".service"));
+    let is_before = base.is_some_and(|base| name.starts_with(&format!("{base}."))) && name.ends_with(".service");
+    if is_before && matches!(active, "inactive" | "failed" | "deactivating") && enabled != "enabled" {
+        return;
+    }
+    let help = "`sovereign plan` says whether `sovereign up` has something to do; else remove it on the host";
+    all.drift(SUBJECT, format_args!("nothing describes {name} ({active}, {enabled})"), help);
+}
+
+/// What the edge runs now, and would at boot.
+fn edge(seen: &Seen, wanted: &Wanted, all: &mut Findings) {
+    let Some((service, alias)) = &wanted.service else { return };
+    let up = "`sovereign up` has it run as it is described; before that nothing of it can be compared";
+    let link = seen.units.get(alias).and_then(|unit| unit.link.as_deref()).unwrap_or("nothing");
+    if link.rsplit('/').next() != Some(service) {
+        all.drift(SUBJECT, format_args!("at boot {link} would start as {alias}, and not {service}"), up);
+    }
+    let runs = seen.units.get(service);
+    let active = runs.and_then(|unit| unit.properties.get("ActiveState")).map_or("not there", String::as_str);
+    if active != "active" {
+        all.drift(SUBJECT, format_args!("{service} is {active}"), up);
+    }
+    let Some((path, digest)) = &wanted.program else { return };
+    match runs.and_then(|unit| unit.runs.as_ref()) {
+        Some((running, at)) if *running == digest.hex() && path.as_os_str() == at.as_str() => {}
+        Some((running, at)) => {
+            all.drift(
+                PROGRAM,
+                format_args!("{service} runs {at} (sha256:{})", running.get(..12).unwrap_or(running)),
+                up,
+            );
+        }
+        None => all.drift(PROGRAM, format_args!("{service} runs no program"), up),
+    }
+    // Each lies below its own digest.
+    let is_named = |(path, digest): &(&std::path::PathBuf, &String)| {
+        path.parent().and_then(|folder| folder.file_name()).is_some_and(|name| name == digest.as_str())
+    };
+    for (path, digest) in seen.programs.iter().filter(|program| !is_named(program)) {
+        let sentence =
+            format!("{} is sha256:{}, not what it is called", path.display(), digest.get(..12).unwrap_or(digest));
+        all.drift(PROGRAM, sentence, "remove it on the host, then `sovereign up`");
+    }
+    all.else_fine(PROGRAM, format_args!("sha256:{}, this one", digest.short()));
+}
+
+/// What is there too much, and what is missing: in a unit each line counts as often as it is there.
+fn differs(found: &str, right: &str) -> String {
+    let count = |text: &str| {
+        text.lines().fold(BTreeMap::<String, isize>::new(), |mut all, line| {
+            *all.entry(line.to_owned()).or_default() += 1;
+            all
+        })
+    };
+    let (found, right) = (count(found), count(right));
+    let of = |all: &BTreeMap<String, isize>, line: &String| all.get(line).copied().unwrap_or_default();
+    let more = found.keys().filter(|line| of(&found, line) > of(&right, line)).map(|line| format!("more `{line}`"));
+    let less = right.keys().filter(|line| of(&right, line) > of(&found, line)).map(|line| format!("without `{line}`"));
+    let all: Vec<String> = more.chain(less).collect();
+    match all.len() {
+        0 => "the same lines in another order".to_owned(),
+        count if count > TOLD => format!("{}; and {} more differences", all[..TOLD].join("; "), count - TOLD),
+        _ => all.join("; "),
+    }
+}
