@@ -30,7 +30,7 @@ use serde::Serialize;
 use sovereign_model::Digest;
 
 pub use inside::inside;
-pub use outside::{Answers, outside, ports as ports_to_try, scan};
+pub use outside::{Answers, TRIED_AT_ONCE, outside, ports as ports_to_try, scan};
 pub use parse::NotSeen;
 pub use ports::Open;
 

@@ -13,7 +13,8 @@ const TOLD: usize = 3;
 
 pub(super) fn judge(seen: &Seen, wanted: &Wanted, all: &mut Findings) {
     let names: BTreeSet<&str> = wanted.units.iter().map(|file| file.name.as_str()).collect();
-    for file in &wanted.units {
+    let other = another(seen, wanted);
+    for file in wanted.units.iter().filter(|file| other.is_none() || !is_service(&file.name, wanted)) {
         let again = "`sovereign up` writes what is missing; `systemctl revert` and `systemctl daemon-reload` on the host undo the rest";
         match seen.units.get(&file.name) {
             Some(Unit { text: Some(text), .. }) if *text == file.text => {}
@@ -27,12 +28,33 @@ pub(super) fn judge(seen: &Seen, wanted: &Wanted, all: &mut Findings) {
     for (name, unit) in &seen.units {
         loaded(name, unit, all);
         let is_alias = wanted.service.as_ref().is_some_and(|(_, alias)| alias == name);
-        if !names.contains(name.as_str()) && !is_alias {
+        if !names.contains(name.as_str()) && !is_alias && other != Some(name) {
             stranger(name, unit, wanted, all);
         }
     }
-    edge(seen, wanted, all);
+    match (other, &wanted.service) {
+        (Some(other), Some((service, _))) => {
+            let help = "`sovereign up` has it run as it is described; before that it cannot be compared";
+            all.drift(SUBJECT, format_args!("the edge runs as {other}, and is described as {service}"), help);
+        }
+        _ => edge(seen, wanted, all),
+    }
     all.else_fine(SUBJECT, format_args!("{} as they are described, and nothing changes them", seen.units.len()));
+}
+
+/// The service of another description that starts in the place of the wanted one, which is not there.
+fn another<'s>(seen: &'s Seen, wanted: &Wanted) -> Option<&'s String> {
+    let (service, alias) = wanted.service.as_ref()?;
+    let link = seen.units.get(alias)?.link.as_ref()?.rsplit('/').next()?;
+    let (name, _) = seen.units.get_key_value(link)?;
+    (!seen.units.contains_key(service) && is_service(name, wanted)).then_some(name)
+}
+
+/// Whether it is a service of the edge, of whichever description.
+fn is_service(name: &str, wanted: &Wanted) -> bool {
+    let base = wanted.service.as_ref().and_then(|(_, alias)| alias.strip_suffix(".service"));
+    let digest = base.and_then(|base| name.strip_prefix(base)?.strip_prefix('.')?.strip_suffix(".service"));
+    digest.is_some_and(|digest| !digest.contains('.'))
 }
 
 /// What systemd has in memory is what lies in our file, and nothing beside it.
@@ -61,8 +83,7 @@ fn loaded(name: &str, unit: &Unit, all: &mut Findings) {
 fn stranger(name: &str, unit: &Unit, wanted: &Wanted, all: &mut Findings) {
     let property = |key: &str| unit.properties.get(key).map_or("", String::as_str);
     let (active, enabled) = (property("ActiveState"), property("UnitFileState"));
-    let base = wanted.service.as_ref().and_then(|(_, alias)| alias.strip_suffix(".service"));
-    let is_before = base.is_some_and(|base| name.starts_with(&format!("{base}."))) && name.ends_with(".service");
+    let is_before = is_service(name, wanted);
     if is_before && matches!(active, "inactive" | "failed" | "deactivating") && enabled != "enabled" {
         return;
     }

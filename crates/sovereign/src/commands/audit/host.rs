@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 use sovereign_engine::incus::instances::FILTER_UNIT as INSTANCES_UNIT;
@@ -73,10 +74,10 @@ impl<'a> Asked<'a> {
         Self { edge, id, known, wanted, instances }
     }
 
-    async fn look(mut self, stack: &StackName, reach: &Reach) -> OnHost {
+    async fn look(mut self, stack: &StackName, reach: &Reach, tries: &Arc<Semaphore>) -> OnHost {
         let mut all = Findings::new();
         let seen = match reach.link(&self.edge).await {
-            Ok(link) => self.look_through(stack, link, &mut all).await.map_err(Failure::from),
+            Ok(link) => self.look_through(stack, link, tries, &mut all).await.map_err(Failure::from),
             Err(error) => Err(Failure::from(error)),
         };
         let Self { id, known, .. } = self;
@@ -95,6 +96,7 @@ impl<'a> Asked<'a> {
         &mut self,
         stack: &StackName,
         link: &Link,
+        tries: &Arc<Semaphore>,
         all: &mut Findings,
     ) -> Result<(Vec<Open>, Option<Answers>), SshError> {
         let facts = Facts::gather(&link.connection).await?;
@@ -111,7 +113,7 @@ impl<'a> Asked<'a> {
         all.extend(of_incus);
         let entry = self.known.address.port();
         let answers = match ip(self.known.address.host(), entry).await {
-            Some(ip) => Some(audit::scan(ip, audit::ports_to_try(&facts, entry)).await),
+            Some(ip) => Some(audit::scan(ip, audit::ports_to_try(&facts, entry), tries).await),
             None => None,
         };
         match &answers {
@@ -136,10 +138,10 @@ async fn ip(host: &str, port: u16) -> Option<std::net::IpAddr> {
 
 /// Looks at all of them, at once.
 pub(super) async fn all(stack: &StackName, reach: &Reach, asked: Vec<Asked<'_>>) -> Vec<OnHost> {
-    let turns = Semaphore::new(AT_ONCE);
+    let (turns, tries) = (Semaphore::new(AT_ONCE), Arc::new(Semaphore::new(audit::TRIED_AT_ONCE)));
     let looks = asked.into_iter().map(async |asked| {
         let _turn = turns.acquire().await; // never closed
-        asked.look(stack, reach).await
+        asked.look(stack, reach, &tries).await
     });
     join_all(looks).await
 }
