@@ -51,7 +51,7 @@ pub struct Connection {
     /// Held open: the master lives as long.
     hold: Option<ChildStdin>,
     complaints: Arc<Mutex<Vec<u8>>>,
-    pub(crate) sessions: Semaphore,
+    pub(crate) sessions: Arc<Semaphore>,
     forwarded: AtomicU32,
     /// Until when commands are sent, in milliseconds of [`lease::here`].
     until: AtomicU64,
@@ -88,7 +88,7 @@ impl Connection {
             master,
             hold,
             complaints,
-            sessions: Semaphore::new(SESSIONS),
+            sessions: Arc::new(Semaphore::new(SESSIONS)),
             forwarded: AtomicU32::new(0),
             until: AtomicU64::new(u64::MAX),
         };

@@ -35,6 +35,7 @@ pub mod record;
 pub mod run;
 pub mod scan;
 pub mod systemd;
+mod talk;
 
 pub use connection::Connection;
 pub use dial::Dialed;
@@ -45,3 +46,4 @@ pub use findings::{Finding, Requirements, Verdict, findings};
 pub use run::{Ended, Run};
 pub use scan::{choose, scan};
 pub use sovereign_ssh::{Keys, Login};
+pub use talk::Talk;

@@ -92,6 +92,11 @@ impl Run {
         self
     }
 
+    /// The program and its arguments.
+    pub(crate) fn words(&self) -> &[OsString] {
+        &self.words
+    }
+
     /// How many bytes it may answer.
     #[must_use]
     pub fn answers_at_most(mut self, bytes: usize) -> Self {

@@ -13,6 +13,7 @@
 //! description names. Texts are pure; [`replace`](fn@replace) has a host's systemd change from one to the next.
 
 mod guard;
+pub mod once;
 mod replace;
 
 use std::fmt::Write as _;

@@ -164,5 +164,6 @@ impl<E: sovereign_engine::apply::Failure> Reason for sovereign_engine::apply::Ap
 
 impl Reason for sovereign_archive::SourceError {}
 impl Reason for sovereign_engine::embedded::once::OnceError {}
+impl Reason for sovereign_incus::InvalidName {}
 impl Reason for sovereign_model::InvalidName {}
 impl Reason for sovereign_plan::IncompleteWorld {}

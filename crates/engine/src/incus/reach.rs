@@ -24,7 +24,7 @@ use crate::causes;
 const SOCKET: &str = "/var/lib/incus/unix.socket";
 
 /// The project that a host was made ready with, for all that is the stack's.
-pub(super) const PROJECT: &str = "sovereign";
+pub const PROJECT: &str = "sovereign";
 
 /// Connecting, over a slow line too. A host that is off is not waited for longer.
 const PATIENCE: Duration = Duration::from_secs(15);

@@ -29,7 +29,7 @@ mod unit;
 
 pub use connection::{Connection, ConnectionError};
 pub use door::{Answered, Door, DoorError, Posting};
-pub use dump::{dump_command, load_command};
+pub use dump::{DumpSeen, dump_command, dump_out_command, load_command};
 pub use files::layout;
 pub use instances::{
     CONTENT, CONTENT_VOLUME, Contents, DATABASE_PORT, DATABASE_SERVICE, DATABASE_VOLUME, Described, Image, Instances,

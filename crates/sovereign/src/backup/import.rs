@@ -14,7 +14,7 @@ use sovereign_model::stack::{App, Site};
 use zeroize::Zeroizing;
 
 use super::ghost::{DATABASE, Ghost};
-use super::{Backed, BackupError, Run, Scratch, offer, remove};
+use super::{Backed, BackupError, Has, Run, Scratch, offer, remove};
 use crate::duplicity::{Address, Duplicity, Moment};
 use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
@@ -152,14 +152,14 @@ impl Run<'_> {
             Some(ghost) => {
                 let offer = ghost_data(ghost, &restored, &scratch.folder)?;
                 let examine = |scratch: &Path| ghost.examine(&scratch.join(DATABASE)).map(Some);
-                self.one(&subject, &mut || Ok(offer.clone()), &examine)?
+                self.one(&subject, &mut || Ok(Has::Here(offer.clone())), &examine)?
             }
             None => {
                 // From a snapshot of ours.
                 let inner = restored.join("files");
                 let is_ours = names(&restored) == ["files"] && is_folder_below(&restored, &inner);
                 let offer = offer([("files", if is_ours { inner } else { restored })]);
-                self.one(&subject, &mut || Ok(offer.clone()), &|_| Ok(None))?
+                self.one(&subject, &mut || Ok(Has::Here(offer.clone())), &|_| Ok(None))?
             }
         };
         let damaged = checked.damaged.iter().map(|what| format!("not needed for this, but damaged: {what}"));

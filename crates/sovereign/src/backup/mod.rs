@@ -10,6 +10,7 @@ pub(crate) mod images;
 pub(crate) mod import;
 pub(crate) mod keep;
 pub(crate) mod label;
+mod on_host;
 mod record;
 mod upstream;
 
@@ -37,8 +38,10 @@ use crate::output::Progress;
 use crate::restore;
 use crate::secrets;
 use crate::world::unix_seconds;
+use on_host::OnHost;
 
 pub(crate) use ghost::{DATABASE, Ghost, compare as compare_ghosts};
+pub(crate) use on_host::DUMP;
 pub(crate) use record::{Proof, Record, Trouble};
 
 /// A source that keeps the backup waiting for so long is given up.
@@ -256,11 +259,19 @@ impl Run<'_> {
         match &site.app {
             App::Upstream { .. } if !site.is_backed_up() => Ok(None),
             App::Upstream { data, .. } => {
-                self.one(&subject, &mut || upstream::dump(self, site, data), &|_| Ok(None)).map(Some)
+                self.one(&subject, &mut || upstream::dump(self, site, data).map(Has::Here), &|_| Ok(None)).map(Some)
             }
             App::Static { folder } => {
                 let offer = offer([("files", folder.clone())]);
-                self.one(&subject, &mut || Ok(offer.clone()), &|_| Ok(None)).map(Some)
+                self.one(&subject, &mut || Ok(Has::Here(offer.clone())), &|_| Ok(None)).map(Some)
+            }
+            App::Ghost if site.host(&self.declared.stack).is_some() => {
+                let mut prepare = || {
+                    let mut there = OnHost::of(self.declared, site)?;
+                    there.prepare(self.progress, self.stop)?;
+                    Ok(Has::There(Box::new(there)))
+                };
+                self.one(&subject, &mut prepare, &|scratch| self.look(site, scratch)).map(Some)
             }
             App::Ghost => {
                 hosts::data_is_here(&self.declared.stack, site, "backed up")?;
@@ -268,10 +279,9 @@ impl Run<'_> {
                 let ghost = Ghost::of(self.context, self.declared, site)?;
                 let mut prepare = || {
                     ghost.dump(self.progress)?;
-                    Ok(ghost.offer())
+                    Ok(Has::Here(ghost.offer()))
                 };
-                let examine = |scratch: &Path| ghost.examine(&scratch.join(DATABASE)).map(Some);
-                self.one(&subject, &mut prepare, &examine).map(Some)
+                self.one(&subject, &mut prepare, &|scratch| self.look(site, scratch)).map(Some)
             }
         }
     }
@@ -283,7 +293,7 @@ impl Run<'_> {
     pub(crate) fn state(&self) -> Result<Backed, Failure> {
         let parts = STATE_PARTS.iter().map(|part| (part.name, (part.path)(self.declared)));
         let offer = offer(parts.filter(|(_, path)| path.exists()));
-        self.one(&Subject::State, &mut || Ok(offer.clone()), &|_| Ok(None))
+        self.one(&Subject::State, &mut || Ok(Has::Here(offer.clone())), &|_| Ok(None))
     }
 
     /// Backs up what the stack's applications run; `None` when nothing is built yet.
@@ -292,18 +302,18 @@ impl Run<'_> {
     /// As [`Run::site`].
     pub(crate) fn images(&self) -> Result<Option<Backed>, Failure> {
         let Some(offer) = images::what(self)? else { return Ok(None) };
-        self.one(&Subject::Images, &mut || Ok(offer.clone()), &|_| Ok(None)).map(Some)
+        self.one(&Subject::Images, &mut || Ok(Has::Here(offer.clone())), &|_| Ok(None)).map(Some)
     }
 
-    fn one(
+    fn one<'d>(
         &self,
         subject: &Subject,
-        prepare: &mut dyn FnMut() -> Result<Offer, Failure>,
+        prepare: &mut dyn FnMut() -> Result<Has<'d>, Failure>,
         examine: &Examine<'_>,
     ) -> Result<Backed, Failure> {
         let mut attempt = 1;
         let taken = loop {
-            let taken = self.take(subject, &prepare()?);
+            let taken = self.take(subject, self.start(subject, &prepare()?)?);
             if self.stop.is_cancelled() {
                 return Err(BackupError::Stopped.into());
             }
@@ -316,7 +326,22 @@ impl Run<'_> {
         Ok(Backed { taken, proof })
     }
 
-    fn take(&self, subject: &Subject, offer: &Offer) -> Result<Taken, ArchiveError> {
+    fn start(&self, subject: &Subject, has: &Has<'_>) -> Result<(Source, Line), Failure> {
+        match has {
+            Has::Here(offer) => {
+                let started = start_source(&self.declared.state, offer);
+                let failed = |source| ArchiveError::File {
+                    action: "start the source of",
+                    path: subject.to_string().into(),
+                    source,
+                };
+                started.map(|(talk, line)| (Source::Here(talk), line)).map_err(|error| failed(error).into())
+            }
+            Has::There(there) => there.start().map(|(talk, line)| (Source::There(talk), line)),
+        }
+    }
+
+    fn take(&self, subject: &Subject, (source, line): (Source, Line)) -> Result<Taken, ArchiveError> {
         let stage = Arc::new(self.progress.stage(format!("back up {subject}")));
         let told = Arc::clone(&stage);
         let watch: sovereign_archive::Watch = Arc::new(move |seen| match seen {
@@ -325,12 +350,6 @@ impl Run<'_> {
             Seen::Stored(bytes) => told.reach(bytes),
             Seen::Comparing => told.note("comparing"),
         });
-        let started = start_source(&self.declared.state, offer).map_err(|source| ArchiveError::File {
-            action: "start the source of",
-            path: subject.to_string().into(),
-            source,
-        })?;
-        let (source, line) = started;
         let source = Ending::with(source, self.stop);
         let record = Record::read(&self.declared.state);
         let host = self.declared.stack.name.as_str();
@@ -400,14 +419,24 @@ impl Run<'_> {
         let restored =
             contents.prove(&mut files().map(|entry| (&entry.path, None)), &scratch.folder.join("files"), &seen)?;
         let ghost = site.filter(|site| site.app == App::Ghost);
-        let ghost = ghost.map(|site| Ghost::of(self.context, self.declared, site)).transpose()?;
-        let look = |scratch: &Path| ghost.as_ref().map(|ghost| ghost.examine(&scratch.join(DATABASE))).transpose();
+        let look = |scratch: &Path| ghost.map_or(Ok(None), |site| self.look(site, scratch));
         let examined = self.examine(&contents, database_of(manifest).as_ref(), &scratch, &look)?;
         stage.finish();
         let whole_unix = Some(unix_seconds(SystemTime::now()));
         let proof = Proof { files: restored.files, bytes: restored.bytes, examined, whole_unix, ..proof };
         Record::note(&self.declared.state, subject, proof.clone())?;
         Ok(Some(proof))
+    }
+
+    /// Looks into a site's database that came from the archive, in whichever form it is there.
+    fn look(&self, site: &Site, scratch: &Path) -> Result<Option<String>, Failure> {
+        let dump = scratch.join(DUMP);
+        let found = if dump.symlink_metadata().is_ok() {
+            on_host::examine(&dump)
+        } else {
+            Ghost::of(self.context, self.declared, site)?.examine(&scratch.join(DATABASE))
+        };
+        found.map(Some)
     }
 
     fn examine(
@@ -424,19 +453,45 @@ impl Run<'_> {
     }
 }
 
-/// The database in a snapshot, if it has one.
+/// The database in a snapshot, or its dump, if it has one.
 fn database_of(manifest: &Manifest) -> Option<TreePath> {
-    TreePath::parse(DATABASE.as_bytes()).ok().filter(|path| manifest.get(path).is_some())
+    let there = |path: &&str| TreePath::parse(path.as_bytes()).ok().filter(|path| manifest.get(path).is_some());
+    [DATABASE, DUMP].iter().find_map(there)
+}
+
+/// Where the data is.
+enum Has<'d> {
+    /// On this machine, in these folders.
+    Here(Offer),
+    /// On a host.
+    There(Box<OnHost<'d>>),
+}
+
+/// What hands the data out.
+enum Source {
+    /// A process of this machine.
+    Here(Talk),
+    /// One of a host.
+    There(sovereign_hosts::Talk),
+}
+
+impl Source {
+    fn end(self) -> String {
+        match self {
+            Self::Here(talk) => talk.end(),
+            Self::There(talk) => talk.end(),
+        }
+    }
 }
 
 /// A source that ends with this value, or earlier when the run is stopped.
 struct Ending {
-    source: Arc<Mutex<Option<Talk>>>,
+    source: Arc<Mutex<Option<Source>>>,
     watcher: tokio::task::JoinHandle<()>,
 }
 
 impl Ending {
-    fn with(source: Talk, stop: &CancellationToken) -> Self {
+    fn with(source: Source, stop: &CancellationToken) -> Self {
         let source = Arc::new(Mutex::new(Some(source)));
         let (watched, stop) = (Arc::clone(&source), stop.clone());
         let watcher = tokio::spawn(async move {
@@ -448,7 +503,7 @@ impl Ending {
 
     /// Ends it, if it has not ended. Returns its complaints, unless it was stopped.
     fn end(self) -> Option<String> {
-        taken(&self.source).map(Talk::end)
+        taken(&self.source).map(Source::end)
     }
 }
 
@@ -459,7 +514,7 @@ impl Drop for Ending {
     }
 }
 
-fn taken(source: &Mutex<Option<Talk>>) -> Option<Talk> {
+fn taken(source: &Mutex<Option<Source>>) -> Option<Source> {
     source.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 

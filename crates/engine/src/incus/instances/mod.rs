@@ -46,6 +46,7 @@ pub use filter::FILTER_UNIT;
 pub(super) use health::bounded;
 pub use host::InstanceHost;
 pub use look::{Condition, Current, Runs, Seen, Superseded};
+pub use names::volume_folder;
 pub use run::Ran;
 
 use listing::Listing;

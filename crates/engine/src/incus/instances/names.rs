@@ -1,10 +1,15 @@
 //! What things of ours are called in an Incus and on its host. Names follow from descriptions: nobody remembers them.
 
+use std::path::{Path, PathBuf};
+
 use sovereign_incus::{InstanceName, InvalidName, NetworkName, PoolName, ProjectName, SnapshotName, VolumeName};
 use sovereign_model::{Digest, UnitName, instance::bridge};
 
 /// An instance's name is a host's name too: 63 characters, of which a digest takes thirteen.
 const LONGEST_UNIT: usize = 48;
+
+/// Where Debian's package has the Incus of a host.
+const INCUS: &str = "/var/lib/incus";
 
 /// How the interfaces of instances begin on the host. What they let through is decided by that.
 pub(super) const INTERFACES: &str = "sovi";
@@ -34,6 +39,16 @@ pub(super) fn instance(unit: &UnitName, digest: &Digest) -> Result<InstanceName,
 /// A volume of a unit. No name of a unit has a dot in it.
 pub(super) fn volume(unit: &UnitName, volume: &str) -> Result<VolumeName, InvalidName> {
     format!("{}.{volume}", unit.as_str().replace('@', ".")).parse()
+}
+
+/// Where a volume of a unit lies on the host.
+///
+/// # Errors
+/// When the unit's name makes no volume's name.
+pub fn volume_folder(unit: &UnitName, volume: &str) -> Result<PathBuf, InvalidName> {
+    let name = self::volume(unit, volume)?;
+    let pool = Path::new(INCUS).join("storage-pools").join(pool().as_str());
+    Ok(pool.join("custom").join(format!("{}_{name}", project())))
 }
 
 /// What a volume was before the description of that digest converted it.

@@ -39,6 +39,10 @@ impl Saving<'_> {
     /// When the run is stopped. What else fails is part of what comes back.
     pub(super) fn before(&self, stop: &CancellationToken) -> Result<BackedUp, Failure> {
         let has_data = |site: &&Site| match &site.app {
+            // That it was set up is known here, whether or not its host answers.
+            App::Ghost if site.host(&self.declared.stack).is_some() => {
+                self.declared.state.set_up(&site.place(&self.declared.stack), &site.name).is_file()
+            }
             App::Ghost => {
                 data::database(self.declared.state.site(&site.primary, &site.name).path()).symlink_metadata().is_ok()
             }

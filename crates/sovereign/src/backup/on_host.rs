@@ -1,0 +1,231 @@
+//! A Ghost's data on a host of its own: written out there, and read there, so that only what changed crosses the line.
+//!
+//! ```text
+//!  this machine                     host
+//!  dump ════════════ SSH ══════════▶ incus exec ─▶ MariaDB ─▶ <state>/…/dump/ghost.sql   as before: not touched
+//!  archive ◀── wire, SSH ══════════▶ systemd-run ─▶ archive-source: sees the dump, the volume, and no more
+//! ```
+//!
+//! Promise: nothing is stopped; the dump is of one moment, and complete; what an instance has put into its volume leads
+//! the reading process to nothing else of the host.
+//!
+//! Left out: putting it back.
+
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::Path;
+use std::time::Duration;
+
+use sovereign_archive::Line;
+use sovereign_engine::incus::instances::volume_folder;
+use sovereign_engine::incus::reach::PROJECT;
+use sovereign_engine::incus::{IncusEngineError, Link, Reach};
+use sovereign_hosts::systemd::Names;
+use sovereign_hosts::systemd::once::{Reading, reading};
+use sovereign_hosts::{Access, Run as Command, SshError, Talk};
+use sovereign_model::layout::on_host;
+use sovereign_model::stack::Site;
+use sovereign_model::{Digest, EdgeName};
+use sovereign_services::ghost::{self, DumpSeen};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use super::{BackupError, PATIENCE, PIPE};
+use crate::declared::Declared;
+use crate::failure::{Failure, Reason};
+use crate::hosts;
+use crate::output::Progress;
+
+/// Where the database lies in a snapshot of a site on a host.
+pub(crate) const DUMP: &str = "database/ghost.sql";
+
+/// A database that is as large as its host can have.
+const DUMP_PATIENCE: Duration = Duration::from_secs(3600);
+
+/// A record of a site that was set up is smaller.
+const LONGEST_RECORD: usize = 1 << 20;
+
+/// Where the reading process finds what it reads.
+const SHOWN: [&str; 3] = ["/data/database", "/data/volume", "/data/set-up.json"];
+
+/// The data cannot be had, and not because of the host.
+#[derive(Debug, thiserror::Error)]
+enum OnHostError {
+    #[error("there is no database of site {site} at {host}")]
+    NoDatabase { site: String, host: EdgeName },
+    #[error("there is no program at {host} that could read the data of site {site}")]
+    NoProgram { site: String, host: EdgeName },
+    #[error("the dump of the database that was restored from the archive has no end")]
+    Cut,
+}
+
+impl Reason for OnHostError {
+    fn help(&self) -> Option<String> {
+        Some(match self {
+            Self::NoDatabase { .. } | Self::NoProgram { .. } => "`sovereign up` puts there what is missing".to_owned(),
+            Self::Cut => "back up again: `sovereign backup`".to_owned(),
+        })
+    }
+}
+
+/// The data of one site.
+pub(super) struct OnHost<'a> {
+    declared: &'a Declared,
+    site: &'a Site,
+    at: EdgeName,
+    reach: Reach,
+    /// What reads it, on the host, and whether there is a record beside it; known once it was made ready.
+    ready: Option<(Digest, bool)>,
+}
+
+impl<'a> OnHost<'a> {
+    /// Of a site that is on a host. Nothing is opened.
+    pub(super) fn of(declared: &'a Declared, site: &'a Site) -> Result<Self, Failure> {
+        let at = site.place(&declared.stack);
+        Ok(Self { declared, site, at, reach: hosts::reach(declared)?, ready: None })
+    }
+
+    /// Has the data written out, and what is known of the site laid beside it.
+    ///
+    /// # Errors
+    /// When the host is away, the database does not run, or the run is stopped.
+    pub(super) fn prepare(&mut self, progress: &Progress, stop: &CancellationToken) -> Result<(), Failure> {
+        let stage = progress.stage("copy the database");
+        self.ready = Some(Handle::current().block_on(async {
+            tokio::select! {
+                ready = self.make_ready() => ready,
+                () = stop.cancelled() => Err(BackupError::Stopped.into()),
+            }
+        })?);
+        stage.finish();
+        Ok(())
+    }
+
+    async fn make_ready(&self) -> Result<(Digest, bool), Failure> {
+        let Self { declared, site, at, .. } = self;
+        let stack = &declared.stack.name;
+        let link = self.reach.link(at).await?;
+        let incus = |source| IncusEngineError::Incus { host: at.clone(), source: Box::new(source) };
+        let failed = |source| IncusEngineError::Instances { host: at.clone(), source: Box::new(source) };
+        let instances = link.instances(stack).await.map_err(incus)?;
+        let database = instances.current(&ghost::database_unit(site, &site.primary)?).await.map_err(failed)?;
+        let named = || site.name.to_string();
+        let database = database.ok_or_else(|| OnHostError::NoDatabase { site: named(), host: at.clone() })?;
+        let (state, here) = (on_host::state(stack), EdgeName::here(&site.primary));
+        let record = state.set_up(&here, &site.name);
+        let copy = Command::script("copy the database", include_str!("dump.sh"))
+            .arg(state.site(&site.primary, &site.name).ghost_dump())
+            .arg(&record)
+            .arg(format!("{}.service", Names::base(stack, &at.unit())))
+            .args([PROJECT, database.as_str()])
+            .args(ghost::dump_out_command())
+            .within(DUMP_PATIENCE);
+        let said = link.connection.succeed(&copy).await.map_err(|source| self.host(source))?;
+        let program = program(&String::from_utf8_lossy(&said));
+        let program = program.ok_or_else(|| OnHostError::NoProgram { site: named(), host: at.clone() })?;
+        Ok((program, self.lay_record(link, &record).await?))
+    }
+
+    /// What this machine remembers of the site goes to where it is read with the rest; whether there is any.
+    async fn lay_record(&self, link: &Link, there: &Path) -> Result<bool, Failure> {
+        let path = self.declared.state.set_up(&self.at, &self.site.name);
+        let record = match std::fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            read => read.map_err(|source| BackupError::File { path, source })?,
+        };
+        let kept = link.connection.get_file(there, LONGEST_RECORD).await.map_err(|source| self.host(source))?;
+        if kept.as_ref() != Some(&record) {
+            let put = link.connection.put_bytes(there, &record, Access::PRIVATE).await;
+            put.map_err(|source| self.host(source))?;
+        }
+        Ok(true)
+    }
+
+    /// Starts what reads it.
+    ///
+    /// # Errors
+    /// When the host is away, or ssh cannot be started.
+    pub(super) fn start(&self) -> Result<(Talk, Line), Failure> {
+        let Self { declared, site, at, ready, .. } = self;
+        let named = || site.name.to_string();
+        let (program, has_record) =
+            ready.as_ref().ok_or_else(|| OnHostError::NoProgram { site: named(), host: at.clone() })?;
+        let state = on_host::state(&declared.stack.name);
+        let volume = volume_folder(&ghost::ghost_unit(site, &site.primary)?, ghost::CONTENT_VOLUME)?;
+        let dump = state.site(&site.primary, &site.name).ghost_dump();
+        let record = state.set_up(&EdgeName::here(&site.primary), &site.name);
+        let [database_at, volume_at, record_at] = SHOWN;
+        let mut roots = vec![format!("database={database_at}"), format!("content={volume_at}/content")];
+        // The volume as a whole: a link in it that leads elsewhere leads to nothing there.
+        let mut shown = vec![(dump.as_path(), Path::new(database_at)), (volume.as_path(), Path::new(volume_at))];
+        if *has_record {
+            roots.push(format!("set-up.json={record_at}"));
+            shown.push((record.as_path(), Path::new(record_at)));
+        }
+        let roots = roots.into_iter().flat_map(|root| ["--root".to_owned(), root]);
+        let args: Vec<String> = std::iter::once("archive-source".to_owned()).chain(roots).collect();
+        let program = on_host::program(program);
+        let command = reading("read the data of a site", &Reading { program: &program, args: &args, shown: &shown });
+        let talk = async {
+            let link = self.reach.link(at).await?;
+            link.connection.talk(&command).await.map_err(|source| self.host(source))
+        };
+        let (talk, from, to) = Handle::current().block_on(talk)?;
+        let _ = rustix::pipe::fcntl_setpipe_size(&from, PIPE);
+        Ok((talk, Line::patient(from, to, PATIENCE)))
+    }
+
+    fn host(&self, source: SshError) -> IncusEngineError {
+        IncusEngineError::Host { host: self.at.clone(), source: Box::new(source) }
+    }
+}
+
+/// The digest in the name of the program that a host's edge runs.
+fn program(said: &str) -> Option<Digest> {
+    let path = Path::new(said.trim());
+    let digest = path.parent()?.file_name()?.to_str()?;
+    let digest: Digest = format!("sha256:{digest}").parse().ok()?;
+    (on_host::program(&digest) == path).then_some(digest)
+}
+
+/// Looks at a dump that came from the archive. There is no database here that it could be loaded into: that it is
+/// complete is what is seen.
+///
+/// # Errors
+/// When it cannot be read, or is not complete.
+pub(super) fn examine(dump: &Path) -> Result<String, Failure> {
+    let file = File::open(dump).map_err(|source| BackupError::File { path: dump.to_owned(), source })?;
+    let seen = DumpSeen::read(BufReader::with_capacity(1 << 16, file));
+    let DumpSeen { is_complete, tables } =
+        seen.map_err(|source| BackupError::File { path: dump.to_owned(), source })?;
+    if !is_complete {
+        return Err(OnHostError::Cut.into());
+    }
+    Ok(format!("the dump is complete, {tables} tables"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_names_a_program_of_ours_or_none() {
+        let digest = Digest::of("a program");
+        let path = on_host::program(&digest).display().to_string();
+        assert_eq!(program(&format!("{path}\n")), Some(digest));
+        for other in ["", "/bin/sh", &format!("{path}x"), &path.replace("/opt", "/tmp"), &format!("{path}\n{path}")] {
+            assert_eq!(program(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_dump_that_was_cut_off_is_no_proof() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ghost.sql");
+        std::fs::write(&file, "CREATE TABLE `posts` (\n);\n-- Dump completed\n").unwrap();
+        assert_eq!(examine(&file).unwrap(), "the dump is complete, 1 tables");
+        std::fs::write(&file, "CREATE TABLE `posts` (\n);\n").unwrap();
+        assert!(examine(&file).unwrap_err().chain().join(" ").contains("no end"));
+        assert!(examine(&folder.path().join("none")).is_err());
+    }
+}
