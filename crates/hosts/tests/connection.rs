@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -293,4 +294,45 @@ async fn this_machine_is_told_as_a_host() {
     assert!(facts.listeners.as_ref().is_some_and(hears_us), "{:?}", facts.listeners);
     assert!(facts.memory.is_some_and(|bytes| bytes > 0) && facts.disk_free.is_some(), "{facts:?}");
     assert!(facts.features.overlay && !facts.kernel.is_empty() && !facts.system.id.is_empty(), "{facts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_is_talked_with_and_ends_when_nobody_listens_any_more() {
+    let server = Sshd::start("");
+    let host = connect(&server).await;
+    let ended = server.at("home/ended");
+    // It says what it hears, and leaves a file when it has heard the end.
+    let script = "echo complaint >&2; while read -r line; do echo \"heard $line\"; done; : > \"$1\"";
+    let echo = Run::script("echo", script).arg(&ended);
+    let (talk, mut answers, mut questions) = host.talk(&echo).await.unwrap();
+    for word in ["one", "it's two"] {
+        writeln!(questions, "{word}").unwrap();
+        let expected = format!("heard {word}\n");
+        let mut answer = vec![0; expected.len()];
+        answers.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, expected.as_bytes());
+    }
+    // Another command is not kept waiting.
+    host.succeed(&Run::new("do nothing", "true")).await.unwrap();
+    assert!(!ended.exists());
+    drop(questions);
+    let mut rest = Vec::new();
+    answers.read_to_end(&mut rest).unwrap();
+    assert_eq!((rest.as_slice(), talk.end().as_str()), (b"".as_slice(), "complaint"));
+    assert!(ended.exists());
+
+    // Dropped while it runs: the host's side ends too.
+    fs::remove_file(&ended).unwrap();
+    let (talk, mut answers, mut questions) = host.talk(&echo).await.unwrap();
+    writeln!(questions, "x").unwrap();
+    answers.read_exact(&mut [0; "heard x\n".len()]).unwrap();
+    drop(talk);
+    wait::until("the command has heard the end", || async { ended.exists().then_some(()) }).await;
+    drop((answers, questions));
+    // A line that is cut is the end of the answers.
+    let (_talk, mut answers, mut questions) = host.talk(&echo).await.unwrap();
+    writeln!(questions, "x").unwrap();
+    answers.read_exact(&mut [0; "heard x\n".len()]).unwrap();
+    children(server.pid()).into_iter().for_each(kill_with_children);
+    assert_eq!(answers.read_to_end(&mut rest).unwrap(), 0);
 }

@@ -24,7 +24,6 @@ use crate::context::Context;
 use crate::declared::Declared;
 use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
-use crate::hosts;
 use crate::output::Progress;
 use crate::places::Places;
 use crate::restore::swap::{Intent, Origin};
@@ -343,14 +342,14 @@ impl<'a> Recovery<'a> {
                 None
             }
             App::Static { folder } => self.static_site(name, folder)?,
-            App::Ghost => match hosts::data_is_here(&declared.stack, site, "brought back") {
-                Ok(()) => self.ghost(declared, site)?,
-                Err(elsewhere) => {
-                    self.remarks
-                        .push(format!("{elsewhere}: `sovereign restore {name} --to FOLDER` has what the archive has"));
-                    None
-                }
-            },
+            App::Ghost if site.host(&declared.stack).is_some() => {
+                self.remarks.push(format!(
+                    "site {name} is on a host: what is on it is left as it is; `sovereign restore {name} --to FOLDER` brings \
+                     back what is in the archive"
+                ));
+                None
+            }
+            App::Ghost => self.ghost(declared, site)?,
         };
         self.back.extend(row);
         Ok(())

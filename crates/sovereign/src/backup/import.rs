@@ -14,7 +14,7 @@ use sovereign_model::stack::{App, Site};
 use zeroize::Zeroizing;
 
 use super::ghost::{DATABASE, Ghost};
-use super::{Backed, BackupError, Has, Run, Scratch, offer, remove};
+use super::{Backed, BackupError, DUMP, Has, Run, Scratch, offer, remove};
 use crate::duplicity::{Address, Duplicity, Moment};
 use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
@@ -43,6 +43,11 @@ pub(crate) enum ImportError {
     /// The same, as MySQL keeps it.
     #[error("the archive has a folder of MySQL ({0}), and a Ghost here keeps its data in SQLite")]
     MySql(String),
+    /// The site has a database of another kind.
+    #[error(
+        "site {0} is on a host, where its database is MariaDB: only what was backed up from there can be taken over"
+    )]
+    OnHost(String),
     /// Several databases.
     #[error("the archive has several databases: {}", .0.join(", "))]
     Several(Vec<String>),
@@ -58,7 +63,7 @@ fn found(names: &[String]) -> String {
 impl Reason for ImportError {
     fn exit(&self) -> Exit {
         match self {
-            Self::Upstream(_) => Exit::Usage,
+            Self::Upstream(_) | Self::OnHost(_) => Exit::Usage,
             _ => Exit::Failed,
         }
     }
@@ -71,6 +76,7 @@ impl Reason for ImportError {
                  Export) and its content/images to the new site: docs/import.md"
                     .to_owned()
             }
+            Self::OnHost(_) => "import it for a site on this machine, with another name".to_owned(),
             Self::Several(_) => {
                 "which of them is the site\'s cannot be told; it would have to be data/ghost.db".to_owned()
             }
@@ -123,7 +129,9 @@ impl Run<'_> {
         }
         let Self { context, declared, progress, .. } = self;
         // Without the image there is nothing to look at a database with: said before much is done.
-        let ghost = matches!(site.app, App::Ghost).then(|| Ghost::of(context, declared, site)).transpose()?;
+        let is_on_host = site.host(&declared.stack).is_some();
+        let is_here = matches!(site.app, App::Ghost) && !is_on_host;
+        let ghost = is_here.then(|| Ghost::of(context, declared, site)).transpose()?;
         let scratch = Scratch::named(&declared.state, SCRATCH)?;
         let Wanted { address, keyring, time, passphrase } = wanted;
         let mut duplicity = Duplicity::new(&declared.state, address, &scratch.folder, *keyring, *time, self.stop)?;
@@ -149,6 +157,12 @@ impl Run<'_> {
 
         let subject = Subject::Site(site.name.clone());
         let backed = match &ghost {
+            None if matches!(site.app, App::Ghost) => {
+                let is_file = |path: &Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+                let ours = ours(&restored, DUMP, is_file);
+                let offer = ours.ok_or_else(|| ImportError::OnHost(site.name.to_string()))?;
+                self.one(&subject, &mut || Ok(Has::Here(offer.clone())), &|scratch| self.look(site, scratch))?
+            }
             Some(ghost) => {
                 let offer = ghost_data(ghost, &restored, &scratch.folder)?;
                 let examine = |scratch: &Path| ghost.examine(&scratch.join(DATABASE)).map(Some);
@@ -181,7 +195,7 @@ fn ghost_data(ghost: &Ghost<'_>, restored: &Path, scratch: &Path) -> Result<Offe
         let path = path.to_owned();
         move |source| BackupError::File { path, source }
     };
-    if let Some(offer) = ours(restored) {
+    if let Some(offer) = ours(restored, DATABASE, is_sqlite) {
         return Ok(offer);
     }
     let (content, database) = find(restored)?;
@@ -201,10 +215,10 @@ fn ghost_data(ghost: &Ghost<'_>, restored: &Path, scratch: &Path) -> Result<Offe
 }
 
 /// What was put into the archive from a snapshot of ours.
-fn ours(restored: &Path) -> Option<Offer> {
-    let (content, database) = (restored.join("content"), restored.join(DATABASE));
+fn ours(restored: &Path, database: &str, is_one: impl FnOnce(&Path) -> bool) -> Option<Offer> {
+    let (content, database) = (restored.join("content"), restored.join(database));
     let folder = database.parent()?.to_owned();
-    let is_ours = [&content, &folder].into_iter().all(|part| is_folder_below(restored, part)) && is_sqlite(&database);
+    let is_ours = [&content, &folder].into_iter().all(|part| is_folder_below(restored, part)) && is_one(&database);
     let set_up = Some(("set-up.json", restored.join("set-up.json")));
     let set_up = set_up.filter(|(_, path)| path.symlink_metadata().is_ok_and(|metadata| metadata.is_file()));
     is_ours.then(|| offer([("content", content), ("database", folder)].into_iter().chain(set_up)))

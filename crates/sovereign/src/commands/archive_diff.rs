@@ -227,6 +227,9 @@ pub(crate) fn run(context: &Context, args: &ArchiveDiffArgs) -> Result<Diff, Fai
                 None => diff.content_unknown = Some("the stack file has no such Ghost site any more".to_owned()),
             }
         }
+        if path.as_bytes() == backup::DUMP.as_bytes() {
+            diff.content_unknown = Some("it is written out as one file of SQL".to_owned());
+        }
         match image(&path) {
             Some(image) => diff.images.note(image, change),
             None => diff.files.note(path.to_string(), change),

@@ -131,6 +131,12 @@ impl BackedUp {
         Self { unreadable, beyond_keep, copies, ..self }
     }
 
+    /// Whether a site was backed up, provably.
+    pub(super) fn has(&self, site: &SiteName) -> bool {
+        let of = Subject::Site(site.clone()).to_string();
+        self.snapshots.iter().any(|row| row.of == of)
+    }
+
     /// The sites that were not backed up, or not provably.
     pub(super) fn failed_sites(&self) -> BTreeSet<SiteName> {
         self.failed.iter().filter_map(|failed| failed.site.clone()).collect()

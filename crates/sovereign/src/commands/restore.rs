@@ -14,7 +14,7 @@ use sovereign_services::ghost::data::Table;
 use super::backup::short;
 use super::restore_in_place;
 use super::site::find;
-use crate::backup::{self, DATABASE, Ghost, Record, Scratch};
+use crate::backup::{self, DATABASE, DUMP, Ghost, Record, Scratch};
 use crate::cli::RestoreArgs;
 use crate::context::Context;
 use crate::declared::Declared;
@@ -174,6 +174,8 @@ fn to_folder(context: &Context, declared: &Declared, args: &RestoreArgs, to: &Pa
 enum NoTable {
     #[error("{of} has no database")]
     NoDatabase { of: Subject },
+    #[error("the database in this snapshot is written out as one file of SQL")]
+    Dump { of: Subject },
     #[error("the database has no table {table}")]
     Unknown { table: String, tables: Vec<String> },
     #[error("cannot write {}", .path.display())]
@@ -183,7 +185,7 @@ enum NoTable {
 impl Reason for NoTable {
     fn exit(&self) -> Exit {
         match self {
-            Self::NoDatabase { .. } | Self::Unknown { .. } => Exit::Usage,
+            Self::NoDatabase { .. } | Self::Dump { .. } | Self::Unknown { .. } => Exit::Usage,
             Self::File { .. } => Exit::Failed,
         }
     }
@@ -191,6 +193,9 @@ impl Reason for NoTable {
     fn help(&self) -> Option<String> {
         match self {
             Self::NoDatabase { .. } => Some("without `--table` all of it is restored".to_owned()),
+            Self::Dump { of } => Some(format!(
+                "`sovereign restore {of} --to FOLDER --path {DUMP}` restores it: each table is in it, from DROP TABLE on"
+            )),
             Self::Unknown { tables, .. } => Some(format!("its tables are: {}", tables.join(", "))),
             Self::File { .. } => None,
         }
@@ -208,7 +213,12 @@ fn write_table(
 ) -> Result<Restored, Failure> {
     let no_database = || NoTable::NoDatabase { of: subject.clone() };
     let Subject::Site(name) = subject else { return Err(no_database().into()) };
-    let database = TreePath::parse(DATABASE.as_bytes()).ok().filter(|path| contents.manifest().get(path).is_some());
+    let there =
+        |path: &str| TreePath::parse(path.as_bytes()).ok().filter(|path| contents.manifest().get(path).is_some());
+    if there(DUMP).is_some() {
+        return Err(NoTable::Dump { of: subject.clone() }.into());
+    }
+    let database = there(DATABASE);
     let database = database.ok_or_else(no_database)?;
     let ghost = Ghost::of(context, declared, find(&declared.stack, Some(name))?)?;
     let scratch = Scratch::new(&declared.state)?;

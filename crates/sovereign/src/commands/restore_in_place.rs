@@ -38,6 +38,8 @@ enum NotInPlace {
     Static { name: SiteName },
     #[error("site {name} is a service of yours: only your own `load` can replace its data")]
     Upstream { name: SiteName },
+    #[error("site {name} is on a host, where its data is not replaced yet")]
+    OnHost { name: SiteName },
     #[error("{of} is not replaced under a stack that runs")]
     NoSite { of: Subject },
     #[error("no restore of site {name} has replaced anything that is still kept")]
@@ -49,7 +51,7 @@ enum NotInPlace {
 impl Reason for NotInPlace {
     fn exit(&self) -> Exit {
         match self {
-            Self::Static { .. } | Self::Upstream { .. } | Self::NoSite { .. } => Exit::Usage,
+            Self::Static { .. } | Self::Upstream { .. } | Self::OnHost { .. } | Self::NoSite { .. } => Exit::Usage,
             Self::NothingKept { .. } | Self::Older { .. } => Exit::Failed,
         }
     }
@@ -63,6 +65,11 @@ impl Reason for NotInPlace {
             Self::Upstream { name } => format!(
                 "`sovereign restore {name} --to FOLDER`, then `sovereign site load {name} --from FOLDER/data.dump`"
             ),
+            Self::OnHost { name } => {
+                format!(
+                    "`sovereign restore {name} --to FOLDER` brings all of it back: its uploads, and its database as SQL"
+                )
+            }
             Self::NoSite { .. } => {
                 "`--to FOLDER` restores it beside; `sovereign recover` brings it back on an empty machine".to_owned()
             }
@@ -198,6 +205,7 @@ pub(super) fn run(context: &Context, declared: &Declared, args: &RestoreArgs) ->
     let Subject::Site(name) = &args.of else { return Err(NotInPlace::NoSite { of: args.of.clone() }.into()) };
     let site = find(&declared.stack, Some(name))?.clone();
     match site.app {
+        App::Ghost if site.host(&declared.stack).is_some() => return Err(NotInPlace::OnHost { name: site.name }.into()),
         App::Ghost => {}
         App::Static { .. } => return Err(NotInPlace::Static { name: site.name }.into()),
         App::Upstream { .. } => return Err(NotInPlace::Upstream { name: site.name }.into()),

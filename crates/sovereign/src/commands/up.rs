@@ -350,8 +350,8 @@ async fn carry_out(
     let mut backup = None;
     let is_first = seen.supervisor.is_none() && seen.sites.is_empty();
     if let Some(saving) = saving.filter(|_| !plan.steps.is_empty() && !is_first) {
-        let saved = tokio::task::block_in_place(|| saving.before(&stop))?;
-        spared = Spared::of(deployment, saved.failed_sites())?;
+        let saved = tokio::task::block_in_place(|| saving.before(&seen, &stop))?;
+        spared = Spared::of(deployment, saved.failed_sites(), &seen)?;
         backup = Some(saved);
         // It took its time.
         let again = sovereign_plan::plan(&joined.wanted, &engine.observe().await?);

@@ -10,7 +10,7 @@ use sovereign_archive::{Contents, room_for};
 
 use super::Folder;
 use super::swap::Part;
-use crate::backup::{DATABASE, Ghost};
+use crate::backup::{DATABASE, DUMP, Ghost};
 use crate::failure::{Failure, Reason};
 use crate::output::Stage;
 
@@ -20,6 +20,14 @@ pub(crate) enum StageError {
     /// It is whole, and has no database.
     #[error("snapshot {snapshot} has no database in it")]
     NoDatabase {
+        /// Which.
+        snapshot: String,
+    },
+    /// Its database is that of a site on a host.
+    #[error(
+        "snapshot {snapshot} has its database as SQL of MariaDB, and a Ghost on this machine keeps its data in SQLite"
+    )]
+    Dump {
         /// Which.
         snapshot: String,
     },
@@ -47,6 +55,7 @@ impl Reason for StageError {
     fn help(&self) -> Option<String> {
         match self {
             Self::NoDatabase { .. } => Some("`sovereign archive list` names others".to_owned()),
+            Self::Dump { .. } => Some("`sovereign restore SITE --to FOLDER` brings all of it back".to_owned()),
             Self::Short { .. } => Some("`sovereign archive check --read-data` says what is damaged".to_owned()),
             Self::File { .. } => None,
         }
@@ -66,9 +75,12 @@ pub(crate) struct Staged {
 /// When there is no room, or not all of it can be had as it was.
 pub(crate) fn restore(contents: &Contents, snapshot: &str, folder: &Folder, stage: &Stage) -> Result<Staged, Failure> {
     let manifest = contents.manifest();
-    let database = TreePath::parse(DATABASE.as_bytes()).ok();
-    if database.and_then(|path| manifest.get(&path)).is_none() {
-        return Err(StageError::NoDatabase { snapshot: snapshot.to_owned() }.into());
+    let there = |path: &str| TreePath::parse(path.as_bytes()).is_ok_and(|path| manifest.get(&path).is_some());
+    let snapshot = || snapshot.to_owned();
+    match (there(DATABASE), there(DUMP)) {
+        (true, _) => {}
+        (false, true) => return Err(StageError::Dump { snapshot: snapshot() }.into()),
+        (false, false) => return Err(StageError::NoDatabase { snapshot: snapshot() }.into()),
     }
     folder.begin()?;
     let to = folder.staged();

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 use std::{fs, io};
 
-use sovereign_model::SiteName;
 use sovereign_model::layout::StateFolder;
+use sovereign_model::observed::UnitState;
 use sovereign_model::stack::{App, Site};
+use sovereign_model::{Observed, SiteName};
 use sovereign_plan::{Plan, Wanted};
-use sovereign_services::ghost::data;
+use sovereign_services::ghost::{data, database_unit};
 use tokio_util::sync::CancellationToken;
 
 use super::Done;
@@ -33,16 +34,13 @@ pub(super) struct Saving<'s> {
 }
 
 impl Saving<'_> {
-    /// Backs up what is there, before anything is changed.
+    /// Backs up what is there, before anything is changed. `seen` is what runs.
     ///
     /// # Errors
     /// When the run is stopped. What else fails is part of what comes back.
-    pub(super) fn before(&self, stop: &CancellationToken) -> Result<BackedUp, Failure> {
+    pub(super) fn before(&self, seen: &Observed, stop: &CancellationToken) -> Result<BackedUp, Failure> {
         let has_data = |site: &&Site| match &site.app {
-            // That it was set up is known here, whether or not its host answers.
-            App::Ghost if site.host(&self.declared.stack).is_some() => {
-                self.declared.state.set_up(&site.place(&self.declared.stack), &site.name).is_file()
-            }
+            App::Ghost if site.host(&self.declared.stack).is_some() => self.can_be_asked(site, seen),
             App::Ghost => {
                 data::database(self.declared.state.site(&site.primary, &site.name).path()).symlink_metadata().is_ok()
             }
@@ -54,13 +52,28 @@ impl Saving<'_> {
         self.save(&sites, false, stop)
     }
 
+    /// Whether a site on a host has data that its database can be asked for, or could if the host were not away. One that
+    /// does not run gives nothing: it is started first, and backed up after that.
+    fn can_be_asked(&self, site: &Site, seen: &Observed) -> bool {
+        let place = site.place(&self.declared.stack);
+        let database = database_unit(site, &site.primary).ok();
+        let database = database.and_then(|unit| seen.unit(&site.primary, &unit));
+        let runs = database.is_some_and(|unit| unit.state != UnitState::Stopped);
+        (runs || seen.away.contains_key(&place)) && self.declared.state.set_up(&place, &site.name).is_file()
+    }
+
     /// Backs up after the run what was not backed up before it: everything, or what the run has changed, which is the
     /// stack's state. When nothing had to change that is said first.
     pub(super) fn afterwards(&self, mut done: Done) -> Result<Done, Failure> {
         let before = done.backup.take();
-        let sites = match before {
-            Some(_) => Vec::new(),
-            None => self.declared.stack.sites.values().collect(),
+        let stack = &self.declared.stack;
+        let sites: Vec<_> = match &before {
+            // A database on a host that did not run does now.
+            Some(before) => {
+                let is_missing = |site: &&Site| site.host(stack).is_some() && !before.has(&site.name);
+                stack.sites.values().filter(is_missing).collect()
+            }
+            None => stack.sites.values().collect(),
         };
         if before.is_some() && done.steps == 0 {
             return Ok(Done { backup: before, ..done });
@@ -113,8 +126,10 @@ pub(super) fn set_aside(context: &Context, state: &StateFolder) -> Result<(), Ba
 #[derive(Default)]
 pub(super) struct Spared {
     sites: BTreeSet<SiteName>,
-    /// Those of them whose program is the one that their data was last used with.
+    /// Those of them on this machine whose program is the one that their data was last used with.
     as_before: BTreeSet<SiteName>,
+    /// What ran on hosts.
+    seen: Observed,
 }
 
 impl Spared {
@@ -122,23 +137,35 @@ impl Spared {
     ///
     /// # Errors
     /// When the image store cannot be read.
-    pub(super) fn of(deployment: &Deployment, sites: BTreeSet<SiteName>) -> Result<Self, Failure> {
+    pub(super) fn of(deployment: &Deployment, sites: BTreeSet<SiteName>, seen: &Observed) -> Result<Self, Failure> {
         let wanted = if sites.is_empty() { None } else { deployment.ghost_image()? };
         let used = |name: &SiteName| {
             let site = deployment.stack.sites.get(name)?;
             data::image(deployment.state.site(&site.primary, name).path())
         };
         let as_before = sites.iter().filter(|name| wanted.is_some() && used(name) == wanted).cloned().collect();
-        Ok(Self { sites, as_before })
+        Ok(Self { sites, as_before, seen: seen.clone() })
     }
 
     pub(super) fn sites(&self) -> &BTreeSet<SiteName> {
         &self.sites
     }
 
+    /// Whether a site on a host is still described as what was there.
+    fn is_as_it_was(&self, site: &SiteName, want: &Wanted) -> bool {
+        let Some(site) = want.sites.get(site).filter(|site| site.source.host.is_some()) else { return false };
+        let datacenter = &site.source.datacenter;
+        site.units.iter().all(|unit| {
+            let digests = (self.seen.unit(datacenter, unit), want.unit(datacenter, unit));
+            matches!(digests, (Some(seen), Some(wanted)) if seen.spec == wanted.digest)
+        })
+    }
+
     /// The plan without the steps that have to wait, and those.
     pub(super) fn leave_out(&self, plan: Plan, want: &Wanted) -> (Plan, Vec<String>) {
-        let rest = plan.sparing(&self.sites, &self.as_before, want);
+        let on_hosts = self.sites.iter().filter(|site| self.is_as_it_was(site, want));
+        let as_before = on_hosts.chain(&self.as_before).cloned().collect();
+        let rest = plan.sparing(&self.sites, &as_before, want);
         let is_left = |step: &&sovereign_plan::Planned| !rest.steps.contains(step);
         let left = plan.steps.iter().filter(is_left).map(|planned| planned.step.to_string()).collect();
         (rest, left)
