@@ -6,17 +6,18 @@ use std::path::PathBuf;
 
 use sovereign_engine::incus::instances::Contents;
 use sovereign_engine::incus::{IncusEngineError, Reach, RootFiles};
-use sovereign_hosts::record::{HostId, Known, Record};
+use sovereign_hosts::record::{HostId, Known, Record, RecordError};
 use sovereign_hosts::{Keys, Login};
 use sovereign_images::Store;
 use sovereign_images::debian::Role;
 use sovereign_keys::WorkingKeys;
+use sovereign_model::archive_copy::SftpPlace;
 use sovereign_model::instance::bridge;
 use sovereign_model::layout::on_host;
 use sovereign_model::observed::ImageSeen;
 use sovereign_model::stack::{App, EngineKind, Site};
 use sovereign_model::unit::Runs;
-use sovereign_model::{Digest, EdgeName, ImageName, SiteName, Stack, StateFolder, UnitName};
+use sovereign_model::{DatacenterName, Digest, EdgeName, ImageName, SiteName, Stack, StateFolder, UnitName};
 use sovereign_plan::AppUnit;
 use sovereign_services::ghost::{self, Placed};
 use sovereign_services::secret::Secret;
@@ -70,6 +71,35 @@ fn login(state: &StateFolder, id: &HostId, known: &Known) -> Result<Login, Failu
 
 fn to(Declared { stack, places, .. }: &Declared, logins: Vec<(EdgeName, Login)>) -> Reach {
     Reach::new(logins, places.sockets(), on_host::state(&stack.name))
+}
+
+/// It is not known how to get to the host of a copy.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoArchivePlace {
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error("{0} was not made ready: `sovereign host add`")]
+    NotReady(EdgeName),
+    #[error("{0} cannot be the place of a copy")]
+    Address(String),
+}
+
+/// Where the copy of the archive is that a data center with hosts has: on the first of them. `None` for one on this
+/// machine.
+pub(crate) fn archive_place(
+    declared: &Declared,
+    datacenter: &DatacenterName,
+) -> Result<Option<SftpPlace>, NoArchivePlace> {
+    let Declared { stack, state, .. } = declared;
+    let Some(edge) = edges(stack).find(|edge| edge.datacenter == *datacenter) else { return Ok(None) };
+    let Some(host) = edge.host.clone() else { return Ok(None) };
+    let id = HostId { datacenter: edge.datacenter.clone(), host };
+    let record = Record::read(&state.hosts_record())?;
+    let known = record.hosts.get(&id).ok_or(NoArchivePlace::NotReady(edge))?;
+    let folder = on_host::state(&stack.name).archive_copy(datacenter);
+    let address = format!("{}{}", known.address, folder.display());
+    let parsed = address.parse().map_err(|_| NoArchivePlace::Address(address));
+    Ok(Some(SftpPlace { address: parsed?, key: state.hosts_identity(), host_key: known.host_key.clone() }))
 }
 
 /// All edges that are on hosts.

@@ -5,6 +5,7 @@
 mod chain;
 mod record;
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,7 +16,7 @@ use sovereign_archive::copy::{
 };
 use sovereign_archive::{Archive, ArchiveError, Seen, Watch};
 use sovereign_model::CopyName;
-use sovereign_model::archive_copy::{ArchiveCopy, CopyFormat, CopyPlace};
+use sovereign_model::archive_copy::{ArchiveCopy, CopyFormat, CopyPlace, SftpPlace};
 use sovereign_model::interval::Interval;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +25,7 @@ use crate::context::Context;
 use crate::declared::Declared;
 use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
+use crate::hosts;
 use crate::output::{Cell, Page, Progress, Stage, Table, figures};
 use crate::world::unix_seconds;
 
@@ -109,18 +111,24 @@ pub(crate) fn place(
     };
     let at =
         |source| CopyError::Place { action: "get to", what: copy.name.to_string(), place: copy.at.to_string(), source };
+    let sftp = |place: &SftpPlace| -> Result<Arc<dyn Place>, CopyError> {
+        let known_hosts = declared.state.archive().join(format!("known-host-{}", copy.name));
+        Ok(Arc::new(Sftp::connect(Login { place: place.clone(), known_hosts }).map_err(at)?))
+    };
     Ok(Ok(match &copy.at {
         CopyPlace::Folder(path) => folder(path)?,
-        CopyPlace::Datacenter(datacenter) => folder(&declared.state.archive_copy(datacenter))?,
+        CopyPlace::Datacenter(datacenter) => {
+            match hosts::archive_place(declared, datacenter).map_err(|error| at(io::Error::other(error)))? {
+                None => folder(&declared.state.archive_copy(datacenter))?,
+                Some(place) => sftp(&place)?,
+            }
+        }
         CopyPlace::Disk { uuid, folder: on_disk } => match Disks::default().mounted(uuid) {
             Ok(mounted) => folder(&mounted.join(on_disk))?,
             Err(Unplugged::Unknown(error)) => return Err(at(error)),
             Err(away) => return Ok(Err(away)),
         },
-        CopyPlace::Sftp(place) => {
-            let known_hosts = declared.state.archive().join(format!("known-host-{}", copy.name));
-            Arc::new(Sftp::connect(Login { place: place.clone(), known_hosts }).map_err(at)?)
-        }
+        CopyPlace::Sftp(place) => sftp(place)?,
     }))
 }
 
