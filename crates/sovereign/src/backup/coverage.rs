@@ -41,7 +41,20 @@ fn rows() -> Vec<Row> {
             "`sovereign restore`",
             SINCE,
         ),
-        row("Ghost: the keys it made for its edge", &["dc/*/set-up"], site, "`sovereign restore`", SINCE),
+        row(
+            "a Ghost on a host: all of that",
+            &["volumes of the host's Incus"],
+            "snapshot of the site, `database/ghost.sql` and `content/`",
+            "`sovereign restore` with `--to`",
+            SINCE,
+        ),
+        row(
+            "Ghost: the keys it made for its edge",
+            &["dc/*/set-up", "hosts/*/*/set-up"],
+            site,
+            "`sovereign restore`",
+            SINCE,
+        ),
         row("folders of `static` sites", &["your folder"], site, "`sovereign restore`", SINCE),
         row(
             "data of `upstream` sites",

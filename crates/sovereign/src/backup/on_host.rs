@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Promise: nothing is stopped; the dump is of one moment, and complete; what an instance has put into its volume leads
-//! the reading process to nothing else of the host.
+//! the reading process to nothing of the host but what it is shown, and the system's libraries.
 //!
 //! Left out: putting it back.
 
