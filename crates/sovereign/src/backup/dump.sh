@@ -18,4 +18,4 @@ if ! cmp -s -- "$new" "$folder/ghost.sql"; then
     sync -- "$new"
     mv -fT -- "$new" "$folder/ghost.sql"
 fi
-sed -n 's/^ExecStart=\([^ ]*\).*/\1/p' "/etc/systemd/system/$service"
+sed -n 's/^ExecStart=\([^ ]*\).*/\1/p' "/etc/systemd/system/$service" 2> /dev/null || true # no edge

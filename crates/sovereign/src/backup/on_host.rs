@@ -39,6 +39,8 @@ use crate::output::Progress;
 /// Where the database lies in a snapshot of a site on a host.
 pub(crate) const DUMP: &str = "database/ghost.sql";
 
+const DUMP_SCRIPT: &str = include_str!("dump.sh");
+
 /// A database that is as large as its host can have.
 const DUMP_PATIENCE: Duration = Duration::from_secs(3600);
 
@@ -113,7 +115,7 @@ impl<'a> OnHost<'a> {
         let database = database.ok_or_else(|| OnHostError::NoDatabase { site: named(), host: at.clone() })?;
         let (state, here) = (on_host::state(stack), EdgeName::here(&site.primary));
         let record = state.set_up(&here, &site.name);
-        let copy = Command::script("copy the database", include_str!("dump.sh"))
+        let copy = Command::script("copy the database", DUMP_SCRIPT)
             .arg(state.site(&site.primary, &site.name).ghost_dump())
             .arg(&record)
             .arg(format!("{}.service", Names::base(stack, &at.unit())))
@@ -206,7 +208,46 @@ pub(super) fn examine(dump: &Path) -> Result<String, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    use std::process;
+
     use super::*;
+
+    /// With an `incus` that writes out what it is told to, and ends as it is told to.
+    #[test]
+    fn a_dump_takes_the_place_of_the_last_one_when_it_is_complete_and_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("bin")).unwrap();
+        fs::write(at("bin/incus"), "#!/bin/sh\ncat \"$SAYS\"\nexit $CODE\n").unwrap();
+        fs::set_permissions(at("bin/incus"), Permissions::from_mode(0o755)).unwrap();
+        let dump = |text: &str, code: &str| {
+            fs::write(at("says"), text).unwrap();
+            let mut script = process::Command::new("sh");
+            script.args(["-c", DUMP_SCRIPT, "sovereign"]).arg(at("site/dump")).arg(at("set-up/blog.json"));
+            script.args(["none.service", "sovereign", "database", "mariadb-dump"]).env("SAYS", at("says"));
+            script.env("PATH", format!("{}:/usr/bin:/bin", at("bin").display())).env("CODE", code);
+            let ended = script.output().unwrap();
+            let stamp = fs::metadata(at("site/dump/ghost.sql")).ok().map(|there| (there.ino(), there.ctime_nsec()));
+            let names = fs::read_dir(at("site")).unwrap().map(|entry| entry.unwrap().file_name());
+            assert_eq!(names.collect::<Vec<_>>(), ["dump"], "nothing is left beside");
+            (ended.status.success(), stamp)
+        };
+        let whole = "CREATE TABLE `posts` (\n);\n-- Dump completed\n";
+        assert_eq!(dump("CREATE TABLE", "0"), (false, None));
+        let (is_well, first) = dump(whole, "0");
+        assert!(is_well && first.is_some());
+        fs::write(at("site/dump.17.new"), "of a run that was cut off").unwrap();
+        assert_eq!(dump(whole, "0"), (true, first), "an equal one is not touched");
+        for (text, code) in [("CREATE TABLE", "0"), ("", "0"), (whole, "1")] {
+            assert_eq!(dump(text, code), (false, first), "{text} {code}");
+        }
+        let (is_well, second) = dump(&format!("-- another\n{whole}"), "0");
+        assert!(is_well && second != first);
+        let mode = |name: &str| fs::metadata(at(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!([mode("site/dump"), mode("site/dump/ghost.sql")], [0o700, 0o600]);
+    }
 
     #[test]
     fn a_host_names_a_program_of_ours_or_none() {
