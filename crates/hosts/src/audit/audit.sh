@@ -33,6 +33,10 @@ nft list tables | while read -r _ family name; do
     nft -s list table "$family" "$name" | tr "\t" " " | awk -v before="wanted	$family $name	" "{ print before \$0 }"
 done'
 unshare --net sh -c "$list" && say compares yes
+# What is loaded at the next start.
+for file in /etc/sovereign/nftables.conf /etc/sovereign/instances.nft; do
+    test -f "$file" && each at-boot "$file" < "$file"
+done
 
 {
     find /etc/systemd/system /run/systemd/system /etc/systemd/system.control /run/systemd/transient \

@@ -16,7 +16,7 @@ pub fn inside(facts: &Facts, seen: &Seen, wanted: &Wanted) -> (Vec<Open>, Vec<Fi
         );
     }
     incus(facts, wanted, &mut all);
-    rules::judge(seen, wanted, &mut all);
+    rules::judge(facts, seen, wanted, &mut all);
     units::judge(seen, wanted, &mut all);
     files::judge(seen, wanted, &mut all);
     (open, all.into_all())

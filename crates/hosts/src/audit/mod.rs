@@ -18,6 +18,8 @@ mod outside;
 mod parse;
 mod ports;
 mod rules;
+#[cfg(test)]
+mod tests;
 mod units;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +47,11 @@ use crate::systemd::UnitFile;
 const LONGEST_ANSWER: usize = 8 << 20;
 /// Programs are read as a whole.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Where the rules of a host lie that are loaded at every start.
+const HOST_RULES: &str = crate::ready::RULES_FILE;
+/// Likewise those between its instances.
+const INSTANCES_RULES: &str = "/etc/sovereign/instances.nft";
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -171,11 +178,12 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// All rules for packets, as one file for `nft -f`.
-    pub fn rules(&self, facts: &Facts) -> String {
-        let host =
-            crate::ready::wanted_rules(facts.ssh_port, self.open_before.as_deref().unwrap_or_default(), &self.peers);
-        host + self.instances.as_deref().unwrap_or_default()
+    /// The rules for packets, by the files that they are loaded from at every start.
+    fn rules(&self, facts: &Facts) -> BTreeMap<&'static str, String> {
+        let before = self.open_before.as_deref().unwrap_or_default();
+        let host = crate::ready::wanted_rules(facts.ssh_port, before, &self.peers);
+        let instances = self.instances.iter().map(|text| (INSTANCES_RULES, text.clone()));
+        [(HOST_RULES, host)].into_iter().chain(instances).collect()
     }
 }
 
@@ -188,6 +196,8 @@ pub struct Seen {
     pub loaded: BTreeMap<String, Vec<String>>,
     /// The same of the wanted ones; nothing when the host cannot say.
     pub wanted: Option<BTreeMap<String, Vec<String>>>,
+    /// What is loaded at every start, by its file.
+    pub at_boot: BTreeMap<String, Vec<String>>,
     /// Units whose names are ours.
     pub units: BTreeMap<String, Unit>,
     /// Files and folders.
@@ -230,7 +240,8 @@ impl Seen {
     pub async fn gather(connection: &Connection, wanted: &Wanted, facts: &Facts) -> Result<Self, SshError> {
         let run =
             Run::script("say what is to be compared", include_str!("audit.sh")).args([&wanted.state, &wanted.edge]);
-        let run = run.input(wanted.rules(facts)).answers_at_most(LONGEST_ANSWER).within(PATIENCE);
+        let rules: String = wanted.rules(facts).into_values().collect();
+        let run = run.input(rules).answers_at_most(LONGEST_ANSWER).within(PATIENCE);
         let answer = connection.succeed(&run).await?;
         let nonsense =
             |error: NotSeen| SshError::Nonsense { host: connection.address().clone(), why: error.to_string() };

@@ -44,6 +44,9 @@ impl Seen {
                 ("compares", None) => compares = value == "yes",
                 ("loaded", Some((table, line))) => push(seen.loaded.entry(clean(table)).or_default(), line),
                 ("wanted", Some((table, line))) => push(wanted.entry(clean(table)).or_default(), line),
+                ("at-boot", Some((file, line))) if seen.at_boot.len() < MOST => {
+                    push(seen.at_boot.entry(clean(file)).or_default(), line);
+                }
                 ("text", Some((unit, line))) if seen.has_room(unit) => {
                     let text = seen.units.entry(clean(unit)).or_default().text.get_or_insert_default();
                     if text.len() < 1 << 20 {

@@ -1,6 +1,7 @@
 //! The packet filters: what is in effect beside what should be.
 
 use super::{Findings, Seen, Wanted};
+use crate::facts::Facts;
 
 const SUBJECT: &str = "packet filter";
 /// Tables of the host's Incus: who speaks with which address on its bridge.
@@ -8,11 +9,27 @@ const OF_INCUS: &str = "incus";
 /// So many lines of a difference are told.
 const TOLD: usize = 3;
 
-pub(super) fn judge(seen: &Seen, wanted: &Wanted, all: &mut Findings) {
+pub(super) fn judge(facts: &Facts, seen: &Seen, wanted: &Wanted, all: &mut Findings) {
     let again = format!(
         "`sovereign host add` for {} again brings the rules for the host back, `sovereign up` those for instances",
         wanted.host
     );
+    for (file, right) in wanted.rules(facts) {
+        let right: Vec<String> = right.lines().map(str::to_owned).collect();
+        match seen.at_boot.get(file) {
+            None => all.drift(
+                SUBJECT,
+                format_args!("{file} is not there, so nothing is filtered after the next start"),
+                &again,
+            ),
+            Some(text) if same(text) == same(&right) => {}
+            Some(text) => all.drift(
+                SUBJECT,
+                format_args!("{file}, for the next start, is another: {}", differs(text, &right)),
+                &again,
+            ),
+        }
+    }
     let Some(right) = &seen.wanted else {
         return all.unseen(
             SUBJECT,

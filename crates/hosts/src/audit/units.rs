@@ -26,7 +26,10 @@ pub(super) fn judge(seen: &Seen, wanted: &Wanted, all: &mut Findings) {
         }
     }
     for (name, unit) in &seen.units {
-        loaded(name, unit, all);
+        // What a link leads to is looked at under its own name.
+        if unit.link.is_none() {
+            loaded(name, unit, all);
+        }
         let is_alias = wanted.service.as_ref().is_some_and(|(_, alias)| alias == name);
         if !names.contains(name.as_str()) && !is_alias && other != Some(name) {
             stranger(name, unit, wanted, all);

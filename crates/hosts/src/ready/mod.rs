@@ -23,7 +23,7 @@ use std::time::Duration;
 
 pub use cluster::{ClusterError, Leaving, Neighbour, PORT, leave};
 pub use packages::PackagesError;
-pub(crate) use rules::wanted as wanted_rules;
+pub(crate) use rules::{FILE as RULES_FILE, wanted as wanted_rules};
 pub use rules::{FROM_INSTANCE, open_before};
 
 use crate::connection::Connection;

@@ -240,3 +240,103 @@ fn short(value: &str) -> String {
     let text: String = value.chars().filter(|c| !c.is_control()).take(60).collect();
     format!("{text:?}")
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::incus::instances::sample;
+
+    const STACK: &str = "shop";
+
+    fn instance(spec: &InstanceSpec, change: impl FnOnce(&mut Value)) -> Instance {
+        let (digest, stack) = (spec.digest(), STACK.parse().unwrap());
+        let mut config = listing::config(&stack, spec, &digest, 1, 7, 100);
+        config.extend(listing::settled(1));
+        config.insert("volatile.uuid".to_owned(), "1".to_owned());
+        let name = names::instance(&spec.name, &digest).unwrap();
+        let devices = listing::devices(spec, &digest, true).unwrap();
+        let mut value =
+            json!({ "name": name.as_str(), "status": "Running", "config": config, "devices": devices, "profiles": [] });
+        change(&mut value);
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn asked<'a>(stack: &'a StackName, instances: Vec<Instance>, change: impl FnOnce(&mut Value)) -> Asked<'a> {
+        let mut value = json!({
+            "server": { "environment": {}, "config": { "core.https_address": "" } },
+            "project": { "name": "sovereign", "config": {
+                "restricted": "true", "features.images": "true", "features.profiles": "true",
+                "features.storage.volumes": "true", "restricted.networks.access": "sovereign0",
+                "restricted.snapshots": "allow", "user.sovereign.stack": STACK,
+            }},
+            "network": { "name": "sovereign0", "type": "bridge", "managed": true, "config": ground::bridge_config(stack) },
+        });
+        change(&mut value);
+        let listing = Listing::of(stack, None, &instances).unwrap();
+        Asked {
+            stack,
+            server: serde_json::from_value(value["server"].take()).unwrap(),
+            project: serde_json::from_value(value["project"].take()).unwrap(),
+            network: Some(serde_json::from_value(value["network"].take()).unwrap()),
+            listing,
+            instances: instances.into_iter().map(|instance| (instance.name.clone(), instance)).collect(),
+            elsewhere: Vec::new(),
+        }
+    }
+
+    fn told(findings: &[Finding]) -> String {
+        let line =
+            |Finding { verdict, subject, sentence, .. }: &Finding| format!("{verdict} | {subject} | {sentence}\n");
+        findings.iter().map(line).collect()
+    }
+
+    #[test]
+    fn what_was_changed_of_an_instance_is_named() {
+        let stack: StackName = STACK.parse().unwrap();
+        let spec = sample("ghost-blog@home", [10, 64, 1, 2]);
+        let set = |pointer: &'static str, value: Value| {
+            move |all: &mut Value| {
+                let (parent, key) = pointer.rsplit_once('/').unwrap();
+                all.pointer_mut(parent).unwrap().as_object_mut().unwrap().insert(key.to_owned(), value);
+            }
+        };
+        let of = |change: Box<dyn FnOnce(&mut Value)>| {
+            told(&judge(&asked(&stack, vec![instance(&spec, change)], |_| ()), &[&spec]))
+        };
+        let around = |change: Box<dyn FnOnce(&mut Value)>| {
+            told(&judge(&asked(&stack, vec![instance(&spec, |_| ())], change), &[&spec]))
+        };
+        let other = sample("ghost-blog@home", [10, 64, 1, 3]);
+        let mut foreign = asked(
+            &stack,
+            vec![instance(&spec, |_| ()), instance(&other, set("/config/user.sovereign.stack", json!("x")))],
+            |_| (),
+        );
+        foreign.elsewhere.push("the instance miner of project default".to_owned());
+        let told = [
+            ("as it should be", of(Box::new(|_| ()))),
+            ("privileged", of(Box::new(set("/config/security.privileged", json!("true"))))),
+            ("nesting", of(Box::new(set("/config/security.nesting", json!("true"))))),
+            ("more memory", of(Box::new(set("/config/limits.memory", json!("8GiB"))))),
+            ("raw", of(Box::new(set("/config/raw.lxc", json!("lxc.apparmor.profile=unconfined"))))),
+            (
+                "a device",
+                of(Box::new(set("/devices/shm", json!({ "type": "disk", "source": "/dev/shm", "path": "/x" })))),
+            ),
+            ("a device changed", of(Box::new(set("/devices/eth0/security.ipv4_filtering", json!("false"))))),
+            ("a profile", of(Box::new(set("/profiles", json!(["open"]))))),
+            ("not restricted", around(Box::new(set("/project/config/restricted", json!("false"))))),
+            ("less restricted", around(Box::new(set("/project/config/restricted.containers.nesting", json!("allow"))))),
+            ("metrics", around(Box::new(set("/server/config/core.metrics_address", json!(":8444"))))),
+            ("translated", around(Box::new(set("/network/config/ipv4.nat", json!("true"))))),
+            ("foreign", told(&judge(&foreign, &[&spec]))),
+            ("not wanted", told(&judge(&asked(&stack, vec![instance(&spec, |_| ())], |_| ()), &[]))),
+            ("another wanted", told(&judge(&asked(&stack, vec![instance(&spec, |_| ())], |_| ()), &[&other]))),
+            ("none", told(&judge(&asked(&stack, Vec::new(), |_| ()), &[&spec]))),
+        ];
+        let told: String = told.iter().map(|(what, told)| format!("# {what}\n{told}")).collect();
+        insta::assert_snapshot!(told);
+    }
+}
