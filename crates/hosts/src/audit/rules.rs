@@ -1,6 +1,6 @@
 //! The packet filters: what is in effect beside what should be.
 
-use super::{Findings, Seen, Wanted};
+use super::{Findings, HOST_RULES, INSTANCES_RULES, Seen, Wanted};
 use crate::facts::Facts;
 
 const SUBJECT: &str = "packet filter";
@@ -10,11 +10,13 @@ const OF_INCUS: &str = "incus";
 const TOLD: usize = 3;
 
 pub(super) fn judge(facts: &Facts, seen: &Seen, wanted: &Wanted, all: &mut Findings) {
-    let again = format!(
-        "`sovereign host add` for {} again brings the rules for the host back, `sovereign up` those for instances",
-        wanted.host
-    );
     for (file, right) in wanted.rules(facts) {
+        let again = if file == HOST_RULES {
+            format!("first stop what should not listen; then `sovereign host add` for {} again writes it", wanted.host)
+        } else {
+            "it is written when an instance is replaced: `sovereign rotate database/SITE`, then `sovereign up`"
+                .to_owned()
+        };
         let right: Vec<String> = right.lines().map(str::to_owned).collect();
         match seen.at_boot.get(file) {
             None => all.drift(
@@ -38,6 +40,9 @@ pub(super) fn judge(facts: &Facts, seen: &Seen, wanted: &Wanted, all: &mut Findi
         );
     };
     for (table, right) in right {
+        let file = if table.ends_with(" sovereign") { HOST_RULES } else { INSTANCES_RULES };
+        let again =
+            format!("first stop what should not listen; then `nft -f {file}` on the host loads what the file has");
         match seen.loaded.get(table) {
             None => all.drift(SUBJECT, format_args!("the table {table} is not in effect"), &again),
             Some(loaded) if same(loaded) == same(right) => {}

@@ -15,7 +15,8 @@ pub(super) fn judge(seen: &Seen, wanted: &Wanted, all: &mut Findings) {
     let names: BTreeSet<&str> = wanted.units.iter().map(|file| file.name.as_str()).collect();
     let other = another(seen, wanted);
     for file in wanted.units.iter().filter(|file| other.is_none() || !is_service(&file.name, wanted)) {
-        let again = "`sovereign up` writes what is missing; `systemctl revert` and `systemctl daemon-reload` on the host undo the rest";
+        let again = "put it right on the host, `systemctl daemon-reload`, and restart it; or `sovereign down`, then \
+                     `sovereign up`, which writes those of the edge anew";
         match seen.units.get(&file.name) {
             Some(Unit { text: Some(text), .. }) if *text == file.text => {}
             Some(Unit { text: Some(text), .. }) => {

@@ -49,13 +49,15 @@ ExecReload=/usr/sbin/nft -f /etc/sovereign/instances.nft
 WantedBy=sysinit.target
 ";
 
-/// In effect first, all at once or not at all; then what is in effect at boot.
+/// In effect first, all at once or not at all; then what is in effect at boot. The unit was written anew, by this program or
+/// an older one, so systemd reads it each time.
 const LOAD: &str = "\
 set -eu
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 nft -f \"$1\"
 mv -f -- \"$1\" \"$2\"
-systemctl -q is-enabled \"$3\" 2> /dev/null || { systemctl daemon-reload; systemctl -q enable \"$3\"; }
+systemctl daemon-reload
+systemctl -q is-enabled \"$3\" 2> /dev/null || systemctl -q enable \"$3\"
 ";
 
 /// What is not there is as good as removed.

@@ -110,3 +110,46 @@ fn secrets(state: &Path, all: &mut Findings) {
 fn within(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn told(look: impl FnOnce(&mut Findings)) -> Vec<String> {
+        let mut all = Findings::new();
+        look(&mut all);
+        all.into_all().iter().map(|finding| format!("{}: {}", finding.verdict, finding.sentence)).collect()
+    }
+
+    #[test]
+    fn sockets_that_are_too_many_or_missing_are_named() {
+        let of = |list: &[&str]| list.iter().map(|socket| socket.parse().unwrap()).collect();
+        let (all, less) = (of(&["127.0.0.1:8443", "[::1]:9100"]), of(&["127.0.0.1:8443"]));
+        let fine = told(|found| sockets(&less, &less, found));
+        assert_eq!(fine, ["fine: the stack listens on 127.0.0.1:8443; who else does was not asked"]);
+        let more = told(|found| sockets(&all, &less, found));
+        assert_eq!(more, ["drift: a process of the stack listens on [::1]:9100, which nothing describes"]);
+        let missing = told(|found| sockets(&less, &all, found));
+        assert_eq!(missing, ["drift: nothing of the stack listens on [::1]:9100, where it should"]);
+    }
+
+    #[test]
+    fn whoever_else_may_read_is_named() {
+        let state = tempfile::tempdir().unwrap();
+        let key = state.path().join("keys/ca.json");
+        let allow = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        fs::create_dir(state.path().join("keys")).unwrap();
+        fs::write(&key, "secret").unwrap();
+        allow(&state.path().join("keys"), 0o700);
+        allow(&key, 0o600);
+        let look = || told(|found| secrets(state.path(), found));
+        assert_eq!(look(), ["fine: 3 keys and folders of keys, for their owner alone"]);
+        allow(&key, 0o640);
+        assert_eq!(look(), [format!("drift: others may use {} (0640)", key.display())]);
+        allow(&key, 0o600);
+        allow(state.path(), 0o755);
+        assert_eq!(look(), [format!("drift: others may look into {} (0755)", state.path().display())]);
+    }
+}
