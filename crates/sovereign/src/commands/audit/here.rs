@@ -142,6 +142,7 @@ mod tests {
         let allow = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         fs::create_dir(state.path().join("keys")).unwrap();
         fs::write(&key, "secret").unwrap();
+        allow(state.path(), 0o700);
         allow(&state.path().join("keys"), 0o700);
         allow(&key, 0o600);
         let look = || told(|found| secrets(state.path(), found));
