@@ -149,6 +149,11 @@ impl StateFolder {
         folder.join("set-up").join(format!("{site}.json"))
     }
 
+    /// The same of a site whose data was taken along to another place: what lies there still is not in use.
+    pub fn moved_away(&self, at: &EdgeName, site: &SiteName) -> PathBuf {
+        self.set_up(at, site).with_extension("moved.json")
+    }
+
     /// What takes a site's place at a data center, and what had it before.
     pub fn restore(&self, datacenter: &DatacenterName, site: &SiteName) -> RestoreFolder {
         RestoreFolder(self.datacenter(datacenter).join("restore").join(site.as_str()))

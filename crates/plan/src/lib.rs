@@ -10,6 +10,7 @@
 
 mod desired;
 mod lint;
+mod moving;
 mod planner;
 mod report;
 mod simulate;
@@ -20,6 +21,7 @@ pub use desired::{
     desired,
 };
 pub use lint::{Violation, lint};
+pub use moving::{Moving, moving};
 pub use planner::{LEAF_LIFE, plan};
 pub use report::{Kept, Obstacle, Plan, Planned, Reason};
 pub use simulate::simulate;

@@ -155,7 +155,10 @@ impl Obstacle {
                 None if declared.host.is_none() => {
                     format!("write `primary = \"{found}\"` for site {site}: this version does not move a site's data")
                 }
-                None => format!("write `primary = \"{found}\"` for site {site}, and the engine that {found} had"),
+                None => format!(
+                    "`sovereign site move {site}` takes it along; to leave it there, write `primary = \"{found}\"` for \
+                     site {site}, and the engine that {found} had"
+                ),
                 Some(host) => format!(
                     "write `primary = \"{}\"` for site {site}, and host {host} first of its hosts",
                     found.datacenter

@@ -11,7 +11,7 @@ use common::{NOW, apply, world};
 use sovereign_model::observed::{Provenance, SiteSeen, UnitState, Written};
 use sovereign_model::stack::{App, Reach, Stack, Uplink, UplinkAddress};
 use sovereign_model::{Digest, Observed, Step};
-use sovereign_plan::{IncompleteWorld, LEAF_LIFE, Obstacle, Plan, Planned, Wanted, desired, lint, plan};
+use sovereign_plan::{IncompleteWorld, LEAF_LIFE, Obstacle, Plan, Planned, Wanted, desired, lint, moving, plan};
 
 fn default_stack() -> Stack {
     sovereign_model::parse("stack.toml", sovereign_model::file::default_file(), Path::new("/srv")).unwrap()
@@ -631,4 +631,55 @@ fn edges_of_hosts_find_each_other() {
     Link("home")
     Link("home")
     "#);
+}
+
+/// Sites by what was seen of them, each at home of this machine.
+fn data_on_this_machine(seen: &mut Observed) {
+    let blog = SiteSeen { at: "home".parse().unwrap(), set_up: true, settings: None, webhook: true };
+    seen.sites.insert("blog".parse().unwrap(), blog);
+}
+
+#[test]
+fn a_site_moves_to_hosts_before_anybody_is_sent_there() {
+    let want = wanted_on_hosts(0);
+    let mut seen = Observed::default();
+    data_on_this_machine(&mut seen);
+    let refused = plan(&want, &seen);
+    let [obstacle] = refused.obstacles.as_slice() else { panic!("{refused:?}") };
+    insta::assert_snapshot!(format!("{obstacle}\n{}", obstacle.help().unwrap()), @r#"
+    site blog is declared at home/atlas, but its data is at home
+    `sovereign site move blog` takes it along; to leave it there, write `primary = "home"` for site blog, and the engine that home had
+    "#);
+    let parts = moving(&want, &seen, &"blog".parse().unwrap()).unwrap();
+    let parts = [&parts.images, &parts.applications, &parts.set_up, &parts.edge].map(shown);
+    insta::assert_snapshot!(parts.join("\n--\n"), @r"
+    prepare image ghost (not there yet)
+    --
+    run ghost-blog@home (not there yet)
+    --
+    set up site blog at home (not there yet)
+    --
+    issue a certificate for home/atlas (1 name) (not there yet)
+    configure the edge of home/atlas (generation 1) (not there yet)
+    run edge-atlas@home (not there yet)
+    ");
+    assert!(moving(&want, &seen, &"nobody".parse().unwrap()).is_none());
+}
+
+#[test]
+fn what_serves_readers_is_left_alone_while_a_site_moves() {
+    let want = wanted_on_hosts(1);
+    // Everything is up, as another release had it; the data is on this machine still.
+    let mut seen = up(&wanted_on_hosts(0));
+    data_on_this_machine(&mut seen);
+    let parts = moving(&want, &seen, &"blog".parse().unwrap()).unwrap();
+    let all = [&parts.images, &parts.applications, &parts.set_up, &parts.edge].map(|part| part.steps.clone()).concat();
+    let stops = |step: &Step| matches!(step, Step::StopUnit { .. } | Step::RetireUnit { .. } | Step::FillMirror { .. });
+    assert!(!all.iter().any(|planned| stops(&planned.step)), "{all:?}");
+    let elsewhere = |step: &Step| match step {
+        Step::ConfigureEdge { edge, .. } | Step::IssueCertificate { edge, .. } => edge.to_string() != "home/atlas",
+        _ => false,
+    };
+    assert!(!all.iter().any(|planned| elsewhere(&planned.step)), "{all:?}");
+    assert!(parts.set_up.steps.iter().any(|planned| matches!(planned.step, Step::SetUpSite { .. })));
 }
