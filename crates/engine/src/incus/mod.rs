@@ -19,6 +19,7 @@
 //! | [`door`] | how a Ghost in a container is operated |
 //! | [`logs`], [`access`] | what units have written, what was read at an edge |
 //! | [`usage`] | what units use of the host |
+//! | `newcomer` | how a Ghost's data comes into one |
 //!
 //! Left out: making a bare host ready (the hosts' room), what applications need (services), where images come from.
 
@@ -31,6 +32,7 @@ mod error;
 pub mod instances;
 pub mod lease;
 pub mod logs;
+mod newcomer;
 mod perform;
 pub mod reach;
 pub mod usage;
@@ -57,6 +59,7 @@ use tokio::sync::Semaphore;
 
 pub use error::IncusEngineError;
 use instances::{Condition, Contents, Instances};
+pub use newcomer::{Newcomer, NewcomerError};
 pub use reach::{Link, Reach};
 
 use crate::record::{self, Record};

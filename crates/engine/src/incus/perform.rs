@@ -10,6 +10,7 @@ use sovereign_services::ghost::{self, Operator, Owner};
 use sovereign_services::secret::Secret;
 
 use super::instances::{Instances, InstancesError};
+use super::newcomer::Newcomer;
 use super::{IncusEngine, IncusEngineError, Link};
 use crate::apply::{Progress, Receipt};
 use crate::certificate;
@@ -138,6 +139,28 @@ impl IncusEngine<'_> {
     /// When its host is not reached, or no Ghost runs there.
     pub async fn operator(&self, site: &Site) -> Result<Operator, IncusEngineError> {
         self.parts.reach.operator(self.parts.stack, site).await
+    }
+
+    /// The instance of a site's Ghost, as data comes to it; `None` where there is none.
+    ///
+    /// # Errors
+    /// When its host is not reached.
+    pub async fn newcomer(&self, site: &Site) -> Result<Option<Newcomer>, IncusEngineError> {
+        let undeclared = || IncusEngineError::Undeclared { what: format!("site {}", site.name) };
+        let host = site.host(self.parts.stack).ok_or_else(undeclared)?;
+        let edge = EdgeName::on(&site.primary, &host.name);
+        let link = self.parts.reach.link(&edge).await?;
+        let unit = ghost::ghost_unit(site, &site.primary).map_err(|_| undeclared())?;
+        let instances = self.instances(&edge, link).await?;
+        let found = instances.current(&unit).await;
+        let failed =
+            |source| IncusEngineError::Instance { unit: unit.clone(), host: edge.clone(), source: Box::new(source) };
+        let Some(instance) = found.map_err(failed)? else { return Ok(None) };
+        let client = link
+            .incus()
+            .await
+            .map_err(|source| IncusEngineError::Incus { host: edge.clone(), source: Box::new(source) })?;
+        Ok(Some(Newcomer { client: client.clone(), instance, edge }))
     }
 
     async fn fill(&self, edge: &EdgeName, site: &SiteName, tell: Tell<'_>) -> Result<Receipt, IncusEngineError> {

@@ -39,7 +39,9 @@ pub use operator::{Operator, OperatorError};
 pub use outgoing::{LARGEST_LOG, Refused, outgoing, outgoing_text, refused_in};
 pub use setup::{Keys, Owner, SetUp, Webhooks, owner_email, setup, webhook_url, webhook_url_at};
 pub use staff::{InvalidRole, OneTimeLink, Pending, Person, Role, Staff};
-pub use takeover::{TAKEOVER_REFUSED, Taken, pause_command, resume_command, takeover_command};
+pub use takeover::{
+    TAKEOVER_REFUSED, Taken, pack_script, pause_command, resume_command, takeover_command, unpack_command,
+};
 pub use unit::unit;
 
 use std::path::{Path, PathBuf};

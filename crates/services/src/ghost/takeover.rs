@@ -8,14 +8,14 @@
 //! ```
 //!
 //! Ghost keeps the site's own address as `__GHOST_URL__`, so the site may have another one afterwards. The content folder
-//! is files, and goes over as files.
+//! is files, and goes over as files: [`pack_script`] on this side, [`unpack_command`] on that.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
 
-use super::instances::{APP, CONFIGURATION, NODE};
+use super::instances::{APP, CONFIGURATION, CONTENT, NODE};
 
 const TAKEOVER: &str = include_str!("assets/takeover.cjs");
 
@@ -46,4 +46,22 @@ pub fn pause_command() -> Vec<String> {
 /// The command line that lets it go on.
 pub fn resume_command() -> Vec<String> {
     ["systemctl", "start", "ghost.service"].map(str::to_owned).into()
+}
+
+/// A script for `sh` that packs a content folder, `$1`, into the archive `$2`. What is noted in `$3` is what the archive
+/// before had: only what changed since is in this one, and which names are gone. Links are packed as links.
+///
+/// That a file changes while it is read is no failure: whoever wants to have it as it is packs once more.
+pub fn pack_script() -> &'static str {
+    "tar --create --file=\"$2\" --listed-incremental=\"$3\" --no-check-device --directory=\"$1\" . || [ $? -eq 1 ]"
+}
+
+/// The command line that unpacks such an archive into the content of a Ghost in its instance, to be run there by Ghost's
+/// own user: nobody mightier writes where links of its may lead.
+pub fn unpack_command(archive: &Path) -> Vec<String> {
+    let archive = format!("--file={}", archive.display());
+    let folder = format!("--directory={CONTENT}");
+    ["tar", "--extract", &archive, &folder, "--listed-incremental=/dev/null", "--no-same-owner"]
+        .map(str::to_owned)
+        .into()
 }

@@ -177,6 +177,22 @@ impl EmbeddedEngine<'_> {
         }
     }
 
+    /// Whether the supervisor has a unit of this name, running or not.
+    ///
+    /// # Errors
+    /// When the supervisor does not say.
+    pub async fn has(&self, unit: &UnitName) -> Result<bool, EmbeddedError> {
+        Ok(self.known(unit).await?.is_some())
+    }
+
+    /// Has the supervisor stop a unit and forget it, where it has it. Its data stays.
+    ///
+    /// # Errors
+    /// When it does not do it.
+    pub async fn dismiss(&self, unit: &UnitName) -> Result<(), EmbeddedError> {
+        if self.has(unit).await? { Ok(self.client.remove(unit).await?) } else { Ok(()) }
+    }
+
     async fn known(&self, unit: &UnitName) -> Result<Option<UnitStatus>, EmbeddedError> {
         let status = self.client.status().await?;
         Ok(status.and_then(|status| status.units.into_iter().find(|known| known.name == *unit)))
