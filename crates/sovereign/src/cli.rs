@@ -213,6 +213,7 @@ impl Command {
             Self::Site(SiteCommand::Credentials(_)) => "site credentials",
             Self::Site(SiteCommand::Dump(_)) => "site dump",
             Self::Site(SiteCommand::Load(_)) => "site load",
+            Self::Site(SiteCommand::Move(_)) => "site move",
             Self::Site(SiteCommand::Staff(StaffCommand::Invite(_))) => "site staff invite",
             Self::Site(SiteCommand::Staff(StaffCommand::Reset(_))) => "site staff reset",
             Self::Site(SiteCommand::Staff(StaffCommand::List(_))) => "site staff list",
@@ -554,6 +555,9 @@ pub(crate) enum SiteCommand {
     /// Read such a file in, in place of the data that is there
     #[command(after_help = LOAD_HELP)]
     Load(LoadArgs),
+    /// Take a `ghost` site with all its data from this machine to the host where it is declared
+    #[command(after_help = MOVE_HELP)]
+    Move(MoveArgs),
 }
 
 /// `site dump`.
@@ -595,6 +599,40 @@ The file is compared with its checksum first; then every edge fetches the site's
 Example:
   sovereign site load wiki --from /srv/dumps/wiki.dump";
 
+/// `site move`.
+#[derive(Debug, Args)]
+pub(crate) struct MoveArgs {
+    /// The site
+    #[arg(value_name = "SITE")]
+    pub(crate) site: SiteName,
+    /// Move without asking
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Do not back the site up first
+    #[arg(long)]
+    pub(crate) no_backup: bool,
+    /// Use no network but the hosts': everything needed must be kept already
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+const MOVE_HELP: &str = "\
+Declare first where it is to be: the data center's engine as \"incus\" with its hosts, or another such data center as \
+`primary`. Another `canonical` name or port may be declared with it. Then this command, in the place of `up`:
+
+  1. backs the site up
+  2. starts database and Ghost at the host, empty, and copies what people uploaded, while the old Ghost serves
+  3. stops the old Ghost; its edges go on serving kept pages, and nobody can write
+  4. takes over the database and what was uploaded since, sets up, and asks the new place as a reader would
+  5. does what is left of `sovereign up`
+
+When anything fails before the end of 4, the old Ghost is started again. Killed at any time, the same command begins anew. \
+The old data is neither changed nor removed.
+
+Examples:
+  sovereign site move blog
+  sovereign site move blog --yes --json";
+
 /// Which site.
 #[derive(Debug, Args)]
 pub(crate) struct SiteArgs {
@@ -607,7 +645,8 @@ const SITE_HELP: &str = "\
 Examples:
   sovereign site credentials blog
   sovereign site staff invite blog ann@example.org --role editor
-  sovereign site dump wiki --to wiki.dump";
+  sovereign site dump wiki --to wiki.dump
+  sovereign site move blog                # to the host where it is declared now";
 
 /// `site staff`.
 #[derive(Debug, Subcommand)]

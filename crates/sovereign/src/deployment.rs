@@ -187,7 +187,7 @@ impl Deployment {
             now: self.now,
         });
         let (declared, offline, here) = (&self.declared, self.offline, self.here(keys, wanted));
-        Engines { here, hosts, declared, on_hosts, offline, progress }
+        Engines { here, hosts, wanted, declared, on_hosts, offline, progress }
     }
 
     /// The engine of this machine.

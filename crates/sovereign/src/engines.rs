@@ -5,7 +5,8 @@ use sovereign_engine::embedded::{EmbeddedEngine, EmbeddedError};
 use sovereign_engine::incus::{IncusEngine, IncusEngineError};
 use sovereign_images::debian::Role;
 use sovereign_model::stack::EngineKind;
-use sovereign_model::{ImageName, Observed, Step};
+use sovereign_model::{ImageName, Observed, Step, UnitName};
+use sovereign_plan::Wanted;
 
 use crate::debian::LockFile;
 use crate::declared::Declared;
@@ -22,6 +23,8 @@ pub(crate) struct Engines<'a> {
     pub(crate) here: EmbeddedEngine<'a>,
     /// Of hosts.
     pub(crate) hosts: IncusEngine<'a>,
+    /// What follows from what is declared.
+    pub(crate) wanted: &'a Wanted,
     /// What is declared, and where things lie.
     pub(crate) declared: &'a Declared,
     /// What runs on hosts.
@@ -65,6 +68,12 @@ impl Engines<'_> {
         datacenter.is_some_and(|datacenter| datacenter.engine == EngineKind::Incus)
     }
 
+    /// Whether a unit runs on this machine that nothing declares.
+    async fn is_left_here(&self, step: &Step, unit: &UnitName) -> Result<bool, EnginesError> {
+        let declared = step.datacenter().and_then(|datacenter| self.wanted.unit(datacenter, unit));
+        Ok(declared.is_none() && self.here.has(unit).await?)
+    }
+
     /// Builds the root file system of a role, and first what it is built around.
     async fn root_image(&self, image: &ImageName, tell: &(dyn Fn(Told) + Send + Sync)) -> Result<(), EnginesError> {
         let failed = |error: sovereign_images::ImageError| EnginesError::Image(error.into());
@@ -101,6 +110,10 @@ impl Engine for Engines<'_> {
         match step {
             Step::PrepareImage { image, .. } if *image != ghost_image() => {
                 self.root_image(image, progress).await.map(|()| Receipt::default())
+            }
+            // Of a data center that was on this machine before it was declared on hosts.
+            Step::StopUnit { unit, .. } if self.is_on_hosts(step) && self.is_left_here(step, unit).await? => {
+                Ok(self.here.perform(step, progress).await?)
             }
             step if self.is_on_hosts(step) => Ok(self.hosts.carry_out(step, progress).await?),
             step => Ok(self.here.perform(step, progress).await?),

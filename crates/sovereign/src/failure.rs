@@ -148,6 +148,12 @@ impl Reason for sovereign_engine::embedded::EmbeddedError {
     }
 }
 
+impl Reason for sovereign_engine::incus::NewcomerError {
+    fn help(&self) -> Option<String> {
+        sovereign_engine::apply::Failure::help(self)
+    }
+}
+
 impl<E: sovereign_engine::apply::Failure> Reason for sovereign_engine::apply::ApplyError<E> {
     fn exit(&self) -> Exit {
         match self {

@@ -25,6 +25,7 @@ mod hosts;
 mod interrupt;
 mod lease;
 mod log;
+mod moving;
 mod output;
 mod places;
 mod program;

@@ -6,17 +6,17 @@ mod support;
 
 use std::fs;
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Output, Stdio};
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use sovereign_testkit::harness::{self, Test};
 use sovereign_testkit::incusd::Incusd;
+use support::hosts::{Host, Lab, add, missing};
 use support::staff::Staff;
-use support::{At, Operator, Readers, debian, eventually};
+use support::{Operator, Readers, debian, eventually};
 
 const TESTS: &[Test<Incusd>] = &[("a_stack_lives_on_hosts_of_its_own", story)];
 
@@ -27,79 +27,7 @@ const AUTHORITY: &str = "blog.deployed.test";
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn main() -> ExitCode {
-    let needed = ["mmdebstrap", "ssh", "/usr/sbin/nft", "curl", "restic"];
-    let lacking = needed.into_iter().find(|program| Command::new(program).arg("--version").output().is_err());
-    let missing = Incusd::missing().or_else(|| lacking.map(|program| format!("there is no {program} here")));
-    harness::main(TESTS, missing.as_deref(), Incusd::start)
-}
-
-/// A host of the lab.
-struct Host {
-    name: String,
-    datacenter: String,
-    address: String,
-}
-
-/// Two data centers of one host each; gone when this is dropped.
-struct Lab {
-    home: tempfile::TempDir,
-    folder: PathBuf,
-    hosts: Vec<Host>,
-}
-
-impl Lab {
-    fn up(incusd: &Incusd) -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let socket = incusd.socket();
-        let up = ["up", "--datacenters", "2", "--hosts", "1", "--json", "--incus", socket.to_str().unwrap()];
-        let output = lab(home.path(), &up);
-        let made: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
-        let text = |host: &Value, key: &str| host[key].as_str().unwrap().to_owned();
-        let hosts = made["hosts"].as_array().unwrap().iter().map(|host| Host {
-            name: text(host, "name"),
-            datacenter: text(host, "datacenter"),
-            address: text(host, "address"),
-        });
-        let folder = Path::new(made["stack_file"].as_str().unwrap()).parent().unwrap().to_owned();
-        Self { hosts: hosts.collect(), folder, home }
-    }
-
-    fn run(&self, args: &[&str]) {
-        let output = lab(self.home.path(), args);
-        assert!(output.status.success(), "{output:?}");
-    }
-
-    /// What a shell on a host says.
-    #[track_caller]
-    fn says(&self, host: &Host, script: &str) -> String {
-        let mut command = Command::new("ssh");
-        command.arg("-F").arg(self.folder.join("ssh_config")).args([&host.name, script]).stdin(Stdio::null());
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn edge(&self, datacenter: &str) -> At {
-        let host = self.hosts.iter().find(|host| host.datacenter == datacenter).unwrap();
-        At(SocketAddr::new(host.address.parse().unwrap(), 443))
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        lab(self.home.path(), &["down", "--yes"]);
-    }
-}
-
-/// `sovereign lab`, with what hosts start from kept where the lab's own tests keep it.
-fn lab(home: &Path, args: &[&str]) -> Output {
-    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
-    let mut command = Command::new(Operator::program());
-    command.arg("lab").args(args).args(["--name", "deployed"]).current_dir(home).env_clear().env("HOME", home);
-    command.env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").env("XDG_CACHE_HOME", &cache);
-    command.env("XDG_DATA_HOME", cache.join("data"));
-    command.envs(std::env::var_os("APT_CONFIG").map(|file| ("APT_CONFIG", file)));
-    command.output().unwrap()
+    harness::main(TESTS, missing().as_deref(), Incusd::start)
 }
 
 /// Says how long something took.
@@ -108,16 +36,6 @@ fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let done = work();
     eprintln!("{what}: {:.1?}", began.elapsed());
     done
-}
-
-/// Makes a bare host ready.
-fn add(operator: &Operator, lab: &Lab, host: &Host) {
-    let line = lab.says(host, "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub");
-    let fingerprint = line.split(' ').nth(1).unwrap();
-    let (target, identity) = (format!("root@{}", host.address), lab.folder.join("key").display().to_string());
-    let place = ["--datacenter", &host.datacenter, "--name", &host.name, "--identity", &identity];
-    let args = [&["host", "add", &target], &place[..], &["--fingerprint", fingerprint, "--yes"]].concat();
-    operator.run(&args).success();
 }
 
 /// What is on a host that a stack might have made.
@@ -184,7 +102,7 @@ fn back_up(operator: &Operator) {
 
 fn story(incusd: &Incusd) {
     let (operator, cache) = debian::operator();
-    let lab = timed("two bare hosts", || Lab::up(incusd));
+    let lab = timed("two bare hosts", || Lab::up(incusd, "deployed", 2));
     operator.write("stack.toml", &fs::read_to_string(lab.folder.join("stack.toml")).unwrap());
     for role in ["site", "database"] {
         timed(role, || debian::lock(&operator, &cache, role));

@@ -14,6 +14,7 @@ use sovereign_model::EdgeName;
 use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::Site;
 use sovereign_services::ghost::data::{self, Compared, Examined, Table};
+use sovereign_services::ghost::pack_script;
 
 use super::{BackupError, Scratch, offer};
 use crate::context::Context;
@@ -163,6 +164,65 @@ impl<'a> Ghost<'a> {
     pub(crate) fn user(&self) -> Option<u32> {
         let user = self.folder.join("data").metadata().map(|metadata| metadata.uid()).ok();
         user.filter(|user| *user != 0)
+    }
+}
+
+/// How long packing may take: some hundred gigabytes.
+const PACKING: Duration = Duration::from_secs(60 * 60);
+
+/// What Ghost's user is given to write into, below a folder of ours.
+const OF_GHOST: &str = "of-ghost";
+
+impl Ghost<'_> {
+    /// Copies the database, as it is at one moment, into a file of ours.
+    ///
+    /// # Errors
+    /// When it cannot be copied.
+    pub(crate) fn copy_out(&self, scratch: &Scratch) -> Result<PathBuf, Failure> {
+        let data = self.folder.join("data");
+        let to = scratch.folder.join(OF_GHOST).join(data::DUMP_FILE);
+        let args = data::dump_arguments(&self.image, &data::database(&self.folder), &to);
+        // SQLite may have to undo there what a killed Ghost left half written.
+        self.take_out(scratch, self.image.join("node/bin/node"), args, vec![self.image.clone()], vec![data], &to)
+    }
+
+    /// Packs what people uploaded into a file of ours: all of it the first time, and what changed since each further time.
+    ///
+    /// # Errors
+    /// When it cannot be packed.
+    pub(crate) fn pack(&self, scratch: &Scratch) -> Result<PathBuf, Failure> {
+        let content = data::content(&self.folder);
+        let folder = scratch.folder.join(OF_GHOST);
+        let (to, noted) = (folder.join("content.tar"), folder.join("content.noted"));
+        let paths = [&content, &to, &noted].map(|path| path.display().to_string());
+        let args = ["-c", pack_script(), "pack"].map(str::to_owned).into_iter().chain(paths).collect();
+        self.take_out(scratch, "/bin/sh".into(), args, vec![content], Vec::new(), &to)
+    }
+
+    /// Has Ghost's own user make the file `to`, and takes it where that user does not write.
+    fn take_out(
+        &self,
+        scratch: &Scratch,
+        program: PathBuf,
+        args: Vec<String>,
+        read: Vec<PathBuf>,
+        mut write: Vec<PathBuf>,
+        to: &Path,
+    ) -> Result<PathBuf, Failure> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |source| BackupError::File { path, source }
+        };
+        let folder = scratch.folder.join(OF_GHOST);
+        super::make(&folder).map_err(at(&folder))?;
+        write.push(folder.clone());
+        let once = Once { program, args, working_dir: folder, read, write, user: self.user(), patience: PACKING };
+        once::run(self.state, &once)?;
+        let ours = scratch.folder.join(to.file_name().unwrap_or_default());
+        fs::rename(to, &ours).map_err(at(to))?;
+        // A link that was put there instead is not followed, and nobody puts one there any more.
+        let is_file = ours.symlink_metadata().map_err(at(&ours))?.is_file();
+        if is_file { Ok(ours) } else { Err(at(&ours)(io::ErrorKind::InvalidData.into()).into()) }
     }
 }
 

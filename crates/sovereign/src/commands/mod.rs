@@ -34,10 +34,11 @@ mod seed;
 mod service;
 mod site;
 mod site_data;
+mod site_move;
 mod status;
 pub(crate) mod tick;
 mod top;
-mod up;
+pub(crate) mod up;
 
 use crate::cli::{
     ArchiveCommand, CaCommand, Command, DrillCommand, HostCommand, ImagesCommand, LabCommand, SeedCommand,
@@ -80,6 +81,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Site(SiteCommand::Credentials(args)) => site::credentials(context, &args)?.into(),
         Command::Site(SiteCommand::Dump(args)) => site_data::dump(context, &args)?.into(),
         Command::Site(SiteCommand::Load(args)) => site_data::load(context, &args)?.into(),
+        Command::Site(SiteCommand::Move(args)) => site_move::run(context, &args)?.into(),
         Command::Site(SiteCommand::Staff(StaffCommand::Invite(args))) => site::invite(context, args)?.into(),
         Command::Site(SiteCommand::Staff(StaffCommand::Reset(args))) => site::reset(context, args)?.into(),
         Command::Site(SiteCommand::Staff(StaffCommand::List(args))) => site::list(context, &args)?.into(),

@@ -80,8 +80,9 @@ pub(crate) struct Done {
     told: bool,
 }
 
+/// Where a site was read.
 #[derive(Debug, Serialize)]
-struct Address {
+pub(super) struct Address {
     datacenter: EdgeName,
     site: String,
     url: String,
@@ -291,25 +292,31 @@ fn read_plan(path: &Path) -> Result<Plan, UpError> {
 }
 
 /// What the operator says beside the stack file.
-struct Given {
+#[derive(Default)]
+pub(super) struct Given {
     /// The plan to carry out.
     kept_plan: Option<Plan>,
     /// Whether what other management machines wrote may be written over.
     take_over: bool,
 }
 
-struct Carried {
+/// What was done.
+pub(super) struct Carried {
     steps: usize,
     kept: Vec<String>,
     fetched: BTreeMap<String, u64>,
-    addresses: Vec<Address>,
+    pub(super) addresses: Vec<Address>,
     left_undone: Vec<String>,
-    away: BTreeMap<EdgeName, String>,
+    pub(super) away: BTreeMap<EdgeName, String>,
     /// What was backed up before anything changed; `None` when nothing changed, or there was nothing yet.
     backup: Option<BackedUp>,
 }
 
-async fn carry_out(
+/// Brings everything in line.
+///
+/// # Errors
+/// When something stands in the way or fails; doing it again goes on from there.
+pub(super) async fn carry_out(
     context: &Context,
     deployment: &Deployment,
     keys: &WorkingKeys,
@@ -464,12 +471,12 @@ async fn ask_as_readers(
 }
 
 /// A private site sends readers to its password page.
-fn is_served(site: &Site, status: u16) -> bool {
+pub(crate) fn is_served(site: &Site, status: u16) -> bool {
     status == 200 || (site.settings.private == Some(true) && status == 302)
 }
 
 /// Shows steps as stages: at each place one is under way.
-struct Told<'p> {
+pub(crate) struct Told<'p> {
     progress: &'p Progress,
     under_way: Mutex<BTreeMap<StepId, UnderWay>>,
 }
@@ -481,7 +488,8 @@ struct UnderWay {
 }
 
 impl<'p> Told<'p> {
-    fn new(progress: &'p Progress) -> Self {
+    /// In this progress.
+    pub(crate) fn new(progress: &'p Progress) -> Self {
         Self { progress, under_way: Mutex::default() }
     }
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
 pub(crate) mod debian;
+pub(crate) mod hosts;
 pub(crate) mod leaf;
 pub(crate) mod staff;
 

@@ -27,7 +27,7 @@ use crate::world::unix_seconds;
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The backups of one run.
-pub(super) struct Saving<'s> {
+pub(in crate::commands) struct Saving<'s> {
     pub(super) context: &'s Context,
     pub(super) declared: &'s Declared,
     pub(super) progress: &'s Progress,

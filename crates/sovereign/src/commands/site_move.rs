@@ -1,0 +1,238 @@
+//! `sovereign site move`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use sovereign_engine::apply::Engine as _;
+use sovereign_engine::embedded::Client;
+use sovereign_model::stack::{App, Site};
+use sovereign_model::{EdgeName, SiteName, UnitName};
+use tokio::task::block_in_place;
+use tokio_util::sync::CancellationToken;
+
+use super::backup::short;
+use super::site::find;
+use super::up::{self, Address};
+use crate::backup::{self, Backed, Ghost, Run};
+use crate::cli::MoveArgs;
+use crate::context::Context;
+use crate::declared::Declared;
+use crate::deployment::Deployment;
+use crate::exit::Exit;
+use crate::failure::{Failure, Reason};
+use crate::interrupt;
+use crate::moving::Mover;
+use crate::output::{Page, Progress, Report, StageTime, figures};
+use crate::secrets;
+
+/// How long another run may work on the archive.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// It is not for this command.
+#[derive(Debug, thiserror::Error)]
+enum NotMovable {
+    #[error("site {site} has no data that the stack keeps: it is yours")]
+    NotKept { site: SiteName },
+    #[error("site {site} is declared on this machine, at {at}")]
+    Here { site: SiteName, at: EdgeName },
+    #[error("site {site} has no data yet")]
+    NoData { site: SiteName },
+    #[error("the data of site {site} is on a host already, at {found}, and not at {declared}")]
+    BetweenHosts { site: SiteName, found: EdgeName, declared: EdgeName },
+    #[error("site {site} has not moved: it could not be backed up: {why}")]
+    NotBackedUp { site: SiteName, why: String },
+}
+
+impl Reason for NotMovable {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::NotKept { .. } | Self::Here { .. } => Exit::Usage,
+            Self::NoData { .. } | Self::BetweenHosts { .. } | Self::NotBackedUp { .. } => Exit::Failed,
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        Some(match self {
+            Self::NotKept { .. } => "declare it at its new place, and `sovereign up`".to_owned(),
+            Self::Here { site, at } => format!(
+                "declare first where it is to be: `engine = \"incus\"` and a [[datacenter.host]] for {}, or another such data \
+                 center as `primary` of site {site}; see docs/hosts.md",
+                at.datacenter
+            ),
+            Self::NoData { .. } => "`sovereign up` starts it where it is declared".to_owned(),
+            Self::BetweenHosts { found, .. } => format!(
+                "this version moves data from this machine to a host; write `primary = \"{}\"`, and its host first of all",
+                found.datacenter
+            ),
+            Self::NotBackedUp { .. } => "`--no-backup` does without".to_owned(),
+        })
+    }
+}
+
+/// A site at its new place.
+#[derive(Debug, Serialize)]
+pub(crate) struct Moved {
+    site: SiteName,
+    /// Where its data was; `None` when an earlier run has moved it.
+    from: Option<EdgeName>,
+    to: EdgeName,
+    url: String,
+    /// The snapshot that was taken before.
+    backed_up: Option<String>,
+    /// Rows that were taken over, by table.
+    rows: BTreeMap<String, u64>,
+    /// Where the data of before lies, untouched.
+    kept: Option<PathBuf>,
+    /// Where sites are read.
+    addresses: Vec<Address>,
+    /// Hosts that did not answer, and why.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    away: BTreeMap<EdgeName, String>,
+    stages: Vec<StageTime>,
+    seconds: f64,
+}
+
+impl Report for Moved {
+    fn show(&self, page: &mut Page) {
+        let Self { site, to, url, .. } = self;
+        let Some(from) = &self.from else {
+            return page.line(format_args!("site {site} is at {to} already: {url}/"));
+        };
+        let took = figures::duration(Duration::from_secs_f64(self.seconds));
+        page.line(format_args!("site {site} has moved from {from} to {to}: {url}/; {took}"));
+        let rows = |table: &str| self.rows.get(table).copied().unwrap_or_default();
+        page.line(format_args!(
+            "{}, {} on the staff, {} came along",
+            figures::count(rows("posts"), "post or page", "posts and pages"),
+            rows("users"),
+            figures::count(rows("members"), "member", "members"),
+        ));
+        if let Some(backed_up) = &self.backed_up {
+            page.line(format_args!("what it was before is in snapshot {}", short(backed_up)));
+        }
+        if let Some(kept) = &self.kept {
+            page.line(format_args!("what it was before is in {}, untouched", kept.display()));
+        }
+        let warning = page.theme().warning;
+        for (host, why) in &self.away {
+            page.line(format_args!("{warning}left out:{warning:#} {host}: {why}"));
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        if self.away.is_empty() { Exit::Done } else { Exit::Attention }
+    }
+}
+
+/// `site move`.
+///
+/// # Errors
+/// When it is refused, or did not move; then it runs where it was.
+pub(crate) fn run(context: &Context, args: &MoveArgs) -> Result<Moved, Failure> {
+    let declared = Declared::load(context)?;
+    let site = find(&declared.stack, Some(&args.site))?.clone();
+    if site.app != App::Ghost {
+        return Err(NotMovable::NotKept { site: site.name }.into());
+    }
+    let place = site.place(&declared.stack);
+    if place.host.is_none() {
+        return Err(NotMovable::Here { site: site.name, at: place }.into());
+    }
+    let deployment = Deployment::new(declared.clone())?.offline(args.offline);
+    deployment.prepare()?;
+    let _lock = secrets::lock(&deployment.state, "site move")?;
+    let (keys, _) = secrets::open_or_create(context, &deployment.stack, &deployment.state)?;
+    let progress = context.output.progress();
+    let work = Work { context, args, declared: &declared, deployment: &deployment, site, place, progress: &progress };
+    interrupt::run(&context.output, |stop| work.run(&keys, stop))
+}
+
+struct Work<'a> {
+    context: &'a Context,
+    args: &'a MoveArgs,
+    declared: &'a Declared,
+    deployment: &'a Deployment,
+    site: Site,
+    place: EdgeName,
+    progress: &'a Progress,
+}
+
+impl Work<'_> {
+    async fn run(&self, keys: &sovereign_keys::WorkingKeys, stop: CancellationToken) -> Result<Moved, Failure> {
+        let Self { deployment, site, place, progress, .. } = self;
+        let joined = deployment.joined(keys)?;
+        let engines = deployment.engine(keys, &joined, progress);
+        let seen = engines.observe().await?;
+        let found = seen.sites.get(&site.name).map(|seen| seen.at.clone());
+        let found = found.ok_or_else(|| NotMovable::NoData { site: site.name.clone() })?;
+        let began = Instant::now();
+        if found == *place {
+            return Ok(self.moved(None, BTreeMap::new(), None, began));
+        }
+        if found.host.is_some() {
+            let (site, declared) = (site.name.clone(), place.clone());
+            return Err(NotMovable::BetweenHosts { site, found, declared }.into());
+        }
+        deployment.check(&joined.wanted, Client::of(deployment.state.clone()).status().await?.as_ref())?;
+        let question = format!(
+            "Move site {} with all its data from {found} on this machine to {place}? Nobody can write for some minutes.",
+            site.name
+        );
+        block_in_place(|| self.context.output.confirm(&question, self.args.yes))?;
+        let began = Instant::now();
+        let old = Site { primary: found.datacenter.clone(), ..site.clone() };
+        let backed_up = if self.args.no_backup { None } else { Some(block_in_place(|| self.back_up(&old, &stop))?) };
+        deployment.install()?;
+        let ghost = Ghost::of(self.context, self.declared, &old)?;
+        let (place, old, stopped) = (place.clone(), &old, stop.clone());
+        let taken = Mover { deployment, keys, site, old, place, ghost, progress, stop: stopped }.run().await?;
+        // It has moved, whatever becomes of the rest.
+        engines.here.dismiss(&UnitName::at(&format!("ghost-{}", old.name), &old.primary)?).await?;
+        let carried = up::carry_out(self.context, deployment, keys, None, progress, None, stop).await?;
+        let moved = self.moved(Some(&found), taken.tables, backed_up, began);
+        Ok(Moved { addresses: carried.addresses, away: carried.away, ..moved })
+    }
+
+    fn moved(
+        &self,
+        from: Option<&EdgeName>,
+        rows: BTreeMap<String, u64>,
+        backed_up: Option<String>,
+        began: Instant,
+    ) -> Moved {
+        let Self { declared, site, .. } = self;
+        Moved {
+            site: site.name.clone(),
+            from: from.cloned(),
+            to: self.place.clone(),
+            url: site.canonical.to_string(),
+            backed_up,
+            rows,
+            kept: from.map(|from| declared.state.site(&from.datacenter, &site.name).path().to_owned()),
+            addresses: Vec::new(),
+            away: BTreeMap::new(),
+            stages: self.progress.times(),
+            seconds: began.elapsed().as_secs_f64(),
+        }
+    }
+
+    /// The snapshot of the data as it is, which is proven.
+    fn back_up(&self, old: &Site, stop: &CancellationToken) -> Result<String, Failure> {
+        let Self { context, declared, progress, .. } = self;
+        let not = |failure: Failure| {
+            if stop.is_cancelled() {
+                return failure;
+            }
+            NotMovable::NotBackedUp { site: old.name.clone(), why: failure.chain().join(": ") }.into()
+        };
+        let archive = backup::open_when_free(context, declared, progress, stop, PATIENCE).map_err(not)?;
+        let run = Run { context, declared, archive: &archive, progress, stop };
+        let Some(Backed { taken, proof }) = run.site(old).map_err(not)? else {
+            return Err(NotMovable::NoData { site: old.name.clone() }.into());
+        };
+        proof.map_err(not)?;
+        Ok(taken.snapshot.id)
+    }
+}

@@ -1,0 +1,98 @@
+//! Hosts for a stack: a lab of data centers with one bare host each.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use sovereign_testkit::incusd::Incusd;
+
+use super::{At, Operator};
+
+/// Why there can be none here.
+pub(crate) fn missing() -> Option<String> {
+    let needed = ["mmdebstrap", "ssh", "/usr/sbin/nft", "curl"];
+    let lacking = needed.into_iter().find(|program| Command::new(program).arg("--version").output().is_err());
+    Incusd::missing().or_else(|| lacking.map(|program| format!("there is no {program} here")))
+}
+
+/// A host of the lab.
+pub(crate) struct Host {
+    pub(crate) name: String,
+    pub(crate) datacenter: String,
+    pub(crate) address: String,
+}
+
+/// Data centers of one host each; gone when this is dropped.
+pub(crate) struct Lab {
+    home: tempfile::TempDir,
+    name: &'static str,
+    pub(crate) folder: PathBuf,
+    pub(crate) hosts: Vec<Host>,
+}
+
+impl Lab {
+    pub(crate) fn up(incusd: &Incusd, name: &'static str, datacenters: usize) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let socket = incusd.socket();
+        let datacenters = datacenters.to_string();
+        let up = ["up", "--datacenters", &datacenters, "--hosts", "1", "--json", "--incus", socket.to_str().unwrap()];
+        let output = lab(home.path(), name, &up);
+        let made: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        let text = |host: &Value, key: &str| host[key].as_str().unwrap().to_owned();
+        let hosts = made["hosts"].as_array().unwrap().iter().map(|host| Host {
+            name: text(host, "name"),
+            datacenter: text(host, "datacenter"),
+            address: text(host, "address"),
+        });
+        let folder = Path::new(made["stack_file"].as_str().unwrap()).parent().unwrap().to_owned();
+        Self { hosts: hosts.collect(), folder, home, name }
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) {
+        let output = lab(self.home.path(), self.name, args);
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    /// What a shell on a host says.
+    #[track_caller]
+    pub(crate) fn says(&self, host: &Host, script: &str) -> String {
+        let mut command = Command::new("ssh");
+        command.arg("-F").arg(self.folder.join("ssh_config")).args([&host.name, script]).stdin(Stdio::null());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub(crate) fn edge(&self, datacenter: &str) -> At {
+        let host = self.hosts.iter().find(|host| host.datacenter == datacenter).unwrap();
+        At(SocketAddr::new(host.address.parse().unwrap(), 443))
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        lab(self.home.path(), self.name, &["down", "--yes"]);
+    }
+}
+
+/// `sovereign lab`, with what hosts start from kept where the lab's own tests keep it.
+fn lab(home: &Path, name: &str, args: &[&str]) -> Output {
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+    let mut command = Command::new(Operator::program());
+    command.arg("lab").args(args).args(["--name", name]).current_dir(home).env_clear().env("HOME", home);
+    command.env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").env("XDG_CACHE_HOME", &cache);
+    command.env("XDG_DATA_HOME", cache.join("data"));
+    command.envs(std::env::var_os("APT_CONFIG").map(|file| ("APT_CONFIG", file)));
+    command.output().unwrap()
+}
+
+/// Makes a bare host ready.
+pub(crate) fn add(operator: &Operator, lab: &Lab, host: &Host) {
+    let line = lab.says(host, "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub");
+    let fingerprint = line.split(' ').nth(1).unwrap();
+    let (target, identity) = (format!("root@{}", host.address), lab.folder.join("key").display().to_string());
+    let place = ["--datacenter", &host.datacenter, "--name", &host.name, "--identity", &identity];
+    let args = [&["host", "add", &target], &place[..], &["--fingerprint", fingerprint, "--yes"]].concat();
+    operator.run(&args).success();
+}
