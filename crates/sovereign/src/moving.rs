@@ -143,18 +143,22 @@ pub(crate) struct Mover<'a> {
 }
 
 impl Mover<'_> {
-    /// Moves it. When this is done the record says that the data is at the new place.
+    /// Moves it, after `first`. When this is done the record says that the data is at the new place.
     ///
     /// # Errors
-    /// When it did not move; then the old Ghost runs, if it ran.
-    pub(crate) async fn run(&self) -> Result<Taken, Failure> {
-        let scratch = Scratch::named(&self.deployment.state, "moving")?;
-        let newcomer = self.ground().await?;
-        // Thousands of pictures: most of them go over while the site is written and read as ever.
-        self.content("copy what people uploaded", &newcomer, &scratch).await?;
-        match self.switch(&newcomer, &scratch).await {
-            Ok(taken) => Ok(taken),
-            Err(failure) => Err(self.back(&newcomer, &failure).await.into()),
+    /// When it did not move; then the old Ghost runs, also when an earlier run that was killed had stopped it.
+    pub(crate) async fn run<T>(&self, first: impl FnOnce() -> Result<T, Failure>) -> Result<(T, Taken), Failure> {
+        let moved = async {
+            let first = block_in_place(first)?;
+            let scratch = Scratch::named(&self.deployment.state, "moving")?;
+            let newcomer = self.ground().await?;
+            // Thousands of pictures: most of them go over while the site is written and read as ever.
+            self.content("copy what people uploaded", &newcomer, &scratch).await?;
+            Ok((first, self.switch(&newcomer, &scratch).await?))
+        };
+        match moved.await {
+            Ok(moved) => Ok(moved),
+            Err(failure) => Err(self.back(&failure).await.into()),
         }
     }
 
@@ -224,13 +228,8 @@ impl Mover<'_> {
     }
 
     /// After a failure: everything is as it was.
-    async fn back(&self, newcomer: &Newcomer, failure: &Failure) -> NotMoved {
-        // Nobody is sent to it, and the next run begins anew.
-        let _ = newcomer.pause().await;
-        let unwell = match self.revive().await {
-            Ok(()) => None,
-            Err(failure) => Some(failure.chain().join(": ")),
-        };
+    async fn back(&self, failure: &Failure) -> NotMoved {
+        let unwell = self.revive().await.err().map(|failure| failure.chain().join(": "));
         NotMoved { site: self.site.name.clone(), why: failure.chain().join(": "), help: failure.help(), unwell }
     }
 
@@ -238,8 +237,13 @@ impl Mover<'_> {
         let unit = self.unit()?;
         let stage = self.progress.stage(format!("start {unit} at {} again", self.old.primary));
         let joined = self.deployment.joined(self.keys)?;
-        self.engines(&joined).here.revive(&unit, BOOT_PATIENCE).await?;
+        let engines = self.engines(&joined);
+        engines.here.revive(&unit, BOOT_PATIENCE).await?;
         stage.finish();
+        // The one at the new place is not needed until the next run begins anew. That it cannot be reached may be why.
+        if let Ok(Some(newcomer)) = engines.hosts.newcomer(self.site).await {
+            let _ = newcomer.pause().await;
+        }
         Ok(())
     }
 

@@ -174,23 +174,13 @@ fn a_site_moves_to_a_host_whatever_is_killed_and_keeps_what_it_was() {
     note("failed, and served as before");
 
     // Killed while nobody can write: kept pages are served, and the data is as it was left.
-    let paths = [
-        "/",
-        "/first/",
-        "/second/",
-        "/third/",
-        "/fourth/",
-        "/about/",
-        "/rss/",
-        "/sitemap-posts.xml",
-        "/author/geese-others/",
-    ];
+    let paths = ["/", "/first/", "/second/", "/third/", "/fourth/", "/about/", "/rss/", "/sitemap-posts.xml"];
     let pages = paths.map(|path| same(&operator.curl(&old, old_edge, path, &[]).ok().text(), &old));
     kill_at(&operator, "take the database over");
     operator.curl(&old, old_edge, "/first/", &[]).ok();
     let write =
         staff.call("POST", "/ghost/api/admin/posts/?source=html", Some(&json!({ "posts": [{ "title": "No" }] })));
-    assert_eq!(write.status, 503, "{}", write.text());
+    assert_eq!(write.status, 503, "{write:?}");
     let site = operator.state().join("dc/home/sites/blog");
     let data = || [files(&site.join("data")), files(&site.join("content"))];
     let before = data();
@@ -208,8 +198,7 @@ fn a_site_moves_to_a_host_whatever_is_killed_and_keeps_what_it_was() {
     for picture in [picture, second] {
         assert_eq!(operator.curl(NEW, new_edge, &picture, &[]).ok().body, PNG, "{picture}");
     }
-    let people = operator.run(&["site", "staff", "list", "blog"]).success();
-    assert!(people.stdout().contains("ann@example.org"), "{people:?}");
+    assert!(moved.stdout().contains("owner@blog.old.test, as before"), "{moved:?}");
     assert_eq!(data(), before, "the old data was not touched");
     operator.curl(&old, old_edge, "/", &[]).is(0);
 
@@ -235,7 +224,7 @@ fn a_site_moves_to_a_host_whatever_is_killed_and_keeps_what_it_was() {
     note("back where it was");
 }
 
-/// The owner came along, with the name and password of before.
+/// Owner and invitations came along, with the name and password of before.
 fn publish_there(operator: &Operator, edge: At) {
     let credentials = operator.json(&["site", "credentials", "blog"]);
     let jar = operator.home().join("jar-new").display().to_string();
@@ -247,6 +236,8 @@ fn publish_there(operator: &Operator, edge: At) {
     };
     let login = json!({ "username": "owner@blog.old.test", "password": credentials["password"] });
     send("/ghost/api/admin/session/", login.to_string()).is(201);
+    let invited = operator.curl(NEW, edge, "/ghost/api/admin/invites/", &fixed).ok().json();
+    assert_eq!(invited["invites"][0]["email"], "ann@example.org", "{invited}");
     let post =
         json!({ "posts": [{ "title": "Fifth", "slug": "fifth", "html": "<p>New.</p>", "status": "published" }] });
     send("/ghost/api/admin/posts/?source=html", post.to_string()).is(201);

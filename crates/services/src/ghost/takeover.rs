@@ -65,3 +65,55 @@ pub fn unpack_command(archive: &Path) -> Vec<String> {
         .map(str::to_owned)
         .into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::process::Command;
+
+    use super::*;
+
+    fn ran(program: &str, args: &[&str]) {
+        let output = Command::new(program).args(args).output().unwrap();
+        assert!(output.status.success(), "{program} {args:?}: {output:?}");
+    }
+
+    #[test]
+    fn what_changed_since_goes_over_too_and_links_stay_links() {
+        let folder = tempfile::tempdir().unwrap();
+        let [from, to] = ["from", "to"].map(|name| folder.path().join(name));
+        for place in [&from, &to] {
+            fs::create_dir_all(place.join("images")).unwrap();
+        }
+        fs::write(folder.path().join("secret"), "secret").unwrap();
+        symlink(folder.path().join("secret"), from.join("images/link")).unwrap();
+        symlink(folder.path(), from.join("folder")).unwrap();
+        fs::write(from.join("images/gone.png"), "gone").unwrap();
+        fs::write(from.join("images/stays.png"), "stays").unwrap();
+        fs::write(to.join("images/stray.png"), "of a run that was killed").unwrap();
+        let [archive, noted] = ["content.tar", "noted"].map(|name| folder.path().join(name));
+        let carry = || {
+            let paths = [&from, &archive, &noted].map(|path| path.to_str().unwrap());
+            ran("sh", &[&["-c", pack_script(), "pack"], &paths[..]].concat());
+            let there = format!("--directory={}", to.display());
+            let line = unpack_command(&archive).into_iter();
+            let line: Vec<_> =
+                line.map(|word| if word.starts_with("--directory") { there.clone() } else { word }).collect();
+            ran(&line[0], &line[1..].iter().map(String::as_str).collect::<Vec<_>>());
+            fs::metadata(&archive).unwrap().len()
+        };
+        let all = carry();
+        assert!(!to.join("images/stray.png").exists());
+        fs::remove_file(from.join("images/gone.png")).unwrap();
+        fs::write(from.join("images/new.png"), "new").unwrap();
+        let since = carry();
+        assert!(since <= all);
+        let mut names: Vec<_> =
+            fs::read_dir(to.join("images")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["link", "new.png", "stays.png"]);
+        assert_eq!(fs::read_link(to.join("images/link")).unwrap(), folder.path().join("secret"));
+        assert_eq!(fs::read_link(to.join("folder")).unwrap(), folder.path());
+    }
+}

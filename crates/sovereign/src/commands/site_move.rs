@@ -20,12 +20,16 @@ use crate::cli::MoveArgs;
 use crate::context::Context;
 use crate::declared::Declared;
 use crate::deployment::Deployment;
+use crate::engines::Engines;
 use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
 use crate::interrupt;
 use crate::moving::Mover;
 use crate::output::{Page, Progress, Report, StageTime, figures};
 use crate::secrets;
+
+/// Ghost's name of the role.
+const OWNER: &str = "Owner";
 
 /// How long another run may work on the archive.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -41,8 +45,8 @@ enum NotMovable {
     NoData { site: SiteName },
     #[error("the data of site {site} is on a host already, at {found}, and not at {declared}")]
     BetweenHosts { site: SiteName, found: EdgeName, declared: EdgeName },
-    #[error("site {site} has not moved: it could not be backed up: {why}")]
-    NotBackedUp { site: SiteName, why: String },
+    #[error("it could not be backed up: {why}")]
+    NotBackedUp { why: String },
 }
 
 impl Reason for NotMovable {
@@ -81,6 +85,8 @@ pub(crate) struct Moved {
     url: String,
     /// The snapshot that was taken before.
     backed_up: Option<String>,
+    /// The name that its owner logs in with: that of before.
+    owner: Option<String>,
     /// Rows that were taken over, by table.
     rows: BTreeMap<String, u64>,
     /// Where the data of before lies, untouched.
@@ -109,6 +115,9 @@ impl Report for Moved {
             rows("users"),
             figures::count(rows("members"), "member", "members"),
         ));
+        if let Some(owner) = &self.owner {
+            page.line(format_args!("its owner logs in as {owner}, as before"));
+        }
         if let Some(backed_up) = &self.backed_up {
             page.line(format_args!("what it was before is in snapshot {}", short(backed_up)));
         }
@@ -169,6 +178,7 @@ impl Work<'_> {
         let found = found.ok_or_else(|| NotMovable::NoData { site: site.name.clone() })?;
         let began = Instant::now();
         if found == *place {
+            self.forget_old(&engines).await?;
             return Ok(self.moved(None, BTreeMap::new(), None, began));
         }
         if found.host.is_some() {
@@ -183,16 +193,33 @@ impl Work<'_> {
         block_in_place(|| self.context.output.confirm(&question, self.args.yes))?;
         let began = Instant::now();
         let old = Site { primary: found.datacenter.clone(), ..site.clone() };
-        let backed_up = if self.args.no_backup { None } else { Some(block_in_place(|| self.back_up(&old, &stop))?) };
-        deployment.install()?;
         let ghost = Ghost::of(self.context, self.declared, &old)?;
-        let (place, old, stopped) = (place.clone(), &old, stop.clone());
-        let taken = Mover { deployment, keys, site, old, place, ghost, progress, stop: stopped }.run().await?;
+        let first = || {
+            let backed_up = if self.args.no_backup { None } else { Some(self.back_up(&old, &stop)?) };
+            deployment.install()?;
+            Ok(backed_up)
+        };
+        let (place, stopped) = (place.clone(), stop.clone());
+        let mover = Mover { deployment, keys, site, old: &old, place, ghost, progress, stop: stopped };
+        let (backed_up, taken) = mover.run(first).await?;
         // It has moved, whatever becomes of the rest.
-        engines.here.dismiss(&UnitName::at(&format!("ghost-{}", old.name), &old.primary)?).await?;
-        let carried = up::carry_out(self.context, deployment, keys, None, progress, None, stop).await?;
+        self.forget_old(&engines).await?;
+        let owner = engines.hosts.operator(site).await?.staff().await?.people.into_iter();
+        let owner = owner.filter(|person| person.role == OWNER).map(|person| person.email).next();
+        let carried = up::carry_out(self.context, deployment, keys, None, progress, None, stop.clone()).await?;
         let moved = self.moved(Some(&found), taken.tables, backed_up, began);
-        Ok(Moved { addresses: carried.addresses, away: carried.away, ..moved })
+        Ok(Moved { owner, addresses: carried.addresses, away: carried.away, ..moved })
+    }
+
+    /// The supervisor has nothing to do any more with what has moved away.
+    async fn forget_old(&self, engines: &Engines<'_>) -> Result<(), Failure> {
+        let (state, site) = (&self.declared.state, &self.site.name);
+        for datacenter in self.declared.stack.datacenters.keys() {
+            if state.moved_away(&EdgeName::here(datacenter), site).exists() {
+                engines.here.dismiss(&UnitName::at(&format!("ghost-{site}"), datacenter)?).await?;
+            }
+        }
+        Ok(())
     }
 
     fn moved(
@@ -209,6 +236,7 @@ impl Work<'_> {
             to: self.place.clone(),
             url: site.canonical.to_string(),
             backed_up,
+            owner: None,
             rows,
             kept: from.map(|from| declared.state.site(&from.datacenter, &site.name).path().to_owned()),
             addresses: Vec::new(),
@@ -225,7 +253,7 @@ impl Work<'_> {
             if stop.is_cancelled() {
                 return failure;
             }
-            NotMovable::NotBackedUp { site: old.name.clone(), why: failure.chain().join(": ") }.into()
+            NotMovable::NotBackedUp { why: failure.chain().join(": ") }.into()
         };
         let archive = backup::open_when_free(context, declared, progress, stop, PATIENCE).map_err(not)?;
         let run = Run { context, declared, archive: &archive, progress, stop };
