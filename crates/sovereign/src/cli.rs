@@ -614,6 +614,8 @@ pub(crate) struct MoveArgs {
     /// Use no network but the hosts': everything needed must be kept already
     #[arg(long)]
     pub(crate) offline: bool,
+    #[command(flatten)]
+    pub(crate) lease: LeaseArgs,
 }
 
 const MOVE_HELP: &str = "\

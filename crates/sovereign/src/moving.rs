@@ -35,6 +35,7 @@ use crate::deployment::{Deployment, Joined};
 use crate::engines::Engines;
 use crate::failure::{Failure, Reason};
 use crate::output::Progress;
+use crate::restore;
 use crate::verify::Prober;
 
 /// A large database is not opened at once.
@@ -67,6 +68,14 @@ pub(crate) enum MovingError {
         /// Where.
         place: EdgeName,
     },
+    /// The edge of the new place does not have all pages.
+    #[error("{place} does not show all of it: {why}")]
+    NotShown {
+        /// Which.
+        place: EdgeName,
+        /// Why.
+        why: String,
+    },
     /// The new place does not serve.
     #[error("{url} at {place} is answered with {status}")]
     NotServed {
@@ -97,7 +106,9 @@ impl Reason for MovingError {
         match self {
             Self::Away { place, .. } => Some(format!("`sovereign host check {place}` says more")),
             Self::Obstructed(obstacles) => obstacles.iter().find_map(Obstacle::help),
-            Self::NotServed { place, .. } => Some(format!("`sovereign logs {}` may say why", place.unit())),
+            Self::NotServed { place, .. } | Self::NotShown { place, .. } => {
+                Some(format!("`sovereign logs {}` may say why", place.unit()))
+            }
             Self::NoNewcomer { .. } | Self::Stopped => Some("run the command again".to_owned()),
             Self::File { .. } => None,
         }
@@ -200,6 +211,12 @@ impl Mover<'_> {
             let plan = part(self.parts(&joined).await?);
             self.carry_out(&joined, &plan).await?;
         }
+        // It may have been a mirror, or have kept pages of a run that was cut off.
+        let stage = self.progress.stage(format!("see that {} shows it", self.place));
+        let link = self.deployment.reach.link(&self.place).await?;
+        let shown = restore::renew(&link.control, self.site, &self.place.to_string(), &stage).await;
+        shown.map_err(|why| MovingError::NotShown { place: self.place.clone(), why })?;
+        stage.finish();
         let stage = self.progress.stage(format!("ask {} as a reader would", self.place));
         self.ask().await?;
         stage.finish();

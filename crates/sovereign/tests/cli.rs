@@ -93,3 +93,16 @@ fn a_lab_without_an_incus_says_which_package_it_takes() {
     ");
     assert_eq!(run(&home, &["lab", "up", "--name", "Not A Name"]).0, Some(2));
 }
+
+#[test]
+fn a_site_that_is_declared_here_does_not_move_and_what_to_write_is_said() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("stack.toml"), include_str!("../../model/src/file/default.toml")).unwrap();
+    let (code, stdout, stderr) = run(&home, &["site", "move", "blog", "--yes"]);
+    assert_eq!((code, stdout.as_str()), (Some(2), ""));
+    insta::assert_snapshot!(stderr, @r#"
+    error: site blog is declared on this machine, at home
+    help: declare first where it is to be: `engine = "incus"` and a [[datacenter.host]] for home, or another such data center as `primary` of site blog; see docs/hosts.md
+    "#);
+    assert!(!home.path().join(".local").exists(), "nothing was made");
+}

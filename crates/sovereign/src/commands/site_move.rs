@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use sovereign_engine::apply::Engine as _;
 use sovereign_engine::embedded::Client;
-use sovereign_model::stack::{App, Site};
-use sovereign_model::{EdgeName, SiteName, UnitName};
+use sovereign_model::stack::{App, EngineKind, Site};
+use sovereign_model::{DatacenterName, EdgeName, SiteName, UnitName};
 use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
 use super::backup::short;
 use super::site::find;
-use super::up::{self, Address};
+use super::up::{self, Address, Given};
 use crate::backup::{self, Backed, Ghost, Run};
 use crate::cli::MoveArgs;
 use crate::context::Context;
@@ -24,8 +24,10 @@ use crate::engines::Engines;
 use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
 use crate::interrupt;
+use crate::lease;
 use crate::moving::Mover;
 use crate::output::{Page, Progress, Report, StageTime, figures};
+use crate::restore;
 use crate::secrets;
 
 /// Ghost's name of the role.
@@ -96,6 +98,9 @@ pub(crate) struct Moved {
     /// Hosts that did not answer, and why.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     away: BTreeMap<EdgeName, String>,
+    /// Edges that do not show all of it yet, and why.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    behind: BTreeMap<EdgeName, String>,
     stages: Vec<StageTime>,
     seconds: f64,
 }
@@ -128,6 +133,9 @@ impl Report for Moved {
         for (host, why) in &self.away {
             page.line(format_args!("{warning}left out:{warning:#} {host}: {why}"));
         }
+        for (edge, why) in &self.behind {
+            page.line(format_args!("{warning}{edge}{warning:#} does not show all of it yet: {why}"));
+        }
     }
 
     fn exit(&self) -> Exit {
@@ -153,9 +161,10 @@ pub(crate) fn run(context: &Context, args: &MoveArgs) -> Result<Moved, Failure> 
     deployment.prepare()?;
     let _lock = secrets::lock(&deployment.state, "site move")?;
     let (keys, _) = secrets::open_or_create(context, &deployment.stack, &deployment.state)?;
+    let lease = lease::take(context, &declared, &deployment.reach, "site move", &args.lease, args.yes)?;
     let progress = context.output.progress();
     let work = Work { context, args, declared: &declared, deployment: &deployment, site, place, progress: &progress };
-    interrupt::run(&context.output, |stop| work.run(&keys, stop))
+    interrupt::run(&context.output, |stop| lease::under(&lease, work.run(&keys, stop)))
 }
 
 struct Work<'a> {
@@ -178,7 +187,7 @@ impl Work<'_> {
         let found = found.ok_or_else(|| NotMovable::NoData { site: site.name.clone() })?;
         let began = Instant::now();
         if found == *place {
-            self.forget_old(&engines).await?;
+            self.forget_old(&engines, None).await?;
             return Ok(self.moved(None, BTreeMap::new(), None, began));
         }
         if found.host.is_some() {
@@ -192,32 +201,57 @@ impl Work<'_> {
         );
         block_in_place(|| self.context.output.confirm(&question, self.args.yes))?;
         let began = Instant::now();
-        let old = Site { primary: found.datacenter.clone(), ..site.clone() };
-        let ghost = Ghost::of(self.context, self.declared, &old)?;
+        let before = as_before(self.declared, site, &found);
+        let old = &before.stack.sites[&site.name];
+        let ghost = Ghost::of(self.context, &before, old)?;
         let first = || {
-            let backed_up = if self.args.no_backup { None } else { Some(self.back_up(&old, &stop)?) };
+            let backed_up = if self.args.no_backup { None } else { Some(self.back_up(&before, old, &stop)?) };
             deployment.install()?;
             Ok(backed_up)
         };
         let (place, stopped) = (place.clone(), stop.clone());
-        let mover = Mover { deployment, keys, site, old: &old, place, ghost, progress, stop: stopped };
+        let mover = Mover { deployment, keys, site, old, place, ghost, progress, stop: stopped };
         let (backed_up, taken) = mover.run(first).await?;
         // It has moved, whatever becomes of the rest.
-        self.forget_old(&engines).await?;
+        self.forget_old(&engines, Some(&found.datacenter)).await?;
         let owner = engines.hosts.operator(site).await?.staff().await?.people.into_iter();
         let owner = owner.filter(|person| person.role == OWNER).map(|person| person.email).next();
-        let carried = up::carry_out(self.context, deployment, keys, None, progress, None, stop.clone()).await?;
+        let carried =
+            up::carry_out(self.context, deployment, keys, Given::default(), progress, None, stop.clone()).await?;
+        let behind = self.mirrors().await;
         let moved = self.moved(Some(&found), taken.tables, backed_up, began);
-        Ok(Moved { owner, addresses: carried.addresses, away: carried.away, ..moved })
+        Ok(Moved { owner, addresses: carried.addresses, away: carried.away, behind, ..moved })
+    }
+
+    /// Has the other edges look at everything again; those that do not show all of it, and why. They go on by themselves.
+    async fn mirrors(&self) -> BTreeMap<EdgeName, String> {
+        let Self { declared: Declared { stack, state, .. }, deployment, site, .. } = self;
+        let mirrors = std::iter::once(&site.primary).chain(&site.mirrors);
+        let edges = mirrors.filter_map(|mirror| stack.datacenters.get(mirror)).flat_map(|mirror| mirror.edges());
+        let mut behind = BTreeMap::new();
+        for edge in edges.filter(|edge| *edge != self.place) {
+            let stage = self.progress.stage(format!("see that {edge} shows it"));
+            let control = match &edge.host {
+                None => Ok(state.edge(&edge.datacenter).control()),
+                Some(_) => deployment.reach.link(&edge).await.map(|link| link.control.clone()),
+            };
+            let shown = match control {
+                Ok(control) => restore::renew(&control, site, &edge.to_string(), &stage).await,
+                Err(error) => Err(error.to_string()),
+            };
+            stage.finish();
+            behind.extend(shown.err().map(|why| (edge, why)));
+        }
+        behind
     }
 
     /// The supervisor has nothing to do any more with what has moved away.
-    async fn forget_old(&self, engines: &Engines<'_>) -> Result<(), Failure> {
+    async fn forget_old(&self, engines: &Engines<'_>, from: Option<&DatacenterName>) -> Result<(), Failure> {
         let (state, site) = (&self.declared.state, &self.site.name);
-        for datacenter in self.declared.stack.datacenters.keys() {
-            if state.moved_away(&EdgeName::here(datacenter), site).exists() {
-                engines.here.dismiss(&UnitName::at(&format!("ghost-{site}"), datacenter)?).await?;
-            }
+        let declared = self.declared.stack.datacenters.keys();
+        let moved = declared.filter(|datacenter| state.moved_away(&EdgeName::here(datacenter), site).exists());
+        for datacenter in moved.chain(from) {
+            engines.here.dismiss(&UnitName::at(&format!("ghost-{site}"), datacenter)?).await?;
         }
         Ok(())
     }
@@ -241,14 +275,15 @@ impl Work<'_> {
             kept: from.map(|from| declared.state.site(&from.datacenter, &site.name).path().to_owned()),
             addresses: Vec::new(),
             away: BTreeMap::new(),
+            behind: BTreeMap::new(),
             stages: self.progress.times(),
             seconds: began.elapsed().as_secs_f64(),
         }
     }
 
     /// The snapshot of the data as it is, which is proven.
-    fn back_up(&self, old: &Site, stop: &CancellationToken) -> Result<String, Failure> {
-        let Self { context, declared, progress, .. } = self;
+    fn back_up(&self, declared: &Declared, old: &Site, stop: &CancellationToken) -> Result<String, Failure> {
+        let Self { context, progress, .. } = self;
         let not = |failure: Failure| {
             if stop.is_cancelled() {
                 return failure;
@@ -263,4 +298,15 @@ impl Work<'_> {
         proof.map_err(not)?;
         Ok(taken.snapshot.id)
     }
+}
+
+/// What was declared where the data is: the site there, on this machine.
+fn as_before(declared: &Declared, site: &Site, at: &EdgeName) -> Declared {
+    let mut before = declared.clone();
+    if let Some(datacenter) = before.stack.datacenters.get_mut(&at.datacenter) {
+        (datacenter.engine, datacenter.hosts) = (EngineKind::Embedded, Vec::new());
+    }
+    let old = Site { primary: at.datacenter.clone(), mirrors: Vec::new(), ..site.clone() };
+    before.stack.sites.insert(site.name.clone(), old);
+    before
 }

@@ -4,6 +4,7 @@
 //! the operator has said that the data is another, so what is gone may go.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use sovereign_model::DatacenterName;
@@ -49,9 +50,14 @@ async fn ask(
     datacenter: &DatacenterName,
     replaced: bool,
 ) -> Result<SiteStatus, String> {
+    ask_at(&state.edge(datacenter).control(), site, replaced).await
+}
+
+/// The same of the edge behind a control socket.
+async fn ask_at(control: &Path, site: &Site, replaced: bool) -> Result<SiteStatus, String> {
     let request = Request::new("fill").with("site", site.name.as_str());
     let request = request.with("replaced", replaced).with("accept-removals", true);
-    match request_async(&state.edge(datacenter).control(), &request, PATIENCE).await {
+    match request_async(control, &request, PATIENCE).await {
         Ok(status) => {
             serde_json::from_value(status).map_err(|error| format!("its answer cannot be understood: {error}"))
         }
@@ -78,19 +84,31 @@ pub(crate) async fn settle(
 }
 
 async fn settle_one(state: &StateFolder, site: &Site, at: &DatacenterName, stage: &Stage) -> Result<(), String> {
-    let socket = state.edge(at).control();
+    settle_at(&state.edge(at).control(), site, &at.to_string(), stage).await
+}
+
+/// Tells the edge behind a control socket that a site's data is another, and waits until it shows that.
+///
+/// # Errors
+/// When it cannot be told, or does not show all of it in time: why.
+pub(crate) async fn renew(control: &Path, site: &Site, at: &str, stage: &Stage) -> Result<(), String> {
+    ask_at(control, site, true).await?;
+    settle_at(control, site, at, stage).await
+}
+
+async fn settle_at(socket: &Path, site: &Site, at: &str, stage: &Stage) -> Result<(), String> {
     // What was found gone between the first word and this one must not be held back either.
-    let before = ask(state, site, at, false).await?.last_pass;
+    let before = ask_at(socket, site, false).await?.last_pass;
     let (mut asked, mut moved) = (Instant::now(), (Instant::now(), None));
     loop {
-        let status = ask_edge(&socket).await?.site(&site.name).cloned().ok_or("it does not know the site")?;
+        let status = ask_edge(socket).await?.site(&site.name).cloned().ok_or("it does not know the site")?;
         let rests = status.pass.is_none();
         let shown = |last: &LastPass| last.complete && last.held == 0;
         if status.private || (rests && status.last_pass != before && status.last_pass.as_ref().is_some_and(shown)) {
             return Ok(());
         }
         if rests && asked.elapsed() > AGAIN {
-            ask(state, site, at, false).await?;
+            ask_at(socket, site, false).await?;
             asked = Instant::now();
         }
         let done = status.pass.as_ref().map_or(status.pages_kept, |pass| pass.done);

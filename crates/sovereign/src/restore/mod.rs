@@ -25,7 +25,7 @@ use crate::deployment::Deployment;
 use crate::failure::{Failure, Reason};
 use crate::output::Progress;
 
-pub(crate) use edges::settle;
+pub(crate) use edges::{renew, settle};
 pub(crate) use folder::Folder;
 pub(crate) use live::{Live, Seen};
 pub(crate) use stage::{Staged, check, restore};
