@@ -76,6 +76,7 @@ name = "blog"
 app = "ghost"
 canonical = "{NEW}"
 primary = "home"
+admin = "public"
 
 [site.settings]
 title = "Geese & others"

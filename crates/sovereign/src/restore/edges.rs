@@ -84,7 +84,7 @@ pub(crate) async fn settle(
 }
 
 async fn settle_one(state: &StateFolder, site: &Site, at: &DatacenterName, stage: &Stage) -> Result<(), String> {
-    settle_at(&state.edge(at).control(), site, &at.to_string(), stage).await
+    settle_at(&state.edge(at).control(), site, at.as_str(), stage).await
 }
 
 /// Tells the edge behind a control socket that a site's data is another, and waits until it shows that.
