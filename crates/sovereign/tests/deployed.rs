@@ -136,6 +136,13 @@ fn story(incusd: &Incusd) {
     let second = timed("second up", || operator.up_without_backup().success());
     assert!(second.stdout().contains("nothing has to change"), "{second:?}");
 
+    timed("audit", || operator.run(&["audit"]).success());
+    let home_1 = &lab.hosts[0];
+    lab.says(home_1, "nft insert rule inet sovereign input tcp dport 4444 accept");
+    let drift = operator.run(&["audit", "home/home-1"]).exits(3);
+    assert!(drift.stdout().contains("tcp dport 4444 accept"), "{drift:?}");
+    lab.says(home_1, "systemctl reload sovereign-nftables");
+
     // Everything is replaced while people read: the database, Ghost beside its predecessor, both edges.
     let readers = Readers::start(&operator, AUTHORITY, &[home, office], "/geese/");
     operator.run(&["rotate", "database/blog"]).success();
