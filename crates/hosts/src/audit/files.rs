@@ -8,6 +8,8 @@ const SUBJECT: &str = "files";
 const KEYS: &str = "keys";
 /// What an edge may write.
 const EDGES_OWN: [&str; 3] = ["store", "run", "log"];
+/// What lies beside it for root alone: a copy of the archive, what is read for backups.
+const ROOTS_OWN: [&str; 3] = ["archive", "sites", "set-up"];
 
 pub(super) fn judge(seen: &Seen, wanted: &Wanted, all: &mut Findings) {
     for (path, file) in &seen.files {
@@ -16,7 +18,7 @@ pub(super) fn judge(seen: &Seen, wanted: &Wanted, all: &mut Findings) {
         if file.kind != kind {
             let is = if file.kind == 'l' { "a link" } else { "no file or folder that belongs there" };
             all.drift(SUBJECT, format_args!("{what} is {is}"), "look at it on the host, and remove it");
-        } else if is_wrong(file, mode, owner) {
+        } else if is_wrong(path, file, mode, owner) {
             let sentence = format!("{what} is {:04o} {}, and should be {mode:04o} {owner}", file.mode, file.owner);
             all.drift(SUBJECT, sentence, format_args!("on the host: `chown {owner} {what}; chmod {mode:04o} {what}`"));
         }
@@ -34,9 +36,8 @@ pub(super) fn judge(seen: &Seen, wanted: &Wanted, all: &mut Findings) {
 }
 
 /// The keys' own folder may be stricter than it has to be.
-fn is_wrong(file: &File, mode: u32, owner: &str) -> bool {
-    let is_ssh = mode == 0o600 || mode == 0o700;
-    let wrong_mode = if is_ssh && owner == "root:root" { file.mode & 0o022 != 0 } else { file.mode != mode };
+fn is_wrong(path: &Path, file: &File, mode: u32, owner: &str) -> bool {
+    let wrong_mode = if path.starts_with("/root/.ssh") { file.mode & 0o022 != 0 } else { file.mode != mode };
     wrong_mode || (file.owner != owner)
 }
 
@@ -53,6 +54,10 @@ fn right(path: &Path, file: &File, wanted: &Wanted) -> (char, u32, &'static str)
             name if EDGES_OWN.contains(&name) => ('d', 0o700, "sovereign:sovereign"),
             _ => ('f', 0o640, "root:sovereign"),
         };
+    }
+    let beside = wanted.edge.parent().and_then(|place| path.strip_prefix(place).ok()?.to_str());
+    if beside.is_some_and(|name| ROOTS_OWN.contains(&name)) {
+        return ('d', 0o700, "root:root");
     }
     match path.strip_prefix("/opt/sovereign") {
         Ok(within) if within.components().count() == 2 => ('f', 0o755, "root:root"),
