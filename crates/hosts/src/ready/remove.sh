@@ -35,7 +35,10 @@ if has incus && timeout 120 incus admin waitready --timeout 110 2> /dev/null; th
     if test -s /etc/sovereign/disk && test $failed = 0; then attempt wipefs --all --quiet "$(cat /etc/sovereign/disk)"; fi
 fi
 attempt rm -f /etc/systemd/system/multi-user.target.wants/incus.service
-# What listens goes first: a connection would start its service again.
+# What listens goes first, and by itself: a connection would start its service again, and with it the other sockets.
+for unit in /etc/systemd/system/sovereign-*.socket; do
+    test ! -e "$unit" || attempt systemctl stop --job-mode=ignore-dependencies "$(basename "$unit")"
+done
 for unit in /etc/systemd/system/sovereign-*.socket /etc/systemd/system/sovereign-*.*.service; do
     test -e "$unit" || continue
     attempt systemctl disable --now "$(basename "$unit")" 2> /dev/null

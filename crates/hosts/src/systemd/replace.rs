@@ -189,7 +189,8 @@ pub async fn remove<H: Host>(host: &H, stack: &StackName, unit: &UnitName) -> Re
     let names = Names::of_any(stack, unit);
     let systemd = Systemd { host };
     let there = systemd.there(&names).await?;
-    // Sockets first: a connection would start the service again.
+    // Sockets first, and by themselves: a connection to one of them would start the service again, and with it the others.
+    systemd.each("stop --job-mode=ignore-dependencies", there.sockets(&names)).await?;
     systemd.forget(there.sockets(&names).chain(there.services(&names))).await
 }
 
