@@ -72,7 +72,7 @@ impl World {
             let project = Project { name: "sovereign".parse().unwrap(), description: String::new(), config };
             client.create_project(&project).await.unwrap();
             let image = Source::describe(&rootfs, "x86_64", &BTreeMap::new()).await.unwrap();
-            (client, image)
+            (client.in_project(project.name), image)
         });
         let host = Within::of(&incusd);
         Self { runtime, incusd, host, stack: "shop".parse().unwrap(), member, client, image }
