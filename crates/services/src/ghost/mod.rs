@@ -1,4 +1,4 @@
-//! Ghost: a website people write on, run as one node process: of this machine with a SQLite database ([`unit`]), or in an
+//! Ghost: a website people write on, run as one node process: of this machine with a SQLite database ([`unit()`]), or in an
 //! instance beside one with MariaDB ([`fn@instances`]).
 //!
 //! Promise: only the edge beside it reaches it, it calls nobody, sends no mail and says so, publishes scheduled posts when
