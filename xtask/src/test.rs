@@ -24,18 +24,8 @@ const TIERS: &[Tier] = &[
         run: rooms,
     },
     Tier { name: "clippy", checks: "no lint is broken", budget: Duration::from_secs(250), run: clippy },
-    Tier {
-        name: "docs",
-        checks: "documentation builds, generated pages are current",
-        budget: Duration::from_secs(80),
-        run: docs,
-    },
-    Tier {
-        name: "deny",
-        checks: "licences, bans and sources of dependencies",
-        budget: Duration::from_secs(150),
-        run: deny,
-    },
+    Tier { name: "docs", checks: "documentation builds, generated pages are current", budget: minutes(1), run: docs },
+    Tier { name: "deny", checks: "licences, bans and sources of dependencies", budget: minutes(2), run: deny },
     Tier { name: "unit", checks: "unit, property and snapshot tests", budget: Duration::from_secs(260), run: unit },
     Tier {
         name: "fuzz",
