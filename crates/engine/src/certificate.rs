@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sovereign_keys::{CaError, FileError, KeysError, LeafFacts, WorkingKeys, issue_leaf};
 use sovereign_model::layout::StateFolder;
 use sovereign_model::observed::CertificateSeen;
-use sovereign_model::{Digest, DnsName};
+use sovereign_model::{Digest, DnsName, EdgeName};
 
 /// Readers whose clocks are late must believe a new certificate too.
 const CLOCK_SLACK: Duration = Duration::from_secs(3600);
@@ -60,6 +60,14 @@ pub(crate) struct Files {
     pub(crate) chain: PathBuf,
     /// The key.
     pub(crate) key: PathBuf,
+}
+
+impl Files {
+    /// Those of an edge.
+    pub(crate) fn of(state: &StateFolder, edge: &EdgeName) -> Self {
+        let (chain, key) = state.certificate(edge);
+        Self { chain, key }
+    }
 }
 
 /// What is in a certificate.

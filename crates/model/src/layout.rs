@@ -140,6 +140,18 @@ impl StateFolder {
         EdgeFolder(self.datacenter(datacenter).join("edge"))
     }
 
+    /// The certificate of an edge as this machine keeps it, and its key: what was issued for a host is kept here too.
+    pub fn certificate(&self, edge: &EdgeName) -> (PathBuf, PathBuf) {
+        let here = self.edge(&edge.datacenter);
+        match &edge.host {
+            None => (here.chain(), here.key()),
+            Some(host) => {
+                let there = EdgeFolder(self.host(&edge.datacenter, host));
+                (there.chain(), there.key())
+            }
+        }
+    }
+
     /// What the engine remembers of a site that was set up; where the application does not write.
     pub fn set_up(&self, at: &EdgeName, site: &SiteName) -> PathBuf {
         let folder = match &at.host {

@@ -33,6 +33,14 @@ pub struct Stack {
     pub edge: EdgeRules,
 }
 
+impl Stack {
+    /// All edges that are on hosts of their own.
+    pub fn edges_on_hosts(&self) -> impl Iterator<Item = EdgeName> {
+        let datacenters = self.datacenters.values().filter(|datacenter| datacenter.engine == EngineKind::Incus);
+        datacenters.flat_map(Datacenter::edges)
+    }
+}
+
 /// A place with hosts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Datacenter {

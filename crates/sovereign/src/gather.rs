@@ -1,7 +1,7 @@
 //! What runs, asked of everything that can answer, at the same time. Changes nothing.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -99,7 +99,7 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder, reach: &Reach) ->
     }
     let mut certificates = BTreeMap::new();
     for name in names {
-        let (chain, key) = certificate(state, &name);
+        let (chain, key) = state.certificate(&name);
         if let Some(facts) = LeafFacts::read(&chain, &key)? {
             certificates.insert(name, facts);
         }
@@ -160,18 +160,6 @@ pub(crate) async fn refused_on_hosts(
         })
     });
     join_all(read).await.into_iter().flatten().collect()
-}
-
-/// Where this machine keeps the certificate of an edge, and its key.
-fn certificate(state: &StateFolder, name: &EdgeName) -> (PathBuf, PathBuf) {
-    let folder = state.edge(&name.datacenter);
-    match &name.host {
-        None => (folder.chain(), folder.key()),
-        Some(host) => {
-            let beside = |path: PathBuf| state.host(&name.datacenter, host).join(path.file_name().unwrap_or_default());
-            (beside(folder.chain()), beside(folder.key()))
-        }
-    }
 }
 
 /// The edge behind a control socket.

@@ -15,7 +15,7 @@ use sovereign_model::archive_copy::SftpPlace;
 use sovereign_model::instance::bridge;
 use sovereign_model::layout::on_host;
 use sovereign_model::observed::ImageSeen;
-use sovereign_model::stack::{App, EngineKind, Site};
+use sovereign_model::stack::{App, Site};
 use sovereign_model::unit::Runs;
 use sovereign_model::{DatacenterName, Digest, EdgeName, ImageName, SiteName, Stack, StateFolder, UnitName};
 use sovereign_plan::AppUnit;
@@ -35,7 +35,7 @@ use crate::world::ghost_image;
 pub(crate) fn reach(declared: &Declared) -> Result<Reach, Failure> {
     let record = Record::read(&declared.state.hosts_record())?;
     let mut logins = Vec::new();
-    for edge in edges(&declared.stack) {
+    for edge in declared.stack.edges_on_hosts() {
         let Some(host) = edge.host.clone() else { continue };
         let id = HostId { datacenter: edge.datacenter.clone(), host };
         let Some(known) = record.hosts.get(&id) else { continue };
@@ -91,7 +91,7 @@ pub(crate) fn archive_place(
     datacenter: &DatacenterName,
 ) -> Result<Option<SftpPlace>, NoArchivePlace> {
     let Declared { stack, state, .. } = declared;
-    let Some(edge) = edges(stack).find(|edge| edge.datacenter == *datacenter) else { return Ok(None) };
+    let Some(edge) = stack.edges_on_hosts().find(|edge| edge.datacenter == *datacenter) else { return Ok(None) };
     let Some(host) = edge.host.clone() else { return Ok(None) };
     let id = HostId { datacenter: edge.datacenter.clone(), host };
     let record = Record::read(&state.hosts_record())?;
@@ -102,16 +102,10 @@ pub(crate) fn archive_place(
     Ok(Some(SftpPlace { address: parsed?, key: state.hosts_identity(), host_key: known.host_key.clone() }))
 }
 
-/// All edges that are on hosts.
-pub(crate) fn edges(stack: &Stack) -> impl Iterator<Item = EdgeName> {
-    let datacenters = stack.datacenters.values().filter(|datacenter| datacenter.engine == EngineKind::Incus);
-    datacenters.flat_map(|datacenter| datacenter.edges())
-}
-
 /// The declared hosts that nobody has made ready.
 pub(crate) fn not_ready(stack: &Stack, reach: &Reach) -> Vec<IncusEngineError> {
     let known: BTreeSet<&EdgeName> = reach.edges().collect();
-    edges(stack).filter(|edge| !known.contains(edge)).map(|host| IncusEngineError::NoHost { host }).collect()
+    stack.edges_on_hosts().filter(|edge| !known.contains(edge)).map(|host| IncusEngineError::NoHost { host }).collect()
 }
 
 /// What is done to the data of a site on this machine, and of one on a host not.
@@ -216,7 +210,7 @@ impl OnHosts {
                 let name = described.spec.name.clone();
                 let unit = AppUnit { site: site.name.clone(), runs: Runs::Instance(described.spec), images };
                 all.units.insert(name.clone(), unit);
-                all.contents.insert(name, described.contents.into_iter().collect());
+                all.contents.insert(name, described.contents);
             }
         }
         all.locks.insert(ghost_image(), sovereign_images::ghost::lock().digest());

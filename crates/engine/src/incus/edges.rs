@@ -1,6 +1,6 @@
 //! An edge on a host: its files, its program, its service.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use sovereign_hosts::systemd::{self, Account, Names};
@@ -104,7 +104,7 @@ impl IncusEngine<'_> {
         name: &EdgeName,
         files: &EdgeFiles,
     ) -> Result<Option<sovereign_model::observed::CertificateSeen>, IncusEngineError> {
-        let here = self.certificate_files(name);
+        let here = certificate::Files::of(self.parts.state, name);
         let same = |path: &Path| {
             let there = files.digest(path.file_name()?.to_str()?)?;
             (Digest::of(std::fs::read(path).ok()?) == there).then_some(())
@@ -115,24 +115,13 @@ impl IncusEngine<'_> {
         Ok(certificate::seen(&here, self.parts.keys, self.parts.state)?)
     }
 
-    /// Where this machine keeps the certificate of a host.
-    fn certificate_files(&self, name: &EdgeName) -> certificate::Files {
-        let folder = match &name.host {
-            Some(host) => self.parts.state.host(&name.datacenter, host),
-            None => self.parts.state.edge(&name.datacenter).path().to_owned(),
-        };
-        let names = self.on_host().edge(&name.datacenter);
-        let beside = |path: PathBuf| folder.join(path.file_name().unwrap_or_default());
-        certificate::Files { chain: beside(names.chain()), key: beside(names.key()) }
-    }
-
     /// Issues a certificate and lays it ready on the host.
     pub(super) async fn issue(
         &self,
         name: &EdgeName,
         wanted: certificate::Wanted<'_>,
     ) -> Result<Receipt, IncusEngineError> {
-        let here = self.certificate_files(name);
+        let here = certificate::Files::of(self.parts.state, name);
         certificate::issue(&here, wanted, self.parts.keys, self.parts.state, self.parts.now)?;
         let link = self.parts.reach.link(name).await?;
         let failed = |source| IncusEngineError::Host { host: name.clone(), source: Box::new(source) };

@@ -49,7 +49,7 @@ use sovereign_keys::WorkingKeys;
 use sovereign_model::instance::bridge;
 use sovereign_model::layout::{StateFolder, on_host};
 use sovereign_model::observed::{DatacenterSeen, EdgeSeen, SiteSeen, UnitSeen, UnitState};
-use sovereign_model::stack::{App, Datacenter, EngineKind, Site};
+use sovereign_model::stack::{App, Site};
 use sovereign_model::unit::UnitSpec;
 use sovereign_model::{Digest, EdgeName, Observed, SiteName, Stack, UnitName};
 use sovereign_plan::Wanted;
@@ -136,19 +136,13 @@ impl<'a> IncusEngine<'a> {
         unit.ok_or_else(|| IncusEngineError::Undeclared { what: format!("the edge of {name}") })
     }
 
-    /// All hosts, by their edges.
-    fn hosts(&self) -> impl Iterator<Item = EdgeName> {
-        let datacenters = self.parts.stack.datacenters.values();
-        datacenters.filter(|datacenter| datacenter.engine == EngineKind::Incus).flat_map(Datacenter::edges)
-    }
-
     /// Looks at every host, at all of them at once. Those that do not answer are told as away.
     ///
     /// # Errors
     /// When something here cannot be read, or a host says what cannot be understood.
     pub async fn look(&self) -> Result<Observed, IncusEngineError> {
         let turns = Semaphore::new(AT_ONCE);
-        let edges: Vec<EdgeName> = self.hosts().collect();
+        let edges: Vec<EdgeName> = self.parts.stack.edges_on_hosts().collect();
         let looks = edges.iter().map(async |edge| {
             let _turn = turns.acquire().await; // never closed
             (edge, self.look_at(edge).await)
@@ -229,7 +223,7 @@ impl<'a> IncusEngine<'a> {
     /// Which sites were set up, and where.
     fn sites(&self, seen: &mut Observed) -> Result<(), IncusEngineError> {
         let ghosts = self.parts.stack.sites.values().filter(|site| site.app == App::Ghost);
-        let hosts: Vec<EdgeName> = self.hosts().collect();
+        let hosts: Vec<EdgeName> = self.parts.stack.edges_on_hosts().collect();
         for site in ghosts {
             // The declared place first, should there be records at several.
             let declared = site.place(self.parts.stack);

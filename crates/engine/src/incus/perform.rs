@@ -34,8 +34,11 @@ impl IncusEngine<'_> {
                 self.run(step, datacenter, unit, *spec, tell).await
             }
             Step::StopUnit { datacenter, unit } => {
-                let (edge, link) = self.place_of(datacenter, unit).await?;
-                self.with_instances(&edge, link, unit, async |instances| instances.stop(unit).await).await?;
+                // What nothing declares any more may be on any host; where it is not, nothing happens.
+                for edge in self.parts.stack.edges_on_hosts().filter(|edge| edge.datacenter == *datacenter) {
+                    let link = self.parts.reach.link(&edge).await?;
+                    self.with_instances(&edge, link, unit, async |instances| instances.stop(unit).await).await?;
+                }
                 Ok(Receipt::default())
             }
             Step::RetireUnit { datacenter, unit } => {

@@ -119,8 +119,7 @@ impl Link {
     async fn open(edge: &EdgeName, login: Login, sockets: &Path, state: &StateFolder) -> Result<Self, SshError> {
         let connection = Connection::open(login, sockets, PATIENCE).await?;
         let control = connection.forward(&state.edge(&edge.datacenter).control()).await?;
-        let here = UnixSocket::new(connection.forward(Path::new(SOCKET)).await?);
-        let incus = Arc::new(Forwarded { here, edge: edge.clone() });
+        let incus = incus_of(&connection, edge).await?;
         Ok(Self { connection, control, edge: edge.clone(), incus, client: OnceCell::new() })
     }
 
@@ -187,6 +186,15 @@ impl Link {
         let failed = |source| IncusEngineError::Instances { host: self.edge.clone(), source: Box::new(source) };
         self.instances(stack).await.map_err(incus)?.audit(wanted).await.map_err(failed)
     }
+}
+
+/// The way to the Incus of a host: its socket, brought here by a connection to the host.
+///
+/// # Errors
+/// When the connection has ended.
+pub async fn incus_of(connection: &Connection, edge: &EdgeName) -> Result<Arc<dyn Dial>, SshError> {
+    let here = UnixSocket::new(connection.forward(Path::new(SOCKET)).await?);
+    Ok(Arc::new(Forwarded { here, edge: edge.clone() }))
 }
 
 /// A socket of this machine that leads to a host's Incus.

@@ -131,12 +131,9 @@ impl Contents {
     }
 }
 
-impl IntoIterator for Contents {
-    type Item = (PathBuf, Vec<u8>);
-    type IntoIter = std::collections::btree_map::IntoIter<PathBuf, Vec<u8>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+impl<P: Into<PathBuf>, B: Into<Vec<u8>>> FromIterator<(P, B)> for Contents {
+    fn from_iter<I: IntoIterator<Item = (P, B)>>(files: I) -> Self {
+        Self(files.into_iter().map(|(path, bytes)| (path.into(), bytes.into())).collect())
     }
 }
 

@@ -47,8 +47,7 @@ impl World {
     /// Has an instance run and be well, as the engine does.
     pub(crate) fn run(&self, Described { spec, contents }: &Described, image: &Source) -> (InstanceName, Ran) {
         self.runtime.block_on(async {
-            let contents = contents.clone().into_iter().collect();
-            let ran = self.instances().run(spec, &contents, image, &|_| ()).await.unwrap_or_else(|error| {
+            let ran = self.instances().run(spec, contents, image, &|_| ()).await.unwrap_or_else(|error| {
                 panic!("{error:?}");
             });
             (self.instances().current(&spec.name).await.unwrap().unwrap(), ran)

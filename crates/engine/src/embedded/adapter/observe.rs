@@ -38,7 +38,11 @@ impl EmbeddedEngine<'_> {
             let answer = answers.remove(name).flatten();
             let edge = EdgeSeen {
                 config: self.edge(name, answer.as_ref())?,
-                certificate: certificate::seen(&self.certificate_files(name), self.parts.keys, self.parts.state)?,
+                certificate: certificate::seen(
+                    &certificate::Files::of(self.parts.state, &EdgeName::here(name)),
+                    self.parts.keys,
+                    self.parts.state,
+                )?,
                 mirrors: answer.map(|status| self.mirrors(name, &status)).unwrap_or_default(),
             };
             if edge != EdgeSeen::default() {
@@ -87,11 +91,6 @@ impl EmbeddedEngine<'_> {
             healthy: answer.is_some_and(|status| status.healthy),
             provenance: None,
         }))
-    }
-
-    pub(super) fn certificate_files(&self, name: &DatacenterName) -> certificate::Files {
-        let folder = self.parts.state.edge(name);
-        certificate::Files { chain: folder.chain(), key: folder.key() }
     }
 
     fn mirrors(&self, name: &DatacenterName, status: &EdgeStatus) -> BTreeMap<sovereign_model::SiteName, MirrorSeen> {

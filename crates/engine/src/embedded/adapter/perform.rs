@@ -44,7 +44,7 @@ impl EmbeddedEngine<'_> {
             }
             Step::IssueCertificate { edge, names, addresses, not_after } => {
                 let wanted = certificate::Wanted { names, addresses, not_after: *not_after };
-                let files = self.certificate_files(&edge.datacenter);
+                let files = certificate::Files::of(self.parts.state, edge);
                 certificate::issue(&files, wanted, self.parts.keys, self.parts.state, self.parts.now)?;
                 Ok(Receipt::default())
             }

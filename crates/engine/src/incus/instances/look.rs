@@ -1,9 +1,8 @@
 //! What instances there are on a host, and how they are.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::poll_fn;
-use std::task::Poll;
 
+use futures_util::future::join_all;
 use sovereign_incus::InstanceName;
 use sovereign_model::instance::InstanceSpec;
 use sovereign_model::{Digest, UnitName};
@@ -78,7 +77,7 @@ impl<H: InstanceHost> Instances<'_, H> {
     pub async fn look(&self) -> Result<Seen, InstancesError> {
         let listing = self.list().await?;
         let units: BTreeSet<&UnitName> = listing.ours.iter().map(|ours| &ours.spec.name).collect();
-        let units = together(units.into_iter().map(|unit| self.look_at(&listing, unit))).await;
+        let units = join_all(units.into_iter().map(|unit| self.look_at(&listing, unit))).await;
         Ok(Seen { units: units.into_iter().collect(), foreign: listing.foreign })
     }
 
@@ -117,21 +116,4 @@ impl<H: InstanceHost> Instances<'_, H> {
             Err(problem) => Condition::Unwell(problem),
         }
     }
-}
-
-/// What all of them give, which are carried out at the same time.
-async fn together<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
-    let mut all: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
-    poll_fn(move |cx| {
-        for (future, output) in all.iter_mut().filter(|(_, output)| output.is_none()) {
-            if let Poll::Ready(ready) = future.as_mut().poll(cx) {
-                *output = Some(ready);
-            }
-        }
-        if all.iter().any(|(_, output)| output.is_none()) {
-            return Poll::Pending;
-        }
-        Poll::Ready(all.iter_mut().filter_map(|(_, output)| output.take()).collect())
-    })
-    .await
 }

@@ -11,7 +11,7 @@ use sovereign_model::instance::InstanceSpec;
 use sovereign_model::unit::Replace;
 use sovereign_model::{Digest, UnitName};
 
-use super::contents::Contents;
+use super::contents::{self, Contents};
 use super::error::InstancesError;
 use super::ground::{foreign, unless_gone};
 use super::host::InstanceHost;
@@ -53,7 +53,7 @@ impl<H: InstanceHost> Instances<'_, H> {
         image: &Source,
         progress: Tell<'_>,
     ) -> Result<Ran, InstancesError> {
-        contents.fit(spec)?;
+        contents::fit(contents, spec)?;
         if image.digest() != spec.fingerprint {
             return Err(InstancesError::OtherImage { wanted: spec.fingerprint, given: image.digest() });
         }

@@ -21,7 +21,6 @@ use crate::declared::Declared;
 use crate::deployment::Deployment;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::hosts;
 use crate::interrupt;
 use crate::output::{Cell, Page, Report, Table};
 use crate::secrets;
@@ -156,7 +155,7 @@ pub(crate) fn run(context: &Context, args: &AuditArgs) -> Result<Audit, Failure>
             () = stop.cancelled() => (Vec::new(), None),
         };
         if args.host.is_none() {
-            hosts.extend(hosts::edges(&declared.stack).filter_map(|edge| not_ready(&edge, record)));
+            hosts.extend(declared.stack.edges_on_hosts().filter_map(|edge| not_ready(&edge, record)));
         }
         hosts.sort_by(|one, other| one.host.cmp(&other.host));
         Ok(Audit { hosts, here })

@@ -13,7 +13,6 @@ use super::super::away::{self, Silent};
 use super::{Log, stream};
 use crate::context::Context;
 use crate::declared::Declared;
-use crate::hosts;
 
 /// Lines between two looks at a log that is followed. Of more the last ones are shown.
 const MOST_LINES: usize = 10_000;
@@ -28,7 +27,7 @@ pub(super) struct OnHost {
 /// What of a stack on hosts has a log, or that of `only` one unit.
 pub(super) fn on_hosts(stack: &Stack, only: Option<&str>) -> Vec<OnHost> {
     let is_wanted = |unit: &UnitName| only.is_none_or(|only| only == unit.as_str());
-    let all = hosts::edges(stack).map(|edge| {
+    let all = stack.edges_on_hosts().map(|edge| {
         let sites = stack.sites.values().filter(|site| site.app == App::Ghost && site.place(stack) == edge);
         let logs = std::iter::once((edge.unit(), Writer::Edge)).chain(sites.flat_map(applications));
         let logs = logs.filter(|(unit, _)| is_wanted(unit)).map(|(unit, writer)| LogReader::new(unit, writer));
