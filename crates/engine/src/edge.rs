@@ -29,6 +29,12 @@ pub(crate) async fn ask(socket: &Path) -> Option<EdgeStatus> {
     serde_json::from_value(answer).ok()
 }
 
+/// Whether a daemon says that it is well, and was not told to stop: the one that it replaces may answer still.
+pub(crate) async fn is_well(socket: &Path) -> bool {
+    let answer = request_async(socket, &Request::new("status"), PATIENCE).await;
+    answer.is_ok_and(|status| status["healthy"] == true && status["draining"] == false)
+}
+
 /// Has an edge read its configuration and certificate again.
 pub(crate) async fn reload(socket: &Path) -> Result<(), ControlError> {
     request_async(socket, &Request::new("reload"), RELOAD_PATIENCE).await.map(drop)

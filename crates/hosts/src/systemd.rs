@@ -57,7 +57,7 @@ impl Names {
     }
 
     /// Those of a unit of this stack of which no description is known: it has no service.
-    pub(crate) fn of_any(stack: &StackName, unit: &UnitName) -> Self {
+    pub fn of_any(stack: &StackName, unit: &UnitName) -> Self {
         Self { base: Self::base(stack, unit), digest: String::new() }
     }
 

@@ -130,7 +130,8 @@ async fn look(stack: &Stack, reach: &Reach, name: &EdgeName) -> (Result<EdgeStat
             return (Err(away.why.clone()), Err(away));
         }
     };
-    let asked = (ask_edge(&link.control), link.usage(&stack.name), link.look(&stack.name));
+    let units = [name.unit()];
+    let asked = (ask_edge(&link.control), link.usage(&stack.name, &units), link.look(&stack.name));
     let (edge, usage, instances) = tokio::join!(asked.0, asked.1, asked.2);
     let seen = usage.map(|usage| HostSeen { usage, instances: instances.map_err(Away::from) });
     (edge, seen.map_err(Away::from))

@@ -1,13 +1,12 @@
-//! What of an edge is on a host: its files, its services. Asked by a script, whose words are parsed as a stranger's.
+//! What of an edge or another unit is on a host: its files, its services. Asked by a script, whose words are parsed as a stranger's.
 
 use std::collections::BTreeMap;
 
 use sovereign_hosts::systemd::Names;
 use sovereign_model::edge_config::EdgeConfig;
-use sovereign_model::edge_status::EdgeStatus;
 use sovereign_model::observed::{UnitSeen, UnitState};
 use sovereign_model::unit::UnitSpec;
-use sovereign_model::{Digest, StackName};
+use sovereign_model::{Digest, StackName, UnitName};
 
 /// What the script says.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -52,17 +51,24 @@ impl EdgeFiles {
         keys.filter_map(|path| path.file_name()?.to_str()).all(|name| self.files.contains_key(name))
     }
 
-    /// The edge as a unit; `None` when there is none.
-    pub(super) fn unit(&self, stack: &StackName, wanted: &UnitSpec, status: Option<&EdgeStatus>) -> Option<UnitSeen> {
-        let names = Names::of(stack, wanted);
+    /// The unit whose files these are, `is_well` when it says so itself; `None` when there is none.
+    pub(super) fn unit(
+        &self,
+        stack: &StackName,
+        name: &UnitName,
+        wanted: Option<&UnitSpec>,
+        is_well: bool,
+    ) -> Option<UnitSeen> {
+        let names = Names::of_any(stack, name);
         let current = self.current.as_ref().filter(|current| names.is_service(current))?;
         let state = match self.services.get(current)?.as_str() {
-            "active" if status.is_some_and(|status| status.healthy) => UnitState::Healthy,
+            "active" if is_well => UnitState::Healthy,
             "inactive" => UnitState::Stopped,
             "failed" => UnitState::Failed("systemd gave it up".to_owned()),
             _ => UnitState::Unhealthy,
         };
-        let spec = if *current == names.service() { wanted.digest() } else { Digest::of(current) };
+        let wanted = wanted.filter(|wanted| *current == Names::of(stack, wanted).service());
+        let spec = wanted.map_or_else(|| Digest::of(current), UnitSpec::digest);
         Some(UnitSeen { state, spec, sockets: Default::default(), superseded: false })
     }
 }

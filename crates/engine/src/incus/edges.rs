@@ -1,14 +1,12 @@
 //! An edge on a host: its files, its program, its service.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use sovereign_hosts::systemd::{self, Account, Names};
+use sovereign_hosts::systemd::{Account, Names};
 use sovereign_hosts::{Access, Run, SshError};
 use sovereign_model::edge_config::{EdgeConfig, PROTOCOL};
 use sovereign_model::layout::on_host;
 use sovereign_model::observed::{ConfigSeen, EdgeSeen, Provenance, UnitSeen, Written};
-use sovereign_model::unit::UnitSpec;
 use sovereign_model::{Digest, EdgeName};
 use sovereign_runtime::control::ControlError;
 use sovereign_runtime::signed;
@@ -23,9 +21,6 @@ use crate::record;
 
 /// A configuration of a thousand sites is smaller.
 const LONGEST_CONFIG: usize = 8 << 20;
-
-/// What an edge needs until it serves: it reads what it keeps.
-const WELL_WITHIN: Duration = Duration::from_secs(60);
 
 type Tell<'t> = &'t (dyn Fn(Progress) + Send + Sync);
 
@@ -48,7 +43,8 @@ impl IncusEngine<'_> {
             certificate: self.certificate_seen(name, &files)?,
             mirrors: status.as_ref().map(|status| self.mirrors(name, status)).unwrap_or_default(),
         };
-        Ok((seen, files.unit(&self.parts.stack.name, unit, status.as_ref())))
+        let is_well = status.is_some_and(|status| status.healthy);
+        Ok((seen, files.unit(&self.parts.stack.name, &unit.name, Some(unit), is_well)))
     }
 
     fn mirrors(
@@ -201,27 +197,11 @@ impl IncusEngine<'_> {
 
     /// Has the edge run as it is described, in the place of the one before.
     pub(super) async fn run_edge(&self, name: &EdgeName, tell: Tell<'_>) -> Result<Receipt, IncusEngineError> {
-        let failed = |source| IncusEngineError::Host { host: name.clone(), source: Box::new(source) };
         let link = self.parts.reach.link(name).await?;
         let unit = self.edge_unit(name)?;
-        let began = Instant::now();
         self.ready(name, link).await?;
-        tell(Progress::Doing("sends the program".to_owned()));
-        self.install(unit, link).await.map_err(failed)?;
-        tell(Progress::Doing("takes over".to_owned()));
         let account = Account { user: on_host::USER, state: Path::new(on_host::STATE) };
-        systemd::replace(&link.connection, &self.parts.stack.name, unit, account)
-            .await
-            .map_err(|source| IncusEngineError::Unit { host: name.clone(), source: Box::new(source) })?;
-        while !edge::ask(&link.control).await.is_some_and(|status| status.healthy && !status.draining) {
-            if began.elapsed() > WELL_WITHIN {
-                return Err(IncusEngineError::NotWell { host: name.clone() });
-            }
-            tokio::time::sleep(edge::LOOK).await;
-        }
-        let tidy = Run::script("remove older programs", include_str!("tidy.sh")).arg(on_host::PROGRAMS);
-        link.connection.succeed(&tidy).await.map_err(failed)?;
-        Ok(Receipt::note(format!("well after {:.1} s", began.elapsed().as_secs_f64())))
+        self.run_on_host(name, link, unit, account, &link.control, tell).await
     }
 
     /// Before an edge starts: its configuration must be one that it believes. It is not when there is none, or when the
@@ -237,20 +217,6 @@ impl IncusEngine<'_> {
         let wanted = self.parts.wanted.edges.get(name);
         let wanted = wanted.ok_or_else(|| IncusEngineError::Undeclared { what: format!("the edge of {name}") })?;
         self.write_edge(name, link, 1, &wanted.config).await
-    }
-
-    /// Puts this program on the host, under its digest.
-    async fn install(&self, unit: &UnitSpec, link: &Link) -> Result<(), SshError> {
-        let there = &unit.program;
-        let has = Run::new("look for the program", "test").args(["-x"]).arg(there);
-        if link.connection.run(&has).await?.code == 0 {
-            return Ok(());
-        }
-        let folder = there.parent().unwrap_or(Path::new(on_host::PROGRAMS));
-        let make = Run::new("make the program's folder", "install").args(["-d", "-m", "0755"]).arg(folder);
-        link.connection.succeed(&make).await?;
-        let access = Access { mode: 0o755, owner: "root:root" };
-        link.connection.put_file(self.parts.program, there, access).await
     }
 }
 

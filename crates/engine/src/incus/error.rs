@@ -93,9 +93,11 @@ pub enum IncusEngineError {
         /// Why.
         source: Box<ReplaceError<SshError>>,
     },
-    /// An edge runs and is not well.
-    #[error("the edge of {host} does not become well")]
+    /// A unit of the host's own runs and is not well.
+    #[error("{unit} does not become well on {host}")]
     NotWell {
+        /// The unit.
+        unit: UnitName,
         /// The host.
         host: EdgeName,
     },
@@ -167,7 +169,7 @@ impl Failure for IncusEngineError {
             }
             Self::Log { source, .. } => source.help(),
             Self::Unit { source, .. } => source.help(),
-            Self::NotWell { host } => Some(format!("`sovereign logs {}` may say why", host.unit())),
+            Self::NotWell { unit, .. } => Some(format!("`sovereign logs {unit}` may say why")),
             Self::Edge { source, .. } => source.help(),
             Self::Ghost { source, .. } => source.help(),
             Self::NotFilled { host, .. } => Some(format!("`sovereign logs {}` may say why", host.unit())),

@@ -1,4 +1,4 @@
-//! What units on a host have written: read from systemd's journals, the host's for edges, an instance's for applications.
+//! What units on a host have written: read from systemd's journals, the host's for units of its own, an instance's for applications.
 //!
 //! Promises: what comes is bounded, in lines and in bytes, and the newest of it; what is read next begins where this
 //! ended, also when the host was started again meanwhile. When another instance has taken the place of one, that one's
@@ -24,8 +24,8 @@ const SCRIPT: &str = include_str!("logs.sh");
 /// Who writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writer {
-    /// The edge, a service of the host's.
-    Edge,
+    /// A service of the host's own: an edge.
+    Host,
     /// A service in the unit's instance.
     Service(&'static str),
 }
@@ -101,7 +101,7 @@ impl LogReader {
         lines: usize,
     ) -> Result<Vec<String>, IncusEngineError> {
         let instance = match self.writer {
-            Writer::Edge => None,
+            Writer::Host => None,
             Writer::Service(_) => Some(link.instance(stack, &self.unit).await?),
         };
         let name = instance.as_ref().map(|(_, name)| name.clone());

@@ -12,7 +12,8 @@
 //! |---|---|
 //! | [`reach`] | how a host is reached |
 //! | [`lease`] | one run at a time on a host |
-//! | `edges` | its edge: files, program, service |
+//! | `edges` | its edge: files, service |
+//! | `host_unit` | a unit of its own: program, service |
 //! | `written` | which configurations this machine wrote |
 //! | `down` | how everything on it is stopped |
 //! | [`instances`] | applications in its Incus |
@@ -29,6 +30,7 @@ mod down;
 mod edge_seen;
 mod edges;
 mod error;
+mod host_unit;
 pub mod instances;
 pub mod lease;
 pub mod logs;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use sovereign_hosts::Run;
 use sovereign_hosts::systemd::Names;
 use sovereign_incus::InstanceName;
-use sovereign_model::StackName;
+use sovereign_model::{StackName, UnitName};
 
 use super::IncusEngineError;
 use super::reach::{Link, PROJECT};
@@ -20,8 +20,8 @@ use super::reach::{Link, PROJECT};
 pub struct Usage {
     /// The host's clock, in seconds of the epoch.
     pub now: Option<u64>,
-    /// The edge; `None` when it does not run.
-    pub edge: Option<EdgeUsage>,
+    /// The host's own units, those that run.
+    pub services: BTreeMap<UnitName, ServiceUsage>,
     /// The instances of all stacks, those that run.
     pub instances: BTreeMap<InstanceName, Used>,
 }
@@ -35,9 +35,9 @@ pub struct Used {
     pub cpu_ms: u64,
 }
 
-/// What an edge uses, and how it goes.
+/// What a unit of the host's own uses, and how it goes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct EdgeUsage {
+pub struct ServiceUsage {
     /// Memory and time.
     pub used: Used,
     /// Since when it runs, in seconds of the epoch.
@@ -47,32 +47,36 @@ pub struct EdgeUsage {
 }
 
 impl Link {
-    /// What the edge of a stack and the instances on the host use.
+    /// What units of the host's own and the instances on it use.
     ///
     /// # Errors
     /// When the host does not answer.
-    pub async fn usage(&self, stack: &StackName) -> Result<Usage, IncusEngineError> {
-        let service = format!("{}.service", Names::base(stack, &self.edge.unit()));
+    pub async fn usage(&self, stack: &StackName, units: &[UnitName]) -> Result<Usage, IncusEngineError> {
+        let services = units.iter().map(|unit| Names::of_any(stack, unit).alias());
         let run = Run::script("say what its units use", include_str!("usage.sh"));
-        let run = run.arg(service).arg(format!("lxc.payload.{PROJECT}_"));
+        let run = run.arg(format!("lxc.payload.{PROJECT}_")).args(services.clone());
         let failed = |source| IncusEngineError::Host { host: self.edge.clone(), source: Box::new(source) };
         let said = self.connection.succeed(&run).await.map_err(failed)?;
-        Ok(Usage::parse(&String::from_utf8_lossy(&said)))
+        let names = services.zip(units.iter().cloned()).collect();
+        Ok(Usage::parse(&String::from_utf8_lossy(&said), &names))
     }
 }
 
 impl Usage {
-    /// Reads what the script says; what is not understood is passed over.
-    fn parse(text: &str) -> Self {
+    /// Reads what the script says, of services of these names; what is not understood is passed over.
+    fn parse(text: &str, names: &BTreeMap<String, UnitName>) -> Self {
         let mut usage = Self::default();
-        let mut edge = BTreeMap::new();
+        let mut services: BTreeMap<&UnitName, BTreeMap<&str, u64>> = BTreeMap::new();
         for line in text.lines() {
             let words: Vec<&str> = line.split_ascii_whitespace().collect();
             match words[..] {
                 ["now", now] => usage.now = now.parse().ok(),
-                ["edge", property] => {
+                ["service", service, property] => {
                     let (name, value) = property.split_once('=').unwrap_or_default();
-                    edge.extend(value.trim_start_matches('@').parse::<u64>().ok().map(|number| (name, number)));
+                    let number = value.trim_start_matches('@').parse();
+                    if let (Some(unit), Ok(number)) = (names.get(service), number) {
+                        services.entry(unit).or_default().insert(name, number);
+                    }
                 }
                 ["instance", name, microseconds, kib] => {
                     if let (Ok(name), Ok(time), Ok(kib)) = (name.parse(), microseconds.parse::<u64>(), kib.parse()) {
@@ -82,19 +86,8 @@ impl Usage {
                 _ => {}
             }
         }
-        if edge.get("MainPID").is_some_and(|pid| *pid > 0) {
-            let figure = |name: &str| edge.get(name).copied();
-            // systemd says 2^64 - 1 of what it did not count.
-            let nanoseconds = figure("CPUUsageNSec").filter(|time| *time < u64::MAX).unwrap_or_default();
-            usage.edge = Some(EdgeUsage {
-                used: Used {
-                    memory_bytes: bytes(figure("Memory").unwrap_or_default()),
-                    cpu_ms: nanoseconds / 1_000_000,
-                },
-                since: figure("ActiveEnterTimestamp").filter(|since| *since > 0),
-                restarts: figure("NRestarts").and_then(|count| u32::try_from(count).ok()).unwrap_or_default(),
-            });
-        }
+        let used = services.into_iter().filter_map(|(unit, figures)| Some((unit.clone(), service(&figures)?)));
+        usage.services = used.collect();
         usage
     }
 
@@ -102,6 +95,19 @@ impl Usage {
     pub fn running_seconds(&self, since: Option<u64>) -> Option<u64> {
         Some(self.now?.saturating_sub(since?))
     }
+}
+
+/// What systemd says of a service; `None` when it does not run.
+fn service(figures: &BTreeMap<&str, u64>) -> Option<ServiceUsage> {
+    let figure = |name: &str| figures.get(name).copied();
+    figure("MainPID").filter(|pid| *pid > 0)?;
+    // systemd says 2^64 - 1 of what it did not count.
+    let nanoseconds = figure("CPUUsageNSec").filter(|time| *time < u64::MAX).unwrap_or_default();
+    Some(ServiceUsage {
+        used: Used { memory_bytes: bytes(figure("Memory").unwrap_or_default()), cpu_ms: nanoseconds / 1_000_000 },
+        since: figure("ActiveEnterTimestamp").filter(|since| *since > 0),
+        restarts: figure("NRestarts").and_then(|count| u32::try_from(count).ok()).unwrap_or_default(),
+    })
 }
 
 fn bytes(kib: u64) -> u64 {
@@ -112,26 +118,39 @@ fn bytes(kib: u64) -> u64 {
 mod tests {
     use super::*;
 
+    const SERVICE: &str = "sovereign-shop.edge-atlas.home.service";
+
+    fn parse(text: &str) -> Usage {
+        Usage::parse(text, &BTreeMap::from([(SERVICE.to_owned(), edge())]))
+    }
+
+    fn edge() -> UnitName {
+        "edge-atlas@home".parse().unwrap()
+    }
+
     #[test]
     fn a_hosts_words_are_read_and_nonsense_is_passed_over() {
-        let usage = Usage::parse(
-            "now 1795656942\nedge MainPID=3192\nedge NRestarts=2\nedge CPUUsageNSec=3334140000\n\
+        let said = "now 1795656942\nedge MainPID=3192\nedge NRestarts=2\nedge CPUUsageNSec=3334140000\n\
              edge ActiveEnterTimestamp=@1795656882\nedge Memory=31580\ninstance ghost-blog-home-9def 5500 181672\n\
-             instance .. 1 1\ninstance database-blog-home-1581 x 1\nwhat is this\nedge\n\u{1b}[2J\n",
-        );
+             service of-a-stranger MainPID=1\ninstance .. 1 1\ninstance database-blog-home-1581 x 1\nwhat is this\n\
+             edge\n\u{1b}[2J\n";
+        let usage = parse(&said.replace("edge ", &format!("service {SERVICE} ")));
         let used = Used { memory_bytes: 31580 << 10, cpu_ms: 3334 };
-        assert_eq!(usage.edge, Some(EdgeUsage { used, since: Some(1_795_656_882), restarts: 2 }));
-        assert_eq!(usage.running_seconds(usage.edge.and_then(|edge| edge.since)), Some(60));
+        let service = ServiceUsage { used, since: Some(1_795_656_882), restarts: 2 };
+        assert_eq!(usage.services, BTreeMap::from([(edge(), service)]));
+        assert_eq!(usage.running_seconds(service.since), Some(60));
         let instance = ("ghost-blog-home-9def".parse().unwrap(), Used { memory_bytes: 181_672 << 10, cpu_ms: 5 });
         assert_eq!(usage.instances, BTreeMap::from([instance]));
     }
 
     #[test]
-    fn an_edge_that_does_not_run_uses_nothing() {
-        let said = "now 1\nedge MainPID=0\nedge NRestarts=0\nedge CPUUsageNSec=18446744073709551615\nedge ActiveEnterTimestamp=\n\
-                    edge Memory=0\n";
-        assert_eq!(Usage::parse(said), Usage { now: Some(1), ..Usage::default() });
-        assert_eq!(Usage::parse(&said.replace("PID=0", "PID=7")).edge, Some(EdgeUsage::default()));
-        assert_eq!(Usage::parse(""), Usage::default());
+    fn what_does_not_run_uses_nothing() {
+        let said = "MainPID=0 NRestarts=0 CPUUsageNSec=18446744073709551615 ActiveEnterTimestamp= Memory=0";
+        let said: String = said.split(' ').map(|figure| format!("service {SERVICE} {figure}\n")).collect();
+        let said = format!("now 1\n{said}");
+        assert_eq!(parse(&said), Usage { now: Some(1), ..Usage::default() });
+        let running = parse(&said.replace("PID=0", "PID=7")).services;
+        assert_eq!(running, BTreeMap::from([(edge(), ServiceUsage::default())]));
+        assert_eq!(parse(""), Usage::default());
     }
 }

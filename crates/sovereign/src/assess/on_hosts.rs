@@ -41,7 +41,8 @@ fn silent(edge: &EdgeName, away: &Away) -> Problem {
 fn edge_unit(gathered: &Gathered, edge: &EdgeName, usage: &Usage, problems: &mut Vec<Problem>) -> UnitReport {
     let unit = edge.unit();
     let answer = gathered.edges.get(edge).and_then(|answer| answer.as_ref().ok());
-    let (state, wrong) = match (answer, gathered.edges.get(edge), usage.edge) {
+    let service = usage.services.get(&unit);
+    let (state, wrong) = match (answer, gathered.edges.get(edge), service) {
         (Some(status), ..) if !status.healthy => (UnitState::Unhealthy, Some("it is not healthy".to_owned())),
         (Some(_), ..) => (UnitState::Healthy, None),
         (None, _, None) => (UnitState::Stopped, Some("it does not run".to_owned())),
@@ -53,10 +54,10 @@ fn edge_unit(gathered: &Gathered, edge: &EdgeName, usage: &Usage, problems: &mut
     }
     UnitReport {
         pid: answer.and_then(|status| i32::try_from(status.process).ok()),
-        running_seconds: usage.running_seconds(usage.edge.and_then(|edge| edge.since)),
-        restarts: usage.edge.map(|edge| edge.restarts),
-        memory_bytes: usage.edge.map(|edge| edge.used.memory_bytes),
-        cpu_ms: usage.edge.map(|edge| edge.used.cpu_ms),
+        running_seconds: usage.running_seconds(service.and_then(|service| service.since)),
+        restarts: service.map(|service| service.restarts),
+        memory_bytes: service.map(|service| service.used.memory_bytes),
+        cpu_ms: service.map(|service| service.used.cpu_ms),
         ..report(edge, &unit, state, "systemd", wrong)
     }
 }
@@ -110,7 +111,7 @@ mod tests {
     use std::path::Path;
 
     use sovereign_engine::incus::instances::{Current, Seen};
-    use sovereign_engine::incus::usage::{EdgeUsage, Used};
+    use sovereign_engine::incus::usage::{ServiceUsage, Used};
     use sovereign_model::{Digest, file};
     use sovereign_services::ghost::{self, Image, Placed};
     use sovereign_services::secret::Secret;
@@ -169,8 +170,9 @@ mod tests {
             ("database-blog-home".parse().unwrap(), used(120)),
             ("ghost-blog-home".parse().unwrap(), used(180)),
         ]);
-        let edge = Some(EdgeUsage { used: used(30), since: Some(NOW - 60), restarts: 2 });
-        HostSeen { usage: Usage { now: Some(NOW), edge, instances }, instances: Ok(seen) }
+        let edge = ServiceUsage { used: used(30), since: Some(NOW - 60), restarts: 2 };
+        let services = BTreeMap::from([("edge-atlas@home".parse().unwrap(), edge)]);
+        HostSeen { usage: Usage { now: Some(NOW), services, instances }, instances: Ok(seen) }
     }
 
     fn gathered(stack: &sovereign_model::Stack) -> Gathered {
@@ -181,8 +183,9 @@ mod tests {
             gathered.edges.insert(new.parse().unwrap(), answer);
         }
         gathered.hosts.insert("home/atlas".parse().unwrap(), Ok(host(stack, Condition::Well)));
-        let edge = EdgeUsage { since: Some(NOW - 60), ..EdgeUsage::default() };
-        let usage = Usage { now: Some(NOW), edge: Some(edge), ..Usage::default() };
+        let edge = ServiceUsage { since: Some(NOW - 60), ..ServiceUsage::default() };
+        let services = BTreeMap::from([("edge-boreas@office".parse().unwrap(), edge)]);
+        let usage = Usage { now: Some(NOW), services, ..Usage::default() };
         gathered.hosts.insert("office/boreas".parse().unwrap(), Ok(HostSeen { usage, instances: Ok(Seen::default()) }));
         gathered
     }
@@ -221,7 +224,7 @@ mod tests {
         gathered.edges.insert(office, Err("the connection was closed".to_owned()));
         let wrong = ["ghost-blog@home: status 503", "edge-boreas@office: the connection was closed"];
         assert_eq!(told(&stack, &gathered), wrong);
-        gathered.hosts.get_mut(&"office/boreas".parse().unwrap()).unwrap().as_mut().unwrap().usage.edge = None;
+        gathered.hosts.get_mut(&"office/boreas".parse().unwrap()).unwrap().as_mut().unwrap().usage.services.clear();
         assert_eq!(told(&stack, &gathered)[1], "edge-boreas@office: it does not run");
     }
 }

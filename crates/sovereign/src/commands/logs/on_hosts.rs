@@ -29,7 +29,7 @@ pub(super) fn on_hosts(stack: &Stack, only: Option<&str>) -> Vec<OnHost> {
     let is_wanted = |unit: &UnitName| only.is_none_or(|only| only == unit.as_str());
     let all = stack.edges_on_hosts().map(|edge| {
         let sites = stack.sites.values().filter(|site| site.app == App::Ghost && site.place(stack) == edge);
-        let logs = std::iter::once((edge.unit(), Writer::Edge)).chain(sites.flat_map(applications));
+        let logs = std::iter::once((edge.unit(), Writer::Host)).chain(sites.flat_map(applications));
         let logs = logs.filter(|(unit, _)| is_wanted(unit)).map(|(unit, writer)| LogReader::new(unit, writer));
         OnHost { logs: logs.collect(), edge }
     });
