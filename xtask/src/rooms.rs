@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("images", &["model"]),
     ("services", &["model", "runtime"]),
     ("edge", &["model", "runtime"]),
+    ("dns", &["model", "runtime"]),
     ("ssh", &["model", "runtime"]),
     ("archive", &["model", "runtime", "ssh"]),
     ("hosts", &["model", "runtime", "ssh"]),
@@ -27,8 +28,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "sovereign",
         &[
-            "model", "plan", "services", "images", "keys", "runtime", "edge", "archive", "hosts", "engine", "incus",
-            "lab",
+            "model", "plan", "services", "images", "keys", "runtime", "edge", "dns", "archive", "hosts", "engine",
+            "incus", "lab",
         ],
     ),
     ("fuzz", &["model", "keys", "images", "services", "runtime", "edge", "archive", "hosts", "incus"]),

@@ -23,6 +23,14 @@ pub(crate) fn refused(refusal: Refusal) -> Response<Body> {
     response
 }
 
+/// This edge answers.
+pub(crate) fn health() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
 /// One sentence as plain text, never cached.
 pub(crate) fn text(status: StatusCode, sentence: &str) -> Response<Body> {
     build(status, "text/plain; charset=utf-8", format!("{sentence}\n"))

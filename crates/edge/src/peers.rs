@@ -303,8 +303,8 @@ fn resolve(generation: &Generation, request: &Request<Incoming>, reader: IpAddr)
     match generation.routes.resolve(&asked) {
         Decision::Site(route) => Ok(route),
         Decision::Refused(refusal) => Err(refusal),
-        Decision::Hook(_) => {
-            Err(Refusal { status: StatusCode::BAD_REQUEST, reason: "Webhooks do not come over links.", allow: None })
+        Decision::Hook(_) | Decision::Health => {
+            Err(Refusal { status: StatusCode::BAD_REQUEST, reason: "This does not come over links.", allow: None })
         }
     }
 }

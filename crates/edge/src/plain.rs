@@ -58,6 +58,7 @@ fn point<B>(edge: &Edge, request: &Request<B>, reader: std::net::IpAddr) -> Resp
             pages::own(response)
         }
         Decision::Refused(refusal) => pages::refused(refusal),
+        Decision::Health => pages::health(),
         Decision::Hook(_) => pages::text(StatusCode::FORBIDDEN, "Webhooks are taken over HTTPS only."),
     };
     // One question is all that is ever asked here.

@@ -7,6 +7,7 @@
 //! ```text
 //!   method, target, Host, cookies ──► Routes::resolve ──► Refused (400 403 404 405 421)
 //!                                                     ├─► Hook    webhook of the site's application
+//!                                                     ├─► Health  an agent looks whether this edge answers
 //!                                                     └─► Site ──► Read   from the store
 //!                                                              ├─► Live   to the source, nothing kept
 //!                                                              └─► Admin  like Live, where it may be reached from
@@ -24,6 +25,7 @@ use std::sync::Arc;
 
 use http::uri::Authority;
 use http::{HeaderMap, Method, StatusCode, Uri, header};
+use sovereign_model::agent_config::HEALTH_PATH;
 use sovereign_model::edge_config::{EdgeConfig, EdgeSite};
 use sovereign_model::{DnsName, Origin, SiteName};
 
@@ -81,6 +83,8 @@ pub enum Decision {
     Site(Route),
     /// A webhook for this site; the signature is still to be checked.
     Hook(SiteName),
+    /// Somebody looks whether this edge answers.
+    Health,
     /// It gets this answer.
     Refused(Refusal),
 }
@@ -250,8 +254,17 @@ impl Routes {
         self.usual.get(text)
     }
 
-    /// Webhooks come to whatever name or address the application can reach, so the host is not looked at.
+    /// Webhooks come to whatever name or address the application can reach, so the host is not looked at. Nor is it where
+    /// somebody looks whether an address answers.
     fn own(&self, method: &Method, target: &Target) -> Result<Decision, Refusal> {
+        if target.path() == HEALTH_PATH {
+            let looks = method == Method::GET || method == Method::HEAD;
+            return if looks {
+                Ok(Decision::Health)
+            } else {
+                Err(refuse_method("It is looked at with GET.", "GET, HEAD"))
+            };
+        }
         let site = target.path().strip_prefix(HOOKS).and_then(|name| name.parse().ok());
         match site.filter(|site| self.sites.contains_key(site)) {
             Some(site) if method == Method::POST => Ok(Decision::Hook(site)),

@@ -4,6 +4,8 @@
 //! problem at once. Nothing here performs I/O, reads a clock or knows a network; CI checks the dependency tree.
 
 pub mod access_entry;
+pub mod agent_config;
+pub mod agent_status;
 pub mod archive_copy;
 pub mod digest;
 pub mod edge_config;

@@ -83,6 +83,7 @@ fn decide(request: &Request<()>, reader: &str) -> String {
     match routes().resolve(&asked) {
         Decision::Refused(refusal) => refusal.status.as_u16().to_string(),
         Decision::Hook(site) => format!("hook {site}"),
+        Decision::Health => "health".to_owned(),
         Decision::Site(route) => {
             let class = match &route.class {
                 Class::Read { key, fallback: None } => format!("read {}", key.target),
@@ -120,6 +121,8 @@ fn stories() {
         story("POST", "127.0.0.1:8443", "/.sovereign/hooks/blog", None, local),
         story("GET", "127.0.0.1:8443", "/.sovereign/hooks/blog", None, local),
         story("POST", "127.0.0.1:8443", "/.sovereign/hooks/other", None, local),
+        story("GET", "192.0.2.9", "/.sovereign/health", None, "192.0.2.1"),
+        story("POST", "192.0.2.9", "/.sovereign/health", None, "192.0.2.1"),
         story("GET", "blog.localhost:8443", "/.Sovereign/x", None, local),
         story("GET", "other.localhost", "/", None, local),
         story("GET", "127.0.0.1:8443", "/", None, local),

@@ -1,0 +1,289 @@
+//! The life of the agent's process: it reads what it watches, looks at each again and again, and tells how it sees them.
+//!
+//! | command | answer |
+//! |---|---|
+//! | `status` | [`AgentStatus`] |
+//!
+//! A look that took much longer than it may says that this process did not get to run, because the machine was
+//! overwhelmed, paused or asleep. It says nothing of whom it looked at, and does not count.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::Value;
+use sovereign_model::Digest;
+use sovereign_model::agent_config::{AgentConfig, PROTOCOL, Watched};
+use sovereign_model::agent_status::{AgentStatus, Sight, Standing};
+use sovereign_runtime::VerifyingKey;
+use sovereign_runtime::control::{Commands, Refusal, Request, Server};
+use sovereign_runtime::lifecycle::{Drained, Lifecycle, Readiness};
+use sovereign_runtime::signed::{self, SignedError};
+use sovereign_runtime::socket::SocketError;
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::health::{Health, Rules, fails_open};
+use crate::probe::{ProbeError, Prober, TrustError};
+
+/// Nobody is connected to an agent but who asks for its status.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// So many looks at once: they must not take the memory of a small machine, however many addresses are silent.
+const AT_ONCE: usize = 32;
+
+/// A look that took so much longer than it may was not run in time.
+const LATE: Duration = Duration::from_secs(1);
+
+/// What an agent is started with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The signed configuration file.
+    pub config: PathBuf,
+    /// Whose signature is believed.
+    pub trust: VerifyingKey,
+    /// Where the control socket is to be; it is taken over from a process that has it.
+    pub control: PathBuf,
+    /// When looks are taken, and what they mean.
+    pub rules: Rules,
+}
+
+/// Why the agent does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The configuration is missing or unreadable.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The envelope is not one of ours.
+    #[error("{} is refused", path.display())]
+    Signed {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: SignedError,
+    },
+    /// What was signed is not a configuration of an agent.
+    #[error("{} is not an agent's configuration", path.display())]
+    Payload {
+        /// Its file.
+        path: PathBuf,
+        /// Where it goes wrong.
+        source: serde_json::Error,
+    },
+    /// Certificates cannot be checked.
+    #[error("certificates cannot be checked")]
+    Trust(#[source] TrustError),
+    /// The control socket cannot be bound.
+    #[error("the control socket cannot be opened")]
+    Control(#[source] SocketError),
+    /// Signals cannot be received.
+    #[error("signals cannot be received")]
+    Signals(#[source] std::io::Error),
+}
+
+impl AgentError {
+    /// What the operator should do.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Signed { source, .. } => source.help(),
+            Self::Control(source) => source.help(),
+            Self::Read { .. } | Self::Payload { .. } | Self::Trust(_) => {
+                Some("`sovereign up` writes the configuration anew".into())
+            }
+            Self::Signals(_) => None,
+        }
+    }
+}
+
+/// Runs an agent until it is told to stop.
+///
+/// # Errors
+/// When its configuration, its certificates or its control socket cannot be used.
+pub async fn run(options: Options) -> Result<Drained, AgentError> {
+    serve(options, Lifecycle::new(GRACE)).await
+}
+
+/// Runs an agent for as long as `lifecycle` lasts. Signals end it too.
+///
+/// # Errors
+/// As [`run`].
+pub async fn serve(options: Options, lifecycle: Lifecycle) -> Result<Drained, AgentError> {
+    let (config, config_digest) = load(&options)?;
+    let with_public = config.watched.iter().any(|watched| watched.public);
+    let prober = Prober::new(&config.authority, with_public, options.rules.timeout).map_err(AgentError::Trust)?;
+    info!(agent = %config.edge(), watched = config.watched.len(), "the agent starts");
+    let now = Instant::now();
+    let views = config.watched.iter().map(|_| Mutex::new(View::new(now))).collect();
+    let agent = Arc::new(Agent {
+        rules: options.rules,
+        places: Semaphore::new(AT_ONCE),
+        lifecycle: lifecycle.clone(),
+        config,
+        config_digest,
+        prober,
+        views,
+    });
+    let control = Server::take_over(&options.control).map_err(AgentError::Control)?;
+    let controlled = tokio::spawn({
+        let (agent, lifecycle) = (Control(agent.clone()), lifecycle.clone());
+        async move { control.serve(Arc::new(agent), &lifecycle).await }
+    });
+    for index in 0..agent.config.watched.len() {
+        tokio::spawn(agent.clone().watch(index));
+    }
+    if let Err(error) = Readiness::from_env().ready() {
+        warn!(%error, "whoever waits for this process cannot be told that it watches");
+    }
+    let drained = lifecycle.run().await.map_err(AgentError::Signals)?;
+    // Removes the control socket's name, if it still is ours.
+    let _ = controlled.await;
+    Ok(drained)
+}
+
+fn load(options: &Options) -> Result<(AgentConfig, Digest), AgentError> {
+    let path = || options.config.clone();
+    let bytes = std::fs::read(&options.config).map_err(|source| AgentError::Read { path: path(), source })?;
+    let opened = signed::open(&options.trust, PROTOCOL, &bytes);
+    let payload = opened.map_err(|source| AgentError::Signed { path: path(), source })?.payload;
+    let config = serde_json::from_str(&payload).map_err(|source| AgentError::Payload { path: path(), source })?;
+    Ok((config, Digest::of(&payload)))
+}
+
+/// An agent at work.
+struct Agent {
+    config: AgentConfig,
+    config_digest: Digest,
+    rules: Rules,
+    prober: Prober,
+    places: Semaphore,
+    lifecycle: Lifecycle,
+    /// How each of what is watched is seen.
+    views: Vec<Mutex<View>>,
+}
+
+/// How an address is seen.
+struct View {
+    health: Health,
+    latency: Option<Duration>,
+    error: Option<String>,
+}
+
+impl View {
+    fn new(now: Instant) -> Self {
+        Self { health: Health::new(now), latency: None, error: None }
+    }
+}
+
+impl Agent {
+    /// Looks at one address until the agent is told to stop.
+    async fn watch(self: Arc<Self>, index: usize) {
+        let stopping = self.lifecycle.stopping();
+        let watching = async {
+            loop {
+                let began = Instant::now();
+                self.look(index).await;
+                sleep(self.rules.next(random()).saturating_sub(began.elapsed())).await;
+            }
+        };
+        let _: Option<()> = stopping.run_until_cancelled(watching).await;
+    }
+
+    async fn look(&self, index: usize) {
+        let watched = &self.config.watched[index];
+        let _place = self.places.acquire().await; // never closed
+        let began = Instant::now();
+        let looked = self.prober.look(watched).await;
+        let now = Instant::now();
+        let mut view = self.view(index);
+        match looked {
+            Ok(latency) => {
+                (view.latency, view.error) = (Some(latency), None);
+                if view.health.answered(&self.rules, now) {
+                    info!(datacenter = %watched.datacenter, at = watched.at, address = %watched.address, "alive");
+                }
+            }
+            Err(_) if now.duration_since(began) > self.rules.timeout + LATE => {
+                warn!(took = ?now.duration_since(began), "this process was not run in time: what it saw does not count");
+            }
+            Err(error) => {
+                let why = said(&error);
+                if view.health.failed(&self.rules, now) {
+                    warn!(datacenter = %watched.datacenter, at = watched.at, address = %watched.address, why, "dead");
+                }
+                view.error = Some(why);
+            }
+        }
+    }
+
+    fn view(&self, index: usize) -> MutexGuard<'_, View> {
+        self.views[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn status(&self) -> AgentStatus {
+        let standings =
+            || self.config.watched.iter().enumerate().map(|(index, of)| (of, self.view(index).health.standing()));
+        let inside = |of: &Watched| self.config.is_inside(of);
+        let others = standings().filter(|(of, _)| !inside(of)).map(|(_, standing)| standing);
+        let insides = standings().filter(|(of, _)| inside(of)).map(|(_, standing)| standing);
+        let fails_open = fails_open(others, insides);
+        let watched = self.config.watched.iter().enumerate();
+        AgentStatus {
+            healthy: true,
+            draining: self.lifecycle.is_stopping(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            process: std::process::id(),
+            stack: self.config.stack.clone(),
+            datacenter: self.config.datacenter.clone(),
+            host: self.config.host.clone(),
+            config_digest: self.config_digest,
+            fails_open,
+            watched: watched.map(|(index, of)| sight(of, &self.view(index), fails_open)).collect(),
+        }
+    }
+}
+
+fn sight(of: &Watched, view: &View, fails_open: bool) -> Sight {
+    let standing = view.health.standing();
+    // Counted back from now, so that a clock that is set changes nothing but the hour that is told.
+    let since = SystemTime::now().checked_sub(view.health.since().elapsed());
+    let since = since.and_then(|since| since.duration_since(SystemTime::UNIX_EPOCH).ok());
+    Sight {
+        datacenter: of.datacenter.clone(),
+        at: of.at.clone(),
+        address: of.address,
+        standing,
+        counted_on: fails_open || standing != Standing::Dead,
+        since_unix: since.as_ref().map_or(0, Duration::as_secs),
+        latency_us: view.latency.and_then(|latency| u64::try_from(latency.as_micros()).ok()),
+        last_error: view.error.clone(),
+        deaths: view.health.deaths(),
+    }
+}
+
+/// An error with its causes.
+fn said(error: &ProbeError) -> String {
+    Refusal::because(error, None).message
+}
+
+/// Any number: agents that look at the same moments are unkind, and nothing worse.
+fn random() -> u32 {
+    getrandom::u32().unwrap_or_default()
+}
+
+/// The agent as seen from its control socket.
+struct Control(Arc<Agent>);
+
+impl Commands for Control {
+    async fn answer(&self, request: Request) -> Result<Value, Refusal> {
+        match request.command.as_str() {
+            "status" => Ok(serde_json::to_value(self.0.status()).expect("names, numbers and texts serialize to JSON")),
+            _ => Err(request.unknown()),
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Which data centers are to be counted on: how each is seen from the others, and the agent that looks.
+//!
+//! ```text
+//!  agent at home ──HTTPS, as a reader──▶ each uplink of office, rack, …   judged from outside
+//!        │
+//!        └──HTTPS, within the place────▶ the edges of home                judged by its insides
+//! ```
+//!
+//! | module | what it gives |
+//! |---|---|
+//! | [`health`] | pure: from answers and silences to alive and dead; which are counted on |
+//! | [`probe`] | one look: a real request, its certificate checked |
+//! | [`agent`] | the daemon: looks at all of them, and tells on its control socket how it sees them |
+//!
+//! Promise: nobody judges a public address from behind it, since homes lead nobody back in; what flaps is not believed
+//! for a while; when everything looks dead, everything is counted on. With the intervals that are shipped
+//! ([`health::Rules::default`]) a data center that is killed is judged dead within ten seconds.
+//!
+//! Left out: zones and name servers, which will act on this; undoing a change of the network that nobody confirmed, which
+//! is systemd's.
+
+pub mod agent;
+pub mod health;
+pub mod probe;
+
+pub use agent::{AgentError, Options, run};

@@ -1,0 +1,182 @@
+//! One look at an address: a connection, TLS with the certificate checked, and a request that an edge answers.
+//!
+//! Promise: what answers is an edge that has a certificate of the stack's for the name that was asked for, or one of a
+//! public authority where that was allowed; a listener, a captive portal or somebody else's server does not count. Every
+//! look begins from nothing: no session is resumed, because a resumed one checks no certificate.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::client::Resumption;
+use rustls::crypto::aws_lc_rs;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName, pem};
+use sovereign_model::agent_config::{HEALTH_PATH, Watched};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tracing::warn;
+
+/// Where machines keep the certificates of public authorities: Debian, Fedora, Alpine and the BSDs.
+const PUBLIC_ROOTS: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+/// An edge says no more than a status and a few fields.
+const MOST_HEAD: usize = 16 << 10;
+
+/// Why a look failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// Nobody listens, or there is no way there.
+    #[error("no connection")]
+    Connect(#[source] io::Error),
+    /// TLS, its certificate among it.
+    #[error("no TLS as it should be")]
+    Tls(#[source] io::Error),
+    /// HTTP.
+    #[error("no answer")]
+    Http(#[source] hyper::Error),
+    /// Somebody answers, and it is not what an edge says.
+    #[error("it answers {}, not as an edge does", .0.as_u16())]
+    Status(StatusCode),
+    /// It took too long.
+    #[error("nothing within {} s", .0.as_secs_f32())]
+    TimedOut(Duration),
+}
+
+/// Certificates that cannot be believed in.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// It is no certificate.
+    #[error("the authority's certificate cannot be read")]
+    Authority(#[source] pem::Error),
+    /// It is one that cannot be used.
+    #[error("the authority's certificate cannot be used")]
+    Unusable(#[source] rustls::Error),
+}
+
+/// Looks at addresses.
+#[derive(Debug)]
+pub struct Prober {
+    stack: Arc<ClientConfig>,
+    public: Arc<ClientConfig>,
+    timeout: Duration,
+}
+
+impl Prober {
+    /// One that believes in the stack's authority, PEM, and `with_public` in this machine's too, where an address says so.
+    ///
+    /// # Errors
+    /// When the certificate cannot be used.
+    pub fn new(authority: &str, with_public: bool, timeout: Duration) -> Result<Self, TrustError> {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(authority.as_bytes()) {
+            roots.add(certificate.map_err(TrustError::Authority)?).map_err(TrustError::Unusable)?;
+        }
+        let stack = client(roots.clone())?;
+        let public = if with_public { client(with_public_roots(roots))? } else { stack.clone() };
+        Ok(Self { stack, public, timeout })
+    }
+
+    /// Looks once; how long the answer took.
+    ///
+    /// # Errors
+    /// When no edge answers there in time.
+    pub async fn look(&self, at: &Watched) -> Result<Duration, ProbeError> {
+        let began = Instant::now();
+        match timeout(self.timeout, self.ask(at)).await {
+            Ok(answered) => answered.map(|()| began.elapsed()),
+            Err(_) => Err(ProbeError::TimedOut(self.timeout)),
+        }
+    }
+
+    async fn ask(&self, at: &Watched) -> Result<(), ProbeError> {
+        let socket = TcpStream::connect(at.address).await.map_err(ProbeError::Connect)?;
+        let tls = if at.public { &self.public } else { &self.stack };
+        let stream = TlsConnector::from(tls.clone()).connect(server_name(at), socket).await.map_err(ProbeError::Tls)?;
+        let (mut sender, connection) = http1::Builder::new()
+            .max_buf_size(MOST_HEAD)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(ProbeError::Http)?;
+        let answer = sender.send_request(question(at));
+        tokio::pin!(connection, answer);
+        // Both here, so that a look that is given up leaves nothing behind.
+        let answer = tokio::select! {
+            answer = &mut answer => answer,
+            ended = &mut connection => match ended {
+                Ok(()) => answer.await,
+                Err(error) => Err(error),
+            },
+        };
+        match answer.map_err(ProbeError::Http)?.status() {
+            StatusCode::NO_CONTENT => Ok(()),
+            status => Err(ProbeError::Status(status)),
+        }
+    }
+}
+
+/// Whose certificate it must be.
+fn server_name(at: &Watched) -> ServerName<'static> {
+    let named = at.name.as_ref().and_then(|name| ServerName::try_from(name.as_str().to_owned()).ok());
+    named.unwrap_or_else(|| ServerName::from(at.address.ip()))
+}
+
+fn question(at: &Watched) -> Request<Empty<Bytes>> {
+    let host = match &at.name {
+        Some(name) => SocketName(name.as_str(), at.address).to_string(),
+        None => at.address.to_string(),
+    };
+    let mut request = Request::new(Empty::new());
+    *request.method_mut() = Method::GET;
+    *request.uri_mut() = Uri::from_static(HEALTH_PATH);
+    // Names and addresses are made of what may stand in a field.
+    if let Ok(host) = HeaderValue::from_str(&host) {
+        request.headers_mut().insert(header::HOST, host);
+    }
+    request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    request
+}
+
+/// A name with the port of an address.
+struct SocketName<'n>(&'n str, SocketAddr);
+
+impl std::fmt::Display for SocketName<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.1.port() {
+            443 => f.write_str(self.0),
+            port => write!(f, "{}:{port}", self.0),
+        }
+    }
+}
+
+fn client(roots: RootCertStore) -> Result<Arc<ClientConfig>, TrustError> {
+    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(TrustError::Unusable)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+fn with_public_roots(mut roots: RootCertStore) -> RootCertStore {
+    let read = PUBLIC_ROOTS.iter().map(Path::new).find_map(|path| std::fs::read(path).ok());
+    let Some(text) = read else {
+        warn!("this machine has no certificates of public authorities (package ca-certificates): none is believed in");
+        return roots;
+    };
+    let (added, ignored) = roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&text).flatten());
+    tracing::debug!(added, ignored, "public authorities are believed in");
+    roots
+}

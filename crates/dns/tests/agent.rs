@@ -1,0 +1,320 @@
+//! An agent that watches real TLS servers, which die in every way that servers do, and come back.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+use sovereign_dns::agent::{self, AgentError, Options};
+use sovereign_dns::health::Rules;
+use sovereign_model::agent_config::{AgentConfig, HEALTH_PATH, PROTOCOL, Watched};
+use sovereign_model::agent_status::{AgentStatus, Sight, Standing};
+use sovereign_runtime::SigningKey;
+use sovereign_runtime::control::{Request as Asking, request_async};
+use sovereign_runtime::lifecycle::{Drained, Lifecycle};
+use sovereign_runtime::signed;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+const NAME: &str = "blog.example";
+
+/// As shipped, many times as fast.
+const RULES: Rules = Rules {
+    interval: Duration::from_millis(40),
+    jitter_percent: 10,
+    timeout: Duration::from_millis(500),
+    fall: 3,
+    rise: 2,
+    hold: Duration::from_millis(200),
+    longest_hold: Duration::from_secs(1),
+    calm: Duration::from_secs(60),
+};
+
+/// Long enough for a busy machine; nothing waits for it to pass.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An authority.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// A server's side of TLS, for a name and for loopback.
+    fn server(&self, name: &str) -> TlsAcceptor {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        let chain = vec![params.signed_by(&key, &self.issuer).unwrap().der().clone()];
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        TlsAcceptor::from(Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap()))
+    }
+}
+
+/// How a server behaves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// As an edge.
+    Edge,
+    /// It answers everything with this status.
+    Status(u16),
+    /// It takes connections, and says nothing.
+    Silent,
+}
+
+/// A server, until it is dropped.
+struct Server {
+    address: SocketAddr,
+    tasks: JoinHandle<()>,
+}
+
+impl Server {
+    async fn start(tls: TlsAcceptor, manner: Manner) -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap(), tls, manner).await
+    }
+
+    async fn start_at(address: SocketAddr, tls: TlsAcceptor, manner: Manner) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let tasks = tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                let tls = tls.clone();
+                connections.spawn(async move {
+                    if manner == Manner::Silent {
+                        std::future::pending::<()>().await;
+                    }
+                    let Ok(stream) = tls.accept(socket).await else { return };
+                    let service = service_fn(|request: Request<Incoming>| {
+                        assert_eq!(request.uri().path(), HEALTH_PATH);
+                        let status = if let Manner::Status(status) = manner { status } else { 204 };
+                        let mut response = Response::new(Empty::<Bytes>::new());
+                        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+                        std::future::ready(Ok::<_, std::convert::Infallible>(response))
+                    });
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
+                });
+            }
+        });
+        Self { address, tasks }
+    }
+
+    /// Nobody listens any more, and who is connected is cut off.
+    async fn kill(self) -> SocketAddr {
+        self.tasks.abort();
+        assert!(self.tasks.await.unwrap_err().is_cancelled());
+        self.address
+    }
+}
+
+/// An agent at home in this process.
+struct Agent {
+    folder: TempDir,
+    lifecycle: Lifecycle,
+    task: JoinHandle<Result<Drained, AgentError>>,
+}
+
+fn watched(datacenter: &str, address: SocketAddr) -> Watched {
+    Watched {
+        datacenter: datacenter.parse().unwrap(),
+        at: "isp".to_owned(),
+        address,
+        name: Some(NAME.parse().unwrap()),
+        public: false,
+    }
+}
+
+fn options(folder: &TempDir, signed_by: &SigningKey, authority: &Authority, watched: Vec<Watched>) -> Options {
+    let config = AgentConfig {
+        stack: "shop".parse().unwrap(),
+        datacenter: "home".parse().unwrap(),
+        host: Some("atlas".parse().unwrap()),
+        authority: authority.pem.clone(),
+        watched,
+    };
+    let path = folder.path().join("config.json");
+    std::fs::write(&path, signed::seal(signed_by, PROTOCOL, 1, serde_json::to_string(&config).unwrap())).unwrap();
+    let trust = SigningKey::from_bytes(&[7; 32]).verifying_key();
+    Options { config: path, trust, control: folder.path().join("control.sock"), rules: RULES }
+}
+
+impl Agent {
+    fn start(authority: &Authority, watched: Vec<Watched>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let lifecycle = Lifecycle::new(Duration::from_secs(5));
+        let options = options(&folder, &SigningKey::from_bytes(&[7; 32]), authority, watched);
+        let task = tokio::spawn(agent::serve(options, lifecycle.clone()));
+        Self { folder, lifecycle, task }
+    }
+
+    fn control(&self) -> PathBuf {
+        self.folder.path().join("control.sock")
+    }
+
+    async fn status(&self) -> Option<AgentStatus> {
+        let answer = request_async(&self.control(), &Asking::new("status"), Duration::from_secs(5)).await.ok()?;
+        Some(serde_json::from_value(answer).unwrap())
+    }
+
+    /// Waits until the agent sees everything so.
+    async fn sees(&self, wanted: &[Standing]) -> AgentStatus {
+        let began = Instant::now();
+        loop {
+            let status = self.status().await;
+            let standings =
+                |status: &AgentStatus| status.watched.iter().map(|sight| sight.standing).collect::<Vec<_>>();
+            if let Some(status) = status.as_ref().filter(|status| standings(status) == wanted) {
+                return status.clone();
+            }
+            assert!(began.elapsed() < PATIENCE, "waited for {wanted:?}, and it is {status:#?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn stop(self) {
+        self.lifecycle.stop();
+        assert_eq!(self.task.await.unwrap().unwrap(), Drained::Quiet);
+        assert!(!self.folder.path().join("control.sock").exists());
+    }
+}
+
+fn errors(status: &AgentStatus) -> Vec<&str> {
+    status.watched.iter().map(|sight| sight.last_error.as_deref().unwrap_or_default()).collect()
+}
+
+#[tokio::test]
+async fn a_data_center_dies_and_comes_back() {
+    use Standing::{Alive, Dead};
+    let authority = Authority::new("ours");
+    let tls = authority.server(NAME);
+    let [home, office, rack] = [0; 3].map(|_| tls.clone());
+    let home = Server::start(home, Manner::Edge).await;
+    let office = Server::start(office, Manner::Edge).await;
+    let rack = Server::start(rack, Manner::Edge).await;
+    let all = [("home", home.address), ("office", office.address), ("rack", rack.address)];
+    let agent = Agent::start(&authority, all.map(|(name, address)| watched(name, address)).into());
+
+    let status = agent.sees(&[Alive; 3]).await;
+    assert!(status.healthy && !status.draining && !status.fails_open);
+    assert_eq!((status.datacenter.as_str(), status.host.unwrap().as_str()), ("home", "atlas"));
+    let well = |sight: &Sight| sight.counted_on && sight.latency_us.is_some() && sight.last_error.is_none();
+    assert!(status.watched.iter().all(well), "{:#?}", status.watched);
+
+    let address = office.kill().await;
+    let status = agent.sees(&[Alive, Dead, Alive]).await;
+    assert_eq!(status.watched.iter().map(|sight| sight.counted_on).collect::<Vec<_>>(), [true, false, true]);
+    assert!(errors(&status)[1].starts_with("no connection: "), "{:?}", errors(&status));
+    assert_eq!(status.watched[1].deaths, 1);
+    let died = status.watched[1].since_unix;
+
+    let office = Server::start_at(address, tls.clone(), Manner::Edge).await;
+    let status = agent.sees(&[Alive; 3]).await;
+    assert!(status.watched[1].last_error.is_none() && status.watched[1].since_unix >= died);
+
+    // All of them go, its own data center too: it does not believe what it sees.
+    for server in [home, office, rack] {
+        server.kill().await;
+    }
+    let status = agent.sees(&[Dead; 3]).await;
+    assert!(status.fails_open && status.watched.iter().all(|sight| sight.counted_on));
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_no_edge_of_the_stack_is_dead() {
+    let (authority, other) = (Authority::new("ours"), Authority::new("theirs"));
+    let silent = Server::start(authority.server(NAME), Manner::Silent).await;
+    let stranger = Server::start(other.server(NAME), Manner::Edge).await;
+    let misnamed = Server::start(authority.server("shop.example"), Manner::Edge).await;
+    let proxy = Server::start(authority.server(NAME), Manner::Status(502)).await;
+    let absent = Server::start(authority.server(NAME), Manner::Edge).await.kill().await;
+    // Asked for by its address, whatever it is called.
+    let unnamed = Server::start(authority.server("shop.example"), Manner::Edge).await;
+    let addresses = [silent.address, stranger.address, misnamed.address, proxy.address, absent];
+    let mut all: Vec<_> = addresses.map(|address| watched("office", address)).into();
+    all.push(Watched { name: None, ..watched("rack", unnamed.address) });
+    let agent = Agent::start(&authority, all);
+    let dead = [Standing::Dead; 5];
+    let status = agent.sees(&[&dead[..], &[Standing::Alive]].concat()).await;
+    let wrong = ["nothing within", "UnknownIssuer", "not valid for name", "it answers 502", "no connection: "];
+    for (found, wrong) in errors(&status).into_iter().zip(wrong) {
+        assert!(found.contains(wrong), "{wrong}: {found}");
+    }
+    // Nothing of its own data center is watched, so nothing makes it doubt itself.
+    assert!(!status.fails_open);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_successor_takes_over_and_what_it_replaces_stops() {
+    let authority = Authority::new("ours");
+    let office = Server::start(authority.server(NAME), Manner::Edge).await;
+    let first = Agent::start(&authority, vec![watched("office", office.address)]);
+    first.sees(&[Standing::Alive]).await;
+    let folder = first.folder.path();
+    let successor = Lifecycle::new(Duration::from_secs(5));
+    let with = Options {
+        config: folder.join("config.json"),
+        trust: SigningKey::from_bytes(&[7; 32]).verifying_key(),
+        control: folder.join("control.sock"),
+        rules: RULES,
+    };
+    let second = tokio::spawn(agent::serve(with, successor.clone()));
+    first.lifecycle.stop();
+    let began = Instant::now();
+    while first.status().await.is_none_or(|status| status.draining) {
+        assert!(began.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    first.task.await.unwrap().unwrap();
+    successor.stop();
+    second.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_the_operator_did_not_sign_is_refused_with_a_way_out() {
+    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new("ours"));
+    let foreign = options(&folder, &SigningKey::from_bytes(&[8; 32]), &authority, Vec::new());
+    let refused = agent::serve(foreign.clone(), Lifecycle::new(Duration::ZERO)).await.unwrap_err();
+    assert!(matches!(refused, AgentError::Signed { .. }) && refused.help().is_some(), "{refused}");
+    let text = std::fs::read(&foreign.config).unwrap();
+    for damaged in [&text[..text.len() / 2], b"", b"{}"] {
+        std::fs::write(&foreign.config, damaged).unwrap();
+        let refused = agent::serve(foreign.clone(), Lifecycle::new(Duration::ZERO)).await.unwrap_err();
+        assert!(refused.help().is_some(), "{refused}");
+    }
+    std::fs::remove_file(&foreign.config).unwrap();
+    let refused = agent::serve(foreign, Lifecycle::new(Duration::ZERO)).await.unwrap_err();
+    assert!(matches!(refused, AgentError::Read { .. }), "{refused}");
+    let mut authority = authority;
+    authority.pem = authority.pem.replace("MII", "!!!");
+    let unusable = options(&folder, &SigningKey::from_bytes(&[7; 32]), &authority, Vec::new());
+    let refused = agent::serve(unusable, Lifecycle::new(Duration::ZERO)).await.unwrap_err();
+    assert!(matches!(refused, AgentError::Trust(_)), "{refused}");
+}

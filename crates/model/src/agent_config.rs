@@ -1,0 +1,65 @@
+//! The configuration an agent is given: what it watches. Every agent of a stack has its own.
+//!
+//! It crosses a process boundary inside the signed envelope of the `runtime` crate, so every change here is a change of
+//! protocol: bump [`PROTOCOL`] and keep reading the one before. An agent does not read it again: another one is another
+//! description of its unit, which replaces it, and going back to the unit before is going back to what it was given.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::edge_name::EdgeName;
+use crate::name::{DatacenterName, DnsName, HostName, StackName};
+
+/// The version of this format.
+pub const PROTOCOL: u32 = 1;
+
+/// What agents ask an edge for, whatever its name: it answers with 204 and nothing else.
+pub const HEALTH_PATH: &str = "/.sovereign/health";
+
+/// All that an agent needs to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct AgentConfig {
+    /// Whose agent this is.
+    pub stack: StackName,
+    /// Where it stands.
+    pub datacenter: DatacenterName,
+    /// On which host there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostName>,
+    /// The certificate of the stack's own authority, PEM.
+    pub authority: String,
+    /// What it watches: the other data centers from outside, its own from inside.
+    pub watched: Vec<Watched>,
+}
+
+impl AgentConfig {
+    /// The edge it stands beside.
+    pub fn edge(&self) -> EdgeName {
+        EdgeName { datacenter: self.datacenter.clone(), host: self.host.clone() }
+    }
+
+    /// Whether this is one of the agent's own data center, which it judges by its insides.
+    pub fn is_inside(&self, watched: &Watched) -> bool {
+        watched.datacenter == self.datacenter
+    }
+}
+
+/// An address at which a data center's edge must answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Watched {
+    /// Which data center.
+    pub datacenter: DatacenterName,
+    /// The uplink whose address it is; of the agent's own data center the host.
+    pub at: String,
+    /// Where it is dialled.
+    pub address: SocketAddr,
+    /// The name that is asked for, and that the certificate must carry; the address itself where no site is served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<DnsName>,
+    /// Whether a certificate of a public authority is as good as one of the stack's own: another proxy ends TLS there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub public: bool,
+}
