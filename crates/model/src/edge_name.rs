@@ -33,9 +33,21 @@ impl EdgeName {
     /// # Panics
     /// Never: a label and a data center's name form a unit's name.
     pub fn unit(&self) -> UnitName {
+        self.unit_of("edge")
+    }
+
+    /// The unit that the agent beside it runs as.
+    ///
+    /// # Panics
+    /// Never, as above.
+    pub fn agent(&self) -> UnitName {
+        self.unit_of("agent")
+    }
+
+    fn unit_of(&self, daemon: &str) -> UnitName {
         let unit = match &self.host {
-            None => "edge".to_owned(),
-            Some(host) => format!("edge-{host}"),
+            None => daemon.to_owned(),
+            Some(host) => format!("{daemon}-{host}"),
         };
         UnitName::at(&unit, &self.datacenter).expect("a label and a data center's name form a unit's name")
     }
@@ -84,6 +96,7 @@ mod tests {
         for (text, unit) in [("home", "edge@home"), ("home/atlas", "edge-atlas@home")] {
             let name: EdgeName = text.parse().unwrap();
             assert_eq!((name.to_string().as_str(), name.unit().as_str()), (text, unit));
+            assert_eq!(name.agent().as_str(), unit.replace("edge", "agent"));
         }
         for wrong in ["", "/atlas", "home/", "home/a/b", "Home"] {
             assert!(wrong.parse::<EdgeName>().is_err(), "{wrong}");

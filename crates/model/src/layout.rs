@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::digest::Digest;
 use crate::edge_name::EdgeName;
 use crate::name::{DatacenterName, HostName, SiteName, UnitName};
 
@@ -140,6 +141,11 @@ impl StateFolder {
         EdgeFolder(self.datacenter(datacenter).join("edge"))
     }
 
+    /// All that belongs to the agent at a data center.
+    pub fn agent(&self, datacenter: &DatacenterName) -> AgentFolder {
+        AgentFolder(self.datacenter(datacenter).join("agent"))
+    }
+
     /// The certificate of an edge as this machine keeps it, and its key: what was issued for a host is kept here too.
     pub fn certificate(&self, edge: &EdgeName) -> (PathBuf, PathBuf) {
         let here = self.edge(&edge.datacenter);
@@ -195,6 +201,9 @@ pub mod on_host {
 
     /// The user that edges run as.
     pub const USER: &str = "sovereign";
+
+    /// The user that agents run as: one reads no key of an edge's, nor a page that it keeps.
+    pub const AGENT_USER: &str = "sovereign-agent";
 
     /// The program with this digest.
     pub fn program(digest: &Digest) -> PathBuf {
@@ -262,6 +271,33 @@ impl EdgeFolder {
     /// The access log.
     pub fn access_log(&self) -> PathBuf {
         self.log().join("access.jsonl")
+    }
+
+    /// Sockets.
+    pub fn run(&self) -> PathBuf {
+        self.0.join("run")
+    }
+
+    /// The control socket.
+    pub fn control(&self) -> PathBuf {
+        self.run().join("control.sock")
+    }
+}
+
+/// The folder of an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentFolder(PathBuf);
+
+impl AgentFolder {
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The signed configuration with this digest. Another one has another name, so that the unit before, which names its
+    /// own, can be gone back to.
+    pub fn config(&self, digest: &Digest) -> PathBuf {
+        self.0.join(format!("config-{}.json", digest.short()))
     }
 
     /// Sockets.

@@ -39,6 +39,11 @@ impl Stack {
         let datacenters = self.datacenters.values().filter(|datacenter| datacenter.engine == EngineKind::Incus);
         datacenters.flat_map(Datacenter::edges)
     }
+
+    /// The edges that have an agent beside them: those on hosts, where there is another data center to watch.
+    pub fn agents(&self) -> impl Iterator<Item = EdgeName> {
+        self.edges_on_hosts().filter(|_| self.datacenters.len() > 1)
+    }
 }
 
 /// A place with hosts.

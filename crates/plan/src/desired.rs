@@ -1,15 +1,17 @@
 //! From the declared stack to everything that must be true for it: certificates, edge configurations, units, mirrors.
 
+mod agent;
 mod edge;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use sovereign_model::agent_config::AgentConfig;
 use sovereign_model::edge_config::{EdgeApp, EdgeConfig, EdgeSite, EpochProof, Source};
 use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::{App, EngineKind, Site, SiteSettings};
-use sovereign_model::unit::Runs;
+use sovereign_model::unit::{Runs, UnitSpec};
 use sovereign_model::{DatacenterName, Digest, DnsName, EdgeName, ImageName, SiteName, Stack, StackName, UnitName};
 
 use self::edge::{EdgeAt, edge_peer};
@@ -25,6 +27,8 @@ pub struct World {
     pub binary_digest: Digest,
     /// The key that configurations are verified with, in hex.
     pub trust: String,
+    /// The certificate of the stack's own authority, PEM: what agents check certificates with.
+    pub authority: String,
     /// The digest of each image's lock.
     pub locks: BTreeMap<ImageName, Digest>,
     /// The public link key of each edge, in hex.
@@ -102,6 +106,8 @@ pub struct Wanted {
     pub datacenters: BTreeMap<DatacenterName, WantedDatacenter>,
     /// Their edges.
     pub edges: BTreeMap<EdgeName, WantedEdge>,
+    /// The agents, by the edges that they stand beside.
+    pub agents: BTreeMap<EdgeName, WantedAgent>,
     /// The sites that have a set-up.
     pub sites: BTreeMap<SiteName, WantedSite>,
     /// The hour this was computed for, in unix seconds.
@@ -137,6 +143,17 @@ pub struct WantedEdge {
     pub mirrors: BTreeSet<SiteName>,
 }
 
+/// What must be true of an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedAgent {
+    /// The unit it runs as.
+    pub unit: UnitName,
+    /// Its configuration, which the unit's description names by its digest.
+    pub config: AgentConfig,
+    /// That digest.
+    pub config_digest: Digest,
+}
+
 /// What must be in a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedCertificate {
@@ -155,6 +172,14 @@ pub struct WantedUnit {
     pub digest: Digest,
     /// The images that must be there before it runs.
     pub images: BTreeSet<ImageName>,
+}
+
+impl WantedUnit {
+    /// A daemon of ours, which needs no image.
+    fn of_unit(spec: UnitSpec) -> Self {
+        let runs = Runs::Unit(spec);
+        Self { digest: runs.digest(), runs, images: BTreeSet::new() }
+    }
 }
 
 /// A site with a set-up.
@@ -225,6 +250,13 @@ pub fn desired(stack: &Stack, world: &World) -> Result<Wanted, IncompleteWorld> 
         }
     }
 
+    let mut agents = BTreeMap::new();
+    for edge in stack.agents() {
+        let (wanted, spec) = agent::agent(stack, world, &edge, &served);
+        let units = &mut datacenters.entry(edge.datacenter.clone()).or_default().units;
+        units.insert(wanted.unit.clone(), WantedUnit::of_unit(spec));
+        agents.insert(edge, wanted);
+    }
     let mut edges = BTreeMap::new();
     for (name, datacenter) in &stack.datacenters {
         let linked = links.remove(name).unwrap_or_default();
@@ -235,9 +267,7 @@ pub fn desired(stack: &Stack, world: &World) -> Result<Wanted, IncompleteWorld> 
             let at = EdgeAt::new(stack, datacenter, &edge, world);
             let spec = at.unit(&sites);
             let unit = edge.unit();
-            let runs = Runs::Unit(spec);
-            let wanted = WantedUnit { digest: runs.digest(), runs, images: BTreeSet::new() };
-            datacenters.entry(name.clone()).or_default().units.insert(unit.clone(), wanted);
+            datacenters.entry(name.clone()).or_default().units.insert(unit.clone(), WantedUnit::of_unit(spec));
             let certificate = at.certificate(&sites);
             let config = at.config(stack, sites, peers)?;
             let mirrors = mirrored.remove(&edge).unwrap_or_default();
@@ -250,7 +280,7 @@ pub fn desired(stack: &Stack, world: &World) -> Result<Wanted, IncompleteWorld> 
     let images = needed.map(|image| lock(image, world)).collect::<Result<_, _>>()?;
     let supervised = stack.datacenters.values().any(|datacenter| datacenter.engine == EngineKind::Embedded);
     let (stack, binary) = (stack.name.clone(), world.binary_digest);
-    Ok(Wanted { stack, binary, supervised, images, datacenters, edges, sites, now: world.now })
+    Ok(Wanted { stack, binary, supervised, images, datacenters, edges, agents, sites, now: world.now })
 }
 
 fn lock(image: &ImageName, world: &World) -> Result<(ImageName, Digest), IncompleteWorld> {

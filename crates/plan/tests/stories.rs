@@ -461,6 +461,9 @@ fn hosts_have_an_edge_each_and_one_of_them_the_application() {
     run edge-rhea@home (not there yet)
     configure the edge of office/titan (generation 1) (not there yet)
     run edge-titan@office (not there yet)
+    run agent-atlas@home (not there yet)
+    run agent-rhea@home (not there yet)
+    run agent-titan@office (not there yet)
     set up site blog at home (not there yet)
     fill the mirror of site blog at home/rhea (not there yet)
     fill the mirror of site blog at office/titan (not there yet)
@@ -501,6 +504,8 @@ fn nothing_is_planned_for_a_host_that_is_away() {
     run edge-atlas@home (not there yet)
     configure the edge of home/rhea (generation 1) (not there yet)
     run edge-rhea@home (not there yet)
+    run agent-atlas@home (not there yet)
+    run agent-rhea@home (not there yet)
     set up site blog at home (not there yet)
     fill the mirror of site blog at home/rhea (not there yet)
     ");
@@ -512,7 +517,97 @@ fn nothing_is_planned_for_a_host_that_is_away() {
     run edge-rhea@home (not there yet)
     configure the edge of office/titan (generation 1) (not there yet)
     run edge-titan@office (not there yet)
+    run agent-rhea@home (not there yet)
+    run agent-titan@office (not there yet)
     ");
+}
+
+/// What the agent of an edge watches.
+fn watches(stack: &Stack, edge: &str) -> Vec<String> {
+    let want = desired(stack, &on_hosts(stack)).unwrap();
+    let agent = &want.agents[&edge.parse().unwrap()];
+    let runs = want.unit(&agent.config.datacenter, &agent.unit).unwrap();
+    let unit = runs.runs.as_unit().unwrap();
+    // Its description names its configuration by what is in it.
+    assert!(unit.args[2].ends_with(&format!("/agent/config-{}.json", agent.config_digest.short())), "{unit:?}");
+    let watched = agent.config.watched.iter().map(|watched| {
+        let name = watched.name.as_ref().map_or("its address", |name| name.as_str());
+        let public = if watched.public { ", public" } else { "" };
+        format!("{} {} {} as {name}{public}", watched.datacenter, watched.at, watched.address)
+    });
+    watched.collect()
+}
+
+fn on_hosts(stack: &Stack) -> sovereign_plan::World {
+    let mut world = world(stack, 0);
+    for unit in world.units.values_mut() {
+        unit.runs = common::instance(unit.runs.name(), "home", "atlas", 0);
+    }
+    world
+}
+
+#[test]
+fn an_agent_watches_the_uplinks_of_the_others_and_the_insides_of_its_own() {
+    let mut stack = stack_of_hosts();
+    assert_eq!(
+        watches(&stack, "office/titan"),
+        ["home fibre 192.0.2.1:443 as blog.example.org", "office titan 10.0.0.5:443 as blog.example.org"]
+    );
+    assert_eq!(
+        watches(&stack, "home/rhea"),
+        [
+            "home atlas 192.0.2.1:443 as blog.example.org",
+            "home rhea 192.0.2.2:443 as blog.example.org",
+            "office cable 198.51.100.1:443 as blog.example.org"
+        ]
+    );
+    // Nobody is reached at an address that is not known, or that leads nowhere.
+    let home = stack.datacenters.get_mut(&"home".parse().unwrap()).unwrap();
+    let uplink =
+        |name: &str, address, reach| Uplink { name: name.to_owned(), address, reach, ..home.uplinks[0].clone() };
+    let more = [
+        uplink("dsl", UplinkAddress::Dynamic, Reach::Forwarded),
+        uplink("lte", UplinkAddress::Fixed("203.0.113.8".parse().unwrap()), Reach::OutboundOnly),
+        uplink("v6", UplinkAddress::Fixed("2001:db8::1".parse().unwrap()), Reach::Direct),
+    ];
+    home.uplinks.extend(more);
+    assert_eq!(
+        watches(&stack, "office/titan")[..2],
+        ["home fibre 192.0.2.1:443 as blog.example.org", "home v6 [2001:db8::1]:443 as blog.example.org"]
+    );
+    // A proxy in front has its own certificate, and what comes past it is not for us.
+    let from = vec!["192.0.2.9".parse().unwrap()];
+    let proxy = sovereign_model::edge_rules::Proxy { speaks: sovereign_model::edge_rules::ProxySpeech::Http, from };
+    stack.datacenters.get_mut(&"office".parse().unwrap()).unwrap().proxy = Some(proxy);
+    assert_eq!(watches(&stack, "home/rhea")[2..], ["office cable 198.51.100.1:443 as blog.example.org, public"]);
+    assert!(watches(&stack, "office/titan").iter().all(|watched| !watched.starts_with("office")));
+    stack.sites.clear();
+    let want = desired(&stack, &world(&stack, 0)).unwrap();
+    assert!(want.agents.values().flat_map(|agent| &agent.config.watched).all(|watched| watched.name.is_none()));
+}
+
+#[test]
+fn another_address_replaces_the_agents_that_watch_it() {
+    let mut stack = stack_of_hosts();
+    let seen = up(&wanted_on_hosts(0));
+    stack.datacenters.get_mut(&"office".parse().unwrap()).unwrap().uplinks[0].address =
+        UplinkAddress::Fixed("198.51.100.2".parse().unwrap());
+    let plan = plan(&desired(&stack, &on_hosts(&stack)).unwrap(), &seen);
+    let agents: Vec<_> =
+        plan.steps.iter().map(|step| step.step.to_string()).filter(|step| step.contains("agent")).collect();
+    assert_eq!(agents, ["replace agent-atlas@home", "replace agent-rhea@home"]);
+}
+
+#[test]
+fn where_nobody_else_is_there_is_no_agent_and_those_there_were_are_stopped() {
+    let mut stack = stack_of_hosts();
+    let seen = up(&wanted_on_hosts(0));
+    stack.datacenters.remove(&"office".parse().unwrap());
+    stack.sites.values_mut().for_each(|site| site.mirrors.clear());
+    let want = desired(&stack, &on_hosts(&stack)).unwrap();
+    assert!(want.agents.is_empty());
+    let plan = next(&want, &seen);
+    assert!(plan.contains("stop agent-atlas@home, keep its data") && plan.contains("stop agent-rhea@home"), "{plan}");
 }
 
 /// Applications in instances post their notices of changes to the edge at the bridge's address, and look at its certificate.

@@ -4,6 +4,7 @@ mod archive;
 mod copies;
 mod on_hosts;
 mod room;
+mod sight;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,7 @@ pub(crate) use archive::Backed;
 pub(crate) use copies::CopyReport;
 pub(crate) use room::CopyRoom;
 use room::Judgement;
+pub(crate) use sight::SeenBy;
 
 /// A certificate with less than this left is said to be a problem: renewal comes much earlier.
 const CERTIFICATE_WORRY_DAYS: u64 = 60;
@@ -109,6 +111,8 @@ pub(crate) struct DatacenterReport {
     pub(crate) certificate_ends: Option<u64>,
     /// What runs there.
     pub(crate) units: Vec<UnitReport>,
+    /// How the agents of the others see it.
+    pub(crate) seen_by: Vec<SeenBy>,
 }
 
 /// Something that runs.
@@ -298,6 +302,7 @@ fn datacenter(
         generation,
         certificate_ends,
         units,
+        seen_by: sight::judge(name, gathered, now, problems),
     }
 }
 
@@ -539,6 +544,7 @@ pub(crate) mod tests {
             edges: [("home", Role::Primary), ("office", Role::Mirror)]
                 .map(|(at, role)| (at.parse().unwrap(), Ok(edge(stack, at, role))))
                 .into(),
+            agents: BTreeMap::new(),
             hosts: BTreeMap::new(),
             certificates: BTreeMap::new(),
             outgoing: BTreeMap::new(),
@@ -613,6 +619,7 @@ pub(crate) mod tests {
         let gathered = Gathered {
             supervisor: None,
             edges: stack.datacenters.values().flat_map(|datacenter| datacenter.edges()).map(nobody).collect(),
+            agents: BTreeMap::new(),
             hosts: BTreeMap::new(),
             certificates: BTreeMap::new(),
             outgoing: BTreeMap::new(),

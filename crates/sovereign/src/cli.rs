@@ -174,6 +174,9 @@ pub(crate) enum Command {
     /// The data plane of a host. Started by the supervisor.
     #[command(hide = true)]
     Edge(EdgeArgs),
+    /// Watches the other data centers. Started by a host's systemd.
+    #[command(hide = true)]
+    Agent(AgentArgs),
     /// The embedded engine. Started by `up`.
     #[command(hide = true)]
     Supervise(SuperviseArgs),
@@ -246,6 +249,7 @@ impl Command {
             Self::Tick(_) => "tick",
             Self::Completions(_) => "completions",
             Self::Edge(_) => "edge",
+            Self::Agent(_) => "agent",
             Self::Supervise(_) => "supervise",
             Self::ArchiveSource(_) => "archive-source",
             Self::Shim => "shim",
@@ -254,7 +258,7 @@ impl Command {
 
     /// Whether this is a long-running part of the stack and not something an operator types.
     pub(crate) const fn is_daemon(&self) -> bool {
-        matches!(self, Self::Edge(_) | Self::Supervise(_) | Self::ArchiveSource(_) | Self::Shim)
+        matches!(self, Self::Edge(_) | Self::Agent(_) | Self::Supervise(_) | Self::ArchiveSource(_) | Self::Shim)
     }
 }
 
@@ -1081,6 +1085,20 @@ Example:
 /// `edge`.
 #[derive(Debug, Args)]
 pub(crate) struct EdgeArgs {
+    /// The signed configuration file
+    #[arg(long)]
+    pub(crate) config: PathBuf,
+    /// The Ed25519 key that must have signed it, 64 hex digits
+    #[arg(long)]
+    pub(crate) trust: String,
+    /// Where to make the control socket
+    #[arg(long)]
+    pub(crate) control: PathBuf,
+}
+
+/// `agent`.
+#[derive(Debug, Args)]
+pub(crate) struct AgentArgs {
     /// The signed configuration file
     #[arg(long)]
     pub(crate) config: PathBuf,

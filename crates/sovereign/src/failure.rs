@@ -107,6 +107,7 @@ reasons! {
     crate::verify::ProbeError,
     sovereign_archive::ArchiveError,
     sovereign_archive::copy::CopyError,
+    sovereign_dns::AgentError,
     sovereign_edge::EdgeError,
     sovereign_engine::embedded::ClientError,
     sovereign_engine::embedded::SuperviseError,

@@ -5,11 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use serde::de::DeserializeOwned;
 use sovereign_engine::embedded::{Client, SupervisorStatus};
 use sovereign_engine::incus::instances::Seen;
 use sovereign_engine::incus::usage::Usage;
 use sovereign_engine::incus::{IncusEngineError, Reach};
 use sovereign_keys::LeafFacts;
+use sovereign_model::agent_status::AgentStatus;
 use sovereign_model::edge_status::EdgeStatus;
 use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::{App, Datacenter};
@@ -23,7 +25,7 @@ use crate::backup::copies::Copies;
 use crate::failure::Failure;
 use crate::secrets;
 
-/// An edge answers from memory; one that does not within this time is not well.
+/// An edge or an agent answers from memory; one that does not within this time is not well.
 const EDGE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What applications were refused is good to know, and nothing to wait for.
@@ -36,6 +38,8 @@ pub(crate) struct Gathered {
     pub(crate) supervisor: Option<SupervisorStatus>,
     /// The edges', or why there is none.
     pub(crate) edges: BTreeMap<EdgeName, Result<EdgeStatus, String>>,
+    /// The agents' of those edges that have one beside them, or why there is none.
+    pub(crate) agents: BTreeMap<EdgeName, Result<AgentStatus, String>>,
     /// The hosts' own, or why they cannot be asked.
     pub(crate) hosts: BTreeMap<EdgeName, Result<HostSeen, Away>>,
     /// The certificates that lie ready.
@@ -93,8 +97,10 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder, reach: &Reach) ->
     let looked = there.iter().map(async |name| ((*name).clone(), look(stack, reach, name).await));
     let (asked, looked, supervisor) = tokio::join!(join_all(asked), join_all(looked), client.status());
     let (mut edges, mut hosts): (BTreeMap<_, _>, BTreeMap<_, _>) = (asked.into_iter().collect(), BTreeMap::new());
-    for (name, (edge, host)) in looked {
+    let mut agents = BTreeMap::new();
+    for (name, (edge, agent, host)) in looked {
         edges.insert(name.clone(), edge);
+        agents.extend(agent.map(|agent| (name.clone(), agent)));
         hosts.insert(name, host);
     }
     let mut certificates = BTreeMap::new();
@@ -112,6 +118,7 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder, reach: &Reach) ->
     Ok(Gathered {
         supervisor: supervisor?,
         edges,
+        agents,
         hosts,
         certificates,
         words_seen: secrets::words_seen(stack, state),
@@ -121,20 +128,26 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder, reach: &Reach) ->
     })
 }
 
-/// A host, and its edge. The way there is tried once for all that is asked.
-async fn look(stack: &Stack, reach: &Reach, name: &EdgeName) -> (Result<EdgeStatus, String>, Result<HostSeen, Away>) {
+/// A host, its edge, and the agent if there is one. The way there is tried once for all that is asked.
+async fn look(
+    stack: &Stack,
+    reach: &Reach,
+    name: &EdgeName,
+) -> (Result<EdgeStatus, String>, Option<Result<AgentStatus, String>>, Result<HostSeen, Away>) {
+    let has_agent = stack.agents().any(|agent| agent == *name);
     let link = match reach.link(name).await {
         Ok(link) => link,
         Err(error) => {
             let away = Away::from(error);
-            return (Err(away.why.clone()), Err(away));
+            return (Err(away.why.clone()), has_agent.then(|| Err(away.why.clone())), Err(away));
         }
     };
-    let units = [name.unit()];
+    let units: Vec<_> = std::iter::once(name.unit()).chain(has_agent.then(|| name.agent())).collect();
+    let agent = async { if has_agent { Some(ask(&link.agent).await) } else { None } };
     let asked = (ask_edge(&link.control), link.usage(&stack.name, &units), link.look(&stack.name));
-    let (edge, usage, instances) = tokio::join!(asked.0, asked.1, asked.2);
+    let (edge, agent, usage, instances) = tokio::join!(asked.0, agent, asked.1, asked.2);
     let seen = usage.map(|usage| HostSeen { usage, instances: instances.map_err(Away::from) });
-    (edge, seen.map_err(Away::from))
+    (edge, agent, seen.map_err(Away::from))
 }
 
 /// What applications on hosts tried to reach and were refused, of those that can say so in a moment.
@@ -168,6 +181,11 @@ pub(crate) async fn refused_on_hosts(
 /// # Errors
 /// A sentence that says why it did not answer.
 pub(crate) async fn ask_edge(socket: &Path) -> Result<EdgeStatus, String> {
+    ask(socket).await
+}
+
+/// The daemon behind a control socket.
+async fn ask<S: DeserializeOwned>(socket: &Path) -> Result<S, String> {
     let answer = request_async(socket, &Request::new("status"), EDGE_PATIENCE)
         .await
         .map_err(|error| if error.nobody_listens() { "it does not run".to_owned() } else { error.to_string() })?;

@@ -97,6 +97,7 @@ pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
         binary: program.installed.clone(),
         binary_digest: program.digest,
         trust: hex::encode(signing.verifying_key().as_bytes()),
+        authority: keys.ca()?.pem().to_owned(),
         locks,
         link_keys,
         webhook_keys,

@@ -66,6 +66,7 @@ pub fn world(stack: &Stack) -> World {
         binary: "/bin/sovereign".into(),
         binary_digest: Digest::of("binary"),
         trust: "ab".repeat(32),
+        authority: "a certificate".to_owned(),
         locks: BTreeMap::from([("ghost".parse().expect("a label"), Digest::of("lock"))]),
         link_keys: stack
             .datacenters

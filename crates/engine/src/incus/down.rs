@@ -9,14 +9,22 @@ use super::IncusEngineError;
 use super::reach::Link;
 
 impl Link {
-    /// Stops the edge and all applications; what ran.
+    /// Stops a unit of the host's own, and removes it.
+    pub(super) async fn remove_unit(&self, stack: &StackName, unit: &UnitName) -> Result<(), IncusEngineError> {
+        let failed = |source| IncusEngineError::Unit { host: self.edge.clone(), source: Box::new(source) };
+        systemd::remove(&self.connection, stack, unit).await.map_err(failed)
+    }
+
+    /// Stops the edge, its agent and all applications; what ran.
     ///
     /// # Errors
     /// When the host does not obey. What was stopped stays so, and doing it again goes on.
     pub async fn stop_all(&self, stack: &StackName, edge: &EdgeName) -> Result<Vec<UnitName>, IncusEngineError> {
-        let failed = |source| IncusEngineError::Unit { host: edge.clone(), source: Box::new(source) };
-        systemd::remove(&self.connection, stack, &edge.unit()).await.map_err(failed)?;
-        let mut stopped = vec![edge.unit()];
+        let mut stopped = Vec::new();
+        for unit in [edge.agent(), edge.unit()] {
+            self.remove_unit(stack, &unit).await?;
+            stopped.push(unit);
+        }
         let incus = |source| IncusEngineError::Incus { host: edge.clone(), source: Box::new(source) };
         let instances = self.instances(stack).await.map_err(incus)?;
         let failed = |source| IncusEngineError::Instances { host: edge.clone(), source: Box::new(source) };

@@ -132,9 +132,7 @@ impl IncusEngine<'_> {
     /// The user of edges, and the folders of this one.
     async fn prepare(&self, name: &EdgeName, link: &Link) -> Result<(), SshError> {
         let folder = self.on_host().edge(&name.datacenter);
-        let run = Run::script("make the folders of its edge", include_str!("prepare.sh"));
-        let run = run.arg(on_host::USER).arg(on_host::PROGRAMS).arg(on_host::STATE).arg(folder.path());
-        link.connection.succeed(&run).await.map(drop)
+        link.prepare(on_host::USER, folder.path(), &["store", "run", "log"]).await
     }
 
     /// Writes an edge's configuration, and has it read that when it runs.

@@ -62,3 +62,12 @@ impl IncusEngine<'_> {
         link.connection.put_file(self.parts.program, there, access).await
     }
 }
+
+impl Link {
+    /// The user of a unit and its folder, and in it those that are the unit's own.
+    pub(super) async fn prepare(&self, user: &str, folder: &Path, own: &[&str]) -> Result<(), SshError> {
+        let run = Run::script("make a unit's folders", include_str!("prepare.sh"));
+        let run = run.arg(user).arg(on_host::PROGRAMS).arg(on_host::STATE).arg(folder).args(own);
+        self.connection.succeed(&run).await.map(drop)
+    }
+}

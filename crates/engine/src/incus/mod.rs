@@ -13,6 +13,7 @@
 //! | [`reach`] | how a host is reached |
 //! | [`lease`] | one run at a time on a host |
 //! | `edges` | its edge: files, service |
+//! | `agents` | the agent beside it, likewise |
 //! | `host_unit` | a unit of its own: program, service |
 //! | `written` | which configurations this machine wrote |
 //! | `down` | how everything on it is stopped |
@@ -25,6 +26,7 @@
 //! Left out: making a bare host ready (the hosts' room), what applications need (services), where images come from.
 
 pub mod access;
+mod agents;
 pub mod door;
 mod down;
 mod edge_seen;
@@ -190,10 +192,12 @@ impl<'a> IncusEngine<'a> {
 
     async fn look_at(&self, name: &EdgeName) -> Result<(EdgeSeen, Vec<(UnitName, UnitSeen)>), IncusEngineError> {
         let link = self.parts.reach.link(name).await?;
-        let (edge, instances) = tokio::join!(self.look_at_edge(name, link), self.look_at_instances(link));
+        let looks = (self.look_at_edge(name, link), self.look_at_agent(name, link), self.look_at_instances(link));
+        let (edge, agent, instances) = tokio::join!(looks.0, looks.1, looks.2);
         let (edge, unit) = edge?;
         let mut units = instances?;
         units.extend(unit.map(|unit| (name.unit(), unit)));
+        units.extend(agent?.map(|unit| (name.agent(), unit)));
         Ok((edge, units))
     }
 

@@ -37,7 +37,11 @@ impl IncusEngine<'_> {
                 // What nothing declares any more may be on any host; where it is not, nothing happens.
                 for edge in self.parts.stack.edges_on_hosts().filter(|edge| edge.datacenter == *datacenter) {
                     let link = self.parts.reach.link(&edge).await?;
-                    self.with_instances(&edge, link, unit, async |instances| instances.stop(unit).await).await?;
+                    if *unit == edge.agent() {
+                        link.remove_unit(&self.parts.stack.name, unit).await?;
+                    } else {
+                        self.with_instances(&edge, link, unit, async |instances| instances.stop(unit).await).await?;
+                    }
                 }
                 Ok(Receipt::default())
             }
@@ -84,8 +88,12 @@ impl IncusEngine<'_> {
         let wanted = wanted.ok_or_else(undeclared)?;
         match &wanted.runs {
             Runs::Unit(unit) => {
-                let host = unit.host.as_ref().ok_or_else(undeclared)?;
-                self.run_edge(&EdgeName::on(datacenter, host), tell).await
+                let host = EdgeName::on(datacenter, unit.host.as_ref().ok_or_else(undeclared)?);
+                if unit.name == host.agent() {
+                    self.run_agent(&host, unit, tell).await
+                } else {
+                    self.run_edge(&host, tell).await
+                }
             }
             Runs::Instance(spec) => {
                 let (edge, link) = self.place_of(datacenter, unit).await?;

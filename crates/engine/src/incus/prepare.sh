@@ -1,4 +1,5 @@
-# The user of edges and the folders of one. $1: the user. $2: where programs lie. $3: where state lies. $4: the edge's folder.
+# The user of a unit and its folder. $1: the user. $2: where programs lie. $3: where state lies. $4: the unit's folder. All
+# else: folders in it that are the unit's own.
 set -eu
 id -u "$1" > /dev/null 2>&1 ||
     useradd --system --user-group --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin "$1"
@@ -11,4 +12,7 @@ for part in $(echo "${4#"$3"/}" | tr / ' '); do
 done
 chown root:"$1" "$4"
 chmod 0750 "$4"
-install -d -o "$1" -g "$1" -m 0700 "$4/store" "$4/run" "$4/log"
+user=$1
+cd "$4"
+shift 4
+install -d -o "$user" -g "$user" -m 0700 "$@"

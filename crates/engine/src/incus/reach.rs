@@ -109,6 +109,8 @@ pub struct Link {
     pub connection: Connection,
     /// The control socket of its edge, brought here.
     pub control: PathBuf,
+    /// The control socket of the agent beside it, brought here.
+    pub agent: PathBuf,
     /// The edge of the host.
     pub(super) edge: EdgeName,
     incus: Arc<dyn Dial>,
@@ -119,8 +121,9 @@ impl Link {
     async fn open(edge: &EdgeName, login: Login, sockets: &Path, state: &StateFolder) -> Result<Self, SshError> {
         let connection = Connection::open(login, sockets, PATIENCE).await?;
         let control = connection.forward(&state.edge(&edge.datacenter).control()).await?;
+        let agent = connection.forward(&state.agent(&edge.datacenter).control()).await?;
         let incus = incus_of(&connection, edge).await?;
-        Ok(Self { connection, control, edge: edge.clone(), incus, client: OnceCell::new() })
+        Ok(Self { connection, control, agent, edge: edge.clone(), incus, client: OnceCell::new() })
     }
 
     /// The host's Incus, in the project of the stack.

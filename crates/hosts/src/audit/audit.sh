@@ -56,11 +56,11 @@ done
         say runs "$unit $(sha256sum < "/proc/$process/exe" | cut -d ' ' -f 1) $(readlink "/proc/$process/exe")"
 done
 
-# What an edge keeps, writes and opens itself is as many files as there are pages; a copy of an archive as many as there are
+# What an edge keeps, units write and open themselves is as many files as there are pages; a copy of an archive as many as there are
 # packs, in a folder that nobody but root enters.
 place=$(dirname "$2")
 find /opt/sovereign /etc/sovereign "$1" -xdev \( -path "$2/store/*" -o -path "$2/run/*" -o -path "$2/log/*" \
-    -o -path "$place/archive/*" -o -path "$place/sites/*" -o -path "$place/set-up/*" \) -prune \
+    -o -path "$place/agent/run/*" -o -path "$place/archive/*" -o -path "$place/sites/*" -o -path "$place/set-up/*" \) -prune \
     -o -printf '%m %u %g %y %p\n' | head -n 5000 | while read -r line; do say file "$line"; done
 find /var/lib/sovereign /root/.ssh /root/.ssh/authorized_keys /root/.ssh/authorized_keys2 -maxdepth 0 \
     -printf '%m %u %g %y %p\n' | while read -r line; do say file "$line"; done

@@ -24,7 +24,7 @@ pub(super) fn judge(seen: &Seen, wanted: &Wanted, all: &mut Findings) {
         }
     }
     for needed in [Path::new("/opt/sovereign"), &wanted.state, &wanted.edge] {
-        if wanted.service.is_some() && !seen.files.contains_key(needed) {
+        if !wanted.services.is_empty() && !seen.files.contains_key(needed) {
             all.drift(SUBJECT, format_args!("{} is not there", needed.display()), "`sovereign up` makes it");
         }
     }
@@ -53,6 +53,13 @@ fn right(path: &Path, file: &File, wanted: &Wanted) -> (char, u32, &'static str)
             "" => ('d', 0o750, "root:sovereign"),
             name if EDGES_OWN.contains(&name) => ('d', 0o700, "sovereign:sovereign"),
             _ => ('f', 0o640, "root:sovereign"),
+        };
+    }
+    if let Ok(within) = path.strip_prefix(&wanted.agent) {
+        return match within.to_str().unwrap_or_default() {
+            "" => ('d', 0o750, "root:sovereign-agent"),
+            "run" => ('d', 0o700, "sovereign-agent:sovereign-agent"),
+            _ => ('f', 0o640, "root:sovereign-agent"),
         };
     }
     let beside = wanted.edge.parent().and_then(|place| path.strip_prefix(place).ok()?.to_str());

@@ -146,6 +146,19 @@ impl Findings {
     }
 }
 
+/// A unit of the host's own, as it should run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// The unit, for people.
+    pub unit: String,
+    /// Its service.
+    pub name: String,
+    /// The link by which that starts at boot.
+    pub alias: String,
+    /// The program it runs: where it lies, and its digest.
+    pub program: (PathBuf, Digest),
+}
+
 /// What a host should be like.
 #[derive(Debug, Clone)]
 pub struct Wanted {
@@ -155,12 +168,10 @@ pub struct Wanted {
     pub units: Vec<UnitFile>,
     /// Units that need not be there.
     pub may_lack: BTreeSet<String>,
-    /// The service of the edge, and the link by which it starts at boot. Nothing when no edge is described.
-    pub service: Option<(String, String)>,
+    /// The services that run, the edge's among them. Nothing when none is described.
+    pub services: Vec<Service>,
     /// What the edge listens on.
     pub sockets: Vec<std::net::SocketAddr>,
-    /// The program that the edge runs: where it lies, and its digest.
-    pub program: Option<(PathBuf, Digest)>,
     /// Who may come in.
     pub authorized: Authorized,
     /// How the comments of the stack's keys begin.
@@ -169,6 +180,8 @@ pub struct Wanted {
     pub state: PathBuf,
     /// The edge's.
     pub edge: PathBuf,
+    /// The agent's, which need not be there.
+    pub agent: PathBuf,
     /// What listened before the host was made ready, and stays open. `None`: it was not written down.
     pub open_before: Option<Vec<Listener>>,
     /// The other hosts of the data center.

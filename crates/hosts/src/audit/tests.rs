@@ -12,6 +12,7 @@ const SERVICE: &str = "sovereign-shop.edge.home.0123456789ab.service";
 const ALIAS: &str = "sovereign-shop.edge.home.service";
 const BEFORE: &str = "sovereign-shop.edge.home.ba9876543210.service";
 const EDGE: &str = "/var/lib/sovereign/shop/home/edge";
+const AGENT: &str = "/var/lib/sovereign/shop/home/agent";
 const MANAGEMENT: &str = "ssh-ed25519 AAAA sovereign:shop:management";
 
 fn program() -> (PathBuf, Digest) {
@@ -29,9 +30,13 @@ fn wanted() -> Wanted {
             file("sovereign-instances.service", "[Unit]\n"),
         ],
         may_lack: BTreeSet::from(["sovereign-instances.service".to_owned()]),
-        service: Some((SERVICE.to_owned(), ALIAS.to_owned())),
+        services: vec![Service {
+            unit: "edge@home".to_owned(),
+            name: SERVICE.to_owned(),
+            alias: ALIAS.to_owned(),
+            program: program(),
+        }],
         sockets: vec!["0.0.0.0:443".parse().unwrap(), "[::1]:9100".parse().unwrap()],
-        program: Some(program()),
         authorized: Authorized {
             management: MANAGEMENT.to_owned(),
             recovery: "ssh-ed25519 BBBB sovereign:shop:recovery".to_owned(),
@@ -39,6 +44,7 @@ fn wanted() -> Wanted {
         comments: "sovereign:shop:".to_owned(),
         state: "/var/lib/sovereign/shop".into(),
         edge: EDGE.into(),
+        agent: AGENT.into(),
         open_before: Some(vec![listener(Protocol::Tcp, 8080, None, "wiki")]),
         peers: BTreeSet::new(),
         instances: Some("table inet sovereign_instances {}\n".to_owned()),
@@ -224,6 +230,52 @@ fn what_was_changed_is_named() {
     let told: String =
         cases.iter().map(|(what, text)| format!("# {what}\n{}", bad(&facts(), text, &wanted()))).collect();
     insta::assert_snapshot!(told);
+}
+
+/// Another unit of the host's own, beside the edge.
+#[test]
+fn what_was_changed_of_an_agent_is_named() {
+    let beside = |text: &str| text.replace(".edge.", ".agent.").replace(EDGE, AGENT);
+    let (service, alias) = (beside(SERVICE), beside(ALIAS));
+    let mut wanted = wanted();
+    wanted.units.push(UnitFile { name: service.clone(), text: "[Service]\n".to_owned() });
+    wanted.services.push(Service {
+        unit: "agent@home".to_owned(),
+        name: service.clone(),
+        alias: alias.clone(),
+        program: program(),
+    });
+    let (path, digest) = (program().0.display().to_string(), program().1.hex());
+    let more = format!(
+        "text\t{service}\t[Service]\nlink\t{alias} /etc/systemd/system/{service}\nruns\t{service} {digest} {path}\n\
+         show\t{service}\tFragmentPath=/etc/systemd/system/{service}\nshow\t{service}\tActiveState=active\n\
+         text\t{}\t[Service]\nshow\t{}\tActiveState=inactive\n\
+         file\t750 root sovereign-agent d {AGENT}\nfile\t640 root sovereign-agent f {AGENT}/config-0123456789ab.json\n\
+         file\t700 sovereign-agent sovereign-agent d {AGENT}/run\nend\n",
+        beside(BEFORE),
+        beside(BEFORE),
+    );
+    let right = said().replace("end\n", &more);
+    let at = |from: &str, to: &str| {
+        assert!(right.contains(from), "{from}");
+        bad(&facts(), &right.replacen(from, to, 1), &wanted)
+    };
+    assert_eq!(at("end\n", "end\n"), "");
+    assert_eq!(
+        at(&format!("show\t{service}\tActiveState=active"), &format!("show\t{service}\tActiveState=failed")),
+        format!("drift | units | {service} is failed\n")
+    );
+    assert_eq!(
+        at(&format!("640 root sovereign-agent f {AGENT}"), &format!("660 root sovereign-agent f {AGENT}")),
+        format!(
+            "drift | files | {AGENT}/config-0123456789ab.json is 0660 root:sovereign-agent, and should be 0640 \
+             root:sovereign-agent\n"
+        )
+    );
+    assert_eq!(
+        bad(&facts(), &right.replace(&service, &beside(BEFORE)), &wanted),
+        format!("drift | units | agent@home runs as {}, and is described as {service}\n", beside(BEFORE))
+    );
 }
 
 #[test]

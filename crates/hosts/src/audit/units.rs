@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Findings, Seen, Unit, Wanted};
+use super::{Findings, Seen, Service, Unit, Wanted};
 
 const SUBJECT: &str = "units";
 const PROGRAM: &str = "program";
@@ -13,10 +13,16 @@ const TOLD: usize = 3;
 
 pub(super) fn judge(seen: &Seen, wanted: &Wanted, all: &mut Findings) {
     let names: BTreeSet<&str> = wanted.units.iter().map(|file| file.name.as_str()).collect();
-    let other = another(seen, wanted);
-    for file in wanted.units.iter().filter(|file| other.is_none() || !is_service(&file.name, wanted)) {
+    let others: Vec<Option<&String>> = wanted.services.iter().map(|service| another(seen, service)).collect();
+    let passed: Vec<&str> = wanted
+        .services
+        .iter()
+        .zip(&others)
+        .filter_map(|(service, other)| other.map(|_| service.name.as_str()))
+        .collect();
+    for file in wanted.units.iter().filter(|file| !passed.contains(&file.name.as_str())) {
         let again = "put it right on the host, `systemctl daemon-reload`, and restart it; or `sovereign down`, then \
-                     `sovereign up`, which writes those of the edge anew";
+                     `sovereign up`, which writes those of the stack's units anew";
         match seen.units.get(&file.name) {
             Some(Unit { text: Some(text), .. }) if *text == file.text => {}
             Some(Unit { text: Some(text), .. }) => {
@@ -31,32 +37,37 @@ pub(super) fn judge(seen: &Seen, wanted: &Wanted, all: &mut Findings) {
         if unit.link.is_none() {
             loaded(name, unit, all);
         }
-        let is_alias = wanted.service.as_ref().is_some_and(|(_, alias)| alias == name);
-        if !names.contains(name.as_str()) && !is_alias && other != Some(name) {
+        let is_alias = wanted.services.iter().any(|service| service.alias == *name);
+        if !names.contains(name.as_str()) && !is_alias && !others.contains(&Some(name)) {
             stranger(name, unit, wanted, all);
         }
     }
-    match (other, &wanted.service) {
-        (Some(other), Some((service, _))) => {
-            let help = "`sovereign up` has it run as it is described; before that it cannot be compared";
-            all.drift(SUBJECT, format_args!("the edge runs as {other}, and is described as {service}"), help);
+    for (service, other) in wanted.services.iter().zip(&others) {
+        match other {
+            Some(other) => {
+                let help = "`sovereign up` has it run as it is described; before that it cannot be compared";
+                let sentence = format!("{} runs as {other}, and is described as {}", service.unit, service.name);
+                all.drift(SUBJECT, sentence, help);
+            }
+            None => runs(seen, service, all),
         }
-        _ => edge(seen, wanted, all),
+    }
+    if let (Some(first), true) = (wanted.services.first(), others.contains(&None)) {
+        programs(seen, first, all);
     }
     all.else_fine(SUBJECT, format_args!("{} as they are described, and nothing changes them", seen.units.len()));
 }
 
 /// The service of another description that starts in the place of the wanted one, which is not there.
-fn another<'s>(seen: &'s Seen, wanted: &Wanted) -> Option<&'s String> {
-    let (service, alias) = wanted.service.as_ref()?;
-    let link = seen.units.get(alias)?.link.as_ref()?.rsplit('/').next()?;
+fn another<'s>(seen: &'s Seen, service: &Service) -> Option<&'s String> {
+    let link = seen.units.get(&service.alias)?.link.as_ref()?.rsplit('/').next()?;
     let (name, _) = seen.units.get_key_value(link)?;
-    (!seen.units.contains_key(service) && is_service(name, wanted)).then_some(name)
+    (!seen.units.contains_key(&service.name) && is_of(name, service)).then_some(name)
 }
 
-/// Whether it is a service of the edge, of whichever description.
-fn is_service(name: &str, wanted: &Wanted) -> bool {
-    let base = wanted.service.as_ref().and_then(|(_, alias)| alias.strip_suffix(".service"));
+/// Whether it is a service of this unit, of whichever description.
+fn is_of(name: &str, service: &Service) -> bool {
+    let base = service.alias.strip_suffix(".service");
     let digest = base.and_then(|base| name.strip_prefix(base)?.strip_prefix('.')?.strip_suffix(".service"));
     digest.is_some_and(|digest| !digest.contains('.'))
 }
@@ -83,11 +94,11 @@ fn loaded(name: &str, unit: &Unit, all: &mut Findings) {
     }
 }
 
-/// A unit of our names that nothing describes. The edge's last one stays, to go back to, and does not run.
+/// A unit of our names that nothing describes. The last one of each service stays, to go back to, and does not run.
 fn stranger(name: &str, unit: &Unit, wanted: &Wanted, all: &mut Findings) {
     let property = |key: &str| unit.properties.get(key).map_or("", String::as_str);
     let (active, enabled) = (property("ActiveState"), property("UnitFileState"));
-    let is_before = is_service(name, wanted);
+    let is_before = wanted.services.iter().any(|service| is_of(name, service));
     if is_before && matches!(active, "inactive" | "failed" | "deactivating") && enabled != "enabled" {
         return;
     }
@@ -95,9 +106,9 @@ fn stranger(name: &str, unit: &Unit, wanted: &Wanted, all: &mut Findings) {
     all.drift(SUBJECT, format_args!("nothing describes {name} ({active}, {enabled})"), help);
 }
 
-/// What the edge runs now, and would at boot.
-fn edge(seen: &Seen, wanted: &Wanted, all: &mut Findings) {
-    let Some((service, alias)) = &wanted.service else { return };
+/// What a service runs now, and would at boot.
+fn runs(seen: &Seen, service: &Service, all: &mut Findings) {
+    let Service { unit: _, name: service, alias, program: (path, digest) } = service;
     let up = "`sovereign up` has it run as it is described; before that nothing of it can be compared";
     let link = seen.units.get(alias).and_then(|unit| unit.link.as_deref()).unwrap_or("nothing");
     if link.rsplit('/').next() != Some(service) {
@@ -108,7 +119,6 @@ fn edge(seen: &Seen, wanted: &Wanted, all: &mut Findings) {
     if active != "active" {
         all.drift(SUBJECT, format_args!("{service} is {active}"), up);
     }
-    let Some((path, digest)) = &wanted.program else { return };
     match runs.and_then(|unit| unit.runs.as_ref()) {
         Some((running, at)) if *running == digest.hex() && path.as_os_str() == at.as_str() => {}
         Some((running, at)) => {
@@ -120,7 +130,10 @@ fn edge(seen: &Seen, wanted: &Wanted, all: &mut Findings) {
         }
         None => all.drift(PROGRAM, format_args!("{service} runs no program"), up),
     }
-    // Each lies below its own digest.
+}
+
+/// Each program lies below its own digest. All services run this one.
+fn programs(seen: &Seen, service: &Service, all: &mut Findings) {
     let is_named = |(path, digest): &(&std::path::PathBuf, &String)| {
         path.parent().and_then(|folder| folder.file_name()).is_some_and(|name| name == digest.as_str())
     };
@@ -129,7 +142,7 @@ fn edge(seen: &Seen, wanted: &Wanted, all: &mut Findings) {
             format!("{} is sha256:{}, not what it is called", path.display(), digest.get(..12).unwrap_or(digest));
         all.drift(PROGRAM, sentence, "remove it on the host, then `sovereign up`");
     }
-    all.else_fine(PROGRAM, format_args!("sha256:{}, this one", digest.short()));
+    all.else_fine(PROGRAM, format_args!("sha256:{}, this one", service.program.1.short()));
 }
 
 /// What is there too much, and what is missing: in a unit each line counts as often as it is there.

@@ -45,7 +45,9 @@ for unit in /etc/systemd/system/sovereign-*.socket /etc/systemd/system/sovereign
     attempt rm -f "$unit"
 done
 attempt rm -rf /opt/sovereign
-if id -u sovereign > /dev/null 2>&1; then attempt userdel sovereign; fi
+for user in sovereign-agent sovereign; do
+    if id -u "$user" > /dev/null 2>&1; then attempt userdel "$user"; fi
+done
 if test -e /etc/systemd/system/sovereign-nftables.service; then
     attempt systemctl disable --now sovereign-nftables.service 2> /dev/null
     attempt rm -f /etc/systemd/system/sovereign-nftables.service /etc/sovereign/nftables.conf

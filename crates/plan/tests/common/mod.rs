@@ -54,6 +54,7 @@ pub(crate) fn world(stack: &Stack, release: u8) -> World {
         binary: "/bin/sovereign".into(),
         binary_digest: Digest::of([b'b', release]),
         trust: "ab".repeat(32),
+        authority: "a certificate".to_owned(),
         locks: BTreeMap::from([("ghost".parse().unwrap(), Digest::of([b'l', release]))]),
         link_keys: stack
             .datacenters

@@ -8,7 +8,7 @@ use sovereign_model::{EdgeName, UnitName};
 use super::{Problem, UnitReport, problem};
 use crate::gather::{Away, Gathered};
 
-/// The edge of a host, and its applications. Of a host that does not answer nothing is known but that.
+/// The edge of a host, its agent, and its applications. Of a host that does not answer nothing is known but that.
 pub(super) fn units(gathered: &Gathered, edge: &EdgeName, problems: &mut Vec<Problem>) -> Vec<UnitReport> {
     let seen = match gathered.hosts.get(edge) {
         None => return Vec::new(),
@@ -18,7 +18,12 @@ pub(super) fn units(gathered: &Gathered, edge: &EdgeName, problems: &mut Vec<Pro
         }
         Some(Ok(seen)) => seen,
     };
-    let mut units = vec![edge_unit(gathered, edge, &seen.usage, problems)];
+    let answer = gathered.edges.get(edge).map(|answer| answer.as_ref().map(|status| (status.process, status.healthy)));
+    let mut units = vec![own_unit(edge, &edge.unit(), answer.map(owned), &seen.usage, problems)];
+    if let Some(answer) = gathered.agents.get(edge) {
+        let answer = answer.as_ref().map(|status| (status.process, status.healthy));
+        units.push(own_unit(edge, &edge.agent(), Some(owned(answer)), &seen.usage, problems));
+    }
     match &seen.instances {
         Err(away) => problems.push(silent(edge, away)),
         Ok(instances) => {
@@ -33,32 +38,44 @@ pub(super) fn units(gathered: &Gathered, edge: &EdgeName, problems: &mut Vec<Pro
     units
 }
 
+fn owned(answer: Result<(u32, bool), &String>) -> Answer {
+    answer.map_err(String::clone)
+}
+
 fn silent(edge: &EdgeName, away: &Away) -> Problem {
     let check = format!("sovereign host check {edge}");
     problem(edge, &away.why, Some(away.help.as_ref().unwrap_or(&check)))
 }
 
-fn edge_unit(gathered: &Gathered, edge: &EdgeName, usage: &Usage, problems: &mut Vec<Problem>) -> UnitReport {
-    let unit = edge.unit();
-    let answer = gathered.edges.get(edge).and_then(|answer| answer.as_ref().ok());
-    let service = usage.services.get(&unit);
-    let (state, wrong) = match (answer, gathered.edges.get(edge), service) {
-        (Some(status), ..) if !status.healthy => (UnitState::Unhealthy, Some("it is not healthy".to_owned())),
-        (Some(_), ..) => (UnitState::Healthy, None),
-        (None, _, None) => (UnitState::Stopped, Some("it does not run".to_owned())),
-        (None, Some(Err(why)), Some(_)) => (UnitState::Unhealthy, Some(why.clone())),
-        (None, _, Some(_)) => (UnitState::Unhealthy, Some("it does not answer".to_owned())),
+/// What a daemon of the host's own says: its process, and whether it is well. Or why it does not.
+type Answer = Result<(u32, bool), String>;
+
+/// A unit of the host's own.
+fn own_unit(
+    edge: &EdgeName,
+    unit: &UnitName,
+    answer: Option<Answer>,
+    usage: &Usage,
+    problems: &mut Vec<Problem>,
+) -> UnitReport {
+    let service = usage.services.get(unit);
+    let (state, wrong) = match (&answer, service) {
+        (Some(Ok((_, false))), _) => (UnitState::Unhealthy, Some("it is not healthy".to_owned())),
+        (Some(Ok(_)), _) => (UnitState::Healthy, None),
+        (_, None) => (UnitState::Stopped, Some("it does not run".to_owned())),
+        (Some(Err(why)), Some(_)) => (UnitState::Unhealthy, Some(why.clone())),
+        (None, Some(_)) => (UnitState::Unhealthy, Some("it does not answer".to_owned())),
     };
     if let Some(why) = &wrong {
-        problems.push(problem(&unit, why, Some(&format!("sovereign logs {unit}"))));
+        problems.push(problem(unit, why, Some(&format!("sovereign logs {unit}"))));
     }
     UnitReport {
-        pid: answer.and_then(|status| i32::try_from(status.process).ok()),
+        pid: answer.and_then(|answer| i32::try_from(answer.ok()?.0).ok()),
         running_seconds: usage.running_seconds(service.and_then(|service| service.since)),
         restarts: service.map(|service| service.restarts),
         memory_bytes: service.map(|service| service.used.memory_bytes),
         cpu_ms: service.map(|service| service.used.cpu_ms),
-        ..report(edge, &unit, state, "systemd", wrong)
+        ..report(edge, unit, state, "systemd", wrong)
     }
 }
 

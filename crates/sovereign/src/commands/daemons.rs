@@ -7,7 +7,7 @@ use sovereign_model::layout::StateFolder;
 use sovereign_runtime::lifecycle::Drained;
 use sovereign_runtime::signed::parse_trust;
 
-use crate::cli::{EdgeArgs, SuperviseArgs};
+use crate::cli::{AgentArgs, EdgeArgs, SuperviseArgs};
 use crate::context::Context;
 use crate::deployment::supervise_arguments;
 use crate::exit::Exit;
@@ -33,7 +33,7 @@ impl Report for Ended {
 
 /// The system gave no threads.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot start the edge's threads")]
+#[error("cannot start the daemon's threads")]
 struct NoRuntime(#[source] std::io::Error);
 
 impl Reason for NoRuntime {}
@@ -56,6 +56,19 @@ pub(crate) fn edge(args: &EdgeArgs) -> Result<Ended, Failure> {
         .build()
         .map_err(NoRuntime)?;
     let drained = runtime.block_on(sovereign_edge::run(options))?;
+    Ok(Ended { drained: matches!(drained, Drained::Quiet) })
+}
+
+/// `agent`. One thread: it waits most of the time.
+pub(crate) fn agent(args: &AgentArgs) -> Result<Ended, Failure> {
+    let options = sovereign_dns::Options {
+        config: args.config.clone(),
+        trust: parse_trust(&args.trust)?,
+        control: args.control.clone(),
+        rules: sovereign_dns::health::Rules::default(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(NoRuntime)?;
+    let drained = runtime.block_on(sovereign_dns::run(options))?;
     Ok(Ended { drained: matches!(drained, Drained::Quiet) })
 }
 

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use sovereign_engine::incus::lease::{held, list};
+use sovereign_model::agent_status::Standing;
 use sovereign_model::layout::on_host;
 use sovereign_model::{DatacenterName, EdgeName, HostName};
 
@@ -36,6 +37,7 @@ impl Report for Assessment {
     fn show(&self, page: &mut Page) {
         let theme = page.theme();
         self.show_units(page);
+        self.show_sights(page);
         self.show_sites(page);
         self.show_archive(page);
         page.gap();
@@ -107,6 +109,35 @@ impl Assessment {
             ]);
         }
         if !table.is_empty() {
+            page.table(&table);
+        }
+    }
+
+    /// How the data centers see each other.
+    fn show_sights(&self, page: &mut Page) {
+        let theme = page.theme();
+        let mut table = Table::new(["DATA CENTER", "UPLINK", "ADDRESS", "FROM", "IS", ">SINCE", ">ANSWERED IN"]);
+        for datacenter in &self.datacenters {
+            for sight in &datacenter.seen_by {
+                let (word, style) = match sight.standing {
+                    Standing::Alive => ("alive", theme.good),
+                    Standing::Unknown => ("not known yet", theme.warning),
+                    Standing::Dead => ("dead", theme.error),
+                };
+                let latency = sight.latency_us.filter(|_| sight.last_error.is_none());
+                table.row([
+                    Cell::from(datacenter.name.as_str()),
+                    sight.uplink.as_str().into(),
+                    sight.address.to_string().into(),
+                    sight.by.to_string().into(),
+                    Cell::styled(word, style),
+                    figures::seconds(sight.since_seconds).into(),
+                    latency.map(|latency| format!("{:.1} ms", latency as f64 / 1000.0)).unwrap_or_default().into(),
+                ]);
+            }
+        }
+        if !table.is_empty() {
+            page.title("Data centers, from each other");
             page.table(&table);
         }
     }

@@ -124,6 +124,7 @@ mod tests {
         let gathered = Gathered {
             supervisor,
             edges,
+            agents: BTreeMap::new(),
             hosts: BTreeMap::new(),
             certificates: BTreeMap::new(),
             outgoing: BTreeMap::new(),

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use sovereign_engine::incus::instances::FILTER_UNIT as INSTANCES_UNIT;
 use sovereign_engine::incus::{IncusEngineError, Link, Reach};
-use sovereign_hosts::audit::{self, Answers, Findings, Open, Seen, Wanted};
+use sovereign_hosts::audit::{self, Answers, Findings, Open, Seen, Service, Wanted};
 use sovereign_hosts::ready::{FILTER_UNIT, comments};
 use sovereign_hosts::record::{HostId, Known, Record};
 use sovereign_hosts::systemd::{Account, Names, UnitFile, files};
 use sovereign_hosts::{Facts, SshError};
 use sovereign_model::instance::InstanceSpec;
 use sovereign_model::layout::on_host;
+use sovereign_model::unit::UnitSpec;
 use sovereign_model::{EdgeName, StackName};
 use tokio::sync::Semaphore;
 
@@ -47,11 +48,18 @@ impl<'a> Asked<'a> {
         known: Known,
     ) -> Self {
         let stack = &declared.stack.name;
-        let account = Account { user: on_host::USER, state: Path::new(on_host::STATE) };
-        let unit = joined.wanted.unit(&edge.datacenter, &edge.unit()).and_then(|unit| unit.runs.as_unit());
+        let unit = |name| joined.wanted.unit(&edge.datacenter, name).and_then(|unit| unit.runs.as_unit());
+        let (unit, agent) = (unit(&edge.unit()), unit(&edge.agent()));
+        let account = |user| Account { user, state: Path::new(on_host::STATE) };
         let mut units: Vec<UnitFile> =
             [FILTER_UNIT, INSTANCES_UNIT].map(|(name, text)| UnitFile { name: name.into(), text: text.into() }).into();
-        units.extend(unit.into_iter().flat_map(|unit| files(stack, unit, account)));
+        units.extend(unit.into_iter().flat_map(|unit| files(stack, unit, account(on_host::USER))));
+        units.extend(agent.into_iter().flat_map(|unit| files(stack, unit, account(on_host::AGENT_USER))));
+        let service = |unit: &UnitSpec| {
+            let names = Names::of(stack, unit);
+            let program = (unit.program.clone(), joined.wanted.binary);
+            Service { unit: unit.name.to_string(), name: names.service(), alias: names.alias(), program }
+        };
         let instances = joined.instances_on(&edge);
         let may_lack =
             if instances.is_empty() { BTreeSet::from([INSTANCES_UNIT.0.to_owned()]) } else { BTreeSet::new() };
@@ -60,12 +68,12 @@ impl<'a> Asked<'a> {
             host: id.to_string(),
             units,
             may_lack,
-            service: unit.map(|unit| Names::of(stack, unit)).map(|names| (names.service(), names.alias())),
+            services: unit.into_iter().chain(agent).map(service).collect(),
             sockets: unit.iter().flat_map(|unit| &unit.sockets).map(|socket| socket.address).collect(),
-            program: unit.map(|unit| (unit.program.clone(), joined.wanted.binary)),
             authorized: keys.authorized.clone(),
             comments: comments(&required(declared, keys, record, &id, None)),
             edge: state.edge(&edge.datacenter).path().to_owned(),
+            agent: state.agent(&edge.datacenter).path().to_owned(),
             state: state.path().to_owned(),
             open_before: known.open_before.clone(),
             peers: peers(record, &id),

@@ -29,7 +29,9 @@ pub(super) fn on_hosts(stack: &Stack, only: Option<&str>) -> Vec<OnHost> {
     let is_wanted = |unit: &UnitName| only.is_none_or(|only| only == unit.as_str());
     let all = stack.edges_on_hosts().map(|edge| {
         let sites = stack.sites.values().filter(|site| site.app == App::Ghost && site.place(stack) == edge);
-        let logs = std::iter::once((edge.unit(), Writer::Host)).chain(sites.flat_map(applications));
+        let agent = stack.agents().find(|agent| *agent == edge).map(|edge| edge.agent());
+        let own = std::iter::once(edge.unit()).chain(agent).map(|unit| (unit, Writer::Host));
+        let logs = own.chain(sites.flat_map(applications));
         let logs = logs.filter(|(unit, _)| is_wanted(unit)).map(|(unit, writer)| LogReader::new(unit, writer));
         OnHost { logs: logs.collect(), edge }
     });
@@ -150,7 +152,10 @@ mod tests {
         };
         assert_eq!(
             told(None),
-            ["home/atlas: edge-atlas@home, database-blog@home, ghost-blog@home", "office/boreas: edge-boreas@office"]
+            [
+                "home/atlas: edge-atlas@home, agent-atlas@home, database-blog@home, ghost-blog@home",
+                "office/boreas: edge-boreas@office, agent-boreas@office"
+            ]
         );
         assert_eq!(told(Some("ghost-blog@home")), ["home/atlas: ghost-blog@home"]);
         assert!(told(Some("ghost-blog@office")).is_empty());

@@ -1,0 +1,71 @@
+//! The agent on a host, beside its edge: its configuration, its service.
+//!
+//! It has a user of its own, who reads neither the edge's keys nor its pages. Its configuration is a file that its
+//! description names by what is in it, so that the agent before, which is kept, finds what it was given.
+
+use std::path::Path;
+
+use sovereign_hosts::systemd::{Account, Names};
+use sovereign_hosts::{Access, Run};
+use sovereign_model::EdgeName;
+use sovereign_model::agent_config::PROTOCOL;
+use sovereign_model::layout::on_host;
+use sovereign_model::observed::UnitSeen;
+use sovereign_model::unit::UnitSpec;
+use sovereign_runtime::signed;
+
+use super::edge_seen::EdgeFiles;
+use super::reach::Link;
+use super::{IncusEngine, IncusEngineError};
+use crate::apply::{Progress, Receipt};
+use crate::edge;
+
+/// For root to write, and for the agent to read.
+const READABLE: Access<'static> = Access { mode: 0o640, owner: "root:sovereign-agent" };
+
+/// It is never given anything newer: another configuration is another agent.
+const GENERATION: u64 = 1;
+
+impl IncusEngine<'_> {
+    /// What there is of the agent on a host, wanted or not.
+    pub(super) async fn look_at_agent(
+        &self,
+        name: &EdgeName,
+        link: &Link,
+    ) -> Result<Option<UnitSeen>, IncusEngineError> {
+        let failed = |source| IncusEngineError::Host { host: name.clone(), source: Box::new(source) };
+        let (stack, unit) = (&self.parts.stack.name, name.agent());
+        let look = Run::script("look at its agent", include_str!("look.sh"));
+        let look =
+            look.arg(self.on_host().agent(&name.datacenter).path()).arg(format!("{}.", Names::base(stack, &unit)));
+        let (said, is_well) = tokio::join!(link.connection.succeed(&look), edge::is_well(&link.agent));
+        let files = EdgeFiles::parse(&String::from_utf8_lossy(&said.map_err(failed)?));
+        let wanted = self.parts.wanted.unit(&name.datacenter, &unit).and_then(|unit| unit.runs.as_unit());
+        Ok(files.unit(stack, &unit, wanted, is_well))
+    }
+
+    /// Has the agent run as it is described, in the place of the one before.
+    pub(super) async fn run_agent(
+        &self,
+        name: &EdgeName,
+        unit: &UnitSpec,
+        tell: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Receipt, IncusEngineError> {
+        let failed = |source| IncusEngineError::Host { host: name.clone(), source: Box::new(source) };
+        let wanted = self.parts.wanted.agents.get(name);
+        let wanted = wanted.ok_or_else(|| IncusEngineError::Undeclared { what: unit.name.to_string() })?;
+        let link = self.parts.reach.link(name).await?;
+        let folder = self.on_host().agent(&name.datacenter);
+        link.prepare(on_host::AGENT_USER, folder.path(), &["run"]).await.map_err(failed)?;
+        let payload = serde_json::to_string(&wanted.config).expect("a configuration serializes to JSON");
+        let key = self.parts.keys.config_signing().map_err(IncusEngineError::Keys)?;
+        let sealed = signed::seal(&key, PROTOCOL, GENERATION, payload);
+        let path = folder.config(&wanted.config_digest);
+        link.connection.put_bytes(&path, sealed.as_bytes(), READABLE).await.map_err(failed)?;
+        let account = Account { user: on_host::AGENT_USER, state: Path::new(on_host::STATE) };
+        let receipt = self.run_on_host(name, link, unit, account, &link.agent, tell).await?;
+        let tidy = Run::script("remove older configurations", include_str!("tidy_configs.sh")).arg(folder.path());
+        link.connection.succeed(&tidy).await.map_err(failed)?;
+        Ok(receipt)
+    }
+}
