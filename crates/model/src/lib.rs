@@ -8,6 +8,7 @@ pub mod agent_config;
 pub mod agent_status;
 pub mod archive_copy;
 pub mod digest;
+pub mod dns_record;
 pub mod edge_config;
 pub mod edge_name;
 pub mod edge_rules;
@@ -26,6 +27,7 @@ pub mod step;
 pub mod unit;
 
 pub use digest::Digest;
+pub use dns_record::DnsRecord;
 pub use edge_name::EdgeName;
 pub use file::parse;
 pub use interval::Interval;

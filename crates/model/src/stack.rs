@@ -10,11 +10,12 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::archive_copy::ArchiveCopy;
+use crate::dns_record::DnsRecord;
 use crate::edge_name::EdgeName;
 use crate::edge_rules::{EdgeRules, Proxy, Room};
 use crate::interval::Interval;
 use crate::keep_rules::KeepRules;
-use crate::name::{DatacenterName, DnsName, HostName, Origin, SiteName, StackName};
+use crate::name::{DatacenterName, DnsName, HostName, InvalidName, Origin, SiteName, StackName};
 
 /// Everything one operator declares, in one file.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -240,6 +241,29 @@ pub struct Domain {
     pub provider: Option<String>,
     /// The jurisdiction registrar and registry are under (ISO 3166-1 alpha-2, upper case).
     pub jurisdiction: Option<String>,
+    /// Where mail for it goes.
+    pub mail: Mail,
+    /// The operator's own records, all within it.
+    pub records: Vec<DnsRecord>,
+}
+
+/// Where mail for a domain goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mail {
+    /// Nowhere, and its zone says so.
+    None,
+    /// Where the operator's own records say.
+    Elsewhere,
+}
+
+/// The name that the name server of a data center has in a domain: in each domain its own, so that no domain depends on
+/// another.
+///
+/// # Errors
+/// When it would be longer than a name can be (RFC 1035 section 2.3.4).
+pub fn name_server(datacenter: &DatacenterName, domain: &DnsName) -> Result<DnsName, InvalidName> {
+    format!("ns-{datacenter}.{domain}").parse()
 }
 
 /// A website.
@@ -279,6 +303,11 @@ impl Site {
     /// The edge that has it from its application.
     pub fn place(&self, stack: &Stack) -> EdgeName {
         EdgeName { datacenter: self.primary.clone(), host: self.host(stack).map(|host| host.name.clone()) }
+    }
+
+    /// All host names it is served under, the canonical one first.
+    pub fn all_names(&self) -> impl Iterator<Item = &DnsName> {
+        std::iter::once(self.canonical.host()).chain(&self.names)
     }
 
     /// Whether its data can be backed up: only its operator knows the data of a service that runs already.

@@ -9,14 +9,15 @@ use std::path::Path;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use sovereign_model::archive_copy::{ArchiveCopy, CopyFormat, CopyPlace, SftpPlace};
+use sovereign_model::dns_record::LONGEST_TTL;
 use sovereign_model::edge_rules::{AccessLog, EdgeRules, Keep, Limits, Proxy, ProxySpeech, Room};
 use sovereign_model::file::{ProblemKind, Problems, Style, parse};
 use sovereign_model::keep_rules::KeepRules;
 use sovereign_model::stack::{
-    AdminReach, App, Archive, DataCommands, Datacenter, Domain, EngineKind, Host, Location, MirrorRules, Reach, Site,
-    SiteSettings, Stack, Uplink, UplinkAddress,
+    AdminReach, App, Archive, DataCommands, Datacenter, Domain, EngineKind, Host, Location, Mail, MirrorRules, Reach,
+    Site, SiteSettings, Stack, Uplink, UplinkAddress,
 };
-use sovereign_model::{ByteSize, DatacenterName, DnsName, Interval, Origin};
+use sovereign_model::{ByteSize, DatacenterName, DnsName, DnsRecord, Interval, Origin};
 
 fn read(text: &str) -> Result<Stack, Problems> {
     parse("stack.toml", text, Path::new("/srv"))
@@ -158,8 +159,9 @@ fn site(index: usize, seed: SiteSeed, datacenters: &[Datacenter]) -> Site {
     }
 }
 
-fn domain() -> impl Strategy<Value = (String, Option<String>, Option<String>)> {
-    (line(), proptest::option::of(line()), jurisdiction())
+fn domain() -> impl Strategy<Value = (String, Option<String>, Option<String>, Vec<u32>, Mail)> {
+    let ttls = proptest::collection::vec(0..=LONGEST_TTL, 0..4);
+    (line(), proptest::option::of(line()), jurisdiction(), ttls, select(vec![Mail::None, Mail::Elsewhere]))
 }
 
 fn archive() -> impl Strategy<Value = Archive> {
@@ -226,9 +228,12 @@ fn any_stack() -> impl Strategy<Value = Stack> {
         domains: domains
             .into_iter()
             .enumerate()
-            .map(|(index, (registrar, provider, jurisdiction))| {
+            .map(|(index, (registrar, provider, jurisdiction, ttls, mail))| {
                 let name: DnsName = format!("d{index}.org").parse().unwrap();
-                (name.clone(), Domain { name, registrar, provider, jurisdiction })
+                let owner = |index| format!("r{index}.{name}").parse().unwrap();
+                let record = |(index, ttl)| DnsRecord::new(&owner(index), ttl, "TXT", format!("\"\\\"{ttl}; \""));
+                let records = ttls.into_iter().enumerate().map(record).collect();
+                (name.clone(), Domain { name, registrar, provider, jurisdiction, mail, records })
             })
             .collect(),
         datacenters: datacenters.into_iter().map(|datacenter| (datacenter.name.clone(), datacenter)).collect(),
@@ -301,6 +306,8 @@ fn written(stack: &Stack) -> String {
         put(&mut file, "registrar", Some(&domain.registrar));
         put(&mut file, "provider", domain.provider.as_ref());
         put(&mut file, "jurisdiction", domain.jurisdiction.as_ref());
+        put(&mut file, "mail", (domain.mail == Mail::Elsewhere).then_some("elsewhere"));
+        writeln!(file, "records = {}", list(domain.records.iter().map(ToString::to_string))).unwrap();
     }
     for site in stack.sites.values() {
         writeln!(file, "[[site]]\nname = \"{}\"", site.name).unwrap();

@@ -329,7 +329,7 @@ fn edge_site(
     Ok(EdgeSite {
         site: site.name.clone(),
         canonical: site.canonical.clone(),
-        names: std::iter::once(site.canonical.host()).chain(&site.names).cloned().collect(),
+        names: site.all_names().cloned().collect(),
         app,
         source,
         mirrors: site.mirrors.clone(),

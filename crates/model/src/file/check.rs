@@ -4,6 +4,7 @@
 //! not called unknown while a name that it may mean could not be read.
 
 mod archive;
+mod domain;
 mod edge;
 
 use std::collections::BTreeMap;
@@ -17,8 +18,8 @@ use super::problem::{Finding, ProblemKind};
 use super::reader::{Node, Reader, closest};
 use crate::name::{DatacenterName, DnsName, HostName, Origin, SiteName};
 use crate::stack::{
-    AdminReach, App, DataCommands, Datacenter, Domain, EngineKind, Host, Location, MirrorRules, Reach, Site,
-    SiteSettings, Stack, Uplink, UplinkAddress,
+    AdminReach, App, DataCommands, Datacenter, EngineKind, Host, Location, MirrorRules, Reach, Site, SiteSettings,
+    Stack, Uplink, UplinkAddress,
 };
 
 /// The stack, or `None` when there are findings.
@@ -27,6 +28,8 @@ pub(super) fn stack(file: &Node, base: &Path, reader: &mut Reader) -> Option<Sta
     let datacenters = check.datacenters(file.nodes("datacenter"));
     let domains = check.domains(file.nodes("domain"));
     let sites = check.sites(file.nodes("site"), &datacenters, file);
+    let places = datacenters.keys().cloned().collect();
+    check.names_in_domains(file.nodes("domain"), &domains, &sites, &places);
     let archive = check.archive(file, &datacenters, &sites);
     let edge = check.edge_rules(file.node("edge"));
     let name = file.node("stack").and_then(|node| node.parse("name"));
@@ -242,19 +245,6 @@ impl Check<'_> {
             hosts.push(Host { name: "local".parse().expect("`local` is a label"), address: None });
         }
         (!hosts.is_empty()).then_some(hosts)
-    }
-
-    fn domains(&mut self, nodes: &[Node]) -> BTreeMap<DnsName, Domain> {
-        let mut seen = BTreeMap::new();
-        let mut domains = BTreeMap::new();
-        for node in nodes {
-            let Some(name) = node.parse::<DnsName>("name") else { continue };
-            self.unique(&mut seen, name.clone(), &format!("domain `{name}`"), node.span_of("name"));
-            let Some(registrar) = node.owned("registrar") else { continue };
-            let (provider, jurisdiction) = (node.owned("provider"), jurisdiction(node));
-            domains.insert(name.clone(), Domain { name, registrar, provider, jurisdiction });
-        }
-        domains
     }
 
     fn sites(

@@ -50,6 +50,8 @@ pub enum Form {
     Sftp,
     /// The public key of an SSH host.
     HostKey,
+    /// A record of a zone file (RFC 1035 section 5.1).
+    Record,
 }
 
 /// Why a text does not have a form, and what would.
@@ -87,6 +89,7 @@ impl Form {
             Self::Disk => "UUID of a file system",
             Self::Sftp => "`\"user@host:port/folder\"`",
             Self::HostKey => "public key of an SSH host",
+            Self::Record => "record of a zone file, on one line",
         }
     }
 
@@ -96,7 +99,7 @@ impl Form {
         Some(match self {
             Self::Prose | Self::Address | Self::UplinkAddress | Self::Socket => return None,
             Self::Path => "^/[!-~]*$".to_owned(),
-            Self::Line => "^[^\\n\\r]+$".to_owned(),
+            Self::Line | Self::Record => "^[^\\n\\r]+$".to_owned(),
             Self::Label { most } => format!("^(?=.{{1,{most}}}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?$"),
             Self::HostName => format!("^(?=.{{1,253}}$){LABEL}(\\.{LABEL})*$"),
             Self::Folder => "^[^~]".to_owned(),
@@ -116,11 +119,14 @@ impl Form {
     pub(super) fn check(self, text: &str) -> Result<(), Complaint> {
         match self {
             Self::Prose => Ok(()),
-            Self::Line if text.trim().is_empty() => Err(Complaint::new("this cannot be empty", "write a word or two")),
-            Self::Line if text.chars().any(char::is_control) => {
+            Self::Line | Self::Record if text.trim().is_empty() => {
+                Err(Complaint::new("this cannot be empty", "write a word or two"))
+            }
+            Self::Line | Self::Record if text.chars().any(char::is_control) => {
                 Err(Complaint::new("this must fit on one line", "leave out line breaks and tabs"))
             }
-            Self::Line => Ok(()),
+            // Names in it are relative to its domain, which is known where domains are checked.
+            Self::Line | Self::Record => Ok(()),
             Self::Label { most } => label(text, most),
             Self::HostName => host_name(text),
             Self::Address => address(text, "write an IPv4 or IPv6 address, \"192.0.2.1\" say"),

@@ -434,8 +434,30 @@ static DOMAIN: Section = Section {
             about: "The jurisdiction registrar and registry are under.",
             example: "\"IS\"",
         },
+        Key {
+            name: "mail",
+            kind: Kind::Words(MAILS),
+            presence: Presence::Optional,
+            about: "Where mail for it goes. Left out: `none`, unless there are records about mail.",
+            example: "\"none\"",
+        },
+        Key {
+            name: "records",
+            kind: Kind::Texts(Form::Record),
+            presence: Presence::Default("[]"),
+            about: "Your own records, beside those that the stack makes: as in a zone file, names relative to the domain.",
+            example: "[\"@ TXT \\\"some-service=0123\\\"\", \"shop 3600 CNAME shops.example.net.\"]",
+        },
     ],
 };
+
+static MAILS: &[Word] = &[
+    Word::new(
+        "none",
+        "nobody takes mail for it, and the zone says so (RFC 7505, SPF, DMARC), so that nobody can pretend to send it",
+    ),
+    Word::new("elsewhere", "where your own `MX` records say"),
+];
 
 static SITE: Section = Section {
     path: "site",

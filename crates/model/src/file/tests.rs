@@ -5,7 +5,7 @@ use std::path::Path;
 use super::*;
 use crate::interval::Interval;
 use crate::keep_rules::KeepRules;
-use crate::stack::{AdminReach, App, Archive, Reach, UplinkAddress};
+use crate::stack::{AdminReach, App, Archive, Mail, Reach, UplinkAddress};
 
 fn parse_here(text: &str) -> Result<Stack, Problems> {
     parse("stack.toml", text, Path::new("/srv/stack"))
@@ -400,4 +400,52 @@ fn what_is_said_of_edges_must_make_sense() {
     assert_eq!(messages(&file("", "", "keep = \"budget\"")), ["`keep = \"budget\"` without a `budget`"]);
     assert_eq!(messages(&file("", "", "dump = [\"pg_dump\"]")), ["a `ghost` site has no `dump`"]);
     parse_here(&file("metrics = 9464", "http = 80\nlisten = 8443", "budget = \"1 GB\"")).unwrap();
+}
+
+#[test]
+fn records_of_the_operator_stand_beside_those_of_the_stack() {
+    let file = |domain: &str| {
+        format!(
+            "version = 1\n[stack]\nname = \"s\"\n[[datacenter]]\nname = \"a\"\n\
+             [[datacenter.uplink]]\nname = \"u\"\naddress = \"192.0.2.1\"\n\
+             [[domain]]\nname = \"example.org\"\nregistrar = \"r\"\n{domain}\n\
+             [[site]]\nname = \"x\"\napp = \"ghost\"\ncanonical = \"www.example.org\"\nprimary = \"a\"\n"
+        )
+    };
+    let good =
+        r#"records = ["@ TXT \"a; b\"", "shop 60 CNAME shops.example.net.", "www TXT beside", "sub NS ns.else."]"#;
+    let stack = parse_here(&file(good)).unwrap();
+    let domain = stack.domains.values().next().unwrap();
+    assert_eq!((domain.records.len(), domain.mail), (4, Mail::None));
+    let mail = |text: &str| parse_here(&file(text)).unwrap().domains.values().next().unwrap().mail;
+    assert_eq!(mail(r#"records = ["@ MX 10 mx.example.net."]"#), Mail::Elsewhere);
+    assert_eq!(mail(r#"records = ["@ TXT \"v=spf1 include:x.example -all\""]"#), Mail::Elsewhere);
+    assert_eq!(mail(r#"records = ["old MX 10 mx.example.net."]"#), Mail::None);
+    assert_eq!(mail("mail = \"elsewhere\""), Mail::Elsewhere);
+
+    insta::assert_snapshot!(
+        messages(&file(
+            r#"mail = "none"
+records = ["@ MX 10 mx.example.net.", "@ A 1.2.3", "t TXT half;lost", "@ SOA a. b. 1 2 3 4 5", "@ NS ns.else.",
+    "example.net. A 192.0.2.1", "@ CNAME other.", "www A 192.0.2.1", "ns-a A 192.0.2.1", "x CNAME y", "x A 192.0.2.2",
+    "d TXT one", "d TXT one", "b DNSKEY 257 3 13 AAAA", "e A 192.0.2.3", "e CNAME y", ""]"#
+        ))
+        .join("\n"),
+        @r#"
+        `mail = "none"` beside a record about mail, MX
+        this is not a record of a zone file: expected IPv4 address
+        what follows the `;` is a comment, and would be lost
+        SOA records of `example.org` are kept by the stack
+        NS records of `example.org` are kept by the stack
+        `example.net` is not within `example.org`
+        `example.org` cannot be another name for something
+        `www.example.org` is a name of site `x`
+        `ns-a.example.org` is the name server of data center `a`
+        `x.example.org` is another name for something, and has records of its own
+        this record is there twice
+        DNSKEY records of `b.example.org` are kept by the stack
+        `e.example.org` is another name for something, and has records of its own
+        this cannot be empty
+        "#
+    );
 }
