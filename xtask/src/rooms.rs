@@ -55,11 +55,11 @@ const EFFECTS: &[&str] = &[
     "tempfile",
     "time",
     "chrono",
-    "jiff",
     "tracing-subscriber",
 ];
 
-/// Parts of the standard library that do the same.
+/// Parts of the standard library that do the same, and jiff, which is below `domain` for the times in signatures and must
+/// not be used for what it can do besides.
 const EFFECTS_OF_STD: &[&str] = &[
     "std::fs",
     "std::env::",
@@ -72,6 +72,7 @@ const EFFECTS_OF_STD: &[&str] = &[
     "TcpListener",
     "UdpSocket",
     "UnixStream",
+    "jiff::",
 ];
 
 /// Checks every rule, and reports all that are broken.

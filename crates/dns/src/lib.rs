@@ -10,17 +10,19 @@
 //! |---|---|
 //! | [`health`] | pure: from answers and silences to alive and dead; which are counted on |
 //! | [`probe`] | one look: a real request, its certificate checked |
+//! | [`zone`] | pure: what a domain is to have in DNS, from the stack file and from who is counted on |
 //! | [`agent`] | the daemon: looks at all of them, and tells on its control socket how it sees them |
 //!
 //! Promise: nobody judges a public address from behind it, since homes lead nobody back in; what flaps is not believed
 //! for a while; when everything looks dead, everything is counted on. With the intervals that are shipped
 //! ([`health::Rules::default`]) a data center that is killed is judged dead within ten seconds.
 //!
-//! Left out: zones and name servers, which will act on this; undoing a change of the network that nobody confirmed, which
+//! Left out: name servers, which will act on this; undoing a change of the network that nobody confirmed, which
 //! is systemd's.
 
 pub mod agent;
 pub mod health;
 pub mod probe;
+pub mod zone;
 
 pub use agent::{AgentError, Options, run};

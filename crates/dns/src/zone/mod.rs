@@ -1,0 +1,185 @@
+//! The zone of a domain as it should be: pure, from the stack file and from which addresses are counted on.
+//!
+//! ```text
+//!  stack file ─┐
+//!  addresses ──┼─▶ Zone: SOA, NS and their addresses, the sites' addresses, mail, the operator's records
+//!  who lives ──┘
+//! ```
+//!
+//! Promise: the same inputs give the same zone, byte for byte. Everything in it is within its domain. A name of a site has
+//! the addresses of all data centers with that site that are counted on, and when none is, of all of them: a name that
+//! leads nowhere helps nobody. Name servers keep fixed addresses, whoever lives: resolvers find the living by themselves.
+//!
+//! Left out: signatures, which the name server makes; the order by geography, which it makes of the addresses.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::Serialize;
+use sovereign_model::dns_record::{DEFAULT_TTL, is_within};
+use sovereign_model::stack::{Datacenter, Domain, Mail, Reach, Stack, UplinkAddress, name_server};
+use sovereign_model::{DatacenterName, DnsName, DnsRecord};
+
+/// How long resolvers keep an address of a site, in seconds: so long a dead data center is still asked by those that know
+/// it.
+pub const ADDRESS_TTL: u32 = 30;
+/// How long resolvers keep who answers for a domain, in seconds; the parent's own is a day or two.
+pub const NAME_SERVER_TTL: u32 = 86_400;
+/// How long resolvers believe that a name is not there, in seconds (RFC 2308 section 5).
+const NEGATIVE_TTL: u32 = 300;
+/// When others that keep a copy of the zone look for a newer one, try again and give it up, in seconds (RFC 1912 section
+/// 2.2).
+const REFRESH: (u32, u32, u32) = (3600, 600, 1_209_600);
+/// So many name servers a domain needs (RFC 1034 section 4.1).
+pub const NAME_SERVERS: usize = 2;
+
+/// What a zone depends on beside the stack file.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    /// The addresses of uplinks whose provider changes them, by data center and uplink.
+    pub learned: BTreeMap<(DatacenterName, String), BTreeSet<IpAddr>>,
+    /// What is not counted on: dead, or taken out on purpose.
+    pub away: BTreeSet<(DatacenterName, IpAddr)>,
+}
+
+/// All records of a domain that somebody answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Zone {
+    /// The domain.
+    pub domain: DnsName,
+    /// The number of this state of it (RFC 1982).
+    pub serial: u32,
+    /// Its records: the SOA first, then by owner and type.
+    pub records: Vec<DnsRecord>,
+}
+
+/// A name server of the stack, as a registrar wants to know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NameServer {
+    /// The data center it is in.
+    pub datacenter: DatacenterName,
+    /// Its name.
+    pub name: DnsName,
+    /// Its addresses: the glue, which the registry has too. They never change.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+/// The name servers of a domain: one for each data center that can be reached at a fixed address. None where a provider
+/// answers.
+pub fn name_servers(stack: &Stack, domain: &Domain) -> Vec<NameServer> {
+    if domain.provider.is_some() {
+        return Vec::new();
+    }
+    let of = |datacenter: &Datacenter| {
+        let open = datacenter.uplinks.iter().filter(|uplink| uplink.reach != Reach::OutboundOnly);
+        let fixed = open.filter_map(|uplink| match uplink.address {
+            UplinkAddress::Fixed(address) => Some(address),
+            UplinkAddress::Dynamic => None,
+        });
+        let addresses: BTreeSet<IpAddr> = fixed.collect();
+        // A domain that is too long for it is no domain of a parsed stack.
+        let name = name_server(&datacenter.name, &domain.name).ok().filter(|_| !addresses.is_empty())?;
+        Some(NameServer { datacenter: datacenter.name.clone(), name, addresses })
+    };
+    stack.datacenters.values().filter_map(of).collect()
+}
+
+/// The zone of a domain that the stack's own name servers answer for.
+pub fn zone(stack: &Stack, domain: &Domain, serial: u32, world: &World) -> Zone {
+    let apex = &domain.name;
+    let servers = name_servers(stack, domain);
+    let mut records = records(stack, domain, world);
+    for server in &servers {
+        records.push(DnsRecord::new(apex, NAME_SERVER_TTL, "NS", format!("{}.", server.name)));
+        records.extend(server.addresses.iter().map(|address| at(&server.name, NAME_SERVER_TTL, *address)));
+    }
+    agree_on_ttls(&mut records);
+    records.sort();
+    records.dedup();
+    let first = servers.first().map_or_else(|| apex.to_string(), |server| server.name.to_string());
+    let (refresh, retry, expire) = REFRESH;
+    let start = format!("{first}. hostmaster.{apex}. {serial} {refresh} {retry} {expire} {NEGATIVE_TTL}");
+    records.insert(0, DnsRecord::new(apex, NEGATIVE_TTL, "SOA", start));
+    Zone { domain: apex.clone(), serial, records }
+}
+
+/// What of a domain is the same whoever answers for it: the addresses of sites, what it does about mail, the operator's
+/// own records.
+pub fn records(stack: &Stack, domain: &Domain, world: &World) -> Vec<DnsRecord> {
+    let apex = &domain.name;
+    let mut records = domain.records.clone();
+    if domain.mail == Mail::None {
+        records.extend(without_mail(apex));
+    }
+    for site in stack.sites.values() {
+        let places = std::iter::once(&site.primary).chain(&site.mirrors);
+        let addresses = counted_on(places.filter_map(|place| stack.datacenters.get(place)), world);
+        for name in site.all_names().filter(|name| is_within(name.as_str(), apex)) {
+            records.extend(addresses.iter().map(|address| at(name, ADDRESS_TTL, *address)));
+        }
+    }
+    records.sort();
+    records
+}
+
+/// The public addresses of the data centers that are counted on; when none is, of all.
+fn counted_on<'d>(datacenters: impl Iterator<Item = &'d Datacenter>, world: &World) -> BTreeSet<IpAddr> {
+    let all: Vec<_> = datacenters.flat_map(|datacenter| public_addresses(datacenter, world)).collect();
+    let living: BTreeSet<IpAddr> =
+        all.iter().filter(|place| !world.away.contains(*place)).map(|(_, address)| *address).collect();
+    if living.is_empty() { all.into_iter().map(|(_, address)| address).collect() } else { living }
+}
+
+/// Where readers reach a data center.
+pub fn public_addresses(datacenter: &Datacenter, world: &World) -> BTreeSet<(DatacenterName, IpAddr)> {
+    let mut addresses = BTreeSet::new();
+    for uplink in datacenter.uplinks.iter().filter(|uplink| uplink.reach != Reach::OutboundOnly) {
+        let learned = world.learned.get(&(datacenter.name.clone(), uplink.name.clone()));
+        let of_uplink: BTreeSet<IpAddr> = match uplink.address {
+            UplinkAddress::Fixed(address) => BTreeSet::from([address]),
+            UplinkAddress::Dynamic => learned.cloned().unwrap_or_default(),
+        };
+        addresses.extend(of_uplink.into_iter().map(|address| (datacenter.name.clone(), address)));
+    }
+    addresses
+}
+
+fn at(name: &DnsName, ttl: u32, address: IpAddr) -> DnsRecord {
+    let kind = if address.is_ipv4() { "A" } else { "AAAA" };
+    DnsRecord::new(name, ttl, kind, address.to_string())
+}
+
+/// Says that nobody takes mail for a domain (RFC 7505 section 3) and nobody sends it (RFC 7208 section 5.1, RFC 7489
+/// section 6.3).
+fn without_mail(apex: &DnsName) -> [DnsRecord; 3] {
+    let mut policy = DnsRecord::new(apex, DEFAULT_TTL, "TXT", "\"v=DMARC1; p=reject; sp=reject; adkim=s; aspf=s\"");
+    policy.owner = format!("_dmarc.{apex}");
+    [
+        DnsRecord::new(apex, DEFAULT_TTL, "MX", "0 ."),
+        DnsRecord::new(apex, DEFAULT_TTL, "TXT", "\"v=spf1 -all\""),
+        policy,
+    ]
+}
+
+/// Records of one owner and type live equally long (RFC 2181 section 5.2): as long as the shortest-lived.
+fn agree_on_ttls(records: &mut [DnsRecord]) {
+    let mut least: BTreeMap<(String, String), u32> = BTreeMap::new();
+    for record in records.iter() {
+        let ttl = least.entry((record.owner.clone(), record.kind.clone())).or_insert(record.ttl);
+        *ttl = record.ttl.min(*ttl);
+    }
+    for record in records {
+        record.ttl = least.get(&(record.owner.clone(), record.kind.clone())).copied().unwrap_or(record.ttl);
+    }
+}
+
+/// As a zone file (RFC 1035 section 5).
+impl fmt::Display for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.records.iter().try_for_each(|record| writeln!(f, "{record}"))
+    }
+}

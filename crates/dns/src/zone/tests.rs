@@ -1,0 +1,165 @@
+use std::path::Path;
+
+use proptest::prelude::*;
+use sovereign_model::dns_record::parse_zone;
+
+use super::*;
+
+const STACK: &str = r#"
+version = 1
+[stack]
+name = "s"
+[[datacenter]]
+name = "home"
+[[datacenter.uplink]]
+name = "fibre"
+address = "192.0.2.1"
+[[datacenter.uplink]]
+name = "fibre6"
+address = "2001:db8::1"
+listen = 8443
+[[datacenter.uplink]]
+name = "cable"
+address = "dynamic"
+listen = 8444
+[[datacenter]]
+name = "office"
+[[datacenter.uplink]]
+name = "dsl"
+address = "198.51.100.7"
+port = 9443
+[[datacenter]]
+name = "cabin"
+[[datacenter.uplink]]
+name = "lte"
+address = "203.0.113.9"
+port = 10443
+reach = "outbound-only"
+[[domain]]
+name = "example.org"
+registrar = "r"
+records = ["@ 60 TXT \"some-service=1\"", "shop CNAME shops.example.net."]
+[[domain]]
+name = "example.net"
+registrar = "q"
+provider = "p"
+mail = "elsewhere"
+[[site]]
+name = "blog"
+app = "ghost"
+canonical = "example.org"
+names = ["www.example.org", "blog.example.net", "elsewhere.example"]
+primary = "home"
+mirrors = ["office", "cabin"]
+[[site]]
+name = "lone"
+app = "ghost"
+canonical = "lone.example.org"
+primary = "home"
+"#;
+
+fn stack() -> Stack {
+    sovereign_model::parse("stack.toml", STACK, Path::new("/")).unwrap()
+}
+
+fn of<'s>(stack: &'s Stack, name: &str) -> &'s Domain {
+    &stack.domains[&name.parse().unwrap()]
+}
+
+fn name(datacenter: &str) -> DatacenterName {
+    datacenter.parse().unwrap()
+}
+
+#[test]
+fn a_zone_has_what_the_stack_file_says() {
+    let stack = stack();
+    let learned = BTreeMap::from([((name("home"), "cable".to_owned()), ["192.0.2.200".parse().unwrap()].into())]);
+    let world = World { learned, away: BTreeSet::new() };
+    insta::assert_snapshot!(zone(&stack, of(&stack, "example.org"), 7, &world), @r#"
+    example.org. 300 IN SOA ns-home.example.org. hostmaster.example.org. 7 3600 600 1209600 300
+    _dmarc.example.org. 3600 IN TXT "v=DMARC1; p=reject; sp=reject; adkim=s; aspf=s"
+    example.org. 30 IN A 192.0.2.1
+    example.org. 30 IN A 192.0.2.200
+    example.org. 30 IN A 198.51.100.7
+    example.org. 30 IN AAAA 2001:db8::1
+    example.org. 3600 IN MX 0 .
+    example.org. 86400 IN NS ns-home.example.org.
+    example.org. 86400 IN NS ns-office.example.org.
+    example.org. 60 IN TXT "some-service=1"
+    example.org. 60 IN TXT "v=spf1 -all"
+    lone.example.org. 30 IN A 192.0.2.1
+    lone.example.org. 30 IN A 192.0.2.200
+    lone.example.org. 30 IN AAAA 2001:db8::1
+    ns-home.example.org. 86400 IN A 192.0.2.1
+    ns-home.example.org. 86400 IN AAAA 2001:db8::1
+    ns-office.example.org. 86400 IN A 198.51.100.7
+    shop.example.org. 3600 IN CNAME shops.example.net.
+    www.example.org. 30 IN A 192.0.2.1
+    www.example.org. 30 IN A 192.0.2.200
+    www.example.org. 30 IN A 198.51.100.7
+    www.example.org. 30 IN AAAA 2001:db8::1
+    "#);
+    let elsewhere = records(&stack, of(&stack, "example.net"), &World::default());
+    let lines: Vec<String> = elsewhere.iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    blog.example.net. 30 IN A 192.0.2.1
+    blog.example.net. 30 IN A 198.51.100.7
+    blog.example.net. 30 IN AAAA 2001:db8::1
+    ");
+    assert!(name_servers(&stack, of(&stack, "example.net")).is_empty(), "a provider has its own");
+}
+
+#[test]
+fn what_is_away_is_not_answered_unless_everything_is() {
+    let stack = stack();
+    let domain = of(&stack, "example.org");
+    let home = [(name("home"), "192.0.2.1".parse().unwrap()), (name("home"), "2001:db8::1".parse().unwrap())];
+    let mut world = World { away: home.into(), ..World::default() };
+    let addresses = |world: &World, owner: &str| -> Vec<String> {
+        let all = zone(&stack, domain, 1, world).records;
+        let of = all.into_iter().filter(|record| record.owner == owner && matches!(record.kind.as_str(), "A" | "AAAA"));
+        of.map(|record| record.data).collect()
+    };
+    assert_eq!(addresses(&world, "www.example.org"), ["198.51.100.7"]);
+    assert_eq!(addresses(&world, "lone.example.org"), ["192.0.2.1", "2001:db8::1"], "it is nowhere else");
+    assert_eq!(addresses(&world, "ns-home.example.org"), ["192.0.2.1", "2001:db8::1"], "glue never changes");
+    world.away.insert((name("office"), "198.51.100.7".parse().unwrap()));
+    assert_eq!(addresses(&world, "www.example.org"), ["192.0.2.1", "198.51.100.7", "2001:db8::1"]);
+}
+
+fn away() -> impl Strategy<Value = BTreeSet<(DatacenterName, IpAddr)>> {
+    let places = [("home", "192.0.2.1"), ("home", "2001:db8::1"), ("home", "192.0.2.200"), ("office", "198.51.100.7")];
+    let places: Vec<_> =
+        places.iter().map(|(datacenter, address)| (name(datacenter), address.parse().unwrap())).collect();
+    proptest::sample::subsequence(places, 0..=4).prop_map(|away| away.into_iter().collect())
+}
+
+proptest! {
+    #[test]
+    fn a_zone_is_sound_whoever_is_away(away in away(), serial in any::<u32>(), learns in any::<bool>()) {
+        let stack = stack();
+        let domain = of(&stack, "example.org");
+        let cable = ((name("home"), "cable".to_owned()), BTreeSet::from(["192.0.2.200".parse().unwrap()]));
+        let world = World { learned: learns.then_some(cable).into_iter().collect(), away };
+        let made = zone(&stack, domain, serial, &world);
+        prop_assert_eq!(&made, &zone(&stack, domain, serial, &world));
+
+        let mut read = parse_zone(&made.to_string(), &domain.name).unwrap();
+        prop_assert_eq!(&read, &made.records, "it is read as what it is");
+        prop_assert_eq!(made.records.iter().filter(|record| record.kind == "SOA").count(), 1);
+        prop_assert!(made.records.iter().all(|record| record.is_within(&domain.name)));
+        for (index, record) in made.records.iter().enumerate() {
+            for other in &made.records[index + 1..] {
+                let same = (&record.owner, &record.kind) == (&other.owner, &other.kind);
+                prop_assert!(!same || record.ttl == other.ttl && record.data != other.data);
+                prop_assert!(record.owner != other.owner || (record.kind != "CNAME" && other.kind != "CNAME"));
+            }
+        }
+        read.retain(|record| record.owner == "www.example.org");
+        prop_assert!(!read.is_empty(), "some address is always answered");
+        let dead = |record: &DnsRecord| {
+            world.away.iter().any(|(_, address)| address.to_string() == record.data)
+        };
+        prop_assert!(read.iter().all(dead) || !read.iter().any(dead), "the dead are answered with all or not at all");
+    }
+}
