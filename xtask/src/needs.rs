@@ -36,6 +36,7 @@ const NEEDS: &[Need] = &[
     Need { program: "ip", package: "iproute2", why: "lays networks between edges" },
     Need { program: "nft", package: "nftables", why: "translates addresses on the way" },
     Need { program: "faketime", package: "faketime", why: "moves an edge's clock" },
+    Need { program: "kzonecheck", package: "knot-dnssecutils", why: "judges zones from outside" },
     Need { program: "node", package: "nodejs", why: "runs the HTTP cache test suite" },
     Need { program: "npm", package: "npm", why: "fetches the HTTP cache test suite" },
     Need { program: "python3", package: "python3", why: "runs small applications to supervise" },

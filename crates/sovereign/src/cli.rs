@@ -3,6 +3,7 @@
 //! The environment is not read here (see [`crate::environment`]); help texts name the variables that stand in for an
 //! option. No option takes a secret: those come from files and prompts.
 
+mod dns;
 mod host;
 mod lab;
 
@@ -14,6 +15,7 @@ use sovereign_engine::embedded::Part;
 use sovereign_hosts::record::HostId;
 use sovereign_model::{CopyName, DatacenterName, SiteName, StackName};
 
+pub(crate) use self::dns::{DnsCommand, DnsShowArgs};
 pub(crate) use self::host::{HostAddArgs, HostCheckArgs, HostCommand, HostRemoveArgs};
 pub(crate) use self::lab::{
     LabArgs, LabCommand, LabCutArgs, LabDownArgs, LabHealArgs, LabSlowArgs, LabTargetArgs, LabUpArgs,
@@ -131,6 +133,9 @@ pub(crate) enum Command {
     /// The internal certificate authority
     #[command(subcommand, after_help = CA_HELP)]
     Ca(CaCommand),
+    /// The stack's domains
+    #[command(subcommand, after_help = dns::HELP)]
+    Dns(DnsCommand),
     /// What applications are made of, kept by digest
     #[command(subcommand, after_help = IMAGES_HELP)]
     Images(ImagesCommand),
@@ -207,6 +212,7 @@ impl Command {
             Self::Seed(SeedCommand::Restore(_)) => "seed restore",
             Self::Rotate(_) => "rotate",
             Self::Ca(CaCommand::Show) => "ca show",
+            Self::Dns(DnsCommand::Show(_)) => "dns show",
             Self::Images(ImagesCommand::List) => "images list",
             Self::Images(ImagesCommand::Lock(_)) => "images lock",
             Self::Images(ImagesCommand::Build(_)) => "images build",

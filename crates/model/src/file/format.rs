@@ -446,7 +446,7 @@ static DOMAIN: Section = Section {
             kind: Kind::Texts(Form::Record),
             presence: Presence::Default("[]"),
             about: "Your own records, beside those that the stack makes: as in a zone file, names relative to the domain.",
-            example: "[\"@ TXT \\\"some-service=0123\\\"\", \"shop 3600 CNAME shops.example.net.\"]",
+            example: "['@ TXT \"some-service=0123\"', 'shop 3600 CNAME shops.example.net.']",
         },
     ],
 };

@@ -448,4 +448,6 @@ records = ["@ MX 10 mx.example.net.", "@ A 1.2.3", "t TXT half;lost", "@ SOA a. 
         this cannot be empty
         "#
     );
+    let nested = "[[domain]]\nname = \"sub.example.org\"\nregistrar = \"r\"";
+    assert_eq!(messages(&file(nested)), ["`sub.example.org` is within domain `example.org`"]);
 }

@@ -13,6 +13,7 @@ mod ca;
 mod check;
 mod completions;
 mod daemons;
+mod dns;
 mod down;
 mod drill;
 mod drill_recover;
@@ -41,7 +42,7 @@ mod top;
 pub(crate) mod up;
 
 use crate::cli::{
-    ArchiveCommand, CaCommand, Command, DrillCommand, HostCommand, ImagesCommand, LabCommand, SeedCommand,
+    ArchiveCommand, CaCommand, Command, DnsCommand, DrillCommand, HostCommand, ImagesCommand, LabCommand, SeedCommand,
     ServiceCommand, SiteCommand, StaffCommand,
 };
 use crate::context::Context;
@@ -72,6 +73,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Seed(SeedCommand::Restore(args)) => seed::restore(context, &args)?.into(),
         Command::Rotate(args) => rotate::run(context, &args)?.into(),
         Command::Ca(CaCommand::Show) => ca::show(context)?.into(),
+        Command::Dns(DnsCommand::Show(args)) => dns::show(context, &args)?.into(),
         Command::Images(ImagesCommand::List) => images::list(context)?.into(),
         Command::Images(ImagesCommand::Lock(args)) => images_lock::run(context, &args)?.into(),
         Command::Images(ImagesCommand::Build(args)) => images_build::run(context, &args)?.into(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::{Check, jurisdiction};
-use crate::dns_record::{DnsRecord, NotARecord};
+use crate::dns_record::{DnsRecord, NotARecord, is_within};
 use crate::file::problem::{Finding, ProblemKind};
 use crate::file::reader::Node;
 use crate::name::{DatacenterName, DnsName, SiteName};
@@ -38,8 +38,8 @@ impl Check<'_> {
                 Ok(record) => record,
                 Err(not) => {
                     let help = match &not {
-                        NotARecord::Comment => "put what has a `;` between quotes, in TOML `\\\"`",
-                        _ => "write it as in a zone file: `@ TXT \\\"some text\\\"`, `shop CNAME shops.example.net.`",
+                        NotARecord::Comment => "put what has a `;` between quotes: `'_dmarc TXT \"v=DMARC1; p=none\"'`",
+                        _ => "write it as in a zone file: `'@ TXT \"some text\"'`, `'shop CNAME shops.example.net.'`",
                     };
                     self.find(Finding::new(ProblemKind::BadValue, text.span(), not.to_string()).help(help));
                     continue;
@@ -96,6 +96,13 @@ impl Check<'_> {
                 self.find(
                     finding.help("name servers are called `ns-` and the name of their data center: shorten that"),
                 );
+            }
+            if let Some(above) =
+                domains.keys().find(|above| **above != domain.name && is_within(domain.name.as_str(), above))
+            {
+                let message = format!("`{}` is within domain `{above}`", domain.name);
+                let finding = Finding::new(ProblemKind::Conflict, node.span_of("name"), message);
+                self.find(finding.help(format!("remove it: the names below `{above}` are answered with that one")));
             }
             for text in node.texts("records") {
                 let Ok(record) = DnsRecord::parse(text.get_ref(), &domain.name) else { continue };

@@ -1,0 +1,36 @@
+//! What can be said about names.
+
+use clap::{Args, Subcommand};
+use sovereign_model::{DatacenterName, DnsName};
+
+/// `dns`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DnsCommand {
+    /// Print the records of the stack's domains, as a zone file each
+    #[command(after_help = SHOW_HELP)]
+    Show(DnsShowArgs),
+}
+
+pub(super) const HELP: &str = "\
+Example:
+  sovereign dns show example.org";
+
+/// `dns show`.
+#[derive(Debug, Args)]
+pub(crate) struct DnsShowArgs {
+    /// Only this domain
+    #[arg(value_name = "DOMAIN")]
+    pub(crate) domain: Option<DnsName>,
+    /// As they are while this data center is away; may be given several times
+    #[arg(long, value_name = "DATACENTER")]
+    pub(crate) without: Vec<DatacenterName>,
+}
+
+const SHOW_HELP: &str = "\
+Sites have the addresses of all their data centers that are counted on, mail is refused where nobody takes it, and your
+own `records` stand beside these. A dynamic address is left out here: it is learned where it is.
+
+Examples:
+  sovereign dns show
+  sovereign dns show example.org > example.org.zone
+  sovereign dns show --without home";
