@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let options = Options { offline: has("--offline"), now: SystemTime::now(), environment };
     let told = |error: &ImageError| error.help().inspect(|help| eprintln!("help: {help}"));
     let make = if has("--repair") { ghost::repair } else { ghost::prepare };
-    let (image, receipt) = make(&store, &options, &Lines).inspect_err(|error| drop(told(error)))?;
+    let (image, receipt) = make(&store, ghost::lock(), &options, &Lines).inspect_err(|error| drop(told(error)))?;
     println!("{}", image.root.display());
     eprintln!("{}", image.digest);
     for fetched in receipt.fetched {

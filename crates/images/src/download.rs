@@ -28,6 +28,8 @@ const FRUITLESS_ATTEMPTS: u32 = 5;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// A connection that is silent for so long is given up and continued by another.
 const SILENCE: Duration = Duration::from_secs(30);
+/// What is said of a version has some kilobytes.
+const LONGEST_ANSWER: u64 = 4 << 20;
 
 /// What came from a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -98,7 +100,8 @@ impl<'a> Downloads<'a> {
         if !path.exists() || integrity(&path)? != package.integrity {
             self.download(package, &path, receipt)?;
         }
-        self.done += package.bytes;
+        // Of a version that is being chosen the lock knows only how large it may be.
+        self.done += size(&path);
         self.advanced(0, &package.to_string());
         File::open(&path).at("read", &path)
     }
@@ -228,6 +231,28 @@ impl<'a> Downloads<'a> {
         let (stage, unit) = (Stage::Download, Unit::Bytes);
         self.progress.report(Event::Advanced { stage, done: self.done + current, total: Some(self.total), unit, what });
     }
+}
+
+/// What a registry says of a version of a package, JSON.
+pub(crate) fn ask(registries: &Registries, package: &Package) -> Result<Vec<u8>, ImageError> {
+    let registry = registries.of(&package.name)?;
+    let failed = |reason: String, status| {
+        let host = registry.host.clone();
+        ImageError::Download { package: package.to_string(), host, reason, status }
+    };
+    let mut request = agent(registries)?.get(registry.told(package));
+    if let Some(authorization) = &registry.authorization {
+        request = request.header(header::AUTHORIZATION, authorization);
+    }
+    let response = request.call().map_err(|error| failed(error.to_string(), None))?;
+    if response.status() != StatusCode::OK {
+        let status = response.status();
+        return Err(failed(format!("the answer was {status}"), Some(status.as_u16())));
+    }
+    let mut said = Vec::new();
+    let read = response.into_body().into_reader().take(LONGEST_ANSWER).read_to_end(&mut said);
+    read.map_err(|error| failed(error.to_string(), None))?;
+    Ok(said)
 }
 
 /// The size of a file, zero when it is missing.

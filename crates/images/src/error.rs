@@ -155,6 +155,28 @@ pub enum ImageError {
         /// Ours.
         locked: String,
     },
+    /// A lock that was kept is none.
+    #[error("{} is no lock of Ghost", path.display())]
+    Lock {
+        /// Where it lies.
+        path: PathBuf,
+        /// Why.
+        source: crate::lock::InvalidLock,
+    },
+    /// The registry has no such version of Ghost.
+    #[error("there is no Ghost {version:?}")]
+    NoVersion {
+        /// What was asked for.
+        version: String,
+    },
+    /// A version of Ghost that this program cannot make an image of.
+    #[error("this program cannot build Ghost {version}: {why}")]
+    Unbuildable {
+        /// The version.
+        version: String,
+        /// Why not.
+        why: String,
+    },
     /// Something that the build must have made is not there.
     #[error("the build did not make {}", path.display())]
     Incomplete {
@@ -222,6 +244,11 @@ impl ImageError {
                     .to_owned()
             }
             Self::Archive { .. } | Self::AddonVersion { .. } => "this is a fault in the lock: please report it".to_owned(),
+            Self::Lock { .. } => "`sovereign images lock --update ghost` locks the Ghost that comes with this program".to_owned(),
+            Self::NoVersion { .. } => "`npm view ghost versions` lists them".to_owned(),
+            Self::Unbuildable { .. } => {
+                format!("choose one that is nearer to {}, which comes with it", crate::ghost::version(crate::ghost::lock()))
+            }
             Self::Unpack { .. } => "run again; if it fails again, check the disk".to_owned(),
             Self::Unknown(_) | Self::Damaged { .. } => {
                 "run `sovereign up`: a missing image is built again".to_owned()

@@ -7,6 +7,8 @@
 //!
 //! Packages are fetched one after the other while compilers run beside: SQLite takes longest and begins first.
 
+mod choice;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,12 +16,14 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
+pub use choice::lock_of;
+
 use crate::addon::{self, Addon, Compilers};
 use crate::child::run;
 use crate::download::Downloads;
 use crate::error::At as _;
 use crate::installer::{self, Folders};
-use crate::lock::{Lock, Part};
+use crate::lock::{InvalidLock, Lock, Part};
 use crate::progress::{Progress, Receipt, Stage, Timed};
 use crate::registry::Registries;
 use crate::store::{Source, Store, Workshop};
@@ -29,7 +33,10 @@ use crate::{Environment, Image, ImageError, Options};
 /// What a build needs at its peak: archives, pnpm's store, the tree before and after trimming.
 const DISK_SPACE: u64 = 1_500_000_000;
 
-/// The lock of the image.
+/// Ghost's own program that removes what its container images do not need.
+const PRUNE: &str = "scripts/prune.mts";
+
+/// The lock that comes with this program.
 pub fn lock() -> &'static Lock {
     static LOCK: LazyLock<Lock> = LazyLock::new(|| {
         Lock::parse(include_str!("../locks/ghost.json")).expect("the committed lock is read by a test")
@@ -37,21 +44,31 @@ pub fn lock() -> &'static Lock {
     &LOCK
 }
 
-/// The version of the Ghost in it.
-pub fn version() -> &'static str {
-    // The lock is for all platforms, and Ghost is the same on each.
-    lock().packages.iter().find(|package| package.part == Part::Application).map_or("", |package| &package.version)
+/// Reads a lock that was kept: the packages are its own, the steps of a build are this program's.
+///
+/// # Errors
+/// When it is none.
+pub fn read_lock(text: &str) -> Result<Lock, InvalidLock> {
+    let mut kept = Lock::parse(text)?;
+    kept.recipe = lock().recipe;
+    Ok(kept)
 }
 
-/// The image, if it is in the store.
-pub fn find(store: &Store) -> Result<Option<Image>, ImageError> {
-    store.find(lock().digest())
+/// The version of the Ghost in an image of that lock.
+pub fn version(lock: &Lock) -> &str {
+    // The lock is for all platforms, and Ghost is the same on each.
+    lock.packages.iter().find(|package| package.part == Part::Application).map_or("", |package| &package.version)
+}
+
+/// The image of a lock, if it is in the store.
+pub fn find(store: &Store, lock: &Lock) -> Result<Option<Image>, ImageError> {
+    store.find(lock.digest())
 }
 
 /// Everything about this machine that a build would fail on, before anything is fetched. Empty when it is fit.
-pub fn preflight(store: &Store, environment: &Environment) -> Vec<ImageError> {
+pub fn preflight(store: &Store, lock: &Lock, environment: &Environment) -> Vec<ImageError> {
     let compilers = Compilers::find(environment).err().unwrap_or_default();
-    let machine = lock().part(Part::Node).err().or_else(|| loader().err());
+    let machine = lock.part(Part::Node).err().or_else(|| loader().err());
     machine.into_iter().chain(compilers).chain(room(store.folder(), DISK_SPACE).err()).collect()
 }
 
@@ -80,52 +97,63 @@ pub(crate) fn room(folder: &Path, needed: u64) -> Result<(), ImageError> {
 ///
 /// Two calls at the same time build once: the second waits for the first. A call that was killed is continued by the
 /// next with what it fetched.
-pub fn prepare(store: &Store, options: &Options, progress: &dyn Progress) -> Result<(Image, Receipt), ImageError> {
-    if let Some(image) = find(store)? {
+pub fn prepare(
+    store: &Store,
+    lock: &Lock,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<(Image, Receipt), ImageError> {
+    if let Some(image) = find(store, lock)? {
         return Ok((image, Receipt::default()));
     }
-    if let Some(problem) = preflight(store, &options.environment).into_iter().next() {
+    if let Some(problem) = preflight(store, lock, &options.environment).into_iter().next() {
         return Err(problem);
     }
     let workshop = store.lock(progress)?;
     // Somebody else may have built it while this waited.
-    if let Some(image) = find(store)? {
+    if let Some(image) = find(store, lock)? {
         return Ok((image, Receipt::default()));
     }
-    build_in(&workshop, options, progress)
+    build_in(&workshop, lock, options, progress)
 }
 
 /// Like [`prepare`], but checks every file of an image that is there, and builds it anew when one is wrong.
-pub fn repair(store: &Store, options: &Options, progress: &dyn Progress) -> Result<(Image, Receipt), ImageError> {
-    match find(store)? {
+pub fn repair(
+    store: &Store,
+    lock: &Lock,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<(Image, Receipt), ImageError> {
+    match find(store, lock)? {
         // A list that cannot be read is as bad as a file that differs.
         Some(image) if !store.verify(image.digest).is_ok_and(|faults| faults.is_empty()) => {
-            if let Some(problem) = preflight(store, &options.environment).into_iter().next() {
+            if let Some(problem) = preflight(store, lock, &options.environment).into_iter().next() {
                 return Err(problem);
             }
-            build_in(&store.lock(progress)?, options, progress)
+            build_in(&store.lock(progress)?, lock, options, progress)
         }
-        _ => prepare(store, options, progress),
+        _ => prepare(store, lock, options, progress),
     }
 }
 
 fn build_in(
     workshop: &Workshop<'_>,
+    lock: &Lock,
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<(Image, Receipt), ImageError> {
     let mut receipt = Receipt { built: true, ..Receipt::default() };
-    let image = build(workshop, options, progress, &mut receipt)?;
+    let image = build(workshop, lock, options, progress, &mut receipt)?;
     Ok((image, receipt))
 }
 
 fn build(
     workshop: &Workshop<'_>,
+    lock: &Lock,
     options: &Options,
     progress: &dyn Progress,
     receipt: &mut Receipt,
 ) -> Result<Image, ImageError> {
-    let lock = lock();
     let environment = &options.environment;
     let registries = Registries::load(environment)?;
     let total = lock.packages_here().map(|package| package.bytes).sum();
@@ -239,7 +267,7 @@ fn check_addon_version(app: &Path, lock: &Lock) -> Result<PathBuf, ImageError> {
 /// itself, which also differs from build to build.
 fn trim(node: &Path, app: &Path) -> Result<(), ImageError> {
     let mut prune = Command::new(node);
-    prune.args(["--no-warnings", "scripts/prune.mts", ".", "--profile=image"]).current_dir(app).env_clear();
+    prune.args(["--no-warnings", PRUNE, ".", "--profile=image"]).current_dir(app).env_clear();
     run("removing what the image does not need", &mut prune)?;
     let modules = app.join("node_modules");
     for name in [".modules.yaml", ".pnpm-workspace-state-v1.json", ".pnpm/lock.yaml"] {
@@ -289,7 +317,7 @@ mod tests {
         let store = Store::open(folder.path()).unwrap();
         let registry = TestRegistry::start(|_, _| Answer::Status(500));
         let options = Options { offline: true, now: SystemTime::UNIX_EPOCH, environment: registry.environment() };
-        let error = prepare(&store, &options, &Silent).unwrap_err();
+        let error = prepare(&store, lock(), &options, &Silent).unwrap_err();
         let ImageError::Offline { missing, .. } = &error else { panic!("{error:?}") };
         assert_eq!(missing.len(), 4, "{missing:?}");
         assert!(missing.contains(&"ghost 6.65.0".to_owned()));
@@ -302,7 +330,7 @@ mod tests {
         let store = Store::open(folder.path()).unwrap();
         let registry = TestRegistry::start(|_, _| Answer::file(b"something else"));
         let options = Options { offline: false, now: SystemTime::UNIX_EPOCH, environment: registry.environment() };
-        let error = prepare(&store, &options, &Silent).unwrap_err();
+        let error = prepare(&store, lock(), &options, &Silent).unwrap_err();
         assert!(matches!(error, ImageError::Integrity { .. }), "{error:?}");
         assert!(store.list().unwrap().is_empty());
         store.prune(&[].into()).unwrap();
@@ -314,9 +342,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let environment = [("CC", "no-such-compiler"), ("CXX", "no-such-compiler")].into_iter().collect();
-        assert_eq!(preflight(&store, &environment).len(), 2);
+        assert_eq!(preflight(&store, lock(), &environment).len(), 2);
         let options = Options { offline: false, now: SystemTime::UNIX_EPOCH, environment };
-        let error = prepare(&store, &options, &Silent).unwrap_err();
+        let error = prepare(&store, lock(), &options, &Silent).unwrap_err();
         assert!(matches!(error, ImageError::CompilerMissing { .. }), "{error:?}");
         assert!(!folder.path().join(".work").exists());
     }

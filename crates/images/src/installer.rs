@@ -62,6 +62,8 @@ fn call(
     command
         .current_dir(folders.app)
         .args(["install", "--prod", "--frozen-lockfile", "--ignore-scripts", "--reporter", "ndjson"])
+        // An application that names another version of pnpm would have it fetched and run, whatever our lock says.
+        .arg("--pm-on-fail=ignore")
         .args(offline.then_some("--offline"))
         .arg("--store-dir")
         .arg(folders.store)

@@ -1,6 +1,6 @@
 //! The lock: which packages an image is made of, to the byte.
 //!
-//! A lock is part of the source code. It pins the few packages we fetch ourselves; the application's own lock, which
+//! A lock is part of the source code, or an operator's, of another version of the application. It pins the few packages we fetch ourselves; the application's own lock, which
 //! is inside one of them and thereby pinned too, covers the rest. Changing the steps of a build without changing a
 //! package means counting up `recipe`, so that machines build anew.
 
@@ -107,6 +107,12 @@ impl Lock {
             return Err(InvalidLock::Format(lock.format));
         }
         Ok(lock)
+    }
+
+    /// As text, to be kept.
+    pub fn to_text(&self) -> String {
+        let text = serde_json::to_string_pretty(self).expect("types of this workspace serialize to JSON");
+        format!("{text}\n")
     }
 
     /// What the store finds an image by: everything in the lock, and the platform of this program.

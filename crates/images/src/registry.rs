@@ -46,6 +46,11 @@ impl Registry {
         let file = package.name.rsplit_once('/').map_or(package.name.as_str(), |(_, file)| file);
         format!("{}{}/-/{file}-{}.tgz", self.address, package.name, package.version)
     }
+
+    /// Where it says what it knows of a package's version.
+    pub(crate) fn told(&self, package: &Package) -> String {
+        format!("{}{}/{}", self.address, package.name, package.version)
+    }
 }
 
 /// The registries of this machine's configuration, and how to reach them.

@@ -146,7 +146,7 @@ fn where_mmdebstrap_is_missing_the_package_is_named() {
 
 /// The images a role is built around; without one of Ghost's there is no `site`.
 fn layers(role: &Role, store: &Store) -> Option<Vec<Image>> {
-    let ghost = ghost::find(store).unwrap();
+    let ghost = ghost::find(store, ghost::lock()).unwrap();
     role.layers.iter().map(|layer| ghost.clone().filter(|_| layer.image == ghost::lock().image)).collect()
 }
 

@@ -114,6 +114,15 @@ impl InstanceSpec {
     }
 }
 
+/// Whether a version of an application is older than another. Of what are no numbers with dots between it is not known.
+pub fn is_older(version: &str, than: &str) -> bool {
+    let numbers = |version: &str| -> Option<Vec<u64>> {
+        let release = version.split(['-', '+']).next().unwrap_or_default();
+        release.split('.').map(|number| number.parse().ok()).collect()
+    };
+    numbers(version).zip(numbers(than)).is_some_and(|(version, than)| version < than)
+}
+
 /// A volume that outlives the instances it is attached to. Its name on the host follows from the unit's and its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

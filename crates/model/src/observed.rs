@@ -85,6 +85,9 @@ pub struct UnitSeen {
     /// Whether one that it has replaced still runs, for whoever has not heard of the new one yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub superseded: bool,
+    /// The version of the application that its data was last used by, where versions matter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_version: Option<String>,
 }
 
 /// How a unit is.

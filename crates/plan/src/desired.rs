@@ -54,6 +54,8 @@ pub struct AppUnit {
     pub runs: Runs,
     /// The images that must be there before it runs.
     pub images: BTreeSet<ImageName>,
+    /// The version of the application, where an older one cannot work with what a newer one has written.
+    pub data_version: Option<String>,
 }
 
 /// The binary left out something that the stack needs: a mistake in the program, not in the stack.
@@ -172,13 +174,15 @@ pub struct WantedUnit {
     pub digest: Digest,
     /// The images that must be there before it runs.
     pub images: BTreeSet<ImageName>,
+    /// The version of the application, where an older one cannot work with what a newer one has written.
+    pub data_version: Option<String>,
 }
 
 impl WantedUnit {
     /// A daemon of ours, which needs no image.
     fn of_unit(spec: UnitSpec) -> Self {
         let runs = Runs::Unit(spec);
-        Self { digest: runs.digest(), runs, images: BTreeSet::new() }
+        Self { digest: runs.digest(), runs, images: BTreeSet::new(), data_version: None }
     }
 }
 
@@ -292,12 +296,13 @@ type UnitsBySite<'s> = BTreeMap<&'s SiteName, BTreeMap<UnitName, WantedUnit>>;
 
 fn units_by_site<'s>(stack: &'s Stack, world: &World) -> Result<UnitsBySite<'s>, IncompleteWorld> {
     let mut units = UnitsBySite::new();
-    for (name, AppUnit { site, runs, images }) in &world.units {
+    for (name, AppUnit { site, runs, images, data_version }) in &world.units {
         let declared = stack.sites.get(site).filter(|declared| {
             declared.app == App::Ghost && declared.primary == *runs.datacenter() && runs.name() == name
         });
         let site = declared.ok_or_else(|| IncompleteWorld::StrayUnit { unit: name.clone() })?;
-        let wanted = WantedUnit { digest: runs.digest(), runs: runs.clone(), images: images.clone() };
+        let (runs, images, data_version) = (runs.clone(), images.clone(), data_version.clone());
+        let wanted = WantedUnit { digest: runs.digest(), runs, images, data_version };
         units.entry(&site.name).or_default().insert(name.clone(), wanted);
     }
     Ok(units)

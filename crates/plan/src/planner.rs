@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use sovereign_model::instance::is_older;
 use sovereign_model::observed::{CertificateSeen, EdgeSeen, UnitState};
 use sovereign_model::stack::SiteSettings;
 use sovereign_model::unit::{Replace, Runs};
@@ -83,7 +84,19 @@ impl<'p> Planner<'p> {
     }
 
     fn obstacles(&self) -> Vec<Obstacle> {
-        self.data_elsewhere().chain(self.made_elsewhere()).collect()
+        self.data_elsewhere().chain(self.made_elsewhere()).chain(self.older_versions()).collect()
+    }
+
+    /// Applications that are older than what last worked with their data.
+    fn older_versions(&self) -> impl Iterator<Item = Obstacle> {
+        let units = self.want.datacenters.iter().flat_map(|(name, datacenter)| {
+            datacenter.units.iter().map(move |(unit, wanted)| (name, unit, wanted.data_version.as_deref()))
+        });
+        units.filter_map(|(datacenter, unit, wanted)| {
+            let (wanted, seen) = (wanted?, self.seen.unit(datacenter, unit)?);
+            let found = seen.data_version.as_deref().filter(|found| is_older(wanted, found))?;
+            Some(Obstacle::OlderVersion { unit: unit.clone(), wanted: wanted.to_owned(), found: found.to_owned() })
+        })
     }
 
     /// Configurations that another management machine wrote, and that would be written over. One that says what is

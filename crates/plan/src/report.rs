@@ -137,12 +137,26 @@ pub enum Obstacle {
         /// The newest that this machine wrote there.
         written: Option<u64>,
     },
+    /// A newer version of an application has worked with its data: the older one does not know what it finds.
+    #[error("the data of {unit} is of version {found}, and {wanted} is older")]
+    OlderVersion {
+        /// The unit.
+        unit: UnitName,
+        /// The version that is to run.
+        wanted: String,
+        /// The version that its data was last used by.
+        found: String,
+    },
 }
 
 impl Obstacle {
     /// What the operator can do.
     pub fn help(&self) -> Option<String> {
         Some(match self {
+            Self::OlderVersion { found, .. } => format!(
+                "`sovereign images lock ghost --version {found}` stays with it; what was before is in the archive: \
+                 `sovereign archive list`"
+            ),
             Self::MadeElsewhere { signed: true, .. } => "see that this stack file has what the other machine's has; \
                                                          then `sovereign up --take-over` goes on from here"
                 .to_owned(),

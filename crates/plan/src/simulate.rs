@@ -47,7 +47,9 @@ pub fn simulate(step: &Step, want: &Wanted, seen: &mut Observed) {
                 |unit| matches!(&unit.runs, Runs::Instance(instance) if instance.replace == Replace::Beside),
             );
             let state = UnitState::Healthy;
-            let unit_seen = UnitSeen { state, spec: *spec, sockets, superseded: replaces && beside };
+            let superseded = replaces && beside;
+            let data_version = wanted.and_then(|unit| unit.data_version.clone());
+            let unit_seen = UnitSeen { state, spec: *spec, sockets, superseded, data_version };
             seen.datacenters.entry(datacenter.clone()).or_default().units.insert(unit.clone(), unit_seen);
             let edge = edge_of(want, unit).and_then(|edge| seen.edges.get_mut(edge));
             if let Some(edge) = edge

@@ -257,6 +257,28 @@ fn a_primary_whose_data_is_elsewhere_is_not_replaced_by_an_empty_one() {
 }
 
 #[test]
+fn an_application_that_is_older_than_its_data_is_refused() {
+    let stack = default_stack();
+    let of_version = |version: &str| {
+        let mut want = wanted(&stack, 0);
+        let units = want.datacenters.values_mut().flat_map(|datacenter| datacenter.units.iter_mut());
+        for (_, unit) in units.filter(|(name, _)| name.as_str().starts_with("ghost-")) {
+            unit.data_version = Some(version.to_owned());
+        }
+        want
+    };
+    let seen = up(&of_version("6.10.0"));
+    for same_or_newer in ["6.10.0", "6.10.1", "7.0.0", "of their own making"] {
+        assert!(plan(&of_version(same_or_newer), &seen).obstacles.is_empty(), "{same_or_newer}");
+    }
+    let refused = plan(&of_version("6.9.3"), &seen);
+    assert!(refused.steps.is_empty());
+    insta::assert_snapshot!(shown(&refused), @"! the data of ghost-blog@home is of version 6.10.0, and 6.9.3 is older");
+    let help = refused.obstacles[0].help().unwrap();
+    assert!(help.starts_with("`sovereign images lock ghost --version 6.10.0` stays with it"), "{help}");
+}
+
+#[test]
 fn lost_publish_notices_are_registered_again() {
     let want = wanted(&default_stack(), 0);
     let mut seen = up(&want);

@@ -492,7 +492,7 @@ Examples:
 pub(crate) enum ImagesCommand {
     /// What is kept: size, source, digest
     List,
-    /// Pin the packages of a Debian image, and fetch and keep them
+    /// Pin the packages of a Debian image, and fetch and keep them; or the version of Ghost
     #[command(after_help = IMAGES_LOCK_HELP)]
     Lock(ImagesLockArgs),
     /// Build a Debian image from its lock, unless it is in the store
@@ -515,12 +515,15 @@ Examples:
 /// `images lock`.
 #[derive(Debug, Args)]
 pub(crate) struct ImagesLockArgs {
-    /// What the image is for: host, site, database
+    /// What the image is for: host, site, database; or ghost
     #[arg(value_name = "ROLE")]
     pub(crate) role: String,
-    /// Lock the versions of today, and show what changes
+    /// Lock the versions of today, and show what changes; of ghost, the one that comes with this program
     #[arg(long)]
     pub(crate) update: bool,
+    /// Lock this version; of ghost only
+    #[arg(long, value_name = "VERSION", conflicts_with = "update")]
+    pub(crate) version: Option<String>,
 }
 
 const IMAGES_LOCK_HELP: &str = "\
@@ -528,9 +531,14 @@ Asks the mirrors that apt is set up with on this machine, checks Debian's signat
 digests to a file beside the stack file: stack.images/ROLE.json. It is yours; keep it with the stack file. The packages \
 are kept in $XDG_DATA_HOME/sovereign/.packages, because mirrors remove what is superseded.
 
+Ghost comes with this program, so a newer program brings a newer Ghost. Locked, it stays as it is until you say otherwise; \
+`sovereign up` then brings every Ghost of the stack to the version of the lock.
+
 Examples:
   sovereign images lock database             # fetches what is not kept; versions stay as they are
-  sovereign images lock --update database    # newer versions, security fixes among them";
+  sovereign images lock --update database    # newer versions, security fixes among them
+  sovereign images lock ghost                # stay with this version, whichever comes with the next program
+  sovereign images lock ghost --version 6.64.0";
 
 /// `images build`.
 #[derive(Debug, Args)]

@@ -18,20 +18,19 @@ pub(crate) fn options(offline: bool) -> Options {
     Options { offline, now: SystemTime::now(), environment: Environment::of_this_process() }
 }
 
-/// The images a role is built around.
+/// The images a role is built around, that of Ghost by this lock.
 ///
 /// # Errors
 /// When one is not in the store.
-pub(crate) fn layers(role: &Role, store: &Store) -> Result<Vec<Image>, ImageError> {
-    let ghost = sovereign_images::ghost::lock();
-    let layer = |image: &sovereign_model::ImageName| match sovereign_images::ghost::find(store)? {
+pub(crate) fn layers(role: &Role, ghost: &sovereign_images::Lock, store: &Store) -> Result<Vec<Image>, ImageError> {
+    let layer = |image: &sovereign_model::ImageName| match sovereign_images::ghost::find(store, ghost)? {
         Some(found) if *image == ghost.image => Ok(found),
         _ => Err(DebianError::LayerMissing { role: role.name.clone(), layer: image.clone() }.into()),
     };
     role.layers.iter().map(|wanted| layer(&wanted.image)).collect()
 }
 
-/// The file with a role's lock: the operator's, beside the stack file.
+/// The file with the lock of a role, or of Ghost: the operator's, beside the stack file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LockFile {
     path: PathBuf,
@@ -51,7 +50,12 @@ impl Reason for LockFileError {}
 impl LockFile {
     /// For `stack.toml`, `stack.images/<role>.json` beside it.
     pub(crate) fn of(stack_file: &Path, role: &Role) -> Self {
-        Self { path: stack_file.with_extension("images").join(format!("{}.json", role.short())) }
+        Self::named(stack_file, role.short())
+    }
+
+    /// For what is called so.
+    pub(crate) fn named(stack_file: &Path, name: &str) -> Self {
+        Self { path: stack_file.with_extension("images").join(format!("{name}.json")) }
     }
 
     /// In this file.
@@ -69,15 +73,22 @@ impl LockFile {
     /// # Errors
     /// When it cannot be read, or is none.
     pub(crate) fn read(&self) -> Result<Option<Lock>, Failure> {
-        let path = &self.path;
-        let text = match fs::read(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(LockFileError { action: "read", path: path.clone(), source }.into()),
-            // What is not UTF-8 is no lock, and is told so.
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        };
-        let unfit = |source| ImageError::from(DebianError::Lock { path: Some(path.clone()), source });
+        let Some(text) = self.text()? else { return Ok(None) };
+        let unfit = |source| ImageError::from(DebianError::Lock { path: Some(self.path.clone()), source });
         Ok(Some(Lock::parse(&text).map_err(unfit)?))
+    }
+
+    /// What is written in it, when it is there.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn text(&self) -> Result<Option<String>, Failure> {
+        match fs::read(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(LockFileError { action: "read", path: self.path.clone(), source }.into()),
+            // What is not UTF-8 is no lock, and is told so.
+            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        }
     }
 
     /// The lock.
@@ -94,10 +105,18 @@ impl LockFile {
     /// # Errors
     /// When it cannot be written.
     pub(crate) fn write(&self, lock: &Lock) -> Result<(), Failure> {
+        self.replace(&lock.to_text())
+    }
+
+    /// Puts another text in its place, whole.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn replace(&self, text: &str) -> Result<(), Failure> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         let failed = |source| LockFileError { action: "create", path: folder.to_owned(), source };
         fs::create_dir_all(folder).map_err(failed)?;
-        Ok(file::replace(&self.path, lock.to_text().as_bytes(), 0o644)?)
+        Ok(file::replace(&self.path, text.as_bytes(), 0o644)?)
     }
 }
 
@@ -112,7 +131,12 @@ pub(crate) struct Watched<'a> {
 impl<'a> Watched<'a> {
     /// Of work on a role.
     pub(crate) fn new(progress: &'a Progress, role: &'a Role) -> Self {
-        Self { progress, role: role.short(), stages: Mutex::default() }
+        Self::named(progress, role.short())
+    }
+
+    /// Of work on what is called so.
+    pub(crate) fn named(progress: &'a Progress, name: &'a str) -> Self {
+        Self { progress, role: name, stages: Mutex::default() }
     }
 
     fn name(&self, stage: sovereign_images::Stage) -> String {

@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use sovereign_images::Lock;
 use sovereign_model::Stack;
 use sovereign_model::layout::StateFolder;
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::ghost_lock;
 use crate::places::Places;
 use crate::stack_file::StackFile;
 
@@ -52,6 +54,14 @@ impl Declared {
             context.output.say(format!("There was no stack file, so {path} was written: yours to change."));
         }
         Ok(Self::new(file, places))
+    }
+
+    /// The lock of the Ghost that is to run.
+    ///
+    /// # Errors
+    /// When the operator's cannot be read, or is none.
+    pub(crate) fn ghost_lock(&self) -> Result<Lock, Failure> {
+        ghost_lock::wanted(&self.file)
     }
 
     fn new(StackFile { path, stack }: StackFile, places: Places) -> Self {

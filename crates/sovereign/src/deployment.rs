@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sovereign_engine::embedded::{EmbeddedEngine, Parts, SupervisorStatus};
 use sovereign_engine::incus::{self, IncusEngine, Reach};
 use sovereign_engine::preflight;
-use sovereign_images::{Options, Store};
+use sovereign_images::{Lock, Options, Store};
 use sovereign_keys::WorkingKeys;
 use sovereign_model::instance::InstanceSpec;
 use sovereign_model::layout::StateFolder;
@@ -38,6 +38,7 @@ pub(crate) struct Deployment {
     pub(crate) reach: Arc<Reach>,
     declared: Declared,
     images: Store,
+    ghost: Lock,
     program: Program,
     offline: bool,
     now: SystemTime,
@@ -89,9 +90,10 @@ impl Deployment {
         sovereign_engine::state::read(&state)?;
         let program = Program::of_this_process(&state.programs())?;
         let images = Store::open(places.images())?;
+        let ghost = declared.ghost_lock()?;
         let reach = Arc::new(hosts::reach(&declared)?);
         let now = SystemTime::now();
-        Ok(Self { stack, state, reach, declared, images, program, offline: false, now })
+        Ok(Self { stack, state, reach, declared, images, ghost, program, offline: false, now })
     }
 
     /// With the network used for nothing, or not.
@@ -111,9 +113,9 @@ impl Deployment {
             }
         }
         let ghosts = self.stack.sites.values().any(|site| site.app == App::Ghost);
-        if ghosts && sovereign_images::ghost::find(&self.images)?.is_none() {
+        if ghosts && sovereign_images::ghost::find(&self.images, &self.ghost)?.is_none() {
             let environment = sovereign_images::Environment::of_this_process();
-            let found = sovereign_images::ghost::preflight(&self.images, &environment);
+            let found = sovereign_images::ghost::preflight(&self.images, &self.ghost, &environment);
             problems.extend(found.into_iter().map(Failure::from));
         }
         problems.extend(hosts::not_ready(&self.stack, &self.reach).into_iter().map(Failure::from));
@@ -151,20 +153,20 @@ impl Deployment {
     /// # Errors
     /// When a key was not made ready or the image store cannot be read.
     pub(crate) fn joined(&self, keys: &WorkingKeys) -> Result<Joined, Failure> {
-        let Self { stack, state, declared, images, program, now, .. } = self;
+        let Self { stack, state, declared, images, ghost, program, now, .. } = self;
         let on_hosts = OnHosts::gather(declared, keys, images)?;
         let on_hosts_now = &on_hosts;
-        let parts = world::Parts { stack, state, keys, images, program, on_hosts: on_hosts_now, now: *now };
+        let parts = world::Parts { stack, state, keys, images, ghost, program, on_hosts: on_hosts_now, now: *now };
         let wanted = desired(stack, &world::gather(&parts)?)?;
         Ok(Joined { wanted, on_hosts })
     }
 
-    /// The image of Ghost that this program wants, when it is built.
+    /// The image of the Ghost that is wanted, when it is built.
     ///
     /// # Errors
     /// When the image store cannot be read.
     pub(crate) fn ghost_image(&self) -> Result<Option<PathBuf>, Failure> {
-        Ok(sovereign_images::ghost::find(&self.images)?.map(|built| built.root))
+        Ok(sovereign_images::ghost::find(&self.images, &self.ghost)?.map(|built| built.root))
     }
 
     /// Its engines. The making of root file systems is shown by `progress`.
@@ -187,7 +189,7 @@ impl Deployment {
             now: self.now,
         });
         let (declared, offline, here) = (&self.declared, self.offline, self.here(keys, wanted));
-        Engines { here, hosts, wanted, declared, on_hosts, offline, progress }
+        Engines { here, hosts, wanted, declared, ghost: &self.ghost, on_hosts, offline, progress }
     }
 
     /// The engine of this machine.
@@ -198,6 +200,7 @@ impl Deployment {
             state: &self.state,
             keys,
             images: &self.images,
+            ghost: &self.ghost,
             options: Options {
                 offline: self.offline,
                 now: self.now,

@@ -16,7 +16,7 @@ use http_body_util::Full;
 use hyper::http::{Request, StatusCode, header};
 use serde::Serialize;
 use sovereign_engine::embedded::Client;
-use sovereign_images::Store;
+use sovereign_images::{Lock, Store};
 use sovereign_model::Origin;
 use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::Site;
@@ -93,8 +93,13 @@ pub(crate) async fn clean_up(drill: &StateFolder) -> Result<(), Failure> {
 ///
 /// # Errors
 /// When it does not come to life.
-pub(crate) async fn start(drill: &StateFolder, store: &Store, ca: &Path, site: &Site) -> Result<(), Failure> {
-    let image = sovereign_images::ghost::find(store)?.ok_or(DrillError::NoImage)?;
+pub(crate) async fn start(
+    drill: &StateFolder,
+    (store, lock): (&Store, &Lock),
+    ca: &Path,
+    site: &Site,
+) -> Result<(), Failure> {
+    let image = sovereign_images::ghost::find(store, lock)?.ok_or(DrillError::NoImage)?;
     let folder = drill.site(&site.primary, &site.name);
     let home = ghost::Home {
         site,

@@ -3,6 +3,7 @@
 use sovereign_engine::apply::{self, Engine, Progress as Told, Receipt};
 use sovereign_engine::embedded::{EmbeddedEngine, EmbeddedError};
 use sovereign_engine::incus::{IncusEngine, IncusEngineError};
+use sovereign_images::Lock;
 use sovereign_images::debian::Role;
 use sovereign_model::stack::EngineKind;
 use sovereign_model::{ImageName, Observed, Step, UnitName};
@@ -27,6 +28,8 @@ pub(crate) struct Engines<'a> {
     pub(crate) wanted: &'a Wanted,
     /// What is declared, and where things lie.
     pub(crate) declared: &'a Declared,
+    /// Which Ghost runs.
+    pub(crate) ghost: &'a Lock,
     /// What runs on hosts.
     pub(crate) on_hosts: &'a OnHosts,
     /// Whether nothing may be fetched.
@@ -79,11 +82,11 @@ impl Engines<'_> {
         let failed = |error: sovereign_images::ImageError| EnginesError::Image(error.into());
         let role = Role::find(image.as_str()).map_err(|error| failed(error.into()))?;
         if role.layers.iter().any(|layer| layer.image == ghost_image()) {
-            let lock = sovereign_images::ghost::lock().digest();
+            let lock = self.ghost.digest();
             self.here.perform(&Step::PrepareImage { image: ghost_image(), lock }, tell).await?;
         }
         let file = LockFile::of(&self.declared.file, &role);
-        let build = || root_images::ready(&role, &file, &self.declared.places, self.offline, self.progress);
+        let build = || root_images::ready(&role, &file, self.ghost, &self.declared.places, self.offline, self.progress);
         tokio::task::block_in_place(build).map(drop).map_err(EnginesError::Image)
     }
 }

@@ -179,17 +179,18 @@ impl OnHosts {
         if placed.is_empty() {
             return Ok(all);
         }
+        let ghost_lock = declared.ghost_lock()?;
         let mut images = Vec::new();
         for role in ROLES {
             let role = Role::find(role).map_err(sovereign_images::ImageError::from)?;
-            let wanted = Wanted::of(&role, &declared.file, store)?;
+            let wanted = Wanted::of(&role, &declared.file, &ghost_lock, store)?;
             all.locks.insert(wanted.name.clone(), wanted.lock);
             all.seen.extend(wanted.seen().map(|seen| (wanted.name.clone(), seen)));
             all.images.extend(wanted.built.clone());
             images.push(ghost::Image { name: wanted.name.clone(), fingerprint: wanted.fingerprint() });
         }
         let [site_image, database_image] = &images[..] else { unreachable!("there are two roles") };
-        let ghost_version = sovereign_images::ghost::version();
+        let ghost_version = sovereign_images::ghost::version(&ghost_lock);
         let authority = keys.ca()?.pem();
         for (site, host) in placed {
             let password = keys.database_password(&site.name)?;
@@ -208,12 +209,14 @@ impl OnHosts {
             let of_database = BTreeSet::from([database_image.name.clone()]);
             for (described, images) in [(described.ghost, of_ghost), (described.database, of_database)] {
                 let name = described.spec.name.clone();
-                let unit = AppUnit { site: site.name.clone(), runs: Runs::Instance(described.spec), images };
+                let data_version = described.spec.data_version.clone();
+                let unit =
+                    AppUnit { site: site.name.clone(), runs: Runs::Instance(described.spec), images, data_version };
                 all.units.insert(name.clone(), unit);
                 all.contents.insert(name, described.contents);
             }
         }
-        all.locks.insert(ghost_image(), sovereign_images::ghost::lock().digest());
+        all.locks.insert(ghost_image(), ghost_lock.digest());
         Ok(all)
     }
 }

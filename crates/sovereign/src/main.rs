@@ -21,6 +21,7 @@ mod environment;
 mod exit;
 mod failure;
 mod gather;
+mod ghost_lock;
 mod hosts;
 mod interrupt;
 mod lease;

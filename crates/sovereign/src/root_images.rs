@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sovereign_engine::incus::RootFiles;
 use sovereign_images::debian::{self, Blueprint, Kept, Lock, Role, RootImage};
-use sovereign_images::{ImageError, Store};
+use sovereign_images::{ImageError, Lock as GhostLock, Store};
 use sovereign_model::observed::ImageSeen;
 use sovereign_model::{Digest, ImageName};
 
@@ -26,15 +26,15 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    /// Of a role, with the lock beside this stack file.
+    /// Of a role, with the lock beside this stack file, around this Ghost.
     ///
     /// # Errors
     /// When the lock or the store cannot be read.
-    pub(crate) fn of(role: &Role, stack_file: &Path, store: &Store) -> Result<Self, Failure> {
+    pub(crate) fn of(role: &Role, stack_file: &Path, ghost: &GhostLock, store: &Store) -> Result<Self, Failure> {
         let name = role.name.clone();
         let unknown = Self { lock: Digest::of(format!("{name} is not known yet")), name, built: None };
         let Some(lock) = LockFile::of(stack_file, role).read()? else { return Ok(unknown) };
-        let Ok(layers) = layers(role, store) else { return Ok(unknown) };
+        let Ok(layers) = layers(role, ghost, store) else { return Ok(unknown) };
         let blueprint = Blueprint { role, lock: &lock, layers: &layers };
         let built = debian::find(store, &blueprint)?.map(|image| files(&image)).transpose()?;
         Ok(Self { lock: blueprint.digest(), built, ..unknown })
@@ -62,13 +62,14 @@ fn files(image: &RootImage) -> Result<(Digest, RootFiles), ImageError> {
 pub(crate) fn ready(
     role: &Role,
     file: &LockFile,
+    ghost: &GhostLock,
     places: &Places,
     offline: bool,
     progress: &Progress,
 ) -> Result<RootImage, Failure> {
     let (store, kept) = (Store::open(places.images())?, Kept::open(places.packages())?);
     let (watched, options) = (Watched::new(progress, role), options(offline));
-    let layers = layers(role, &store)?;
+    let layers = layers(role, ghost, &store)?;
     let lock: Lock = match file.read()? {
         Some(lock) => lock,
         None => {

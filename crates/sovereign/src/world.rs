@@ -29,6 +29,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) keys: &'a WorkingKeys,
     /// The images there are.
     pub(crate) images: &'a Store,
+    /// Which Ghost runs.
+    pub(crate) ghost: &'a sovereign_images::Lock,
     /// This program.
     pub(crate) program: &'a Program,
     /// What runs on hosts.
@@ -42,7 +44,7 @@ pub(crate) struct Parts<'a> {
 /// # Errors
 /// When a key was not made ready or the image store cannot be read.
 pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
-    let Parts { stack, state, keys, images, program, on_hosts, now } = *parts;
+    let Parts { stack, state, keys, images, ghost: ghost_lock, program, on_hosts, now } = *parts;
     let mut link_keys = BTreeMap::new();
     for edge in stack.datacenters.values().flat_map(Datacenter::edges) {
         let key = keys.link_key(&edge)?.public_hex;
@@ -53,7 +55,7 @@ pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
     let mut webhook_keys = BTreeMap::new();
     for site in stack.sites.values().filter(|site| site.app == App::Ghost) {
         let image = ghost_image();
-        let lock = sovereign_images::ghost::lock().digest();
+        let lock = ghost_lock.digest();
         let epoch = keys.epoch(&Purpose::Webhook(site.name.clone())).unwrap_or(1);
         let folder = state_of(stack, state, &site.place(stack)).edge(&site.primary);
         webhook_keys.insert(site.name.clone(), folder.webhook_key(&site.name, epoch));
@@ -62,7 +64,7 @@ pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
         }
         locks.insert(image.clone(), lock);
         // Before the image is built nobody knows what it will contain. `up` plans again once it is there.
-        let (root, digest) = match sovereign_images::ghost::find(images)? {
+        let (root, digest) = match sovereign_images::ghost::find(images, ghost_lock)? {
             Some(image) => (image.root, image.digest),
             None => (images.folder().join(lock.hex()), lock),
         };
@@ -81,7 +83,12 @@ pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
         spec.inputs.insert("ca".to_owned(), Digest::of(keys.ca()?.pem()));
         units.insert(
             spec.name.clone(),
-            AppUnit { site: site.name.clone(), runs: Runs::Unit(spec), images: BTreeSet::from([image]) },
+            AppUnit {
+                site: site.name.clone(),
+                runs: Runs::Unit(spec),
+                images: BTreeSet::from([image]),
+                data_version: Some(sovereign_images::ghost::version(ghost_lock).to_owned()),
+            },
         );
     }
     let signing = keys.config_signing()?;

@@ -121,7 +121,7 @@ fn a_site_moves_into_instances_and_outlives_its_database() {
     for role in ["database", "site"] {
         debian::lock(&operator, &cache, role);
     }
-    let ghost_image = image::find(&Store::open(cache.join("images")).unwrap()).unwrap().unwrap();
+    let ghost_image = image::find(&Store::open(cache.join("images")).unwrap(), image::lock()).unwrap().unwrap();
     note("images are there");
 
     // The site as it was; it starts while the others do.

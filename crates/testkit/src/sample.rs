@@ -60,7 +60,7 @@ pub fn world(stack: &Stack) -> World {
             inputs: BTreeMap::new(),
         };
         let images = BTreeSet::from(["ghost".parse().expect("a label")]);
-        (name, AppUnit { site: site.name.clone(), runs: Runs::Unit(spec), images })
+        (name, AppUnit { site: site.name.clone(), runs: Runs::Unit(spec), images, data_version: None })
     });
     World {
         binary: "/bin/sovereign".into(),

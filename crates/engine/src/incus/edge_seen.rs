@@ -69,7 +69,7 @@ impl EdgeFiles {
         };
         let wanted = wanted.filter(|wanted| *current == Names::of(stack, wanted).service());
         let spec = wanted.map_or_else(|| Digest::of(current), UnitSpec::digest);
-        Some(UnitSeen { state, spec, sockets: Default::default(), superseded: false })
+        Some(UnitSeen { state, spec, sockets: Default::default(), superseded: false, data_version: None })
     }
 }
 

@@ -211,7 +211,8 @@ impl<'a> IncusEngine<'a> {
                 Condition::Stopped => UnitState::Stopped,
             };
             let superseded = runs.superseded.iter().any(|superseded| superseded.is_running);
-            Some((unit, UnitSeen { state, spec: current.digest, sockets: Default::default(), superseded }))
+            let (spec, data_version) = (current.digest, current.spec.data_version);
+            Some((unit, UnitSeen { state, spec, sockets: Default::default(), superseded, data_version }))
         });
         Ok(units.collect())
     }

@@ -47,6 +47,7 @@ pub(crate) fn world(stack: &Stack, release: u8) -> World {
                 site: site.name.clone(),
                 runs: Runs::Unit(spec),
                 images: BTreeSet::from(["ghost".parse().unwrap()]),
+                data_version: None,
             },
         )
     });

@@ -50,7 +50,8 @@ impl<'a> Ghost<'a> {
         let image = match data::image(folder.path()) {
             Some(running) => running,
             None => {
-                let built = sovereign_images::ghost::find(&Store::open(context.places()?.images())?)?;
+                let built =
+                    sovereign_images::ghost::find(&Store::open(context.places()?.images())?, &declared.ghost_lock()?)?;
                 built.ok_or(BackupError::NoImage)?.root
             }
         };

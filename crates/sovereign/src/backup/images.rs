@@ -18,7 +18,7 @@ pub(super) fn what(run: &Run<'_>) -> Result<Option<Offer>, Failure> {
         return Ok(None);
     }
     let store = Store::open(run.context.places()?.images())?;
-    let Some(image) = sovereign_images::ghost::find(&store)? else { return Ok(None) };
+    let Some(image) = sovereign_images::ghost::find(&store, &run.declared.ghost_lock()?)? else { return Ok(None) };
     let name = image.digest.hex();
     let folder = store.folder().join(&name);
     Ok(Some(offer([(name, folder)])))

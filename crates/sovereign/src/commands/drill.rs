@@ -232,7 +232,7 @@ impl Drill<'_> {
     async fn start_and_compare(&self, progress: &Progress, began: Instant) -> Result<(Duration, Compared), Failure> {
         let Self { declared, store, state, site, .. } = self;
         let stage = progress.stage(format!("start a Ghost on it, for {}", site.name));
-        drill::start(state, store, &declared.state.ca_certificate(), site).await?;
+        drill::start(state, (store, &declared.ghost_lock()?), &declared.state.ca_certificate(), site).await?;
         stage.finish();
         let rto = began.elapsed();
         let stage = progress.stage("compare every page with the live site");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::Serialize;
-use sovereign_images::{Fault, FaultKind, ImageError, Store};
+use sovereign_images::{Fault, FaultKind, ImageError, Lock, Store};
 use sovereign_model::Digest;
 
 use crate::backup;
@@ -110,21 +110,24 @@ impl Report for Removed {
     }
 }
 
-/// `images prune`: keeps, of each image, the one this program would run and the one before it, and all that is in use
-/// by a process of this machine, whichever stack it belongs to.
+/// `images prune`: keeps, of each image, the one this program would run and the one before it, the Ghost that the stack
+/// file's operator has locked, and all that is in use by a process of this machine, whichever stack it belongs to.
 pub(crate) fn prune(context: &Context) -> Result<Removed, Failure> {
     let store = store(context)?;
-    let keep = worth_keeping(&store)?;
+    // Pruning is of all stacks, and needs none.
+    let chosen = Declared::load(context).ok().map(|declared| declared.ghost_lock()).transpose()?;
+    let keep = worth_keeping(&store, chosen.as_ref())?;
     let pruned = store.prune(&keep)?;
     Ok(Removed { removed: pruned.images, bytes: pruned.bytes, kept: keep.len() })
 }
 
-fn worth_keeping(store: &Store) -> Result<BTreeSet<Digest>, ImageError> {
+fn worth_keeping(store: &Store, chosen: Option<&Lock>) -> Result<BTreeSet<Digest>, ImageError> {
     let mut manifests: Vec<_> = store.list()?.into_iter().filter_map(Result::ok).collect();
     manifests.sort_by(|a, b| (&a.image, b.built).cmp(&(&b.image, a.built)));
     let mut keep = BTreeSet::new();
-    let current = sovereign_images::ghost::find(store)?.map(|image| image.digest);
-    keep.extend(current);
+    let current = sovereign_images::ghost::find(store, sovereign_images::ghost::lock())?.map(|image| image.digest);
+    let chosen = chosen.map(|lock| sovereign_images::ghost::find(store, lock)).transpose()?.flatten();
+    keep.extend(current.into_iter().chain(chosen.map(|image| image.digest)));
     let ghost = &sovereign_images::ghost::lock().image;
     for same in manifests.chunk_by(|a, b| a.image == b.image) {
         // Which root file system runs is for hosts to say: the youngest is taken for it.

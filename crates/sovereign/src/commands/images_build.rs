@@ -46,7 +46,7 @@ pub(crate) fn run(context: &Context, args: &ImagesBuildArgs) -> Result<Built, Fa
     let role = Role::find(&args.role).map_err(ImageError::from)?;
     let lock = LockFile::of(&declared.file, &role).expect(&role)?;
     let store = Store::open(declared.places.images())?;
-    let layers = layers(&role, &store)?;
+    let layers = layers(&role, &declared.ghost_lock()?, &store)?;
     let blueprint = Blueprint { role: &role, lock: &lock, layers: &layers };
     let progress = context.output.progress();
     let (watched, options) = (Watched::new(&progress, &role), options(args.offline));

@@ -9,8 +9,26 @@ use crate::cli::ImagesLockArgs;
 use crate::context::Context;
 use crate::debian::{LockFile, Watched, options};
 use crate::declared::Declared;
-use crate::failure::Failure;
+use crate::exit::Exit;
+use crate::failure::{Failure, Reason};
 use crate::output::{Cell, Page, Report, Table, figures};
+
+/// Debian's packages are locked together, at the versions of today.
+#[derive(Debug, thiserror::Error)]
+#[error("{role} has no version of its own: it is made of many packages")]
+struct NoVersion {
+    role: String,
+}
+
+impl Reason for NoVersion {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+
+    fn help(&self) -> Option<String> {
+        Some(format!("`sovereign images lock --update {}` locks the versions of today", self.role))
+    }
+}
 
 /// What is locked now.
 #[derive(Debug, Serialize)]
@@ -57,6 +75,9 @@ impl Report for Locked {
 pub(crate) fn run(context: &Context, args: &ImagesLockArgs) -> Result<Locked, Failure> {
     let declared = Declared::load(context)?;
     let role = Role::find(&args.role).map_err(ImageError::from)?;
+    if args.version.is_some() {
+        return Err(NoVersion { role: args.role.clone() }.into());
+    }
     let file = LockFile::of(&declared.file, &role);
     let kept = Kept::open(declared.places.packages())?;
     let progress = context.output.progress();

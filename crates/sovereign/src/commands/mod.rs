@@ -21,6 +21,7 @@ mod host;
 mod images;
 mod images_build;
 mod images_lock;
+mod images_lock_ghost;
 mod import;
 mod lab;
 mod logs;
@@ -47,6 +48,7 @@ use crate::cli::{
 };
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::ghost_lock;
 use crate::output::Answer;
 
 /// Runs one command.
@@ -75,6 +77,9 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Ca(CaCommand::Show) => ca::show(context)?.into(),
         Command::Dns(DnsCommand::Show(args)) => dns::show(context, &args)?.into(),
         Command::Images(ImagesCommand::List) => images::list(context)?.into(),
+        Command::Images(ImagesCommand::Lock(args)) if args.role == ghost_lock::NAME => {
+            images_lock_ghost::run(context, &args)?.into()
+        }
         Command::Images(ImagesCommand::Lock(args)) => images_lock::run(context, &args)?.into(),
         Command::Images(ImagesCommand::Build(args)) => images_build::run(context, &args)?.into(),
         Command::Images(ImagesCommand::Prune) => images::prune(context)?.into(),

@@ -6,6 +6,7 @@ use sovereign_incus::{SnapshotName, VolumeName};
 use sovereign_model::UnitName;
 use sovereign_model::instance::InstanceSpec;
 use sovereign_model::unit::Replace;
+use sovereign_plan::Obstacle;
 
 use crate::world::{New, World, cut_at, volume};
 
@@ -106,6 +107,17 @@ pub(crate) fn back(world: &World) {
         for volume in ["app-back.home.content", "database-back.home.data"] {
             assert_eq!(snapshots(world, volume).await, std::slice::from_ref(&before), "{volume}");
         }
+
+        // What the older version would find is not its own: neither beside the newer one, nor when no instance says so.
+        let is_refused = |refused| matches!(refused, Err(InstancesError::Obstacle(Obstacle::OlderVersion { .. })));
+        assert!(is_refused(world.up(&site.old).await));
+        assert_eq!(world.page(site.new.spec.address, "page").await.as_deref(), Some("new"));
+        assert_eq!(world.of(&site.old.spec.name).await.len(), 2, "what was replaced is still there");
+        site.end(world).await;
+        world.up(&site.database).await.unwrap();
+        assert!(is_refused(world.up(&site.old).await));
+        assert_eq!(world.up(&site.new).await.unwrap(), Ran::New { after_stop: false });
+        assert_eq!(version(world, &site.new).await, "first\nsecond\nconverted\nconverted\n", "its own again");
         site.end(world).await;
     });
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use sovereign_images::ImageError;
 use sovereign_keys::KeysError;
 use sovereign_model::{DatacenterName, SiteName, UnitName};
+use sovereign_plan::Obstacle;
 use sovereign_runtime::control::ControlError;
 use sovereign_services::folder::WriteError;
 use sovereign_services::ghost::OperatorError;
@@ -85,6 +86,9 @@ pub enum EmbeddedError {
         /// What.
         what: String,
     },
+    /// What no step may mend, met while one was carried out.
+    #[error(transparent)]
+    Obstacle(#[from] Obstacle),
     /// The work was given up by the runtime.
     #[error("the work was cut off")]
     CutOff,
@@ -113,6 +117,7 @@ impl Failure for EmbeddedError {
             Self::NotWell { log, .. } => Some(format!("the last lines it wrote:\n{log}")),
             Self::NotFilled { datacenter, .. } => Some(format!("`sovereign logs edge@{datacenter}` may say why")),
             Self::Undeclared { .. } => Some("make the plan again: `sovereign plan`".to_owned()),
+            Self::Obstacle(obstacle) => obstacle.help(),
             Self::CutOff => None,
         }
     }

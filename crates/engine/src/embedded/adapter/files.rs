@@ -2,10 +2,13 @@
 
 use std::fs;
 
+use serde::Deserialize;
 use sovereign_images::ghost as image;
 use sovereign_model::edge_config::{EdgeConfig, PROTOCOL};
+use sovereign_model::instance::is_older;
 use sovereign_model::stack::Site;
 use sovereign_model::{DatacenterName, Digest, EdgeName, SiteName, Step};
+use sovereign_plan::Obstacle;
 use sovereign_runtime::{file, signed};
 use sovereign_services::ghost;
 
@@ -72,10 +75,26 @@ impl EmbeddedEngine<'_> {
         self.write_edge(datacenter, &wanted.config, 1)
     }
 
-    /// Puts a Ghost's own files in place.
+    /// The version of the Ghost that last worked with a site's data, when that can be told.
+    pub(super) fn data_version(&self, site: &Site) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Description {
+            version: String,
+        }
+        let folder = self.parts.state.site(&site.primary, &site.name);
+        let description = fs::read(folder.path().join("current/package.json")).ok()?;
+        Some(serde_json::from_slice::<Description>(&description).ok()?.version)
+    }
+
+    /// Puts a Ghost's own files in place. An older one than worked with the data before is refused.
     pub(super) fn ready_ghost(&self, site: &Site) -> Result<(), EmbeddedError> {
-        let found = image::find(self.parts.images)?;
-        let image = found.ok_or_else(|| sovereign_images::ImageError::Unknown(image::lock().digest()))?;
+        let found = image::find(self.parts.images, self.parts.ghost)?;
+        let image = found.ok_or_else(|| sovereign_images::ImageError::Unknown(self.parts.ghost.digest()))?;
+        let wanted = image::version(self.parts.ghost);
+        if let Some(found) = self.data_version(site).filter(|found| is_older(wanted, found)) {
+            let (unit, wanted) = (Self::unit_of(site)?, wanted.to_owned());
+            return Err(Obstacle::OlderVersion { unit, wanted, found }.into());
+        }
         let folder = self.parts.state.site(&site.primary, &site.name);
         let home = ghost::Home {
             site,

@@ -40,6 +40,8 @@ pub struct Parts<'a> {
     pub keys: &'a WorkingKeys,
     /// Where images are kept.
     pub images: &'a Store,
+    /// Which Ghost runs.
+    pub ghost: &'a sovereign_images::Lock,
     /// How images are prepared.
     pub options: Options,
     /// The program that the supervisor runs, installed where it stays.
@@ -71,7 +73,13 @@ impl<'a> EmbeddedEngine<'a> {
     /// The Ghost site that a unit works for.
     fn ghost_of(&self, unit: &UnitName) -> Option<&'a Site> {
         let mut ghosts = self.parts.stack.sites.values().filter(|site| site.app == App::Ghost);
-        ghosts.find(|site| UnitName::at(&format!("ghost-{}", site.name), &site.primary).is_ok_and(|name| name == *unit))
+        ghosts.find(|site| Self::unit_of(site).is_ok_and(|name| name == *unit))
+    }
+
+    /// The unit of a Ghost site.
+    fn unit_of(site: &Site) -> Result<UnitName, EmbeddedError> {
+        let undeclared = |_| EmbeddedError::Undeclared { what: format!("site {}", site.name) };
+        UnitName::at(&format!("ghost-{}", site.name), &site.primary).map_err(undeclared)
     }
 
     /// Where a Ghost tells of changes, and how it signs that.

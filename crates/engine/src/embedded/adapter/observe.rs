@@ -49,10 +49,16 @@ impl EmbeddedEngine<'_> {
                 seen.edges.insert(EdgeName::here(name), edge);
             }
         }
+        for site in self.parts.stack.sites.values().filter(|site| site.app == App::Ghost) {
+            let unit = Self::unit_of(site)?;
+            if let Some(unit) = datacenters.get_mut(&site.primary).and_then(|at| at.units.get_mut(&unit)) {
+                unit.data_version = self.data_version(site);
+            }
+        }
         seen.supervisor = supervisor.as_ref().map(supervisor_seen).transpose()?;
         seen.datacenters = datacenters;
-        if let Some(image) = sovereign_images::ghost::find(self.parts.images)? {
-            let lock = sovereign_images::ghost::lock();
+        if let Some(image) = sovereign_images::ghost::find(self.parts.images, self.parts.ghost)? {
+            let lock = self.parts.ghost;
             seen.images.insert(lock.image.clone(), ImageSeen { lock: lock.digest(), content: image.digest });
         }
         self.sites(&mut seen)?;
@@ -153,5 +159,6 @@ fn unit_seen(unit: &UnitStatus) -> UnitSeen {
         spec: unit.running.unwrap_or(unit.wanted),
         sockets: unit.sockets.iter().map(|socket| socket.address).collect(),
         superseded: false,
+        data_version: None,
     }
 }

@@ -31,7 +31,7 @@ impl EmbeddedEngine<'_> {
     pub(super) async fn carry_out(&self, step: &Step, tell: Tell<'_>) -> Result<Receipt, EmbeddedError> {
         match step {
             Step::PrepareImage { lock, .. } => {
-                Self::same(step, *lock, images::ghost::lock().digest())?;
+                Self::same(step, *lock, self.parts.ghost.digest())?;
                 self.prepare_image(tell).await
             }
             Step::StartSupervisor { .. } => {
@@ -68,8 +68,10 @@ impl EmbeddedEngine<'_> {
 
     async fn prepare_image(&self, tell: Tell<'_>) -> Result<Receipt, EmbeddedError> {
         let (store, options) = (self.parts.images.clone(), self.parts.options.clone());
+        let lock = self.parts.ghost.clone();
         let (sender, mut events) = mpsc::unbounded_channel();
-        let build = tokio::task::spawn_blocking(move || images::ghost::prepare(&store, &options, &Relay(sender)));
+        let build =
+            tokio::task::spawn_blocking(move || images::ghost::prepare(&store, &lock, &options, &Relay(sender)));
         // Ends when the build drops its end, with it or by panicking.
         while let Some(progress) = events.recv().await {
             tell(progress);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use sovereign_incus::{IncusError, InvalidName};
 use sovereign_model::{Digest, UnitName};
+use sovereign_plan::Obstacle;
 
 use crate::apply::Failure;
 use crate::causes::with_causes;
@@ -59,6 +60,9 @@ pub enum InstancesError {
         /// What was given.
         given: Digest,
     },
+    /// What no step may mend, met while one was carried out.
+    #[error(transparent)]
+    Obstacle(#[from] Obstacle),
     /// An instance does not become well. What ran before runs.
     #[error("{unit} does not become well: {problem}")]
     NotWell {
@@ -91,6 +95,7 @@ impl Failure for InstancesError {
     fn help(&self) -> Option<String> {
         match self {
             Self::Incus(error) => error.help(),
+            Self::Obstacle(obstacle) => obstacle.help(),
             Self::Host(_) | Self::Name(_) => None,
             Self::Filter { .. } => Some("`nft list ruleset` on the host shows what is in effect".to_owned()),
             Self::Foreign { kind, name } => {

@@ -3,11 +3,12 @@
 use sovereign_incus::image::Source;
 use sovereign_incus::{Config, IncusError};
 use sovereign_model::StackName;
-use sovereign_model::instance::{InstanceSpec, bridge};
+use sovereign_model::instance::{InstanceSpec, bridge, is_older};
+use sovereign_plan::Obstacle;
 
 use super::error::InstancesError;
 use super::host::InstanceHost;
-use super::listing::{KEY_STACK, KEY_UNIT};
+use super::listing::{KEY_DATA, KEY_STACK, KEY_UNIT};
 use super::{Instances, names};
 
 impl<H: InstanceHost> Instances<'_, H> {
@@ -70,13 +71,16 @@ impl<H: InstanceHost> Instances<'_, H> {
         }
     }
 
-    /// Makes the volumes that are not there yet. Those that are stay as they are.
+    /// Makes the volumes that are not there yet. Those that are stay as they are; one that a newer version has worked with
+    /// is refused.
     pub(super) async fn have_volumes(&self, spec: &InstanceSpec) -> Result<(), InstancesError> {
         let pool = names::pool();
         for volume in &spec.volumes {
             let name = names::volume(&spec.name, &volume.name)?;
             match self.client.volume(&pool, &name).await {
-                Ok(found) if self.is_ours(&found.value.config) => {}
+                Ok(found) if self.is_ours(&found.value.config) => {
+                    is_new_enough(spec, found.value.config.get(KEY_DATA))?;
+                }
                 Ok(_) => return Err(foreign("a volume", name.as_str())),
                 Err(error) if error.is_not_found() => {
                     let what = format!("{} of {}", volume.name, spec.name);
@@ -89,8 +93,31 @@ impl<H: InstanceHost> Instances<'_, H> {
         Ok(())
     }
 
+    /// Writes on the volumes of an instance which version has worked with them. It says so when no instance is left.
+    pub(super) async fn date_volumes(&self, spec: &InstanceSpec) -> Result<(), InstancesError> {
+        let (pool, Some(version)) = (names::pool(), &spec.data_version) else { return Ok(()) };
+        for volume in &spec.volumes {
+            let mut kept = self.client.volume(&pool, &names::volume(&spec.name, &volume.name)?).await?;
+            if kept.value.config.get(KEY_DATA) != Some(version) {
+                kept.value.config.insert(KEY_DATA.to_owned(), version.clone());
+                self.client.update_volume(&pool, &kept).await?;
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn is_ours(&self, config: &Config) -> bool {
         config.get(KEY_STACK).map(String::as_str) == Some(self.stack.as_str())
+    }
+}
+
+/// Refuses to have an instance work with data of a newer version.
+pub(super) fn is_new_enough(spec: &InstanceSpec, data: Option<&String>) -> Result<(), Obstacle> {
+    match (&spec.data_version, data) {
+        (Some(wanted), Some(found)) if is_older(wanted, found) => {
+            Err(Obstacle::OlderVersion { unit: spec.name.clone(), wanted: wanted.clone(), found: found.clone() })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -13,7 +13,7 @@ use sovereign_model::{Digest, UnitName};
 
 use super::contents::{self, Contents};
 use super::error::InstancesError;
-use super::ground::{foreign, unless_gone};
+use super::ground::{self, foreign, unless_gone};
 use super::host::InstanceHost;
 use super::listing::{self, Listing, Ours};
 use super::{Instances, health, names};
@@ -53,6 +53,18 @@ impl<H: InstanceHost> Instances<'_, H> {
         image: &Source,
         progress: Tell<'_>,
     ) -> Result<Ran, InstancesError> {
+        let ran = self.have_run(spec, contents, image, progress).await?;
+        self.date_volumes(spec).await?;
+        Ok(ran)
+    }
+
+    async fn have_run(
+        &self,
+        spec: &InstanceSpec,
+        contents: &Contents,
+        image: &Source,
+        progress: Tell<'_>,
+    ) -> Result<Ran, InstancesError> {
         contents::fit(contents, spec)?;
         if image.digest() != spec.fingerprint {
             return Err(InstancesError::OtherImage { wanted: spec.fingerprint, given: image.digest() });
@@ -69,6 +81,9 @@ impl<H: InstanceHost> Instances<'_, H> {
             doing("mend");
             self.mend(&listing, unit).await?;
             listing = self.list().await?;
+        }
+        if let Some(old) = listing.current(unit) {
+            ground::is_new_enough(spec, old.spec.data_version.as_ref())?;
         }
         match listing.settled(unit).find(|ours| ours.digest == digest) {
             Some(ours) if listing.current(unit) == Some(ours) => return self.keep_running(ours, progress).await,
