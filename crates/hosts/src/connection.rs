@@ -53,6 +53,8 @@ pub struct Connection {
     complaints: Arc<Mutex<Vec<u8>>>,
     pub(crate) sessions: Arc<Semaphore>,
     forwarded: AtomicU32,
+    /// How many were begun.
+    pub(crate) commands: AtomicU64,
     /// Until when commands are sent, in milliseconds of [`lease::here`].
     until: AtomicU64,
 }
@@ -90,6 +92,7 @@ impl Connection {
             complaints,
             sessions: Arc::new(Semaphore::new(SESSIONS)),
             forwarded: AtomicU32::new(0),
+            commands: AtomicU64::new(0),
             until: AtomicU64::new(u64::MAX),
         };
         match timeout(patience, greeted(greeting)).await {
@@ -110,6 +113,11 @@ impl Connection {
     /// Where it leads.
     pub fn address(&self) -> &SshAddress {
         &self.login.address
+    }
+
+    /// How many commands were begun over it so far.
+    pub fn commands(&self) -> u64 {
+        self.commands.load(Ordering::Relaxed)
     }
 
     /// A command's ssh, which goes through the master or nowhere.

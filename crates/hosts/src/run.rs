@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -170,6 +171,7 @@ impl Connection {
         if !run.beside && !self.may_work() {
             return Err(self.lost(&run.action, "the lease on this host is not certain any more".to_owned()));
         }
+        self.commands.fetch_add(1, Ordering::Relaxed);
         let work = async {
             let text = quote::command(run.words.iter().map(OsString::as_os_str));
             let mut child = spawn(self.ssh([text]), stdin).map_err(here)?;

@@ -8,6 +8,7 @@ use std::fmt;
 use std::io::{self, PipeReader, PipeWriter, Read as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Stdio};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -41,6 +42,7 @@ impl Connection {
         let here = |source| SshError::Here { action: format!("send a command to {}", self.address()), source };
         let session = Arc::clone(&self.sessions).acquire_owned().await;
         let session = session.map_err(|error| here(io::Error::other(error)))?;
+        self.commands.fetch_add(1, Ordering::Relaxed);
         let begin = || {
             let (answers, its_answers) = io::pipe()?;
             let (its_questions, questions) = io::pipe()?;

@@ -1,6 +1,7 @@
 //! One request, one answer: the exchange under every call.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
@@ -49,6 +50,8 @@ pub struct Client {
     patience: Patience,
     project: Option<ProjectName>,
     member: Option<MemberName>,
+    /// By this client and all that were made from it.
+    requests: Arc<AtomicU64>,
 }
 
 impl Client {
@@ -57,7 +60,7 @@ impl Client {
     /// # Errors
     /// When it cannot be reached, and [`IncusError::TooOld`] when it lacks something.
     pub async fn connect(dial: Arc<dyn Dial>, patience: Patience, also: &[&str]) -> Result<Self, IncusError> {
-        let client = Self { dial, patience, project: None, member: None };
+        let client = Self { dial, patience, project: None, member: None, requests: Arc::default() };
         let server = client.server().await?;
         let needed = crate::server::NEEDED.iter().chain(also);
         let missing: Vec<String> = needed.filter(|name| !server.has(name)).map(|name| (*name).to_owned()).collect();
@@ -83,6 +86,11 @@ impl Client {
     #[must_use]
     pub fn with_patience(&self, patience: Patience) -> Self {
         Self { patience, ..self.clone() }
+    }
+
+    /// How many requests were sent so far, by this client and all that were made from it or that it was made from.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// How long its calls may take.
@@ -202,6 +210,7 @@ impl Client {
 
     async fn exchange_undisturbed(&self, call: Call, most: usize) -> Result<Raw, IncusError> {
         let asked = self.asked(&call);
+        self.requests.fetch_add(1, Ordering::Relaxed);
         let stream = self.dial.dial().await;
         let stream = stream.map_err(|source| IncusError::Unreachable { server: asked.server.clone(), source })?;
         let broken =

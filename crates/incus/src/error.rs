@@ -191,6 +191,23 @@ impl IncusError {
         matches!(self, Self::NotFound { .. })
     }
 
+    /// Whether it is that the server is doing something else with that instance.
+    pub fn is_busy(&self) -> bool {
+        let (Self::Refused { message, .. } | Self::Failed { message, .. }) = self else { return false };
+        message.contains("Instance is busy running a")
+    }
+
+    /// Whether nobody speaks for the server now: it is off, or on its way, or without the others of its cluster.
+    pub fn is_silence(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Late { .. } | Self::Broken { .. } => true,
+            Self::Refused { message, .. } | Self::Failed { message, .. } => {
+                message.contains("no available cowsql leader")
+            }
+            _ => false,
+        }
+    }
+
     /// Whether it is that the thing is there already.
     pub const fn is_already_there(&self) -> bool {
         matches!(self, Self::AlreadyExists { .. })
@@ -265,7 +282,11 @@ mod tests {
         assert!(refused(500, database).is_already_there());
         assert!(matches!(refused(412, "ETag doesn't match"), IncusError::Changed { .. }));
         assert!(matches!(refused(403, "not authorized"), IncusError::Forbidden { .. }));
-        assert!(matches!(refused(409, "is busy"), IncusError::Refused { status: 409, .. }));
+        let busy = refused(400, "Instance is busy running a \"start\" operation");
+        assert!(busy.is_busy() && !busy.is_silence() && matches!(busy, IncusError::Refused { status: 400, .. }));
+        let alone =
+            "failed to begin transaction: failed to create cowsql connection: no available cowsql leader server found";
+        assert!(refused(500, alone).is_silence() && !refused(500, alone).is_busy());
     }
 
     #[test]

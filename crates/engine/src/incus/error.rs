@@ -152,6 +152,17 @@ pub enum IncusEngineError {
     },
 }
 
+impl IncusEngineError {
+    /// Whether a host's Incus does not answer, though the host does.
+    pub(super) fn is_silence(&self) -> bool {
+        match self {
+            Self::Incus { source, .. } => source.is_silence(),
+            Self::Instances { source, .. } => matches!(&**source, InstancesError::Incus(error) if error.is_silence()),
+            _ => false,
+        }
+    }
+}
+
 impl Failure for IncusEngineError {
     fn help(&self) -> Option<String> {
         match self {

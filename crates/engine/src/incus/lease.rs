@@ -178,7 +178,7 @@ impl Lease {
         let Some((runtime, keeping)) = &self.keeping else { return };
         keeping.held().remove(host);
         let remove = async {
-            let Ok(link) = keeping.reach.link(host).await else { return };
+            let Some(link) = keeping.reach.opened(host) else { return };
             // Gone with its next start otherwise.
             let _ = lease::remove(&link.connection, &keeping.folder).await;
         };
@@ -274,7 +274,7 @@ impl Keeping {
     }
 
     async fn renew(&self, host: &EdgeName, tenure: &Tenure) {
-        let Ok(link) = self.reach.link(host).await else { return };
+        let Some(link) = self.reach.opened(host) else { return };
         match lease::renew(&link.connection, &self.folder, tenure).await {
             // Unless it was removed meanwhile.
             Ok(Renewed::Ours(renewed)) => {
@@ -302,7 +302,7 @@ impl Keeping {
     async fn release(&self) {
         let all = std::mem::take(&mut *self.held());
         let releases = all.iter().map(async |(host, tenure)| {
-            let Ok(link) = self.reach.link(host).await else { return };
+            let Some(link) = self.reach.opened(host) else { return };
             // It runs out otherwise.
             let _ = lease::release(&link.connection, &self.folder, tenure).await;
         });

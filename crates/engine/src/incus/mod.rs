@@ -64,7 +64,7 @@ use tokio::sync::Semaphore;
 pub use error::IncusEngineError;
 use instances::{Condition, Contents, Instances};
 pub use newcomer::{Newcomer, NewcomerError};
-pub use reach::{Link, Reach};
+pub use reach::{Asked, Link, Reach};
 
 use crate::record::{self, Record};
 
@@ -165,6 +165,11 @@ impl<'a> IncusEngine<'a> {
                     seen.away.insert(edge.clone(), crate::causes::with_causes(&source));
                 }
                 Err(IncusEngineError::LeftOut { why, .. }) => drop(seen.away.insert(edge.clone(), why)),
+                // Whether it answers by and by or not: what this run sees of the host is the same all along.
+                Err(error) if error.is_silence() => {
+                    self.parts.reach.leave_out(edge, &error);
+                    seen.away.insert(edge.clone(), crate::causes::with_causes(&error));
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use serde::Serialize;
 use sovereign_hosts::{Connection, Login, SshError};
 use sovereign_incus::{Client, Dial, Dialing, IncusError, InstanceName, MemberName, Patience, ProjectName, UnixSocket};
 use sovereign_model::instance::InstanceSpec;
@@ -65,7 +66,7 @@ impl Reach {
         link.get_or_try_init(|| Link::open(edge, login.clone(), &self.sockets, &self.state)).await.map_err(failed)
     }
 
-    /// The way to a host, if it was opened.
+    /// The way to a host, if it was opened: to one that was left out since, too.
     pub fn opened(&self, edge: &EdgeName) -> Option<&Link> {
         self.hosts.get(edge)?.1.get()
     }
@@ -92,6 +93,12 @@ impl Reach {
         self.left_out.lock().unwrap_or_else(PoisonError::into_inner).insert(edge.clone(), why);
     }
 
+    /// How much was asked of each host so far, of those to which there is a connection.
+    pub fn asked(&self) -> BTreeMap<EdgeName, Asked> {
+        let links = self.hosts.iter().filter_map(|(edge, (_, link))| Some((edge, link.get()?)));
+        links.map(|(edge, link)| (edge.clone(), link.asked())).collect()
+    }
+
     /// Ends all connections.
     pub async fn close(self) {
         for (_, link) in self.hosts.into_values() {
@@ -100,6 +107,15 @@ impl Reach {
             }
         }
     }
+}
+
+/// How much was asked of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Asked {
+    /// Commands over SSH.
+    pub commands: u64,
+    /// Requests to its Incus.
+    pub requests: u64,
 }
 
 /// The way to one host.
@@ -124,6 +140,11 @@ impl Link {
         let agent = connection.forward(&state.agent(&edge.datacenter).control()).await?;
         let incus = incus_of(&connection, edge).await?;
         Ok(Self { connection, control, agent, edge: edge.clone(), incus, client: OnceCell::new() })
+    }
+
+    fn asked(&self) -> Asked {
+        let requests = self.client.get().map_or(0, |(client, _)| client.requests());
+        Asked { commands: self.connection.commands(), requests }
     }
 
     /// The host's Incus, in the project of the stack.

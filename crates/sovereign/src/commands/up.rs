@@ -10,8 +10,9 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
-use sovereign_engine::apply::{self, Audience, Caller, Count, Engine as _, Event, Part, Unit, apply};
+use sovereign_engine::apply::{self, ApplyError, Audience, Caller, Count, Engine as _, Event, Part, Unit, apply};
 use sovereign_engine::embedded::Client;
+use sovereign_engine::incus::Asked;
 use sovereign_engine::journal::Journal;
 use sovereign_keys::WorkingKeys;
 use sovereign_model::stack::{App, EngineKind, Site};
@@ -47,6 +48,10 @@ const VERIFY_PATIENCE: Duration = Duration::from_secs(10);
 const SETTLE_PATIENCE: Duration = Duration::from_secs(20);
 const SETTLE_LOOK: Duration = Duration::from_millis(50);
 
+/// How often a plan is made anew when something changes between the plan and the first step. Whoever gave the plan is
+/// told instead.
+const PLANNED_AGAIN: usize = 5;
+
 /// How a run ended.
 #[derive(Debug, Serialize)]
 pub(crate) struct Done {
@@ -63,6 +68,9 @@ pub(crate) struct Done {
     tunnel: Option<String>,
     /// Bytes, by the host they came from.
     fetched: BTreeMap<String, u64>,
+    /// How much was asked of each host.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    asked: BTreeMap<EdgeName, Asked>,
     /// How long each part took.
     stages: Vec<StageTime>,
     /// Whether a root seed was made in this run.
@@ -272,6 +280,7 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
         addresses,
         tunnel: (!has_screen(context) && !ports.is_empty()).then(|| tunnel(context, ports)),
         fetched,
+        asked: deployment.reach.asked(),
         stages: progress.times(),
         seed_made,
         left_undone,
@@ -390,11 +399,26 @@ pub(super) async fn carry_out(
             (joined, again)
         }
     };
-    let (rest, left_undone) = spared.leave_out(rest, &joined.wanted);
-    if !rest.steps.is_empty() {
-        let engine = deployment.engine(keys, &joined, progress);
-        collect(&mut fetched, apply(&engine, &rest, &journal, caller, &told, &stop).await?);
-        steps += rest.steps.len();
+    let (mut rest, mut left_undone) = spared.leave_out(rest, &joined.wanted);
+    let engine = deployment.engine(keys, &joined, progress);
+    let mut again = 0..if is_kept { 0 } else { PLANNED_AGAIN };
+    while !rest.steps.is_empty() {
+        match apply(&engine, &rest, &journal, caller, &told, &stop).await {
+            Ok(receipts) => {
+                collect(&mut fetched, receipts);
+                steps += rest.steps.len();
+                break;
+            }
+            // Hosts that have just come back do by themselves what was planned for them.
+            Err(ApplyError::Stale) if again.next().is_some() => {
+                let plan = sovereign_plan::plan(&joined.wanted, &engine.observe().await?);
+                (rest, left_undone) = spared.leave_out(plan, &joined.wanted);
+                if !rest.steps.is_empty() {
+                    context.output.show(&Shown { plan: rest.clone(), written: None });
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
     let stage = (steps > 0).then(|| progress.stage("ask every data center as a reader would"));
     let away = rest.away.clone();

@@ -29,7 +29,8 @@ const NEW_RULES: &str = "/etc/sovereign/instances.nft.new";
 /// What puts it into effect at boot.
 const UNIT: &str = "sovereign-instances.service";
 
-/// Before Incus, which starts instances.
+/// Before Incus, which starts instances. First nothing passes: where the rules cannot be read, instances start all the
+/// same and are alone, which the next run sees and mends.
 const UNIT_TEXT: &str = "\
 [Unit]
 Description=Packet filter of Sovereign Stack's instances
@@ -42,6 +43,11 @@ Conflicts=shutdown.target
 [Service]
 Type=oneshot
 RemainAfterExit=yes
+ExecStart=/usr/sbin/nft 'table bridge sovereign_instances { \
+  chain input { type filter hook input priority filter; iifname \"sovi*\" drop; }; \
+  chain forward { type filter hook forward priority filter; iifname \"sovi*\" drop; }; \
+  chain output { type filter hook output priority filter; oifname \"sovi*\" drop; }; \
+}'
 ExecStart=/usr/sbin/nft -f /etc/sovereign/instances.nft
 ExecReload=/usr/sbin/nft -f /etc/sovereign/instances.nft
 
@@ -57,6 +63,7 @@ PATH=/usr/sbin:/usr/bin:/sbin:/bin
 nft -f \"$1\"
 mv -f -- \"$1\" \"$2\"
 systemctl daemon-reload
+systemctl -q reset-failed \"$3\" 2> /dev/null || true
 systemctl -q is-enabled \"$3\" 2> /dev/null || systemctl -q enable \"$3\"
 ";
 
@@ -232,7 +239,9 @@ mod tests {
         assert!(!said.lines().any(|line| line.contains(UNIT) && !line.contains("not executable")), "{said}");
         let rules = folder.path().join("rules");
         let ghost = sample("ghost-blog@home", [10, 64, 1, 2]);
-        for text in [text(std::iter::empty()), text([&ghost, &ghost].into_iter())] {
+        let closed = UNIT_TEXT.split('\'').nth(1).unwrap().to_owned();
+        assert_eq!(closed.matches(names::INTERFACES).count(), 3);
+        for text in [closed, text(std::iter::empty()), text([&ghost, &ghost].into_iter())] {
             std::fs::write(&rules, text).unwrap();
             // Any user may ask in a network of its own, where there is such a thing.
             let checked =

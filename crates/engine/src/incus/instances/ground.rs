@@ -1,15 +1,23 @@
 //! What instances are made in and from: what the project allows, the bridge, images, volumes.
 
+use std::time::Duration;
+
 use sovereign_incus::image::Source;
 use sovereign_incus::{Config, IncusError};
 use sovereign_model::StackName;
 use sovereign_model::instance::{InstanceSpec, bridge, is_older};
 use sovereign_plan::Obstacle;
+use tokio::time::{Instant, sleep};
 
 use super::error::InstancesError;
 use super::host::InstanceHost;
 use super::listing::{KEY_DATA, KEY_STACK, KEY_UNIT};
 use super::{Instances, names};
+
+/// How long Incus may be busy with an instance before that is an error: a start on a slow disk takes so long.
+const FREE_WITHIN: Duration = Duration::from_secs(60);
+/// Between looks whether it still is.
+const LOOK: Duration = Duration::from_millis(200);
 
 impl<H: InstanceHost> Instances<'_, H> {
     /// Makes what is missing of the ground. The project itself is made when the host is added.
@@ -133,6 +141,24 @@ pub(super) fn unless_there(made: Result<(), IncusError>) -> Result<(), IncusErro
 /// Likewise.
 pub(super) fn unless_gone(removed: Result<(), IncusError>) -> Result<(), IncusError> {
     removed.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
+}
+
+/// Waits for Incus where it is busy with an instance: after a boot of the host it starts them by itself.
+pub(super) struct Busy(Instant);
+
+impl Busy {
+    pub(super) fn new() -> Self {
+        Self(Instant::now() + FREE_WITHIN)
+    }
+
+    /// Whether what was done with an instance is to be done again, after a while, because Incus was busy with it.
+    pub(super) async fn was(&self, done: &Result<(), IncusError>) -> bool {
+        let again = done.as_ref().is_err_and(IncusError::is_busy) && Instant::now() < self.0;
+        if again {
+            sleep(LOOK).await;
+        }
+        again
+    }
 }
 
 /// What the bridge is configured with.

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sovereign_incus::file::{Content, Owned};
 use sovereign_incus::image::Source;
-use sovereign_incus::instance::{NewInstance, Stop};
+use sovereign_incus::instance::{NewInstance, Status, Stop};
 use sovereign_incus::{Devices, InstanceName};
 use sovereign_model::instance::InstanceSpec;
 use sovereign_model::unit::Replace;
@@ -13,7 +13,7 @@ use sovereign_model::{Digest, UnitName};
 
 use super::contents::{self, Contents};
 use super::error::InstancesError;
-use super::ground::{self, foreign, unless_gone};
+use super::ground::{self, Busy, foreign, unless_gone};
 use super::host::InstanceHost;
 use super::listing::{self, Listing, Ours};
 use super::{Instances, health, names};
@@ -204,8 +204,22 @@ impl<H: InstanceHost> Instances<'_, H> {
     ) -> Result<(), InstancesError> {
         self.filter().await?;
         progress(Progress::Doing("start".to_owned()));
-        self.client.start(name).await?;
+        self.have_start(name).await?;
         self.well(name, spec, progress).await
+    }
+
+    /// Starts an instance. After a boot of the host its Incus does so too, and may be faster.
+    async fn have_start(&self, name: &InstanceName) -> Result<(), InstancesError> {
+        let busy = Busy::new();
+        loop {
+            let started = self.client.start(name).await;
+            if busy.was(&started).await {
+                continue;
+            }
+            let Err(error) = started else { return Ok(()) };
+            let is_running = self.client.instance_state(name).await?.status == Status::Running;
+            return if is_running { Ok(()) } else { Err(error.into()) };
+        }
     }
 
     async fn well(&self, name: &InstanceName, spec: &InstanceSpec, progress: Tell<'_>) -> Result<(), InstancesError> {

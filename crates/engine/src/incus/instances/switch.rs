@@ -12,7 +12,7 @@ use sovereign_model::instance::InstanceSpec;
 use sovereign_model::{Digest, UnitName};
 
 use super::error::InstancesError;
-use super::ground::unless_gone;
+use super::ground::{Busy, unless_gone};
 use super::host::InstanceHost;
 use super::listing::{self, Listing, Ours};
 use super::run::{Ran, Tell, converts};
@@ -171,10 +171,16 @@ impl<H: InstanceHost> Instances<'_, H> {
 
     /// Whether it starts at boot, and all of its devices: none that is not among these stays.
     async fn change(&self, ours: &Ours, at_boot: bool, devices: Devices) -> Result<(), InstancesError> {
-        let mut kept = self.client.instance(&ours.name).await?;
-        kept.value.config.extend(listing::at_boot(at_boot));
-        kept.value.devices = devices;
-        Ok(self.client.update_instance(&kept).await?)
+        let busy = Busy::new();
+        loop {
+            let mut kept = self.client.instance(&ours.name).await?;
+            kept.value.config.extend(listing::at_boot(at_boot));
+            kept.value.devices = devices.clone();
+            let changed = self.client.update_instance(&kept).await;
+            if !busy.was(&changed).await {
+                return Ok(changed?);
+            }
+        }
     }
 }
 
