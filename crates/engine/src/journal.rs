@@ -365,6 +365,7 @@ mod tests {
             obstacles: Vec::new(),
             kept: Kept::default(),
             away: std::collections::BTreeMap::new(),
+            evacuated: std::collections::BTreeMap::new(),
         }
     }
 

@@ -27,6 +27,8 @@ const CLOCK_IS_OFF: f64 = 5.0;
 const PORTS: [u16; 3] = [53, 80, 443];
 /// The oldest Incus that is driven.
 const OLDEST_INCUS: (u32, u32) = (6, 0);
+/// Incus' word for a member that was emptied on purpose. Whether it answers is not said then.
+const EVACUATED: &str = "Evacuated";
 /// The releases of Debian whose packages are known.
 const RELEASES: [&str; 2] = ["12", "13"];
 
@@ -393,7 +395,9 @@ fn cluster(facts: &Facts, required: &Requirements, all: &mut Findings) {
     };
     let names = |names: Vec<&str>| names.join(", ");
     // That this one answers is seen, whatever the others think.
-    let is_away = |(name, member): &(&String, &Member)| member.status != "Online" && name.as_str() != host.as_str();
+    let is_away = |(name, member): &(&String, &Member)| {
+        !["Online", EVACUATED].contains(&member.status.as_str()) && name.as_str() != host.as_str()
+    };
     let away: Vec<&str> = members.iter().filter(is_away).map(|(name, _)| name.as_str()).collect();
     let is_known = |name: &str| name == host.as_str() || others.iter().any(|other| other.as_str() == name);
     let strange: Vec<&str> = members.keys().map(String::as_str).filter(|name| !is_known(name)).collect();
@@ -407,10 +411,15 @@ fn cluster(facts: &Facts, required: &Requirements, all: &mut Findings) {
         all.warn("cluster", format_args!("not in it: {}", names(missing)), help);
     }
     if away.is_empty() {
-        return all.fine(
-            "cluster",
-            format_args!("members that answer: {}", names(members.keys().map(String::as_str).collect())),
-        );
+        let of = |is_evacuated: bool| {
+            let of = members.iter().filter(|(_, member)| (member.status == EVACUATED) == is_evacuated);
+            names(of.map(|(name, _)| name.as_str()).collect())
+        };
+        return match of(true).as_str() {
+            "" => all.fine("cluster", format_args!("members that answer: {}", of(false))),
+            evacuated => all
+                .fine("cluster", format_args!("members that answer: {}; evacuated on purpose: {evacuated}", of(false))),
+        };
     }
     let sentence = format!("{} of {} members do not answer: {}", away.len(), members.len(), names(away));
     let help = format!(

@@ -12,6 +12,8 @@
 //! | [`audit`] | what is open on a host, from inside and outside, and what of it is not as it should be |
 //! | [`marker`] | what lies on a host and says whose it is |
 //! | [`ready`] | the steps that make a bare host ready, and what undoes them |
+//! | [`evacuation`] | that a host is evacuated on purpose, as it lies on the host |
+//! | [`upgrade`] | Debian's packages upgraded, and a host booted again |
 //! | [`systemd`] | a unit of the data plane as systemd has it, and how one takes the place of another |
 //! | [`record`] | what this machine remembers of its hosts |
 //!
@@ -24,6 +26,7 @@ pub mod audit;
 pub mod connection;
 mod dial;
 mod error;
+pub mod evacuation;
 pub mod facts;
 pub mod files;
 pub mod findings;
@@ -36,6 +39,7 @@ pub mod run;
 pub mod scan;
 pub mod systemd;
 mod talk;
+pub mod upgrade;
 
 pub use connection::Connection;
 pub use dial::Dialed;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sovereign_model::ssh::{HostKey, SshAddress};
 use sovereign_model::{DatacenterName, HostName};
 
+use crate::evacuation::Evacuation;
 use crate::facts::Listener;
 
 /// The format of the file.
@@ -89,6 +90,9 @@ pub struct Known {
     /// When it was ready last.
     #[serde(default)]
     pub ready_unix: Option<u64>,
+    /// That this machine evacuated it. What lies on the host itself is what counts, as long as it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evacuated: Option<Evacuation>,
 }
 
 /// All hosts.
@@ -203,6 +207,7 @@ mod tests {
             under_way: Some("packages".to_owned()),
             ready_unix: None,
             open_before: None,
+            evacuated: None,
         };
         Record::change(&path, |record| drop(record.hosts.insert(id.clone(), known.clone()))).unwrap();
         assert_eq!(Record::read(&path).unwrap().hosts, [(id.clone(), known)].into());

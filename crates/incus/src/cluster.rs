@@ -1,14 +1,21 @@
 //! The members of a cluster, emptied and filled again.
 
+use std::time::Duration;
+
 use hyper::Method;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::answer::or_default;
-use crate::client::Client;
+use crate::client::{Client, Patience};
 use crate::error::IncusError;
-use crate::name::MemberName;
+use crate::instance;
+use crate::name::{InstanceName, MemberName};
 use crate::path::ApiPath;
+use crate::{Config, Devices};
+
+/// Emptying a member is moving all that is on it, one after the other.
+const MOVING: Duration = Duration::from_secs(60 * 60);
 
 /// A member of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -29,6 +36,35 @@ pub struct Member {
     /// What it is built for.
     #[serde(default)]
     pub architecture: String,
+}
+
+impl Member {
+    /// Whether it decides with others what the cluster's database says.
+    pub fn votes(&self) -> bool {
+        self.roles.iter().any(|role| role == "database" || role == "database-leader")
+    }
+}
+
+/// An instance of any project, with what follows from its profiles.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Anywhere {
+    /// Its name.
+    pub name: InstanceName,
+    /// The project it is in.
+    #[serde(default)]
+    pub project: String,
+    /// The member that has it.
+    #[serde(default)]
+    pub location: String,
+    /// How it is.
+    #[serde(default)]
+    pub status: instance::Status,
+    /// Its configuration, profiles included.
+    #[serde(default, deserialize_with = "or_default")]
+    pub expanded_config: Config,
+    /// Its devices, profiles included.
+    #[serde(default, deserialize_with = "or_default")]
+    pub expanded_devices: Devices,
 }
 
 /// How a member is, as the others see it.
@@ -68,7 +104,15 @@ impl Client {
         self.list(ApiPath::of("cluster").then("members")).await
     }
 
-    /// Moves a member's instances to the others, or stops those that cannot move.
+    /// The instances of all projects.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses.
+    pub async fn instances_anywhere(&self) -> Result<Vec<Anywhere>, IncusError> {
+        self.list(ApiPath::of("instances").with("all-projects", "true")).await
+    }
+
+    /// Moves a member's instances to the others, or stops those that cannot move. It takes as long as moving takes.
     ///
     /// # Errors
     /// When the server cannot be reached, refuses or fails.
@@ -85,7 +129,9 @@ impl Client {
     }
 
     async fn set_member(&self, member: &MemberName, action: &str) -> Result<(), IncusError> {
+        let Patience { answer, operation } = self.patience();
+        let patient = self.with_patience(Patience { answer, operation: operation.max(MOVING) });
         let path = ApiPath::of("cluster").then("members").then(member.as_str()).then("state");
-        self.send(Method::POST, path, &json!({ "action": action, "mode": "" })).await.map(drop)
+        patient.send(Method::POST, path, &json!({ "action": action, "mode": "" })).await.map(drop)
     }
 }

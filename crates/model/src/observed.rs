@@ -27,6 +27,9 @@ pub struct Observed {
     /// The hosts that could not be looked at, by their edges, and why: nothing is known of what is on them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub away: BTreeMap<EdgeName, String>,
+    /// The hosts that are evacuated on purpose, by their edges, and by whom: nothing is planned for them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub evacuated: BTreeMap<EdgeName, String>,
     /// The sites that were seen at their primary.
     pub sites: BTreeMap<SiteName, SiteSeen>,
 }
@@ -231,7 +234,7 @@ impl Observed {
                 *mirror = MirrorSeen { complete: mirror.complete, ..MirrorSeen::default() };
             }
         }
-        decisive.away.values_mut().for_each(String::clear);
+        decisive.away.values_mut().chain(decisive.evacuated.values_mut()).for_each(String::clear);
         Digest::of_value(&decisive)
     }
 

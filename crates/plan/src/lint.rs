@@ -163,7 +163,7 @@ impl Lint<'_> {
             Step::RetireUnit { datacenter, unit } => {
                 let is_new = self.want.unit(datacenter, unit).map(|wanted| wanted.digest)
                     == self.seen.unit(datacenter, unit).map(|seen| seen.spec);
-                let stale = self.want.edges.iter().filter(|(name, _)| !self.seen.away.contains_key(*name));
+                let stale = self.want.edges.iter().filter(|(name, _)| !self.is_left_alone(name));
                 let mut stale = stale.filter(|(name, wanted)| {
                     let config = self.seen.edges.get(*name).and_then(|seen| seen.config.as_ref());
                     config.map(|config| config.config) != Some(wanted.config_digest)
@@ -178,6 +178,10 @@ impl Lint<'_> {
             | Step::IssueCertificate { .. }
             | Step::StopUnit { .. } => {}
         }
+    }
+
+    fn is_left_alone(&self, edge: &EdgeName) -> bool {
+        self.seen.away.contains_key(edge) || self.seen.evacuated.contains_key(edge)
     }
 
     fn start(&mut self, datacenter: &DatacenterName, unit: &UnitName, wanted: &WantedUnit) {

@@ -6,7 +6,8 @@
 //! and settings (they need the application), mirrors (they need everything), and last what was replaced and the units
 //! that nothing declares any longer. Stopping a unit never removes its data.
 //!
-//! Of a host that is away nothing is known, so nothing is done there, and nothing that needs it; the plan says so.
+//! Of a host that is away nothing is known, so nothing is done there, and nothing that needs it; the plan says so. Of one
+//! that is evacuated on purpose everything may be known, and nothing is done there either.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -34,7 +35,7 @@ pub fn plan(want: &Wanted, seen: &Observed) -> Plan {
     if obstacles.is_empty() {
         planner.run();
     }
-    let away = planner.away();
+    let (away, evacuated) = (planner.declared(&seen.away), planner.declared(&seen.evacuated));
     Plan {
         stack: want.stack.clone(),
         observed: seen.fingerprint(),
@@ -50,6 +51,7 @@ pub fn plan(want: &Wanted, seen: &Observed) -> Plan {
         obstacles,
         kept: planner.kept,
         away,
+        evacuated,
     }
 }
 
@@ -152,13 +154,13 @@ impl<'p> Planner<'p> {
         self.undeclared();
     }
 
-    /// Whether nothing is known of the host that an edge is on.
+    /// Whether nothing is known of the host that an edge is on, or nothing is to be done there.
     fn is_away(&self, edge: &EdgeName) -> bool {
-        self.seen.away.contains_key(edge)
+        self.seen.away.contains_key(edge) || self.seen.evacuated.contains_key(edge)
     }
 
-    fn away(&self) -> BTreeMap<EdgeName, String> {
-        let wanted = self.seen.away.iter().filter(|(edge, _)| self.want.edges.contains_key(edge));
+    fn declared(&self, hosts: &BTreeMap<EdgeName, String>) -> BTreeMap<EdgeName, String> {
+        let wanted = hosts.iter().filter(|(edge, _)| self.want.edges.contains_key(edge));
         wanted.map(|(edge, why)| (edge.clone(), why.clone())).collect()
     }
 
@@ -378,6 +380,9 @@ impl<'p> Planner<'p> {
         for (datacenter, wanted) in &self.want.datacenters {
             for (unit, wanted) in &wanted.units {
                 let Some(seen) = self.seen.unit(datacenter, unit) else { continue };
+                if wanted.runs.host().is_some_and(|host| self.is_away(&EdgeName::on(datacenter, host))) {
+                    continue;
+                }
                 let is_beside = matches!(&wanted.runs, Runs::Instance(instance) if instance.replace == Replace::Beside);
                 let is_beside = is_beside && seen.state != UnitState::Stopped;
                 if seen.superseded || (is_beside && seen.spec != wanted.digest) {

@@ -23,6 +23,9 @@ pub struct Plan {
     /// The hosts of which nothing is known, by their edges, and why: nothing is planned for them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub away: BTreeMap<EdgeName, String>,
+    /// The hosts that are evacuated on purpose, by their edges, and by whom: nothing is planned for them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub evacuated: BTreeMap<EdgeName, String>,
 }
 
 impl Plan {

@@ -632,6 +632,30 @@ fn where_nobody_else_is_there_is_no_agent_and_those_there_were_are_stopped() {
     assert!(plan.contains("stop agent-atlas@home, keep its data") && plan.contains("stop agent-rhea@home"), "{plan}");
 }
 
+#[test]
+fn a_host_that_is_evacuated_on_purpose_is_left_alone_and_named() {
+    let want = wanted_on_hosts(1);
+    let mut seen = up(&wanted_on_hosts(0));
+    let (edge, note) = ("home/atlas".parse::<EdgeName>().unwrap(), "by ann".to_owned());
+    seen.evacuated.insert(edge.clone(), note.clone());
+    for unit in seen.datacenters.values_mut().flat_map(|datacenter| &mut datacenter.units) {
+        if unit.0.as_str().starts_with("ghost-") {
+            unit.1.state = UnitState::Stopped;
+        }
+    }
+    // What is declared otherwise now is done everywhere else.
+    assert_eq!(next(&want, &seen), next(&wanted_on_hosts(0), &seen));
+    let left = plan(&want, &seen);
+    assert_eq!((left.evacuated, left.away.len()), ([(edge.clone(), note)].into(), 0));
+    // Who did it does not make another plan.
+    let other = seen.fingerprint();
+    seen.evacuated.insert(edge.clone(), "by bob".to_owned());
+    assert_eq!(seen.fingerprint(), other);
+    // It came back, and the plan is what it would have been.
+    seen.evacuated.clear();
+    insta::assert_snapshot!(next(&want, &seen));
+}
+
 /// Applications in instances post their notices of changes to the edge at the bridge's address, and look at its certificate.
 #[test]
 fn certificates_of_hosts_are_good_for_what_instances_call_them() {

@@ -197,21 +197,45 @@ pub(crate) struct Unattended {
     pub(crate) because: String,
 }
 
-/// Judges. `now` is in seconds since 1970.
-pub(crate) fn assess(stack: &Stack, gathered: &Gathered, now: u64) -> Assessment {
-    let mut problems = Vec::new();
+/// What serves, and what of it needs attention.
+struct Serving {
+    datacenters: Vec<DatacenterReport>,
+    sites: Vec<SiteReport>,
+    said: Said,
+}
+
+fn serving(stack: &Stack, gathered: &Gathered, now: u64) -> Serving {
+    let mut said = Said { problems: Vec::new(), warnings: Vec::new() };
     let supervisor = gathered.supervisor.as_ref();
     let is_here = stack.datacenters.values().any(|datacenter| datacenter.engine == EngineKind::Embedded);
     if supervisor.is_none() && is_here {
-        problems.push(problem("stack", "nothing runs: there is no supervisor", Some("sovereign up")));
+        said.problems.push(problem("stack", "nothing runs: there is no supervisor", Some("sovereign up")));
+    }
+    for (edge, note) in &gathered.evacuated {
+        said.warnings.push(problem(
+            edge,
+            note.text(),
+            Some(&format!("`sovereign host restore {edge}` brings it back")),
+        ));
     }
     let datacenters = stack
         .datacenters
         .keys()
-        .map(|name| datacenter(stack, name, gathered, supervisor, now, &mut problems))
+        .map(|name| datacenter(stack, name, gathered, supervisor, now, &mut said.problems))
         .collect();
-    let mut said = Said { problems, warnings: Vec::new() };
     let sites = stack.sites.values().map(|declared| site(stack, declared, gathered, now, &mut said)).collect();
+    Serving { datacenters, sites, said }
+}
+
+/// What keeps readers or writers from being served, or may soon. Keys, backups and copies of them are none of it.
+pub(crate) fn serving_problems(stack: &Stack, gathered: &Gathered, now: u64) -> Vec<Problem> {
+    serving(stack, gathered, now).said.problems
+}
+
+/// Judges. `now` is in seconds since 1970.
+pub(crate) fn assess(stack: &Stack, gathered: &Gathered, now: u64) -> Assessment {
+    let supervisor = gathered.supervisor.as_ref();
+    let Serving { datacenters, sites, mut said } = serving(stack, gathered, now);
     if gathered.words_seen == Some(false) {
         let message = "nobody has shown yet that its 24 words are written down: nothing brings it back without them";
         let help =
@@ -356,9 +380,19 @@ fn site(stack: &Stack, declared: &Site, gathered: &Gathered, now: u64, said: &mu
     let places = std::iter::once(&declared.primary).chain(&declared.mirrors);
     let places = places.flat_map(|place| stack.datacenters[place].edges());
     let mut private = false;
+    let source = declared.place(stack);
+    let is_aside = gathered.evacuated.contains_key(&source);
+    if is_aside {
+        let message = format!("readers get kept pages and nobody can write: {source} is evacuated on purpose");
+        said.warnings.push(problem(&declared.name, message, None));
+    }
     let copies = places
         .filter_map(|place| {
             let edge: &EdgeStatus = gathered.edges.get(&place)?.as_ref().ok()?;
+            // What nobody waits for is no problem; room is one all the same.
+            let mut unheard = Said { problems: Vec::new(), warnings: Vec::new() };
+            let is_aside = is_aside || gathered.evacuated.contains_key(&place);
+            let said: &mut Said = if is_aside { &mut unheard } else { &mut *said };
             let Some(status) = edge.site(&declared.name) else {
                 let subject = format!("{} at {place}", declared.name);
                 said.problems.push(problem(subject, "it is not served here yet", Some("sovereign up")));
@@ -546,6 +580,7 @@ pub(crate) mod tests {
                 .into(),
             agents: BTreeMap::new(),
             hosts: BTreeMap::new(),
+            evacuated: BTreeMap::new(),
             certificates: BTreeMap::new(),
             outgoing: BTreeMap::new(),
             words_seen: Some(true),
@@ -626,6 +661,7 @@ pub(crate) mod tests {
             words_seen: None,
             backups: proven(&stack, NOW),
             copies: in_step(&stack),
+            evacuated: BTreeMap::new(),
         };
         assert_eq!(told(&stack, &gathered), ["stack: nothing runs: there is no supervisor"]);
     }

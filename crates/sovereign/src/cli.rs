@@ -16,7 +16,9 @@ use sovereign_hosts::record::HostId;
 use sovereign_model::{CopyName, DatacenterName, SiteName, StackName};
 
 pub(crate) use self::dns::{DnsCommand, DnsShowArgs};
-pub(crate) use self::host::{HostAddArgs, HostCheckArgs, HostCommand, HostRemoveArgs};
+pub(crate) use self::host::{
+    HostAddArgs, HostCheckArgs, HostCommand, HostEvacuateArgs, HostRemoveArgs, HostRestoreArgs, HostUpgradeArgs,
+};
 pub(crate) use self::lab::{
     LabArgs, LabCommand, LabCutArgs, LabDownArgs, LabHealArgs, LabSlowArgs, LabTargetArgs, LabUpArgs,
 };
@@ -229,6 +231,9 @@ impl Command {
             Self::Host(HostCommand::Add(_)) => "host add",
             Self::Host(HostCommand::List) => "host list",
             Self::Host(HostCommand::Check(_)) => "host check",
+            Self::Host(HostCommand::Evacuate(_)) => "host evacuate",
+            Self::Host(HostCommand::Restore(_)) => "host restore",
+            Self::Host(HostCommand::Upgrade(_)) => "host upgrade",
             Self::Host(HostCommand::Remove(_)) => "host remove",
             Self::Backup(_) => "backup",
             Self::Archive(ArchiveCommand::List(_)) => "archive list",

@@ -101,7 +101,7 @@ impl Engine for Engines<'_> {
             seen.datacenters.entry(name).or_default().units.extend(datacenter.units);
         }
         seen.edges.extend(hosts.edges);
-        seen.away = hosts.away;
+        (seen.away, seen.evacuated) = (hosts.away, hosts.evacuated);
         for (name, site) in hosts.sites {
             seen.sites.entry(name).or_insert(site);
         }

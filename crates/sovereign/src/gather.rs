@@ -7,9 +7,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde::de::DeserializeOwned;
 use sovereign_engine::embedded::{Client, SupervisorStatus};
+use sovereign_engine::incus::evacuated::evacuated;
 use sovereign_engine::incus::instances::Seen;
 use sovereign_engine::incus::usage::Usage;
 use sovereign_engine::incus::{IncusEngineError, Reach};
+use sovereign_hosts::evacuation::Evacuation;
 use sovereign_keys::LeafFacts;
 use sovereign_model::agent_status::AgentStatus;
 use sovereign_model::edge_status::EdgeStatus;
@@ -42,6 +44,8 @@ pub(crate) struct Gathered {
     pub(crate) agents: BTreeMap<EdgeName, Result<AgentStatus, String>>,
     /// The hosts' own, or why they cannot be asked.
     pub(crate) hosts: BTreeMap<EdgeName, Result<HostSeen, Away>>,
+    /// The hosts that are evacuated on purpose.
+    pub(crate) evacuated: BTreeMap<EdgeName, Evacuation>,
     /// The certificates that lie ready.
     pub(crate) certificates: BTreeMap<EdgeName, LeafFacts>,
     /// Whether somebody has shown that the words of the root seed are kept; `None` when there is no root seed.
@@ -103,6 +107,7 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder, reach: &Reach) ->
         agents.extend(agent.map(|agent| (name.clone(), agent)));
         hosts.insert(name, host);
     }
+    let evacuated = evacuated(reach).await;
     let mut certificates = BTreeMap::new();
     for name in names {
         let (chain, key) = state.certificate(&name);
@@ -120,6 +125,7 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder, reach: &Reach) ->
         edges,
         agents,
         hosts,
+        evacuated,
         certificates,
         words_seen: secrets::words_seen(stack, state),
         backups: Record::read(state),

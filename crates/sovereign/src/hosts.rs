@@ -41,7 +41,7 @@ pub(crate) fn reach(declared: &Declared) -> Result<Reach, Failure> {
         let Some(known) = record.hosts.get(&id) else { continue };
         logins.push((edge, login(&declared.state, &id, known)?));
     }
-    Ok(to(declared, logins))
+    Ok(to(declared, &record, logins))
 }
 
 /// The same for all hosts that are known, declared or not, and one that is not known yet.
@@ -50,15 +50,20 @@ pub(crate) fn reach(declared: &Declared) -> Result<Reach, Failure> {
 /// As [`reach`].
 pub(crate) fn reach_known(declared: &Declared, newcomer: Option<(&HostId, Login)>) -> Result<Reach, Failure> {
     let edge = |id: &HostId| EdgeName::on(&id.datacenter, &id.host);
+    let record = Record::read(&declared.state.hosts_record())?;
     let mut logins = Vec::new();
-    for (id, known) in &Record::read(&declared.state.hosts_record())?.hosts {
+    for (id, known) in &record.hosts {
         logins.push((edge(id), login(&declared.state, id, known)?));
     }
     logins.extend(newcomer.map(|(id, login)| (edge(id), login)));
-    Ok(to(declared, logins))
+    Ok(to(declared, &record, logins))
 }
 
-fn login(state: &StateFolder, id: &HostId, known: &Known) -> Result<Login, Failure> {
+/// How to log in to a host with the stack's own key.
+///
+/// # Errors
+/// When a folder cannot be made.
+pub(crate) fn login(state: &StateFolder, id: &HostId, known: &Known) -> Result<Login, Failure> {
     let folder = state.host(&id.datacenter, &id.host);
     secrets::private_folder(&folder)?;
     Ok(Login {
@@ -69,8 +74,12 @@ fn login(state: &StateFolder, id: &HostId, known: &Known) -> Result<Login, Failu
     })
 }
 
-fn to(Declared { stack, places, .. }: &Declared, logins: Vec<(EdgeName, Login)>) -> Reach {
-    Reach::new(logins, places.sockets(), on_host::state(&stack.name))
+fn to(Declared { stack, places, .. }: &Declared, record: &Record, logins: Vec<(EdgeName, Login)>) -> Reach {
+    let evacuated = record
+        .hosts
+        .iter()
+        .filter_map(|(id, known)| Some((EdgeName::on(&id.datacenter, &id.host), known.evacuated.clone()?)));
+    Reach::new(logins, places.sockets(), on_host::state(&stack.name)).with_evacuated(evacuated.collect())
 }
 
 /// It is not known how to get to the host of a copy.

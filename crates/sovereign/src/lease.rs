@@ -74,8 +74,12 @@ pub(crate) async fn under<T>(lease: &Lease, work: impl Future<Output = Result<T,
 fn us(state: &StateFolder, command: &str) -> Result<Holder, NoName> {
     let mut run = [0; 8];
     aws_lc_rs::rand::fill(&mut run).map_err(|_| NoName)?;
-    let who = format!("{}@{}", user(), rustix::system::uname().nodename().to_string_lossy());
-    Ok(Holder::new(hex::encode(run), machine(state), who, command.to_owned(), process::id()))
+    Ok(Holder::new(hex::encode(run), machine(state), who(), command.to_owned(), process::id()))
+}
+
+/// Who sits here, for people: a user and their machine.
+pub(crate) fn who() -> String {
+    format!("{}@{}", user(), rustix::system::uname().nodename().to_string_lossy())
 }
 
 /// The system gave no random bytes.

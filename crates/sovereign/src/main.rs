@@ -18,6 +18,7 @@ mod drill;
 mod duplicity;
 mod engines;
 mod environment;
+mod evacuation;
 mod exit;
 mod failure;
 mod gather;
@@ -36,6 +37,7 @@ mod root_images;
 mod secrets;
 mod stack_file;
 mod top;
+mod upgrade;
 mod verify;
 mod world;
 

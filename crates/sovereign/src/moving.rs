@@ -275,7 +275,7 @@ impl Mover<'_> {
     /// What is to be done at the new place now.
     async fn parts(&self, joined: &Joined) -> Result<Moving, Failure> {
         let seen = self.engines(joined).observe().await?;
-        if let Some(why) = seen.away.get(&self.place) {
+        if let Some(why) = seen.away.get(&self.place).or_else(|| seen.evacuated.get(&self.place)) {
             return Err(MovingError::Away { place: self.place.clone(), why: why.clone() }.into());
         }
         let (site, place) = (self.site.name.clone(), self.place.clone());

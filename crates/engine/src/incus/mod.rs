@@ -16,6 +16,7 @@
 //! | `agents` | the agent beside it, likewise |
 //! | `host_unit` | a unit of its own: program, service |
 //! | `written` | which configurations this machine wrote |
+//! | [`evacuated`] | hosts that are emptied on purpose |
 //! | `down` | how everything on it is stopped |
 //! | [`instances`] | applications in its Incus |
 //! | [`door`] | how a Ghost in a container is operated |
@@ -32,6 +33,7 @@ mod down;
 mod edge_seen;
 mod edges;
 mod error;
+pub mod evacuated;
 mod host_unit;
 pub mod instances;
 pub mod lease;
@@ -172,6 +174,11 @@ impl<'a> IncusEngine<'a> {
                 }
                 Err(error) => return Err(error),
             }
+        }
+        // Of what was emptied on purpose it does not matter whether it answers.
+        for (edge, note) in evacuated::evacuated(self.parts.reach).await {
+            seen.away.remove(&edge);
+            seen.evacuated.insert(edge, note.text());
         }
         seen.datacenters.retain(|_, datacenter| *datacenter != DatacenterSeen::default());
         self.sites(&mut seen)?;

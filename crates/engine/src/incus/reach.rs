@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
+use sovereign_hosts::evacuation::Evacuation;
 use sovereign_hosts::{Connection, Login, SshError};
 use sovereign_incus::{Client, Dial, Dialing, IncusError, InstanceName, MemberName, Patience, ProjectName, UnixSocket};
 use sovereign_model::instance::InstanceSpec;
@@ -36,6 +37,8 @@ pub struct Reach {
     hosts: BTreeMap<EdgeName, (Login, OnceCell<Link>)>,
     /// Hosts on which nothing is done in this run, and why.
     left_out: Mutex<BTreeMap<EdgeName, String>>,
+    /// What this machine remembers of hosts that it evacuated.
+    evacuated: BTreeMap<EdgeName, Evacuation>,
     sockets: PathBuf,
     state: StateFolder,
 }
@@ -45,7 +48,18 @@ impl Reach {
     /// `state` is the stack's state folder on every host.
     pub fn new(hosts: impl IntoIterator<Item = (EdgeName, Login)>, sockets: PathBuf, state: StateFolder) -> Self {
         let hosts = hosts.into_iter().map(|(edge, login)| (edge, (login, OnceCell::new()))).collect();
-        Self { hosts, left_out: Mutex::default(), sockets, state }
+        Self { hosts, left_out: Mutex::default(), evacuated: BTreeMap::new(), sockets, state }
+    }
+
+    /// The same, with what this machine remembers of hosts that it evacuated: one that is switched off does not say it.
+    #[must_use]
+    pub fn with_evacuated(self, evacuated: BTreeMap<EdgeName, Evacuation>) -> Self {
+        Self { evacuated, ..self }
+    }
+
+    /// What this machine remembers of a host that it evacuated.
+    pub fn remembered(&self, edge: &EdgeName) -> Option<&Evacuation> {
+        self.evacuated.get(edge)
     }
 
     /// All hosts.
@@ -155,7 +169,7 @@ impl Link {
         self.member().await.map(|(client, _)| client)
     }
 
-    async fn member(&self) -> Result<&(Client, Option<MemberName>), IncusError> {
+    pub(super) async fn member(&self) -> Result<&(Client, Option<MemberName>), IncusError> {
         let connect = async {
             let client = Client::connect(Arc::clone(&self.incus), Patience::default(), &[]).await?;
             let member = client.server().await?.member();

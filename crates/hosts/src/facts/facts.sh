@@ -26,6 +26,7 @@ say kernel "$(uname -r)"
 )
 say cores "$(nproc)"
 say memory-kib "$(awk '/^MemTotal:/ { print $2 }' /proc/meminfo)"
+say memory-available-kib "$(awk '/^MemAvailable:/ { print $2 }' /proc/meminfo)"
 say disk-free "$(df -B1 --output=avail /var/lib | tail -n 1 | tr -d ' ')"
 say systemd "$(yes_or_no test -d /run/systemd/system)"
 say virtualization "$(systemd-detect-virt)"

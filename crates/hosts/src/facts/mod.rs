@@ -44,6 +44,8 @@ pub struct Facts {
     pub cores: Option<u32>,
     /// Bytes of memory.
     pub memory: Option<u64>,
+    /// Bytes of it that nobody uses.
+    pub memory_available: Option<u64>,
     /// Bytes free where Incus keeps what it keeps.
     pub disk_free: Option<u64>,
     /// Whether systemd runs it.

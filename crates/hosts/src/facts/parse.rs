@@ -82,6 +82,9 @@ impl Facts {
             "os-name" => self.system.name = short(value),
             "cores" => self.cores = value.parse().ok(),
             "memory-kib" => self.memory = value.parse::<u64>().ok().and_then(|kib| kib.checked_mul(1024)),
+            "memory-available-kib" => {
+                self.memory_available = value.parse::<u64>().ok().and_then(|kib| kib.checked_mul(1024));
+            }
             "disk-free" => self.disk_free = value.parse().ok(),
             "systemd" => self.systemd = value == "yes",
             "virtualization" => self.virtualization = short(value),

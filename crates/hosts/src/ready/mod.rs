@@ -23,6 +23,7 @@ use std::time::Duration;
 
 pub use cluster::{ClusterError, Leaving, Neighbour, PORT, leave};
 pub use packages::PackagesError;
+pub(crate) use packages::{Apt, NO_MIRROR, send as send_packages};
 pub(crate) use rules::{FILE as RULES_FILE, wanted as wanted_rules};
 pub use rules::{FROM_INSTANCE, open_before};
 
@@ -38,7 +39,7 @@ use crate::systemd::{GuardError, Guarded};
 /// No marker is so long.
 const LONGEST_MARKER: usize = 64 << 10;
 /// Packages are unpacked, Incus starts, a disk is formatted: on a slow disk each takes its minutes.
-const PATIENCE: Duration = Duration::from_secs(15 * 60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// What stays free beside a loop file, for packages and logs.
 const BESIDE_LOOP: u64 = 4 << 30;
 /// The rules for packets, until somebody has come in with them in effect.
@@ -306,7 +307,7 @@ impl Ready<'_> {
 }
 
 /// A script that waits for one of ours that is still at work there, because a run before this one was killed here.
-fn one_at_a_time(action: &str, script: &str) -> Run {
+pub(crate) fn one_at_a_time(action: &str, script: &str) -> Run {
     let waiting = ["-o", "-w", "600", "/run/sovereign-host.lock", "sh", "-c", script, "sovereign"];
     Run::new(action, "flock").args(waiting).within(PATIENCE)
 }

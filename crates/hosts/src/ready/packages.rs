@@ -12,13 +12,14 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::{Change, Ready, ReadyError, Step, change, on_the_host, one_at_a_time};
+use crate::connection::Connection;
 use crate::files::Access;
 use crate::run::Run;
 
 /// What must be installed.
 const NEEDED: [&str; 6] = ["incus-base", "incus-client", "btrfs-progs", "nftables", "dnsmasq-base", "udev"];
 /// The exit code of a script that finds no mirror.
-const NO_MIRROR: i32 = 75;
+pub(crate) const NO_MIRROR: i32 = 75;
 /// The largest list of installed packages.
 const LONGEST_STATUS: usize = 64 << 20;
 /// A mirror that is slow is no reason to give up early.
@@ -75,26 +76,38 @@ impl Ready<'_> {
                 return Err(crate::SshError::Failed { host, action, code, said: ended.said() }.into());
             }
         }
-        let status = self.host.get_file(Path::new("/var/lib/dpkg/status"), LONGEST_STATUS).await?.unwrap_or_default();
-        let apt = Apt::begin(self.work, &status)?;
+        let apt = Apt::of(self.host, self.work).await?;
         let files = apt.download(&self.facts.system.codename, &self.facts.system.version).await?;
-        let there = on_the_host();
-        self.host.succeed(&Run::new("make a folder", "mkdir").arg("-p").arg(&there)).await?;
-        for file in &files {
-            if let Some(name) = file.file_name() {
-                self.host.put_file(file, &there.join(name), Access::PUBLIC).await?;
-            }
-        }
+        let there = send(self.host, &files).await?;
         let run = one_at_a_time(&action, include_str!("brought.sh")).arg(&there);
         let said = self.host.succeed(&run).await?;
         Ok(change(&said))
     }
 }
 
+/// Brings packages to a host, into a folder that is its answer.
+pub(crate) async fn send(host: &Connection, files: &[PathBuf]) -> Result<PathBuf, ReadyError> {
+    let there = on_the_host();
+    // Without what a killed run left, which may be older by now.
+    host.succeed(&Run::script("make a folder", "rm -rf -- \"$1\" && mkdir -p -- \"$1\"").arg(&there)).await?;
+    for file in files {
+        if let Some(name) = file.file_name() {
+            host.put_file(file, &there.join(name), Access::PUBLIC).await?;
+        }
+    }
+    Ok(there)
+}
+
 /// An apt of its own: the host's packages, this machine's mirrors. Removed when dropped.
-struct Apt(PathBuf);
+pub(crate) struct Apt(PathBuf);
 
 impl Apt {
+    /// One for a host. `work` is a folder of this machine.
+    pub(crate) async fn of(host: &Connection, work: &Path) -> Result<Self, ReadyError> {
+        let status = host.get_file(Path::new("/var/lib/dpkg/status"), LONGEST_STATUS).await?.unwrap_or_default();
+        Ok(Self::begin(work, &status)?)
+    }
+
     fn begin(work: &Path, status: &[u8]) -> Result<Self, PackagesError> {
         let apt = Self(work.join("apt"));
         let failed = |path: &Path| {
@@ -114,15 +127,31 @@ impl Apt {
 
     /// Downloads what a host with this Debian lacks.
     async fn download(&self, codename: &str, version: &str) -> Result<Vec<PathBuf>, PackagesError> {
+        self.update(codename, version).await?;
+        let wanted = NEEDED.map(|name| wanted(name, codename, version));
+        said(self.there().args(["-y", "--no-install-recommends", "--download-only", "install"]).args(wanted)).await?;
+        self.files()
+    }
+
+    /// Has apt upgrade what the host has, or say what it would: `how` says which. What apt says.
+    pub(crate) async fn upgrade(&self, codename: &str, version: &str, how: &[&str]) -> Result<String, PackagesError> {
+        self.update(codename, version).await?;
+        said(self.there().args(how).args(["--with-new-pkgs", "upgrade"])).await
+    }
+
+    /// Learns what there is for a host with this Debian.
+    async fn update(&self, codename: &str, version: &str) -> Result<(), PackagesError> {
         // Which mirrors there are, apt says of those only whose lists it has.
         said(self.here().arg("update")).await?;
         let mirrors = mirrors(&said(self.here().args(TARGETS)).await?);
         let sources = sources(&mirrors, codename, version).ok_or(PackagesError::NoMirror)?;
         let path = self.0.join("sources.list");
         std::fs::write(&path, sources).map_err(|source| PackagesError::Io { path, source })?;
-        said(self.there().arg("update")).await?;
-        let wanted = NEEDED.map(|name| wanted(name, codename, version));
-        said(self.there().args(["-y", "--no-install-recommends", "--download-only", "install"]).args(wanted)).await?;
+        said(self.there().arg("update")).await.map(drop)
+    }
+
+    /// What was downloaded.
+    pub(crate) fn files(&self) -> Result<Vec<PathBuf>, PackagesError> {
         let archives = self.0.join("cache/archives");
         let failed = |source| PackagesError::Io { path: archives.clone(), source };
         let mut files = Vec::new();

@@ -8,8 +8,17 @@ use sovereign_model::{EdgeName, UnitName};
 use super::{Problem, UnitReport, problem};
 use crate::gather::{Away, Gathered};
 
-/// The edge of a host, its agent, and its applications. Of a host that does not answer nothing is known but that.
+/// The edge of a host, its agent, and its applications. Of a host that does not answer nothing is known but that. What is so because
+/// the host is evacuated on purpose is no problem.
 pub(super) fn units(gathered: &Gathered, edge: &EdgeName, problems: &mut Vec<Problem>) -> Vec<UnitReport> {
+    if !gathered.evacuated.contains_key(edge) {
+        return found(gathered, edge, problems);
+    }
+    let units = found(gathered, edge, &mut Vec::new()).into_iter();
+    units.map(|unit| UnitReport { problem: None, ..unit }).collect()
+}
+
+fn found(gathered: &Gathered, edge: &EdgeName, problems: &mut Vec<Problem>) -> Vec<UnitReport> {
     let seen = match gathered.hosts.get(edge) {
         None => return Vec::new(),
         Some(Err(away)) => {
@@ -129,6 +138,7 @@ mod tests {
 
     use sovereign_engine::incus::instances::{Current, Seen};
     use sovereign_engine::incus::usage::{ServiceUsage, Used};
+    use sovereign_hosts::evacuation::Evacuation;
     use sovereign_model::{Digest, file};
     use sovereign_services::ghost::{self, Image, Placed};
     use sovereign_services::secret::Secret;
@@ -229,6 +239,38 @@ mod tests {
         gathered.hosts.insert(edge.clone(), Err(away));
         assert_eq!(told(&stack, &gathered), ["office/boreas: cannot reach root@192.0.2.9: no route"]);
         assert!(units(&gathered, &edge, &mut Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn what_is_so_on_purpose_is_named_and_no_problem() {
+        let stack = stack();
+        let mut gathered = gathered(&stack);
+        let edge: EdgeName = "home/atlas".parse().unwrap();
+        // Its instances are stopped, and then it has no power; the mirror asks for its source in vain.
+        gathered.hosts.insert(edge.clone(), Ok(host(&stack, Condition::Stopped)));
+        let mirror = crate::assess::tests::site_at(&mut gathered, "office/boreas");
+        mirror.source.reachable = Some(false);
+        mirror.newest_fetch_unix = Some(NOW - 90_000);
+        assert_eq!(told(&stack, &gathered).len(), 2, "{:?}", told(&stack, &gathered));
+        let note = Evacuation::new("ann@laptop".to_owned(), "sovereign host evacuate", NOW - 600);
+        gathered.evacuated.insert(edge.clone(), note);
+        let off = Away { why: "cannot reach root@192.0.2.8: no route".to_owned(), help: None };
+        for is_off in [false, true] {
+            if is_off {
+                gathered.edges.insert(edge.clone(), Err(off.why.clone()));
+                gathered.hosts.insert(edge.clone(), Err(off.clone()));
+            }
+            let assessment = crate::assess::assess(&stack, &gathered, NOW);
+            assert!(assessment.well, "{:?}", assessment.problems);
+            let said: Vec<_> =
+                assessment.warnings.iter().map(|said| format!("{}: {}", said.subject, said.message)).collect();
+            let on_purpose = "home/atlas: evacuated on purpose by ann@laptop (`sovereign host evacuate`)";
+            let blog = "blog: readers get kept pages and nobody can write: home/atlas is evacuated on purpose";
+            assert_eq!(said, [on_purpose, blog]);
+        }
+        // Another host's problems are problems.
+        gathered.edges.insert("office/boreas".parse().unwrap(), Err("the connection was closed".to_owned()));
+        assert_eq!(told(&stack, &gathered), ["edge-boreas@office: the connection was closed"]);
     }
 
     #[test]

@@ -20,6 +20,15 @@ pub(crate) enum HostCommand {
     /// Look at hosts again: what they are, and whether they are as they were made
     #[command(after_help = CHECK_HELP)]
     Check(HostCheckArgs),
+    /// Take a host out on purpose: what runs on it moves away or stops, and nothing is planned for it
+    #[command(after_help = EVACUATE_HELP)]
+    Evacuate(HostEvacuateArgs),
+    /// Bring an evacuated host back
+    #[command(after_help = RESTORE_HELP)]
+    Restore(HostRestoreArgs),
+    /// Upgrade Debian, kernel and Incus, one host after the other, and boot those again that must be
+    #[command(after_help = UPGRADE_HELP)]
+    Upgrade(HostUpgradeArgs),
     /// Undo all that was done on a host
     #[command(after_help = REMOVE_HELP)]
     Remove(HostRemoveArgs),
@@ -29,6 +38,8 @@ pub(super) const HELP: &str = "\
 Examples:
   sovereign host add root@192.0.2.8 --datacenter home --name atlas
   sovereign host check
+  sovereign host upgrade --dry-run
+  sovereign host evacuate home/atlas
   sovereign host remove home/atlas";
 
 /// `host add`.
@@ -89,6 +100,79 @@ All hosts are looked at at once; one that does not answer delays none. Exit code
 
 Example:
   sovereign host check home/atlas";
+
+/// `host evacuate`.
+#[derive(Debug, Args)]
+pub(crate) struct HostEvacuateArgs {
+    /// The host, as data center and name
+    #[arg(value_name = "DATACENTER/HOST")]
+    pub(crate) host: HostId,
+    /// Look, say what would move and what would stop, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Go on without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) lease: LeaseArgs,
+}
+
+const EVACUATE_HELP: &str = "\
+A site's instances stop where their data is, on the disks of this host; all else moves to the other hosts of its data
+center. Edges serve kept pages meanwhile, this host's own too, until it is switched off. `plan`, `up` and
+`status` leave it alone until `sovereign host restore`.
+
+Examples:
+  sovereign host evacuate home/atlas --dry-run
+  sovereign host evacuate home/atlas";
+
+/// `host restore`.
+#[derive(Debug, Args)]
+pub(crate) struct HostRestoreArgs {
+    /// The host, as data center and name
+    #[arg(value_name = "DATACENTER/HOST")]
+    pub(crate) host: HostId,
+    /// Answers whether the lease may be taken from another run
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) lease: LeaseArgs,
+}
+
+const RESTORE_HELP: &str = "\
+What ran on it runs again, and it is done when that is well. A host that is not evacuated stays as it is.
+
+Example:
+  sovereign host restore home/atlas";
+
+/// `host upgrade`.
+#[derive(Debug, Args)]
+pub(crate) struct HostUpgradeArgs {
+    /// Hosts, as data center and name [default: all]
+    #[arg(value_name = "DATACENTER/HOST")]
+    pub(crate) hosts: Vec<HostId>,
+    /// Look, say what would be upgraded, and do nothing; exit code 3 when there is something
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Boot every host again, also one that need not be
+    #[arg(long)]
+    pub(crate) reboot: bool,
+    /// Go on without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) lease: LeaseArgs,
+}
+
+const UPGRADE_HELP: &str = "\
+One host at a time, in all data centers together: those where nothing is written first, and of a data center the host
+with the applications last. Before a host is touched everything must be well, and after it again; at the first
+that is not, it stops. The same command goes on. Packages come from the host's own mirrors, or through here.
+
+Examples:
+  sovereign host upgrade --dry-run
+  sovereign host upgrade
+  sovereign host upgrade home/atlas --reboot";
 
 /// `host remove`.
 #[derive(Debug, Args)]

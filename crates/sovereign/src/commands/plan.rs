@@ -45,6 +45,7 @@ impl Report for Shown {
             let style = theme.warning;
             page.line(format_args!("{style}left out{style:#}: {host}: {why}"));
         }
+        super::host::show_evacuated(&plan.evacuated, page);
         if plan.is_empty() {
             page.line("nothing has to change");
             for line in plan.kept.lines() {

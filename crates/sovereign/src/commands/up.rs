@@ -80,6 +80,9 @@ pub(crate) struct Done {
     /// Hosts that did not answer, and why: nothing was done there.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     away: BTreeMap<EdgeName, String>,
+    /// Hosts that are evacuated on purpose, and by whom: nothing was done there.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    evacuated: BTreeMap<EdgeName, String>,
     /// `None` when no backup was wanted.
     backup: Option<BackedUp>,
     seconds: f64,
@@ -123,6 +126,7 @@ impl Report for Done {
             let warning = page.theme().warning;
             page.line(format_args!("{warning}left out:{warning:#} {host}: {why}"));
         }
+        super::host::show_evacuated(&self.evacuated, page);
         if !self.away.is_empty() {
             page.help("`sovereign up` goes on there when they answer again");
         }
@@ -262,7 +266,7 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
         let work = carry_out(context, &deployment, &keys, given, &progress, saving.as_ref(), stop);
         lease::under(&lease, work)
     })?;
-    let Carried { steps, kept, fetched, addresses, left_undone, away, backup } = carried;
+    let Carried { steps, kept, fetched, addresses, left_undone, away, evacuated, backup } = carried;
     let ghosts = deployment.stack.sites.values().filter(|site| site.app == App::Ghost);
     let admins = ghosts.map(|site| Admin {
         site: site.name.to_string(),
@@ -285,6 +289,7 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
         seed_made,
         left_undone,
         away,
+        evacuated,
         backup,
         seconds: began.elapsed().as_secs_f64(),
         told: false,
@@ -317,6 +322,7 @@ pub(super) struct Carried {
     pub(super) addresses: Vec<Address>,
     left_undone: Vec<String>,
     pub(super) away: BTreeMap<EdgeName, String>,
+    pub(super) evacuated: BTreeMap<EdgeName, String>,
     /// What was backed up before anything changed; `None` when nothing changed, or there was nothing yet.
     backup: Option<BackedUp>,
 }
@@ -421,8 +427,10 @@ pub(super) async fn carry_out(
         }
     }
     let stage = (steps > 0).then(|| progress.stage("ask every data center as a reader would"));
-    let away = rest.away.clone();
-    let addresses = ask_as_readers(&deployment.stack, keys, spared.sites(), &away).await?;
+    let (away, evacuated) = (rest.away.clone(), rest.evacuated.clone());
+    // An edge that is evacuated may serve, and need not.
+    let not_asked = away.keys().chain(evacuated.keys()).collect();
+    let addresses = ask_as_readers(&deployment.stack, keys, spared.sites(), &not_asked).await?;
     if let Some(stage) = stage {
         stage.finish();
         // What was left undone stays so, however long anyone waits.
@@ -431,7 +439,7 @@ pub(super) async fn carry_out(
         }
         deployment.tidy_up()?;
     }
-    Ok(Carried { steps, kept: rest.kept.lines(), fetched, addresses, left_undone, away, backup })
+    Ok(Carried { steps, kept: rest.kept.lines(), fetched, addresses, left_undone, away, evacuated, backup })
 }
 
 /// Waits until `status` would find all well, or nothing but what waiting does not help: after a change, edges look at every page once more. What takes longer is
@@ -470,11 +478,11 @@ async fn ask_as_readers(
     stack: &Stack,
     keys: &WorkingKeys,
     spared: &BTreeSet<SiteName>,
-    away: &BTreeMap<EdgeName, String>,
+    left_out: &BTreeSet<&EdgeName>,
 ) -> Result<Vec<Address>, Failure> {
     let prober = Prober::trusting(keys.ca()?.pem().as_bytes())?;
     let mut asked = Vec::new();
-    for (edge, sites) in addresses(stack).into_iter().filter(|(edge, _)| !away.contains_key(edge)) {
+    for (edge, sites) in addresses(stack).into_iter().filter(|(edge, _)| !left_out.contains(edge)) {
         let address = stack.datacenters[&edge.datacenter].reached(&edge);
         for (site, origin) in sites.into_iter().filter(|(site, _)| !spared.contains(&site.name)) {
             let answer = prober.get(address, &origin, "/", VERIFY_PATIENCE).await?;

@@ -126,6 +126,7 @@ mod tests {
             edges,
             agents: BTreeMap::new(),
             hosts: BTreeMap::new(),
+            evacuated: BTreeMap::new(),
             certificates: BTreeMap::new(),
             outgoing: BTreeMap::new(),
             words_seen: None,

@@ -19,6 +19,7 @@
 //! addresses. Instances share one range of users: one of its own for each would have all data on a volume changed
 //! hands at every replacement, and could not start beside its predecessor.
 
+mod aside;
 mod audit;
 mod contents;
 mod error;

@@ -222,7 +222,12 @@ impl<H: InstanceHost> Instances<'_, H> {
         }
     }
 
-    async fn well(&self, name: &InstanceName, spec: &InstanceSpec, progress: Tell<'_>) -> Result<(), InstancesError> {
+    pub(super) async fn well(
+        &self,
+        name: &InstanceName,
+        spec: &InstanceSpec,
+        progress: Tell<'_>,
+    ) -> Result<(), InstancesError> {
         progress(Progress::Doing("health".to_owned()));
         let well = health::become_well(&self.client, self.host, name, spec, self.well_within).await;
         let Err(problem) = well else { return Ok(()) };

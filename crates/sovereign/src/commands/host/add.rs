@@ -242,7 +242,16 @@ async fn pin(context: &Context, args: &HostAddArgs) -> Result<Known, Failure> {
     };
     let (address, disk) = (args.address.clone(), args.disk.clone());
     let (network_address, open_before) = (None, None);
-    Ok(Known { address, host_key, network_address, disk, open_before, under_way: None, ready_unix: None })
+    Ok(Known {
+        address,
+        host_key,
+        network_address,
+        disk,
+        open_before,
+        under_way: None,
+        ready_unix: None,
+        evacuated: None,
+    })
 }
 
 fn confirmed(context: &Context, args: &HostAddArgs, shown: Vec<HostKey>) -> Result<HostKey, Failure> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use sovereign_hosts::evacuation::Evacuation;
 use sovereign_hosts::facts::Incus;
 use sovereign_hosts::marker::Found;
 use sovereign_hosts::ready::Step;
@@ -93,8 +94,12 @@ pub(crate) fn run(context: &Context, args: &HostCheckArgs) -> Result<Checked, Fa
                     let answers =
                         facts.incus.as_ref().is_some_and(|incus| !incus.version.is_empty() && !is_stuck(incus));
                     let api = if answers { Some(super::api::look(&host, &id).await?) } else { None };
+                    let evacuated = Evacuation::read(&host).await?;
                     host.close().await;
-                    Ok::<_, sovereign_hosts::SshError>((facts, api))
+                    Ok::<_, sovereign_hosts::SshError>((
+                        facts,
+                        api.into_iter().chain(evacuated.map(|note| aside(&note, &id))).collect(),
+                    ))
                 };
                 let looked = tokio::select! {
                     looked = look => looked,
@@ -109,22 +114,32 @@ pub(crate) fn run(context: &Context, args: &HostCheckArgs) -> Result<Checked, Fa
     })
 }
 
+/// That it is evacuated on purpose is no trouble.
+fn aside(note: &Evacuation, id: &HostId) -> Finding {
+    let help = Some(format!("`sovereign host restore {id}` brings it back"));
+    Finding { verdict: Verdict::Fine, subject: "evacuation", sentence: note.text(), help }
+}
+
 fn judged(
     id: HostId,
     known: &Known,
     required: &Requirements,
-    looked: Result<(Facts, Option<Finding>), sovereign_hosts::SshError>,
+    looked: Result<(Facts, Vec<Finding>), sovereign_hosts::SshError>,
 ) -> Host {
     let (facts, found) = match looked {
-        Ok((facts, api)) => {
+        Ok((facts, more)) => {
             let mut found = findings(&facts, required);
-            found.extend(api);
+            found.extend(more);
             found.extend(drift(&facts, required));
             (Some(facts), found)
         }
         Err(error) => {
             let (sentence, help) = (error.to_string(), error.help());
-            (None, vec![Finding { verdict: Verdict::Refusal, subject: "connection", sentence, help }])
+            let silent = Finding { verdict: Verdict::Refusal, subject: "connection", sentence, help };
+            // Evacuated from here, it may well be switched off.
+            let aside = known.evacuated.as_ref().map(|note| aside(note, &id));
+            let verdict = if aside.is_some() { Verdict::Fine } else { silent.verdict };
+            (None, aside.into_iter().chain([Finding { verdict, ..silent }]).collect())
         }
     };
     Host { host: id, address: known.address.to_string(), facts, findings: found }

@@ -3,20 +3,28 @@
 mod add;
 mod api;
 mod check;
+mod evacuate;
 mod neighbours;
 mod remove;
+mod restore;
+mod upgrade;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::Serialize;
+use sovereign_hosts::evacuation::Evacuation;
 use sovereign_hosts::record::{HostId, Known, Record};
 use sovereign_hosts::{Connection, Finding, Keys, Login, Requirements, SshError, Verdict};
+use sovereign_model::EdgeName;
 
 pub(crate) use self::add::run as add;
 pub(crate) use self::check::run as check;
+pub(crate) use self::evacuate::run as evacuate;
 pub(crate) use self::remove::{give_back, run as remove};
+pub(crate) use self::restore::run as restore;
+pub(crate) use self::upgrade::run as upgrade;
 use crate::context::Context;
 use crate::declared::Declared;
 use crate::exit::Exit;
@@ -42,6 +50,9 @@ struct Row {
     ready: bool,
     under_way: Option<String>,
     disk: Option<String>,
+    /// By whom it was evacuated, from this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evacuated: Option<Evacuation>,
 }
 
 impl Row {
@@ -53,6 +64,7 @@ impl Row {
             ready: known.under_way.is_none() && known.ready_unix.is_some(),
             under_way: known.under_way.clone(),
             disk: known.disk.clone(),
+            evacuated: known.evacuated.clone(),
         }
     }
 }
@@ -65,9 +77,10 @@ impl Report for Hosts {
         }
         let mut table = Table::new(["HOST", "ADDRESS", "STATE", "KEY"]);
         for row in &self.hosts {
-            let state = match &row.under_way {
-                None => Cell::from("ready"),
-                Some(step) => Cell::styled(format!("not ready: stopped at {step}"), page.theme().warning),
+            let state = match (&row.under_way, &row.evacuated) {
+                (None, None) => Cell::from("ready"),
+                (None, Some(note)) => Cell::from(note.text()),
+                (Some(step), _) => Cell::styled(format!("not ready: stopped at {step}"), page.theme().warning),
             };
             table.row([Cell::from(&row.host), (&row.address).into(), state, (&row.fingerprint).into()]);
         }
@@ -155,6 +168,13 @@ pub(super) fn ours(keys: &HostKeys) -> Keys {
 
 async fn connect(declared: &Declared, login: Login) -> Result<Connection, SshError> {
     Connection::open(login, &declared.places.sockets(), PATIENCE).await
+}
+
+/// Hosts on which nothing was done, on purpose.
+pub(super) fn show_evacuated(evacuated: &BTreeMap<EdgeName, String>, page: &mut Page) {
+    for (host, note) in evacuated {
+        page.line(format_args!("left alone: {host}: {note}"));
+    }
 }
 
 /// What was found on a host, for people.
