@@ -11,6 +11,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -148,12 +149,25 @@ impl Connection {
         if !is_sayable {
             return Err(SshError::Here { action, source: io::Error::from(io::ErrorKind::InvalidFilename) });
         }
+        self.forward_to(&action, remote.as_os_str()).await
+    }
+
+    /// Brings a port that the host can connect to here, as a unix socket. It is there as long as the connection.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    pub async fn forward_port(&self, remote: SocketAddr) -> Result<PathBuf, SshError> {
+        let remote = remote.to_string();
+        self.forward_to(&format!("forward {remote}"), OsStr::new(&remote)).await
+    }
+
+    async fn forward_to(&self, action: &str, remote: &OsStr) -> Result<PathBuf, SshError> {
         let number = self.forwarded.fetch_add(1, Ordering::Relaxed);
         let local = self.folder.0.join(format!("f{number}"));
         let mut both = local.clone().into_os_string();
         both.push(":");
         both.push(remote);
-        self.ask_master("forward", [OsStr::new("-L"), &both]).await.map_err(|said| self.lost(&action, said))?;
+        self.ask_master("forward", [OsStr::new("-L"), &both]).await.map_err(|said| self.lost(action, said))?;
         Ok(local)
     }
 

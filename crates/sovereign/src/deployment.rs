@@ -15,9 +15,9 @@ use sovereign_model::instance::InstanceSpec;
 use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::App;
 use sovereign_model::unit::Runs;
-use sovereign_model::{EdgeName, Stack};
+use sovereign_model::{EdgeName, SiteName, Stack};
 use sovereign_plan::{Wanted, desired};
-use sovereign_services::static_site;
+use sovereign_services::{ghost, static_site};
 
 use crate::declared::Declared;
 use crate::engines::Engines;
@@ -78,6 +78,11 @@ impl Joined {
         });
         all.filter(|spec| spec.datacenter == edge.datacenter && Some(&spec.host) == edge.host.as_ref()).collect()
     }
+
+    /// What data of a site on a host is brought beside the live one with.
+    pub(crate) fn beside(&self, site: &SiteName) -> Option<&ghost::Beside> {
+        self.on_hosts.beside.get(site)
+    }
 }
 
 impl Deployment {
@@ -94,6 +99,11 @@ impl Deployment {
         let reach = Arc::new(hosts::reach(&declared)?);
         let now = SystemTime::now();
         Ok(Self { stack, state, reach, declared, images, ghost, program, offline: false, now })
+    }
+
+    /// What is declared.
+    pub(crate) fn declared(&self) -> &Declared {
+        &self.declared
     }
 
     /// With the network used for nothing, or not.

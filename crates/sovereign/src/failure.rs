@@ -149,6 +149,12 @@ impl Reason for sovereign_engine::embedded::EmbeddedError {
     }
 }
 
+impl Reason for sovereign_engine::incus::beside::BesideError {
+    fn help(&self) -> Option<String> {
+        sovereign_engine::apply::Failure::help(self)
+    }
+}
+
 impl Reason for sovereign_engine::incus::NewcomerError {
     fn help(&self) -> Option<String> {
         sovereign_engine::apply::Failure::help(self)

@@ -164,6 +164,8 @@ pub(crate) struct OnHosts {
     pub(crate) units: BTreeMap<UnitName, AppUnit>,
     /// What is in their files.
     pub(crate) contents: BTreeMap<UnitName, Contents>,
+    /// What data of a site is brought beside the live one with.
+    pub(crate) beside: BTreeMap<SiteName, ghost::Beside>,
     /// The images there are, by the digest that Incus knows each by.
     pub(crate) images: BTreeMap<Digest, RootFiles>,
     /// What decides what is in each image.
@@ -203,7 +205,8 @@ impl OnHosts {
         let authority = keys.ca()?.pem();
         for (site, host) in placed {
             let password = keys.database_password(&site.name)?;
-            let described = ghost::instances(&Placed {
+            let password = Secret::new(password.expose());
+            let placed = Placed {
                 site,
                 datacenter: &site.primary,
                 host: &host.name,
@@ -211,9 +214,11 @@ impl OnHosts {
                 database_image,
                 ghost_version,
                 ca_certificate: &authority,
-                database_password: &Secret::new(password.expose()),
+                database_password: &password,
                 edge: SocketAddrV4::new(bridge::HOST, site.edge_port),
-            })?;
+            };
+            all.beside.insert(site.name.clone(), ghost::beside(&placed)?);
+            let described = ghost::instances(&placed)?;
             let of_ghost = BTreeSet::from([site_image.name.clone(), ghost_image()]);
             let of_database = BTreeSet::from([database_image.name.clone()]);
             for (described, images) in [(described.ghost, of_ghost), (described.database, of_database)] {

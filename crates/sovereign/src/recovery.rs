@@ -27,7 +27,7 @@ use crate::failure::{Failure, Reason};
 use crate::output::Progress;
 use crate::places::Places;
 use crate::restore::swap::{Intent, Origin};
-use crate::restore::{self, Folder};
+use crate::restore::{self, Folder, Form};
 use crate::secrets;
 use crate::world::unix_seconds;
 
@@ -344,8 +344,8 @@ impl<'a> Recovery<'a> {
             App::Static { folder } => self.static_site(name, folder)?,
             App::Ghost if site.host(&declared.stack).is_some() => {
                 self.remarks.push(format!(
-                    "site {name} is on a host: what is on it is left as it is; `sovereign restore {name} --to FOLDER` brings \
-                     back what is in the archive"
+                    "site {name} is on a host: what is on it is left as it is; when `sovereign up` has started it, \
+                     `sovereign restore {name}` puts what is in the archive into it"
                 ));
                 None
             }
@@ -404,7 +404,7 @@ impl<'a> Recovery<'a> {
         let context = self.context;
         let restored = self.newest_whole(&Subject::Site(name.clone()), |this, snapshot| {
             let contents = this.archive.contents(snapshot)?;
-            let staged = restore::restore(&contents, snapshot.short(), &folder, &stage)?;
+            let staged = restore::restore(&contents, snapshot.short(), Form::Sqlite, &folder, &stage)?;
             // On an empty machine there is nothing to look with before `up` has built it; Ghost looks then.
             let examined = match Ghost::of(context, declared, site) {
                 Ok(ghost) => Some(restore::check(&ghost, &folder)?),

@@ -5,10 +5,10 @@
 mod support;
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -16,7 +16,7 @@ use sovereign_testkit::harness::{self, Test};
 use sovereign_testkit::incusd::Incusd;
 use support::hosts::{Host, Lab, add, missing};
 use support::staff::Staff;
-use support::{Operator, Readers, debian, eventually};
+use support::{At, Operator, Readers, debian, eventually};
 
 const TESTS: &[Test<Incusd>] = &[("a_stack_lives_on_hosts_of_its_own", story)];
 
@@ -93,11 +93,91 @@ fn back_up(operator: &Operator) {
     let same = Command::new("diff").args(["-r", "--no-dereference"]).args([&ours, &theirs.join("sites/blog")]).output();
     let same = same.unwrap();
     assert!(same.status.success(), "{same:?}");
-    // What cannot be done with it is said, with a way out.
-    for args in [&["restore", "blog", "--yes"][..], &["restore", "blog", "--to", "table", "--table", "posts"]] {
-        let refused = operator.run(args).exits(2);
-        assert!(refused.stderr().contains("help: `sovereign restore blog --to FOLDER"), "{refused:?}");
+    let table = operator.home().join("table");
+    operator.run(&["restore", "blog", "--to", table.to_str().unwrap(), "--table", "posts"]).success();
+    let table = fs::read_to_string(table.join("posts.sql")).unwrap();
+    assert!(table.contains("Early this year.") && !table.contains("CREATE TABLE `members`"));
+}
+
+/// Runs a command until it begins a stage, and kills it there.
+fn kill_at(operator: &Operator, args: &[&str], stage: &str) {
+    let mut child = operator.command(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = Vec::new();
+    for line in BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok) {
+        said.push(line);
+        if said.last().is_some_and(|line| line.starts_with(stage)) {
+            break;
+        }
     }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(said.last().is_some_and(|line| line.starts_with(stage)), "{}", said.join("\n"));
+}
+
+/// What there is of a site's data on its host that is not live.
+fn left_beside(lab: &Lab, host: &Host) -> String {
+    lab.says(
+        host,
+        "incus list --project sovereign -f csv -c n | grep ^beside- || true; \
+         incus storage volume list sovereign --project sovereign -f csv -c n | grep -e beside- -e replaced- || true",
+    )
+}
+
+/// Older data takes the place of the live data and gives it back, whatever is killed, while people read.
+fn restore_in_place(operator: &Operator, lab: &Lab, staff: &Staff, edges: &[At]) {
+    let host = &lab.hosts[0];
+    let read = |path: &str, status: u16| {
+        for edge in edges {
+            let seen = || (operator.curl(AUTHORITY, *edge, path, &[]).status == status).then_some(());
+            eventually(&format!("{path} with {status}"), PATIENCE, seen);
+        }
+    };
+    let snapshot = operator.json(&["backup"])["snapshots"][0]["snapshot"].as_str().unwrap().to_owned();
+    staff.publish("Written later", "later", "<p>After the snapshot.</p>");
+    read("/later/", 200);
+    let readers = Readers::start(operator, AUTHORITY, edges, "/geese/");
+    let to_it = ["restore", "blog", "--snapshot", &snapshot, "--yes", "--no-backup"];
+    let refused = operator.run(&to_it).exits(1);
+    assert!(refused.stderr().contains("would be gone"), "{refused:?}");
+
+    // A dump that no database takes: nothing is touched.
+    let sql = |sql: &str| {
+        let find = "incus list --project sovereign -f csv -c n | grep ^database-blog | head -n 1";
+        lab.says(host, &format!("incus exec --project sovereign $({find}) -- mariadb ghost -e '{sql}'"));
+    };
+    sql("CREATE TABLE odd (n INT CHECK (n > 0)); SET check_constraint_checks = 0; INSERT INTO odd VALUES (-1)");
+    operator.run(&["backup"]).success();
+    let refused = timed("a dump that does not load", || {
+        operator.run(&["restore", "blog", "--yes", "--no-backup", "--accept-loss"]).exits(1)
+    });
+    assert!(refused.stderr().contains("loading the database failed"), "{refused:?}");
+    assert_eq!(left_beside(lab, host), "");
+    sql("DROP TABLE odd");
+    read("/later/", 200);
+
+    timed("restore, killed while data is put in", || {
+        kill_at(operator, &[&to_it[..], &["--accept-loss"]].concat(), "data of blog: put in");
+    });
+    let resumed = timed("restore, resumed", || operator.run(&["restore", "blog", "--yes"]).success());
+    assert!(resumed.stdout().contains("begun by an earlier run"), "{resumed:?}");
+    read("/later/", 404);
+    assert_eq!(left_beside(lab, host).lines().count(), 2, "both volumes are kept as they were");
+    timed("undo", || operator.run(&["restore", "blog", "--undo", "--yes"]).success());
+    read("/later/", 200);
+    readers.stop_without_failure();
+
+    operator.run(&["backup"]).success();
+    let drill = timed("drill restore", || operator.json(&["drill", "restore"]));
+    let row = &drill["sites"][0];
+    assert_eq!(row["compared"]["feed_same"], true, "{drill:#}");
+    assert!(row["compared"]["same"].as_u64().unwrap() > 5 && row["rto_seconds"].as_f64().unwrap() > 0.0, "{drill:#}");
+    for other in ["different", "only_restored", "only_live", "broken"] {
+        assert_eq!(row["compared"][other], json!([]), "{drill:#}");
+    }
+    let left = left_beside(lab, host);
+    assert!(!left.contains("beside-"), "{left}");
+    operator.run(&["restore", "blog", "--discard", "--yes"]).success();
+    assert_eq!(left_beside(lab, host), "");
 }
 
 fn story(incusd: &Incusd) {
@@ -135,6 +215,8 @@ fn story(incusd: &Incusd) {
     timed("backed up and restored", || back_up(&operator));
     let second = timed("second up", || operator.up_without_backup().success());
     assert!(second.stdout().contains("nothing has to change"), "{second:?}");
+
+    timed("restored in place, and rehearsed", || restore_in_place(&operator, &lab, &staff, &[home, office]));
 
     timed("audit", || operator.run(&["audit"]).success());
     let home_1 = &lab.hosts[0];

@@ -22,12 +22,14 @@
 //! | [`door`] | how a Ghost in a container is operated |
 //! | [`logs`], [`access`] | what units have written, what was read at an edge |
 //! | [`usage`] | what units use of the host |
-//! | `newcomer` | how a Ghost's data comes into one |
+//! | `newcomer` | how data comes into one |
+//! | [`beside`] | data of a site beside the live one |
 //!
 //! Left out: making a bare host ready (the hosts' room), what applications need (services), where images come from.
 
 pub mod access;
 mod agents;
+pub mod beside;
 pub mod door;
 mod down;
 mod edge_seen;
@@ -215,7 +217,8 @@ impl<'a> IncusEngine<'a> {
 
     async fn look_at_instances(&self, link: &Link) -> Result<Vec<(UnitName, UnitSeen)>, IncusEngineError> {
         let seen = link.look(&self.parts.stack.name).await?;
-        let units = seen.units.into_iter().filter_map(|(unit, runs)| {
+        // What is beside for a while belongs to the run that made it, and to the next one of its kind.
+        let units = seen.units.into_iter().filter(|(unit, _)| !ghost::is_beside(unit)).filter_map(|(unit, runs)| {
             let current = runs.current?;
             let state = match current.condition {
                 Condition::Well => UnitState::Healthy,

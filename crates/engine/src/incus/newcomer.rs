@@ -1,4 +1,4 @@
-//! A Ghost in an instance that gets the data of another one: its uploads and its database.
+//! An instance that gets the data of another one: a Ghost its uploads, a database what is in it.
 //!
 //! Promises: what is brought is written by Ghost's own user, or read in whole before anything is changed; everything can be
 //! done again after being cut off; what was brought is removed from the instance. Left out: where it comes from, and when
@@ -13,7 +13,8 @@ use sovereign_incus::{Client, IncusError, InstanceName, Patience};
 use sovereign_model::EdgeName;
 use sovereign_model::instance::users::GHOST;
 use sovereign_services::ghost::{
-    TAKEOVER_REFUSED, Taken, pause_command, resume_command, takeover_command, unpack_command,
+    TAKEOVER_REFUSED, Taken, count_tables_command, last_written_command, load_command, make_room_command,
+    pause_command, resume_command, takeover_command, unpack_command,
 };
 
 use crate::apply::Failure;
@@ -27,7 +28,7 @@ const FOLDER: &str = "/var/tmp";
 /// How much of what a program complains about is shown.
 const COMPLAINT: usize = 500;
 
-/// The instance of a site's Ghost.
+/// The instance of a site's Ghost, or of its database.
 #[derive(Debug, Clone)]
 pub struct Newcomer {
     pub(super) client: Client,
@@ -53,7 +54,7 @@ pub enum NewcomerError {
         said: String,
     },
     /// A program in the instance.
-    #[error("{what} failed in the instance of Ghost (exit code {code}): {said}")]
+    #[error("{what} failed in the instance (exit code {code}): {said}")]
     Failed {
         /// What it was to do.
         what: &'static str,
@@ -108,6 +109,35 @@ impl Newcomer {
             self.run("unpacking", unpack_command(there), GHOST).await.map(drop)
         })
         .await
+    }
+
+    /// Makes the folder of what people uploaded, in an instance where Ghost never ran.
+    ///
+    /// # Errors
+    /// When the host does not obey.
+    pub async fn make_room(&self) -> Result<(), NewcomerError> {
+        self.run("making a folder", make_room_command(), 0).await.map(drop)
+    }
+
+    /// Puts what a dump has into the place of all that is in this database; how many tables it has then.
+    ///
+    /// # Errors
+    /// When it cannot be sent, or not all of it be loaded.
+    pub async fn load(&self, dump: &Path) -> Result<u64, NewcomerError> {
+        self.with_file(dump, "ghost.sql", 0, async |there| {
+            self.run("loading the database", load_command(there), 0).await.map(drop)
+        })
+        .await?;
+        let counted = self.run("counting tables", count_tables_command(), 0).await?;
+        Ok(number(&counted).unwrap_or_default())
+    }
+
+    /// When this database was written into last, in seconds of the epoch; `None`: never.
+    ///
+    /// # Errors
+    /// When the host or the database does not answer.
+    pub async fn last_written(&self) -> Result<Option<u64>, NewcomerError> {
+        Ok(number(&self.run("looking for what was written last", last_written_command(), 0).await?))
     }
 
     /// Puts a copy of a SQLite database into the place of all that is in the database. Ghost is paused.
@@ -169,6 +199,11 @@ impl Newcomer {
     fn incus(&self, source: IncusError) -> NewcomerError {
         NewcomerError::Incus { host: self.edge.clone(), source: Box::new(source) }
     }
+}
+
+/// The whole part of a number that was said.
+fn number(ran: &Ran) -> Option<u64> {
+    String::from_utf8_lossy(&ran.stdout).trim().split('.').next()?.parse().ok()
 }
 
 /// What a stranger said, fit for a terminal.

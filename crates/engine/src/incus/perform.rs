@@ -162,16 +162,7 @@ impl IncusEngine<'_> {
         let edge = EdgeName::on(&site.primary, &host.name);
         let link = self.parts.reach.link(&edge).await?;
         let unit = ghost::ghost_unit(site, &site.primary).map_err(|_| undeclared())?;
-        let instances = self.instances(&edge, link).await?;
-        let found = instances.current(&unit).await;
-        let failed =
-            |source| IncusEngineError::Instance { unit: unit.clone(), host: edge.clone(), source: Box::new(source) };
-        let Some(instance) = found.map_err(failed)? else { return Ok(None) };
-        let client = link
-            .incus()
-            .await
-            .map_err(|source| IncusEngineError::Incus { host: edge.clone(), source: Box::new(source) })?;
-        Ok(Some(Newcomer { client: client.clone(), instance, edge }))
+        link.newcomer(&self.parts.stack.name, &unit).await
     }
 
     async fn fill(&self, edge: &EdgeName, site: &SiteName, tell: Tell<'_>) -> Result<Receipt, IncusEngineError> {

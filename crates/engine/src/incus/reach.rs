@@ -20,6 +20,7 @@ use tokio::sync::OnceCell;
 use super::IncusEngineError;
 use super::door::IncusDoor;
 use super::instances::{Audited, Instances, Seen};
+use super::newcomer::Newcomer;
 use crate::causes;
 
 /// Where Debian's package has the socket of Incus.
@@ -203,6 +204,18 @@ impl Link {
         let current = self.instances(stack).await.map_err(incus)?.current(unit).await.map_err(failed)?;
         let instance = current.ok_or_else(|| IncusEngineError::NotThere { unit: unit.clone(), host: host() })?;
         Ok((self.incus().await.map_err(incus)?, instance))
+    }
+
+    /// The same, as data comes to it; `None` where there is no such instance.
+    ///
+    /// # Errors
+    /// When its Incus does not answer.
+    pub async fn newcomer(&self, stack: &StackName, unit: &UnitName) -> Result<Option<Newcomer>, IncusEngineError> {
+        match self.instance(stack, unit).await {
+            Ok((client, instance)) => Ok(Some(Newcomer { client: client.clone(), instance, edge: self.edge.clone() })),
+            Err(IncusEngineError::NotThere { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// What instances of a stack there are on the host, and how they are.

@@ -1,7 +1,9 @@
 //! The data of a Ghost whose database is a server of its own: written out as SQL, and read in again.
 
-use std::io::{self, BufRead, Read as _};
+use std::io::{self, BufRead, Read as _, Write};
 use std::path::Path;
+
+use super::data::Table;
 
 const DUMP: [&str; 7] = [
     "mariadb-dump",
@@ -66,13 +68,62 @@ impl DumpSeen {
 
 /// Reads on to the end of the line, and keeps nothing.
 fn skip_line(from: &mut impl BufRead) -> io::Result<()> {
+    pass_line(from, &mut io::sink())
+}
+
+/// Hands on what is left of the line.
+fn pass_line(from: &mut impl BufRead, to: &mut impl Write) -> io::Result<()> {
     loop {
         let there = from.fill_buf()?;
         let end = there.iter().position(|byte| *byte == b'\n');
         let (count, is_end) = (end.map_or(there.len(), |end| end + 1), end.is_some() || there.is_empty());
+        to.write_all(&there[..count])?;
         from.consume(count);
         if is_end {
             return Ok(());
+        }
+    }
+}
+
+/// How the part of a table begins.
+const TABLE_BEGINS: &str = "-- Table structure for table `";
+/// How the statements begin that end a dump.
+const ENDING: &str = "/*!40103 SET TIME_ZONE=@OLD_TIME_ZONE";
+/// A line that says what comes next is shorter.
+const LONGEST_HEADING: u64 = 1 << 10;
+
+/// Writes what a dump says of one table: the statements that make it and fill it, and those that every dump begins and
+/// ends with. Any dump is read in little memory; `rows` is `None` when the table is not in it.
+///
+/// # Errors
+/// When the dump cannot be read, or `to` not written.
+pub fn write_table(mut dump: impl BufRead, table: &str, mut to: impl Write) -> io::Result<Table> {
+    let (mut rows, mut tables, mut is_wanted) = (None, Vec::new(), true);
+    loop {
+        let mut begin = Vec::new();
+        (&mut dump).take(LONGEST_HEADING).read_until(b'\n', &mut begin)?;
+        if begin.is_empty() {
+            to.flush()?;
+            return Ok(Table { rows, tables });
+        }
+        let text = String::from_utf8_lossy(&begin);
+        if let Some(name) = text.strip_prefix(TABLE_BEGINS).and_then(|rest| rest.trim_end().strip_suffix('`')) {
+            let name = name.replace("``", "`");
+            is_wanted = name == table;
+            rows = if is_wanted { rows.or(Some(0)) } else { rows };
+            tables.push(name.chars().filter(|c| !c.is_control()).collect());
+        } else if text.starts_with(ENDING) {
+            is_wanted = true;
+        } else if is_wanted && begin.first() == Some(&b'(') {
+            rows = rows.map(|rows| rows + 1);
+        }
+        if is_wanted {
+            to.write_all(&begin)?;
+        }
+        match (begin.last() == Some(&b'\n'), is_wanted) {
+            (true, _) => {}
+            (false, true) => pass_line(&mut dump, &mut to)?,
+            (false, false) => skip_line(&mut dump)?,
         }
     }
 }
@@ -88,6 +139,30 @@ exec mariadb --default-character-set=utf8mb4 ghost <"$1"
 /// instance by root while no Ghost uses it. Cut short, it is to be run again.
 pub fn load_command(from: &Path) -> Vec<String> {
     ["sh", "-euc", LOAD, "load"].map(str::to_owned).into_iter().chain([from.display().to_string()]).collect()
+}
+
+/// How many tables there are: to be run where [`load_command`] was. A dump can be loaded and still be less than it says.
+pub fn count_tables_command() -> Vec<String> {
+    let count = format!("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = '{DATABASE}'");
+    ["mariadb", "--batch", "--skip-column-names", "-e", &count].map(str::to_owned).into()
+}
+
+/// Every table says when its rows were made and changed, but for those that Ghost writes into by itself and those of
+/// who is logged in. Times are UTC.
+const LAST_WRITTEN: &str = r#"
+ask() { mariadb --batch --skip-column-names -e "SET time_zone = '+00:00', group_concat_max_len = 1048576; $1"; }
+each=$(ask "SELECT GROUP_CONCAT('SELECT MAX(', column_name, ') AS at FROM ghost.', table_name SEPARATOR ' UNION ALL ')
+    FROM information_schema.columns WHERE table_schema = 'ghost' AND data_type = 'datetime'
+    AND column_name IN ('created_at', 'updated_at') AND column_name RLIKE '^[a-z_]+$' AND table_name RLIKE '^[a-z_]+$'
+    AND table_name NOT IN ('sessions', 'jobs', 'brute')")
+[ "$each" != NULL ] || exit 0
+ask "SELECT COALESCE(UNIX_TIMESTAMP(MAX(at)), '') FROM ($each) AS each_table"
+"#;
+
+/// The command line that says when a site was written last, in seconds of the epoch, or nothing when it never was: to be
+/// run in the database's instance by root.
+pub fn last_written_command() -> Vec<String> {
+    ["sh", "-euc", LAST_WRITTEN].map(str::to_owned).into()
 }
 
 #[cfg(test)]
@@ -109,7 +184,34 @@ mod tests {
         assert_eq!(read(&long), DumpSeen::default());
     }
 
+    #[test]
+    fn a_table_is_written_with_what_every_dump_begins_and_ends_with() {
+        let part = |name: &str, rows: &str| {
+            format!(
+                "-- Table structure for table `{name}`\n--\n\nDROP TABLE IF EXISTS `{name}`;\nCREATE TABLE `{name}` (\n  \
+                 `id` int\n);\nINSERT INTO `{name}` VALUES\n{rows};\nUNLOCK TABLES;\n"
+            )
+        };
+        let long = "x".repeat(100_000);
+        let posts = part("posts", &format!("(1,'-- Table structure for table `tags`'),\n(2,'{long}')"));
+        let (head, foot) = (
+            "/*!40014 SET FOREIGN_KEY_CHECKS=0 */;\n",
+            "/*!40103 SET TIME_ZONE=@OLD_TIME_ZONE */;\n-- Dump completed\n",
+        );
+        let dump = format!("{head}{}{posts}{}{foot}", part("members", "(1)"), part("tags", "(1),\n(2),\n(3)"));
+        let mut made = Vec::new();
+        let seen = write_table(dump.as_bytes(), "posts", &mut made).unwrap();
+        assert_eq!((seen.rows, seen.tables), (Some(2), ["members", "posts", "tags"].map(str::to_owned).into()));
+        assert_eq!(String::from_utf8(made).unwrap(), format!("{head}{posts}{foot}"));
+        assert_eq!(write_table(dump.as_bytes(), "pages", io::sink()).unwrap().rows, None);
+    }
+
     proptest! {
+        #[test]
+        fn a_table_of_any_bytes_is_read(bytes in proptest::collection::vec(any::<u8>(), 0..500)) {
+            write_table(bytes.as_slice(), "posts", io::sink()).unwrap();
+        }
+
         #[test]
         fn a_dump_that_is_cut_off_is_not_complete(length in 0..WHOLE.len() - "\n".len() - 1) {
             // But for what comes after the words.

@@ -182,19 +182,62 @@ pub fn ghost_unit(site: &Site, datacenter: &DatacenterName) -> Result<UnitName, 
 /// # Errors
 /// When the site's name makes no unit's name; every site's name makes one.
 pub fn instances(placed: &Placed<'_>) -> Result<Instances, InvalidName> {
-    let database = database(placed)?;
-    let ghost = ghost(placed, &database.spec)?;
+    let database = database(placed, database_unit(placed.site, placed.datacenter)?);
+    let ghost = ghost(placed, &database.spec, ghost_unit(placed.site, placed.datacenter)?);
     Ok(Instances { database, ghost })
 }
 
-fn database(placed: &Placed<'_>) -> Result<Described, InvalidName> {
+/// What brings data of a site beside the live one: a database and a Ghost with names, addresses and volumes of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beside {
+    /// The database.
+    pub database: Described,
+    /// The Ghost before it has data: in its instance nothing runs, and its volume can be filled.
+    pub ground: Described,
+    /// The Ghost, of the same unit. It reaches its database and nothing else, and no edge knows of it.
+    pub ghost: Described,
+}
+
+/// How the names of units begin that are beside the live ones for a while. No site's application is called so.
+const BESIDE: &str = "beside";
+
+/// Whether a unit is one of [`Beside`].
+pub fn is_beside(unit: &UnitName) -> bool {
+    unit.as_str().strip_prefix(BESIDE).is_some_and(|rest| rest.starts_with('-'))
+}
+
+/// The instances for data of a site beside the live one.
+///
+/// # Errors
+/// When the site's name makes no unit's name; every site's name makes one.
+pub fn beside(placed: &Placed<'_>) -> Result<Beside, InvalidName> {
+    let unit = |of: &str| UnitName::at(&format!("{BESIDE}-{of}-{}", placed.site.name), placed.datacenter);
+    let database = database(placed, unit("database")?);
+    let mut ghost = ghost(placed, &database.spec, unit("ghost")?);
+    // It is made for one version's data and goes with it: nothing is kept of before.
+    let spec = InstanceSpec { data_version: None, converts: Vec::new(), ..ghost.spec };
+    ghost.spec = InstanceSpec { reaches: spec.reaches.into_iter().take(1).collect(), ..spec }.addressed();
+    let spec = InstanceSpec {
+        files: Vec::new(),
+        reaches: Vec::new(),
+        serves: None,
+        // Without its configuration Ghost does not start.
+        health: InstanceHealth::Service { service: "multi-user.target".to_owned() },
+        after: Vec::new(),
+        ..ghost.spec.clone()
+    };
+    let ground = Described { spec: spec.addressed(), contents: Contents::default() };
+    Ok(Beside { database, ground, ghost })
+}
+
+fn database(placed: &Placed<'_>, name: UnitName) -> Described {
     let files = Files::default().with(
         "/etc/sovereign/database-password",
         Owned { mode: 0o600, user: 0, group: 0 },
         placed.database_password.expose(),
     );
     let spec = InstanceSpec {
-        name: database_unit(placed.site, placed.datacenter)?,
+        name,
         datacenter: placed.datacenter.clone(),
         host: placed.host.clone(),
         image: placed.database_image.name.clone(),
@@ -213,11 +256,10 @@ fn database(placed: &Placed<'_>) -> Result<Described, InvalidName> {
         converts: Vec::new(),
         inputs: BTreeMap::new(),
     };
-    Ok(Described { spec: spec.addressed(), contents: files.contents })
+    Described { spec: spec.addressed(), contents: files.contents }
 }
 
-fn ghost(placed: &Placed<'_>, database: &InstanceSpec) -> Result<Described, InvalidName> {
-    let name = ghost_unit(placed.site, placed.datacenter)?;
+fn ghost(placed: &Placed<'_>, database: &InstanceSpec, name: UnitName) -> Described {
     let server = SocketAddrV4::new(database.address, DATABASE_PORT);
     // The database's password is in it.
     let secret = Owned { mode: 0o640, user: 0, group: GHOST };
@@ -255,7 +297,7 @@ fn ghost(placed: &Placed<'_>, database: &InstanceSpec) -> Result<Described, Inva
         inputs: BTreeMap::new(),
         name,
     };
-    Ok(Described { spec: spec.addressed(), contents: files.contents })
+    Described { spec: spec.addressed(), contents: files.contents }
 }
 
 fn configuration_text(placed: &Placed<'_>, database: SocketAddrV4) -> String {
@@ -356,6 +398,24 @@ mod tests {
             let both = instances(placed).unwrap();
             let text = both.ghost.contents.get(Path::new(CONFIGURATION)).unwrap();
             insta::assert_snapshot!(std::str::from_utf8(text).unwrap());
+        });
+    }
+
+    #[test]
+    fn what_is_beside_shares_nothing_with_what_is_live() {
+        with_placed(|placed| {
+            let Instances { database, ghost } = instances(placed).unwrap();
+            let beside = beside(placed).unwrap();
+            let [live, other] = [[&database.spec, &ghost.spec], [&beside.database.spec, &beside.ghost.spec]];
+            for (one, two) in live.into_iter().zip(other) {
+                assert!(one.name != two.name && one.address != two.address, "{one:?} {two:?}");
+                assert!(is_beside(&two.name) && !is_beside(&one.name));
+            }
+            assert_eq!(beside.ghost.spec.reaches, [SocketAddrV4::new(beside.database.spec.address, DATABASE_PORT)]);
+            assert!(beside.database.spec.reaches.is_empty() && beside.ground.spec.reaches.is_empty());
+            let (ground, ghost) = (&beside.ground.spec, &beside.ghost.spec);
+            assert_eq!((&ground.name, &ground.volumes, ground.files.len()), (&ghost.name, &ghost.volumes, 0));
+            assert_ne!(ground.address, ghost.address);
         });
     }
 

@@ -29,18 +29,22 @@ mod unit;
 
 pub use connection::{Connection, ConnectionError};
 pub use door::{Answered, Door, DoorError, Posting};
-pub use dump::{DumpSeen, dump_command, dump_out_command, load_command};
+pub use dump::{
+    DumpSeen, count_tables_command, dump_command, dump_out_command, last_written_command, load_command, write_table,
+};
 pub use files::layout;
 pub use instances::{
-    CONTENT, CONTENT_VOLUME, Contents, DATABASE_PORT, DATABASE_SERVICE, DATABASE_VOLUME, Described, Image, Instances,
-    OUTGOING_LOG, PORT, Placed, SERVICE, database_unit, door_command, ghost_unit, instances,
+    Beside, CONTENT, CONTENT_VOLUME, Contents, DATABASE_PORT, DATABASE_SERVICE, DATABASE_VOLUME, Described, Image,
+    Instances, OUTGOING_LOG, PORT, Placed, SERVICE, beside, database_unit, door_command, ghost_unit, instances,
+    is_beside,
 };
 pub use operator::{Operator, OperatorError};
 pub use outgoing::{LARGEST_LOG, Refused, outgoing, outgoing_text, refused_in};
 pub use setup::{Keys, Owner, SetUp, Webhooks, owner_email, setup, webhook_url, webhook_url_at};
 pub use staff::{InvalidRole, OneTimeLink, Pending, Person, Role, Staff};
 pub use takeover::{
-    TAKEOVER_REFUSED, Taken, pack_script, pause_command, resume_command, takeover_command, unpack_command,
+    TAKEOVER_REFUSED, Taken, make_room_command, pack_script, pause_command, resume_command, takeover_command,
+    unpack_command,
 };
 pub use unit::unit;
 

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
+use sovereign_model::instance::users::GHOST;
 
 use super::instances::{APP, CONFIGURATION, CONTENT, NODE};
 
@@ -64,6 +65,12 @@ pub fn unpack_command(archive: &Path) -> Vec<String> {
     ["tar", "--extract", &archive, &folder, "--listed-incremental=/dev/null", "--no-same-owner"]
         .map(str::to_owned)
         .into()
+}
+
+/// The command line that makes the content folder of a Ghost that was never started, to be run in its instance by root.
+pub fn make_room_command() -> Vec<String> {
+    let user = GHOST.to_string();
+    ["install", "-d", "-m", "0700", "-o", &user, "-g", &user, CONTENT].map(str::to_owned).into()
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ use crate::world::unix_seconds;
 use on_host::OnHost;
 
 pub(crate) use ghost::{DATABASE, Ghost, compare as compare_ghosts};
-pub(crate) use on_host::DUMP;
+pub(crate) use on_host::{DUMP, examine_dump};
 pub(crate) use record::{Proof, Record, Trouble};
 
 /// A source that keeps the backup waiting for so long is given up.
@@ -266,6 +266,7 @@ impl Run<'_> {
                 self.one(&subject, &mut || Ok(Has::Here(offer.clone())), &|_| Ok(None)).map(Some)
             }
             App::Ghost if site.host(&self.declared.stack).is_some() => {
+                restore::must_be_whole(&self.declared.state, site)?;
                 let mut prepare = || {
                     let mut there = OnHost::of(self.declared, site)?;
                     there.prepare(self.progress, self.stop)?;
@@ -566,7 +567,15 @@ impl Scratch {
     /// # Errors
     /// When it cannot be made.
     pub(crate) fn named(state: &StateFolder, name: &str) -> Result<Self, BackupError> {
-        let folder = state.archive().join(name);
+        Self::in_folder(&state.archive(), name)
+    }
+
+    /// The same in a folder of ours.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn in_folder(folder: &Path, name: &str) -> Result<Self, BackupError> {
+        let folder = folder.join(name);
         let failed = |source| BackupError::File { path: folder.clone(), source };
         remove(&folder).map_err(failed)?; // of a run that was killed
         make(&folder).map_err(failed)?;

@@ -9,7 +9,7 @@
 //! Promise: nothing is stopped; the dump is of one moment, and complete; what an instance has put into its volume leads
 //! the reading process to nothing of the host but what it is shown, and the system's libraries.
 //!
-//! Left out: putting it back.
+//! Left out: putting it back (`restore`).
 
 use std::fs::File;
 use std::io::{self, BufReader};
@@ -196,14 +196,19 @@ fn program(said: &str) -> Option<Digest> {
 /// # Errors
 /// When it cannot be read, or is not complete.
 pub(super) fn examine(dump: &Path) -> Result<String, Failure> {
+    let DumpSeen { tables, .. } = examine_dump(dump)?;
+    Ok(format!("the dump is complete, {tables} tables"))
+}
+
+/// The same, as it was seen.
+///
+/// # Errors
+/// When it cannot be read, or is not complete.
+pub(crate) fn examine_dump(dump: &Path) -> Result<DumpSeen, Failure> {
     let file = File::open(dump).map_err(|source| BackupError::File { path: dump.to_owned(), source })?;
     let seen = DumpSeen::read(BufReader::with_capacity(1 << 16, file));
-    let DumpSeen { is_complete, tables } =
-        seen.map_err(|source| BackupError::File { path: dump.to_owned(), source })?;
-    if !is_complete {
-        return Err(OnHostError::Cut.into());
-    }
-    Ok(format!("the dump is complete, {tables} tables"))
+    let seen = seen.map_err(|source| BackupError::File { path: dump.to_owned(), source })?;
+    if seen.is_complete { Ok(seen) } else { Err(OnHostError::Cut.into()) }
 }
 
 #[cfg(test)]

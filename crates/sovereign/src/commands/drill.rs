@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
-use sovereign_archive::{Archive, Subject};
+use sovereign_archive::{Archive, Contents, Snapshot, Subject};
 use sovereign_images::Store;
 use sovereign_model::SiteName;
 use sovereign_model::layout::StateFolder;
@@ -11,6 +11,7 @@ use sovereign_model::stack::{App, Site};
 use sovereign_services::ghost;
 
 use super::backup::short;
+use super::drill_on_host;
 use super::restore::choose;
 use super::site::find;
 use crate::backup::{self, Ghost};
@@ -24,7 +25,7 @@ use crate::hosts;
 use crate::interrupt;
 use crate::output::{Cell, Page, Progress, Report, StageTime, Table, figures};
 use crate::restore::swap::{Intent, Origin};
-use crate::restore::{self, Folder};
+use crate::restore::{self, Folder, Form, Staged};
 use crate::secrets;
 use crate::world::unix_seconds;
 
@@ -177,43 +178,34 @@ pub(crate) fn restore(context: &Context, args: &DrillArgs) -> Result<Drilled, Fa
     Ok(drilled)
 }
 
-struct Drill<'a> {
-    context: &'a Context,
-    declared: &'a Declared,
+pub(super) struct Drill<'a> {
+    pub(super) context: &'a Context,
+    pub(super) declared: &'a Declared,
     archive: &'a Archive,
     store: &'a Store,
-    state: &'a StateFolder,
-    site: &'a Site,
+    pub(super) state: &'a StateFolder,
+    pub(super) site: &'a Site,
+}
+
+/// What was found on the way to a Ghost that answers, and in what it says.
+pub(super) struct Tried {
+    pub(super) staged: Staged,
+    pub(super) examined: String,
+    pub(super) rto: Duration,
+    pub(super) compared: Compared,
 }
 
 impl Drill<'_> {
     fn run(&self, progress: &Progress) -> Result<Row, Failure> {
         let Self { context, declared, archive, state, site, .. } = self;
-        hosts::data_is_here(&declared.stack, site, "rehearsed with")?;
         interrupt::run(&context.output, |_| async { drill::clean_up(state).await })?; // of one that was killed
         let subject = Subject::Site(site.name.clone());
         let (snapshot, _) = choose(declared, archive, &subject, None)?;
         let contents = archive.contents(&snapshot)?;
-        let began = Instant::now();
-        let folder = Folder::of(state, site);
-        let stage = progress.stage(format!("restore {subject} beside"));
-        let staged = restore::restore(&contents, snapshot.short(), &folder, &stage)?;
-        let examined = restore::check(&Ghost::of(context, declared, site)?, &folder)?;
-        let origin = Origin::Snapshot { id: snapshot.id.clone(), taken_unix: snapshot.taken_unix };
-        let intent = Intent::new(origin, 1, folder.changes(&folder.staged())?);
-        folder.keep(&intent)?;
-        folder.carry_out(&intent)?;
-        stage.finish();
-        let outcome = interrupt::run(&context.output, |cancel| async move {
-            let work = self.start_and_compare(progress, began);
-            let outcome = tokio::select! {
-                outcome = work => outcome,
-                () = cancel.cancelled() => Err(Stopped.into()),
-            };
-            let cleaned = drill::clean_up(state).await;
-            outcome.and_then(|outcome| cleaned.map(|()| outcome))
-        });
-        let (rto, compared) = outcome?;
+        let Tried { staged, examined, rto, compared } = match site.host(&declared.stack) {
+            None => self.here(&contents, &snapshot, progress)?,
+            Some(_) => drill_on_host::run(self, &contents, snapshot.short(), progress)?,
+        };
         let proof = backup::Record::read(&declared.state).proofs.get(&subject.to_string()).cloned();
         let as_of = proof.filter(|proof| proof.snapshot == snapshot.id).map(|proof| proof.verified_unix);
         let as_of = as_of.unwrap_or_else(|| u64::try_from(snapshot.taken_unix).unwrap_or_default());
@@ -227,6 +219,32 @@ impl Drill<'_> {
             examined,
             compared,
         })
+    }
+
+    /// On this machine, with a supervisor of its own.
+    fn here(&self, contents: &Contents, snapshot: &Snapshot, progress: &Progress) -> Result<Tried, Failure> {
+        let Self { context, declared, state, site, .. } = self;
+        hosts::data_is_here(&declared.stack, site, "rehearsed with")?;
+        let began = Instant::now();
+        let folder = Folder::of(state, site);
+        let stage = progress.stage(format!("restore {} beside", site.name));
+        let staged = restore::restore(contents, snapshot.short(), Form::Sqlite, &folder, &stage)?;
+        let examined = restore::check(&Ghost::of(context, declared, site)?, &folder)?;
+        let origin = Origin::Snapshot { id: snapshot.id.clone(), taken_unix: snapshot.taken_unix };
+        let intent = Intent::new(origin, 1, folder.changes(&folder.staged())?);
+        folder.keep(&intent)?;
+        folder.carry_out(&intent)?;
+        stage.finish();
+        let (rto, compared) = interrupt::run(&context.output, |cancel| async move {
+            let work = self.start_and_compare(progress, began);
+            let outcome = tokio::select! {
+                outcome = work => outcome,
+                () = cancel.cancelled() => Err(Stopped.into()),
+            };
+            let cleaned = drill::clean_up(state).await;
+            outcome.and_then(|outcome| cleaned.map(|()| outcome))
+        })?;
+        Ok(Tried { staged, examined, rto, compared })
     }
 
     async fn start_and_compare(&self, progress: &Progress, began: Instant) -> Result<(Duration, Compared), Failure> {
@@ -246,6 +264,6 @@ impl Drill<'_> {
 /// The operator has stopped it.
 #[derive(Debug, thiserror::Error)]
 #[error("the drill was stopped")]
-struct Stopped;
+pub(super) struct Stopped;
 
 impl crate::failure::Reason for Stopped {}

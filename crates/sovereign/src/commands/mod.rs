@@ -16,6 +16,7 @@ mod daemons;
 mod dns;
 mod down;
 mod drill;
+mod drill_on_host;
 mod drill_recover;
 mod host;
 mod images;

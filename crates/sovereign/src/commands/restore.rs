@@ -1,6 +1,7 @@
 //! `sovereign restore`, and into a folder: all, a part, or one table. Into the running site: `restore_in_place`.
 
 use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{BufReader, BufWriter};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use serde::Serialize;
 use sovereign_archive::entry::{Entry, Malformed, TreePath};
 use sovereign_archive::{Archive, ArchiveError, Contents, Inventory, Snapshot, Subject, newer, room_for};
+use sovereign_services::ghost;
 use sovereign_services::ghost::data::Table;
 
 use super::backup::short;
@@ -174,8 +176,6 @@ fn to_folder(context: &Context, declared: &Declared, args: &RestoreArgs, to: &Pa
 enum NoTable {
     #[error("{of} has no database")]
     NoDatabase { of: Subject },
-    #[error("the database in this snapshot is written out as one file of SQL")]
-    Dump { of: Subject },
     #[error("the database has no table {table}")]
     Unknown { table: String, tables: Vec<String> },
     #[error("cannot write {}", .path.display())]
@@ -185,7 +185,7 @@ enum NoTable {
 impl Reason for NoTable {
     fn exit(&self) -> Exit {
         match self {
-            Self::NoDatabase { .. } | Self::Dump { .. } | Self::Unknown { .. } => Exit::Usage,
+            Self::NoDatabase { .. } | Self::Unknown { .. } => Exit::Usage,
             Self::File { .. } => Exit::Failed,
         }
     }
@@ -193,16 +193,13 @@ impl Reason for NoTable {
     fn help(&self) -> Option<String> {
         match self {
             Self::NoDatabase { .. } => Some("without `--table` all of it is restored".to_owned()),
-            Self::Dump { of } => Some(format!(
-                "`sovereign restore {of} --to FOLDER --path {DUMP}` restores it: each table is in it, from DROP TABLE on"
-            )),
             Self::Unknown { tables, .. } => Some(format!("its tables are: {}", tables.join(", "))),
             Self::File { .. } => None,
         }
     }
 }
 
-/// One table as SQL: from the database of the snapshot, by a process that sees nothing else.
+/// One table as SQL: from the database of the snapshot, by a process that sees nothing else, or from its dump.
 fn write_table(
     context: &Context,
     declared: &Declared,
@@ -215,12 +212,8 @@ fn write_table(
     let Subject::Site(name) = subject else { return Err(no_database().into()) };
     let there =
         |path: &str| TreePath::parse(path.as_bytes()).ok().filter(|path| contents.manifest().get(path).is_some());
-    if there(DUMP).is_some() {
-        return Err(NoTable::Dump { of: subject.clone() }.into());
-    }
-    let database = there(DATABASE);
-    let database = database.ok_or_else(no_database)?;
-    let ghost = Ghost::of(context, declared, find(&declared.stack, Some(name))?)?;
+    let dump = there(DUMP);
+    let database = dump.clone().or_else(|| there(DATABASE)).ok_or_else(no_database)?;
     let scratch = Scratch::new(&declared.state)?;
     // The database, and as much of it again as SQL.
     let size = contents.manifest().get(&database).map_or(0, Entry::size);
@@ -228,13 +221,23 @@ fn write_table(
     contents.prove(&mut std::iter::once((&database, None)), &scratch.folder.join("table"), &|_| {})?;
     let file = database.below(&scratch.folder.join("table"));
     let made = file.with_file_name("table.sql");
-    let Table { rows, tables } = ghost.write_table(&file, table, &made)?;
+    let Table { rows, tables } = match dump {
+        Some(_) => write_dumped(&file, table, &made).map_err(|source| NoTable::File { path: made.clone(), source })?,
+        None => Ghost::of(context, declared, find(&declared.stack, Some(name))?)?.write_table(&file, table, &made)?,
+    };
     let Some(rows) = rows else { return Err(NoTable::Unknown { table: table.to_owned(), tables }.into()) };
     // Tables have names that files cannot have.
     let safe: String = table.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
     let place = to.join(format!("{safe}.sql"));
     let bytes = take_over(&made, to, &place).map_err(|source| NoTable::File { path: place.clone(), source })?;
     Ok(Restored { snapshot: String::new(), to: to.to_owned(), files: 1, bytes, rows: Some(rows), remarks: Vec::new() })
+}
+
+/// The same from a database that was written out as SQL.
+fn write_dumped(dump: &Path, table: &str, made: &Path) -> std::io::Result<Table> {
+    let from = BufReader::with_capacity(1 << 16, File::open(dump)?);
+    let to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(made)?;
+    ghost::write_table(from, table, BufWriter::new(to))
 }
 
 /// Copies what a process with fewer rights has written, following no link, over nothing that is there.

@@ -4,16 +4,18 @@
 //! the operator has said that the data is another, so what is gone may go.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use sovereign_model::DatacenterName;
+use sovereign_model::EdgeName;
 use sovereign_model::edge_status::{LastPass, SiteStatus};
-use sovereign_model::layout::StateFolder;
-use sovereign_model::stack::Site;
+use sovereign_model::stack::{Datacenter, Site};
 use sovereign_runtime::control::{Request, request_async};
 
+use crate::deployment::Deployment;
+use crate::failure::Failure;
 use crate::gather::ask_edge;
+use crate::hosts;
 use crate::output::Stage;
 
 /// An edge answers from memory.
@@ -24,36 +26,38 @@ const IDLE: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Data centers whose edge was told, and those whose edge could not be, and why.
+/// Edges that were told, and those that could not be, and why.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Told {
-    pub(crate) told: Vec<DatacenterName>,
-    pub(crate) untold: BTreeMap<DatacenterName, String>,
+    pub(crate) told: Vec<EdgeName>,
+    pub(crate) untold: BTreeMap<EdgeName, String>,
 }
 
-/// Tells them, the primary's first: the others ask it.
-pub(crate) async fn tell(state: &StateFolder, site: &Site) -> Told {
+/// Tells them, the one that has the site from its application first: the others ask it.
+pub(crate) async fn tell(deployment: &Deployment, site: &Site) -> Told {
+    let stack = &deployment.stack;
+    let first = site.place(stack);
+    let places = std::iter::once(&site.primary).chain(&site.mirrors);
+    let edges = places.filter_map(|place| stack.datacenters.get(place)).flat_map(Datacenter::edges);
+    let others = edges.filter(|edge| *edge != first);
     let mut outcome = Told::default();
-    for datacenter in std::iter::once(&site.primary).chain(&site.mirrors) {
-        match ask(state, site, datacenter, true).await {
-            Ok(_) => outcome.told.push(datacenter.clone()),
-            Err(why) => drop(outcome.untold.insert(datacenter.clone(), why)),
+    for edge in std::iter::once(first.clone()).chain(others) {
+        let told = async { ask_at(&control(deployment, &edge).await?, site, true).await };
+        match told.await {
+            Ok(_) => outcome.told.push(edge),
+            Err(why) => drop(outcome.untold.insert(edge, why)),
         }
     }
     outcome
 }
 
-/// Has an edge look at everything; how the site stood there before.
-async fn ask(
-    state: &StateFolder,
-    site: &Site,
-    datacenter: &DatacenterName,
-    replaced: bool,
-) -> Result<SiteStatus, String> {
-    ask_at(&state.edge(datacenter).control(), site, replaced).await
+/// The control socket of an edge.
+async fn control(deployment: &Deployment, edge: &EdgeName) -> Result<PathBuf, String> {
+    let found = hosts::control(&deployment.state, &deployment.reach, edge).await;
+    found.map_err(|error| Failure::from(error).chain().join(": "))
 }
 
-/// The same of the edge behind a control socket.
+/// Has the edge behind a control socket look at everything; how the site stood there before.
 async fn ask_at(control: &Path, site: &Site, replaced: bool) -> Result<SiteStatus, String> {
     let request = Request::new("fill").with("site", site.name.as_str());
     let request = request.with("replaced", replaced).with("accept-removals", true);
@@ -69,22 +73,19 @@ async fn ask_at(control: &Path, site: &Site, replaced: bool) -> Result<SiteStatu
 /// Waits until the edges that were told show the new data and nothing else; those that do not yet, and why. One after
 /// the other, because a mirror has its pages from the primary's edge, and is told again once that has them.
 pub(crate) async fn settle(
-    state: &StateFolder,
+    deployment: &Deployment,
     site: &Site,
-    told: &[DatacenterName],
+    told: &[EdgeName],
     stage: &Stage,
-) -> BTreeMap<DatacenterName, String> {
+) -> BTreeMap<EdgeName, String> {
     let mut behind = BTreeMap::new();
-    for datacenter in told {
-        if let Err(why) = settle_one(state, site, datacenter, stage).await {
-            behind.insert(datacenter.clone(), why);
+    for edge in told {
+        let settled = async { settle_at(&control(deployment, edge).await?, site, &edge.to_string(), stage).await };
+        if let Err(why) = settled.await {
+            behind.insert(edge.clone(), why);
         }
     }
     behind
-}
-
-async fn settle_one(state: &StateFolder, site: &Site, at: &DatacenterName, stage: &Stage) -> Result<(), String> {
-    settle_at(&state.edge(at).control(), site, at.as_str(), stage).await
 }
 
 /// Tells the edge behind a control socket that a site's data is another, and waits until it shows that.

@@ -86,12 +86,17 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Those of a site where it is written.
+    /// Those of a site where it is written, on this machine.
     pub(crate) fn of(state: &StateFolder, site: &Site) -> Self {
+        Self::at(state, site, &EdgeName::here(&site.primary))
+    }
+
+    /// Those of a site that is at `place`. On a host, what this machine remembers of it is all of its data that lies here.
+    pub(crate) fn at(state: &StateFolder, site: &Site, place: &EdgeName) -> Self {
         Self {
             name: site.name.clone(),
             site: state.site(&site.primary, &site.name),
-            set_up: state.set_up(&EdgeName::here(&site.primary), &site.name),
+            set_up: state.set_up(place, &site.name),
             restore: state.restore(&site.primary, &site.name),
         }
     }
@@ -114,7 +119,7 @@ impl Folder {
         }
     }
 
-    fn at(&self, part: Part, place: Place, number: u32) -> PathBuf {
+    fn at_place(&self, part: Part, place: Place, number: u32) -> PathBuf {
         match place {
             Place::Live => self.live(part),
             Place::Staged => self.staged().join(part.name()),
@@ -226,12 +231,54 @@ impl Folder {
         if intent.back.is_some() && !is_there(&self.staged()) {
             return Ok(None);
         }
-        let found = |part| Found {
+        self.missing(intent.next(|part| self.found(intent, part)))
+    }
+
+    /// Where a part is.
+    pub(crate) fn found(&self, intent: &Intent, part: Part) -> Found {
+        Found {
             live: is_there(&self.live(part)),
-            staged: is_there(&self.at(part, Place::Staged, intent.number)),
-            before: is_there(&self.at(part, Place::Before, intent.number)),
-        };
-        intent.next(found).map_err(|source| FolderError::Missing { path: self.restore.path().to_owned(), source })
+            staged: is_there(&self.at_place(part, Place::Staged, intent.number)),
+            before: is_there(&self.at_place(part, Place::Before, intent.number)),
+        }
+    }
+
+    /// Says where something is missing.
+    ///
+    /// # Errors
+    /// When it is.
+    pub(crate) fn missing<T>(&self, next: Result<T, Missing>) -> Result<T, FolderError> {
+        next.map_err(|source| FolderError::Missing { path: self.restore.path().to_owned(), source })
+    }
+
+    /// Whether there is something staged.
+    pub(crate) fn is_staged(&self) -> bool {
+        is_there(&self.staged())
+    }
+
+    /// Makes the folder of what is about to be replaced.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn make_before(&self, number: u32) -> Result<(), FolderError> {
+        let path = self.before(number);
+        DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(failed("make", &path))?;
+        path.parent().map_or(Ok(()), sync)
+    }
+
+    /// Removes the folder of what was about to be replaced, once all of it is back in its place: an empty one would pass
+    /// for what a restore has replaced.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub(crate) fn remove_empty(&self, number: u32) -> Result<(), FolderError> {
+        let path = self.before(number);
+        match fs::remove_dir(&path) {
+            Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+                Err(failed("remove", &path)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Renames a part, and makes that last.
@@ -239,7 +286,8 @@ impl Folder {
     /// # Errors
     /// When it cannot be renamed.
     pub(crate) fn rename(&self, intent: &Intent, step: Move) -> Result<(), FolderError> {
-        let (from, to) = (self.at(step.part, step.from, intent.number), self.at(step.part, step.to, intent.number));
+        let (from, to) =
+            (self.at_place(step.part, step.from, intent.number), self.at_place(step.part, step.to, intent.number));
         if let Some(folder) = to.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed("make", folder))?;
         }
@@ -371,6 +419,9 @@ mod tests {
             intent.back = Some("why".to_owned());
             go(&folder, &intent);
             assert_eq!(whose(&folder), ["old", "old", ""]);
+            // What is back in its place is not kept as well: undoing that would put nothing in the place of everything.
+            folder.remove_empty(1).unwrap();
+            assert_eq!(folder.kept().unwrap(), [0_u32; 0]);
             folder.forget().unwrap();
             assert_eq!(folder.pending().unwrap(), None);
         });

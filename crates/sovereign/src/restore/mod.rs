@@ -6,14 +6,27 @@
 //!                                                           └─▶ swapped back, started
 //! ```
 //!
+//! | module | what it knows |
+//! |---|---|
+//! | [`swap`] | the order of it, and how a run that was killed is finished |
+//! | `ground` | where the data is: on this machine, or on a host |
+//! | `stage` | from a snapshot to data that can take the place |
+//! | `folder`, `live` | on this machine: folders, and a unit of the supervisor |
+//! | `volumes`, `on_host` | on a host: volumes, and two instances |
+//! | `alive`, `edges` | whether it lives on that, and who has to show it |
+//!
 //! Left out: which snapshot, and whether what is lost by it may be lost (the command asks); sites whose data is the
 //! operator's own.
 
+mod alive;
 mod edges;
 mod folder;
+mod ground;
 mod live;
+mod on_host;
 mod stage;
 pub(crate) mod swap;
+mod volumes;
 
 use sovereign_keys::WorkingKeys;
 use sovereign_model::SiteName;
@@ -27,9 +40,11 @@ use crate::output::Progress;
 
 pub(crate) use edges::{renew, settle};
 pub(crate) use folder::Folder;
-pub(crate) use live::{Live, Seen};
-pub(crate) use stage::{Staged, check, restore};
-use swap::{Ended, carry_out};
+pub(crate) use ground::{Ground, Since};
+pub(crate) use live::Seen;
+pub(crate) use on_host::{bring, described};
+pub(crate) use stage::{Form, Staged, check, restore};
+use swap::Ended;
 
 /// A restore that was cut off has to come to its end first.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +70,8 @@ pub(crate) fn must_be_whole(state: &StateFolder, site: &Site) -> Result<(), Fail
     }
 }
 
-/// Brings restores to their end that were cut off, and says how each ended.
+/// Brings restores to their end that were cut off, and says how each ended. What else was cut off beside the live data of
+/// a site is removed.
 ///
 /// # Errors
 /// When one cannot be.
@@ -65,15 +81,21 @@ pub(crate) async fn finish_all(
     keys: &WorkingKeys,
     progress: &Progress,
 ) -> Result<(), Failure> {
+    let declared = deployment.declared();
     for site in deployment.stack.sites.values().filter(|site| site.app == App::Ghost) {
-        let folder = Folder::of(&deployment.state, site);
-        let Some(intent) = folder.pending()? else { continue };
-        let live = Live::of(deployment, keys, site, &folder, progress)?;
+        let ground = Ground::of(context, declared, deployment, keys, site, progress);
+        let Some(intent) = ground.folder.pending()? else {
+            // A host that is away is for the plan to tell of; and what is left there is found when it is back.
+            if let Err(failure) = ground.clear().await {
+                tracing::debug!(site = %site.name, why = %failure.chain().join(": "), "what is beside it is left");
+            }
+            continue;
+        };
         let name = &site.name;
-        let ended = carry_out(&live, intent).await?;
+        let (ended, seen) = ground.swap(intent).await?;
         let stage = progress.stage("see that every edge shows it");
         // What takes longer is told by `status`.
-        settle(&deployment.state, site, &live.seen().edges.told, &stage).await;
+        settle(deployment, site, &seen.edges.told, &stage).await;
         stage.finish();
         context.output.say(match ended {
             Ended::In => format!("a restore of site {name} that was cut off is finished"),

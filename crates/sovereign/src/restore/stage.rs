@@ -31,6 +31,12 @@ pub(crate) enum StageError {
         /// Which.
         snapshot: String,
     },
+    /// Its database is that of a site on this machine.
+    #[error("snapshot {snapshot} has its database in SQLite, and a Ghost on a host keeps its data in MariaDB")]
+    Sqlite {
+        /// Which.
+        snapshot: String,
+    },
     /// Something of what was restored is not on the disk.
     #[error("of {of} files, folders and links in the snapshot {restored} were restored")]
     Short {
@@ -51,15 +57,34 @@ pub(crate) enum StageError {
     },
 }
 
+impl StageError {
+    /// About a file or folder.
+    pub(super) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::File { action, path, source }
+    }
+}
+
 impl Reason for StageError {
     fn help(&self) -> Option<String> {
         match self {
             Self::NoDatabase { .. } => Some("`sovereign archive list` names others".to_owned()),
-            Self::Dump { .. } => Some("`sovereign restore SITE --to FOLDER` brings all of it back".to_owned()),
+            Self::Dump { .. } | Self::Sqlite { .. } => {
+                Some("`sovereign restore SITE --to FOLDER` brings all of it back".to_owned())
+            }
             Self::Short { .. } => Some("`sovereign archive check --read-data` says what is damaged".to_owned()),
             Self::File { .. } => None,
         }
     }
+}
+
+/// What a site's database is written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A file of SQLite: of a site on this machine.
+    Sqlite,
+    /// SQL of MariaDB: of a site on a host.
+    Dump,
 }
 
 /// What is staged.
@@ -73,14 +98,21 @@ pub(crate) struct Staged {
 ///
 /// # Errors
 /// When there is no room, or not all of it can be had as it was.
-pub(crate) fn restore(contents: &Contents, snapshot: &str, folder: &Folder, stage: &Stage) -> Result<Staged, Failure> {
+pub(crate) fn restore(
+    contents: &Contents,
+    snapshot: &str,
+    form: Form,
+    folder: &Folder,
+    stage: &Stage,
+) -> Result<Staged, Failure> {
     let manifest = contents.manifest();
     let there = |path: &str| TreePath::parse(path.as_bytes()).is_ok_and(|path| manifest.get(&path).is_some());
     let snapshot = || snapshot.to_owned();
-    match (there(DATABASE), there(DUMP)) {
-        (true, _) => {}
-        (false, true) => return Err(StageError::Dump { snapshot: snapshot() }.into()),
-        (false, false) => return Err(StageError::NoDatabase { snapshot: snapshot() }.into()),
+    match (form, there(DATABASE), there(DUMP)) {
+        (Form::Sqlite, true, _) | (Form::Dump, _, true) => {}
+        (Form::Sqlite, false, true) => return Err(StageError::Dump { snapshot: snapshot() }.into()),
+        (Form::Dump, true, false) => return Err(StageError::Sqlite { snapshot: snapshot() }.into()),
+        (_, false, false) => return Err(StageError::NoDatabase { snapshot: snapshot() }.into()),
     }
     folder.begin()?;
     let to = folder.staged();
@@ -92,7 +124,7 @@ pub(crate) fn restore(contents: &Contents, snapshot: &str, folder: &Folder, stag
         return Err(StageError::Short { restored: restored.entries, of }.into());
     }
     let (from, data) = (to.join("database"), to.join(Part::Data.name()));
-    fs::rename(&from, &data).map_err(failed("move", &from))?;
+    fs::rename(&from, &data).map_err(StageError::file("move", &from))?;
     Ok(Staged { files: restored.files, bytes: restored.bytes })
 }
 
@@ -105,13 +137,13 @@ pub(crate) fn check(ghost: &Ghost<'_>, folder: &Folder) -> Result<String, Failur
     // As root; of anybody else, what was restored is their own already.
     if let Some(user) = ghost.user().filter(|_| rustix::process::geteuid().is_root()) {
         for part in [Part::Data, Part::Content].map(|part| staged.join(part.name())) {
-            hand_over(&part, user).map_err(failed("hand over", &part))?;
+            hand_over(&part, user).map_err(StageError::file("hand over", &part))?;
         }
     }
     let database = staged.join(Part::Data.name()).join(sovereign_services::ghost::data::DUMP_FILE);
     let examined = ghost.examine(&database)?;
     // Before anything takes its place: thousands of files.
-    File::open(&staged).and_then(|open| Ok(rustix::fs::syncfs(open)?)).map_err(failed("sync", &staged))?;
+    File::open(&staged).and_then(|open| Ok(rustix::fs::syncfs(open)?)).map_err(StageError::file("sync", &staged))?;
     Ok(examined)
 }
 
@@ -127,9 +159,4 @@ fn hand_over(path: &Path, user: u32) -> io::Result<()> {
         }
     }
     lchown(path, Some(user), Some(user))
-}
-
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StageError {
-    let path = path.to_owned();
-    move |source| StageError::File { action, path, source }
 }

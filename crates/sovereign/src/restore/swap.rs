@@ -7,8 +7,8 @@
 //!                   └───▶ every part as it was ─▶ started ─▶ told ─▶ over: nothing has changed
 //! ```
 //!
-//! A part goes by two renames: what is live to `before-<n>`, what is staged to its place. How far a part is, the two
-//! folders tell, in which nobody else writes; so the intent on disk holds no more than which parts there are and whether
+//! A part goes by two renames, or what comes to the same (`volumes`): what is live to `before-<n>`, what is staged to its
+//! place. How far a part is, the two folders tell, in which nobody else writes; so the intent on disk holds no more than which parts there are and whether
 //! it goes in or back, and a run that finds one begins where the other was killed.
 //!
 //! Promise: the application is started on all of the old data or on all of the new, never on some of both; what is to be
@@ -139,6 +139,18 @@ pub(crate) struct Move {
     pub(crate) to: Place,
 }
 
+impl Move {
+    /// What happens, for people.
+    pub(crate) const fn says(self) -> &'static str {
+        match (self.from, self.to) {
+            (Place::Live, Place::Before) => "keep what is live",
+            (Place::Staged, Place::Live) => "put in what was restored",
+            (Place::Before, Place::Live) => "put back what was live",
+            (Place::Live | Place::Before | Place::Staged, _) => "take out what was restored",
+        }
+    }
+}
+
 /// Where a part was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Found {
@@ -184,7 +196,7 @@ pub(crate) trait World {
     fn prepare(&self, intent: &Intent) -> impl Future<Output = Result<(), Failure>>;
 
     /// The next rename, from what is found; an error when something is missing.
-    fn next(&self, intent: &Intent) -> Result<Option<Move>, Failure>;
+    fn next(&self, intent: &Intent) -> impl Future<Output = Result<Option<Move>, Failure>>;
 
     /// Stops the application; returns when it has ended.
     fn stop(&self) -> impl Future<Output = Result<(), Failure>>;
@@ -250,10 +262,10 @@ async fn put_in<W: World>(world: &W, intent: &Intent) -> Result<(), Failure> {
 }
 
 async fn rename_all<W: World>(world: &W, intent: &Intent) -> Result<(), Failure> {
-    if world.next(intent)?.is_some() {
+    if world.next(intent).await?.is_some() {
         world.stop().await?;
     }
-    while let Some(step) = world.next(intent)? {
+    while let Some(step) = world.next(intent).await? {
         world.rename(intent, step).await?;
     }
     Ok(())

@@ -63,6 +63,14 @@ pub enum InstancesError {
     /// What no step may mend, met while one was carried out.
     #[error(transparent)]
     Obstacle(#[from] Obstacle),
+    /// Data could not be put on a volume.
+    #[error("{} cannot be filled: {said}", path.display())]
+    NotFilled {
+        /// Where the volume lies on the host.
+        path: PathBuf,
+        /// What the host said.
+        said: String,
+    },
     /// An instance does not become well. What ran before runs.
     #[error("{unit} does not become well: {problem}")]
     NotWell {
@@ -105,6 +113,7 @@ impl Failure for InstancesError {
                      program makes: nothing was done to {name}"
                 ))
             }
+            Self::NotFilled { .. } => Some("see that the host has room: `sovereign host check`".to_owned()),
             Self::Unreadable { .. } => {
                 Some("a newer version of this program has made it: use that one, or a newer one still".to_owned())
             }

@@ -133,7 +133,7 @@ impl<H: InstanceHost> Instances<'_, H> {
         current.is_some_and(|old| spec.replace == Replace::StopFirst || converts(old, spec))
     }
 
-    async fn keep_running(&self, ours: &Ours, progress: Tell<'_>) -> Result<Ran, InstancesError> {
+    pub(super) async fn keep_running(&self, ours: &Ours, progress: Tell<'_>) -> Result<Ran, InstancesError> {
         if ours.is_running() {
             self.filter().await?;
             progress(Progress::Doing("health".to_owned()));

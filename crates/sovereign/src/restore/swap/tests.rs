@@ -77,7 +77,7 @@ impl World for Machine {
         Ok(())
     }
 
-    fn next(&self, intent: &Intent) -> Result<Option<Move>, Failure> {
+    async fn next(&self, intent: &Intent) -> Result<Option<Move>, Failure> {
         let disk = self.disk.borrow();
         if intent.back.is_some() && !disk.folders.contains_key("staged") {
             return Ok(None);
