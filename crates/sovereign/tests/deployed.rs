@@ -124,7 +124,7 @@ fn left_beside(lab: &Lab, host: &Host) -> String {
 }
 
 /// Older data takes the place of the live data and gives it back, whatever is killed, while people read.
-fn restore_in_place(operator: &Operator, lab: &Lab, staff: &Staff, edges: &[At]) {
+fn restore_in_place(operator: &Operator<'_>, lab: &Lab, staff: &Staff, edges: &[At]) {
     let host = &lab.hosts[0];
     let read = |path: &str, status: u16| {
         for edge in edges {

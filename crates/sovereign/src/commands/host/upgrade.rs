@@ -349,7 +349,8 @@ impl Work<'_> {
         let gathered = gather(&self.declared.stack, &self.declared.state, reach).await?;
         let mut seen = gathered.hosts.values().filter_map(|seen| seen.as_ref().ok());
         Ok(seen.any(|seen| {
-            seen.usage.edge.is_some() || seen.instances.as_ref().is_ok_and(|instances| !instances.units.is_empty())
+            !seen.usage.services.is_empty()
+                || seen.instances.as_ref().is_ok_and(|instances| !instances.units.is_empty())
         }))
     }
 
