@@ -3,18 +3,15 @@
 //! | command | answer |
 //! |---|---|
 //! | `status` | [`AgentStatus`] |
-//!
-//! A look that took much longer than it may says that this process did not get to run, because the machine was
-//! overwhelmed, paused or asleep. It says nothing of whom it looked at, and does not count.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sovereign_model::Digest;
 use sovereign_model::agent_config::{AgentConfig, PROTOCOL, Watched};
-use sovereign_model::agent_status::{AgentStatus, Sight, Standing};
+use sovereign_model::agent_status::{AgentStatus, Standing};
 use sovereign_runtime::VerifyingKey;
 use sovereign_runtime::control::{Commands, Refusal, Request, Server};
 use sovereign_runtime::lifecycle::{Drained, Lifecycle, Readiness};
@@ -24,17 +21,15 @@ use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::health::{Health, Rules, fails_open};
-use crate::probe::{ProbeError, Prober, TrustError};
+use crate::health::{Rules, fails_open};
+use crate::probe::{Prober, TrustError};
+use crate::view::View;
 
 /// Nobody is connected to an agent but who asks for its status.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// So many looks at once: they must not take the memory of a small machine, however many addresses are silent.
 const AT_ONCE: usize = 32;
-
-/// A look that took so much longer than it may was not run in time.
-const LATE: Duration = Duration::from_secs(1);
 
 /// What an agent is started with.
 #[derive(Debug, Clone)]
@@ -167,19 +162,6 @@ struct Agent {
     views: Vec<Mutex<View>>,
 }
 
-/// How an address is seen.
-struct View {
-    health: Health,
-    latency: Option<Duration>,
-    error: Option<String>,
-}
-
-impl View {
-    fn new(now: Instant) -> Self {
-        Self { health: Health::new(now), latency: None, error: None }
-    }
-}
-
 impl Agent {
     /// Looks at one address until the agent is told to stop.
     async fn watch(self: Arc<Self>, index: usize) {
@@ -200,24 +182,13 @@ impl Agent {
         let began = Instant::now();
         let looked = self.prober.look(watched).await;
         let now = Instant::now();
+        let took = now.duration_since(began);
         let mut view = self.view(index);
-        match looked {
-            Ok(latency) => {
-                (view.latency, view.error) = (Some(latency), None);
-                if view.health.answered(&self.rules, now) {
-                    info!(datacenter = %watched.datacenter, at = watched.at, address = %watched.address, "alive");
-                }
-            }
-            Err(_) if now.duration_since(began) > self.rules.timeout + LATE => {
-                warn!(took = ?now.duration_since(began), "this process was not run in time: what it saw does not count");
-            }
-            Err(error) => {
-                let why = said(&error);
-                if view.health.failed(&self.rules, now) {
-                    warn!(datacenter = %watched.datacenter, at = watched.at, address = %watched.address, why, "dead");
-                }
-                view.error = Some(why);
-            }
+        let Some(standing) = view.heard(looked, took, &self.rules, now) else { return };
+        let (datacenter, at, address) = (&watched.datacenter, &watched.at, watched.address);
+        match standing {
+            Standing::Dead => warn!(%datacenter, at, %address, why = view.error(), "dead"),
+            _ => info!(%datacenter, at, %address, "alive"),
         }
     }
 
@@ -226,8 +197,7 @@ impl Agent {
     }
 
     fn status(&self) -> AgentStatus {
-        let standings =
-            || self.config.watched.iter().enumerate().map(|(index, of)| (of, self.view(index).health.standing()));
+        let standings = || self.config.watched.iter().enumerate().map(|(index, of)| (of, self.view(index).standing()));
         let inside = |of: &Watched| self.config.is_inside(of);
         let others = standings().filter(|(of, _)| !inside(of)).map(|(_, standing)| standing);
         let insides = standings().filter(|(of, _)| inside(of)).map(|(_, standing)| standing);
@@ -243,32 +213,9 @@ impl Agent {
             host: self.config.host.clone(),
             config_digest: self.config_digest,
             fails_open,
-            watched: watched.map(|(index, of)| sight(of, &self.view(index), fails_open)).collect(),
+            watched: watched.map(|(index, of)| self.view(index).sight(of, fails_open)).collect(),
         }
     }
-}
-
-fn sight(of: &Watched, view: &View, fails_open: bool) -> Sight {
-    let standing = view.health.standing();
-    // Counted back from now, so that a clock that is set changes nothing but the hour that is told.
-    let since = SystemTime::now().checked_sub(view.health.since().elapsed());
-    let since = since.and_then(|since| since.duration_since(SystemTime::UNIX_EPOCH).ok());
-    Sight {
-        datacenter: of.datacenter.clone(),
-        at: of.at.clone(),
-        address: of.address,
-        standing,
-        counted_on: fails_open || standing != Standing::Dead,
-        since_unix: since.as_ref().map_or(0, Duration::as_secs),
-        latency_us: view.latency.and_then(|latency| u64::try_from(latency.as_micros()).ok()),
-        last_error: view.error.clone(),
-        deaths: view.health.deaths(),
-    }
-}
-
-/// An error with its causes.
-fn said(error: &ProbeError) -> String {
-    Refusal::because(error, None).message
 }
 
 /// Any number: agents that look at the same moments are unkind, and nothing worse.

@@ -23,6 +23,7 @@
 pub mod agent;
 pub mod health;
 pub mod probe;
+mod view;
 pub mod zone;
 
 pub use agent::{AgentError, Options, run};

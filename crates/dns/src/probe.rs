@@ -53,6 +53,13 @@ pub enum ProbeError {
     TimedOut(Duration),
 }
 
+impl ProbeError {
+    /// Whether there is no way there from here: a machine without IPv6 can say nothing of an address of it.
+    pub fn is_no_way(&self) -> bool {
+        matches!(self, Self::Connect(error) if error.kind() == io::ErrorKind::NetworkUnreachable)
+    }
+}
+
 /// Certificates that cannot be believed in.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {

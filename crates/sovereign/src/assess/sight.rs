@@ -69,7 +69,8 @@ fn dead(name: &DatacenterName, uplink: &str, address: SocketAddr, sights: &[&See
     // Whoever has seen it dead for longest knows best.
     let first = of(Standing::Dead).max_by_key(|sight| sight.since_seconds)?;
     let since = figures::seconds(first.since_seconds);
-    let mut message = format!("{} sees it dead at {address} ({uplink}) since {since}", names(Standing::Dead));
+    let sees = if of(Standing::Dead).count() == 1 { "sees" } else { "see" };
+    let mut message = format!("{} {sees} it dead at {address} ({uplink}) since {since}", names(Standing::Dead));
     if of(Standing::Alive).next().is_some() {
         message.push_str(&format!(", and {} alive", names(Standing::Alive)));
     }
@@ -146,7 +147,7 @@ mod tests {
         assert_eq!(
             said(agents.clone()).1,
             [
-                "home: office/boreas, rack/clio sees it dead at 203.0.113.7:443 (isp) since 12 s; it answers again, and is not \
+                "home: office/boreas, rack/clio see it dead at 203.0.113.7:443 (isp) since 12 s; it answers again, and is not \
               trusted yet"
             ]
         );
