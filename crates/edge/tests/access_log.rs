@@ -82,6 +82,21 @@ impl Logged {
     }
 }
 
+/// Agents look every other second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_looks_whether_it_answers_is_answered_under_any_name_and_neither_counted_nor_written_down() {
+    let edge = Logged::new(|_| ()).await;
+    let own = async || edge.running.ask(Request::new("status")).await.unwrap()["traffic"]["own"].clone();
+    let before = own().await;
+    for host in [edge.host().as_str(), "192.0.2.9", "[2001:db8::1]:8443"] {
+        let answer = edge.lab.client.get(edge.home.address(), host, "/.sovereign/health").await;
+        assert_eq!((answer.status, answer.field("cache-control")), (StatusCode::NO_CONTENT, "no-store"), "{host}");
+    }
+    edge.get("/first/", &[]).await;
+    assert_eq!(edge.nth(1).await["target"], "/first/");
+    assert_eq!((own().await, edge.entries().len()), (before, 1));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_entry_says_what_was_asked_and_answered_and_not_by_whom() {
     let edge = Logged::new(|_| ()).await;

@@ -42,10 +42,19 @@ fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
 fn inventory(lab: &Lab, host: &Host) -> String {
     lab.says(
         host,
-        "dpkg-query -W -f '${Package}\\n' | sort; cat /root/.ssh/authorized_keys; id -u sovereign 2> /dev/null; \
+        "dpkg-query -W -f '${Package}\\n' | sort; cat /root/.ssh/authorized_keys; grep -o '^sovereign[^:]*' /etc/passwd; \
          cd / && find etc/systemd/system etc/sovereign opt var/lib/sovereign var/lib/incus -type f 2> /dev/null | sort; \
          nft list tables 2> /dev/null || true; ls /sys/class/net",
     )
+}
+
+/// Waits until the agent of the other data center sees the primary so; what `status` says then.
+fn seen_from_office(operator: &Operator, standing: &str) -> serde_json::Value {
+    eventually(&format!("home is seen {standing}"), PATIENCE, || {
+        let status = operator.json(&["status"]);
+        let home = &status["datacenters"][0]["seen_by"][0];
+        (home["standing"] == standing && home["by"] == "office/office-1").then_some(status)
+    })
 }
 
 /// Another binary that does the same: one byte longer, so its digest is another one.
@@ -124,7 +133,7 @@ fn left_beside(lab: &Lab, host: &Host) -> String {
 }
 
 /// Older data takes the place of the live data and gives it back, whatever is killed, while people read.
-fn restore_in_place(operator: &Operator<'_>, lab: &Lab, staff: &Staff, edges: &[At]) {
+fn restore_in_place(operator: &Operator, lab: &Lab, staff: &Staff<'_>, edges: &[At]) {
     let host = &lab.hosts[0];
     let read = |path: &str, status: u16| {
         for edge in edges {
@@ -231,13 +240,17 @@ fn story(incusd: &Incusd) {
     let program = another(&operator);
     let (code, replaced) = timed("everything replaced", || up_with(&program, &operator));
     assert_eq!(code, Some(0), "{replaced}");
-    for unit in ["database-blog@home", "ghost-blog@home", "edge-home-1@home", "edge-office-1@office"] {
+    let agents = ["agent-home-1@home", "agent-office-1@office"];
+    for unit in
+        ["database-blog@home", "ghost-blog@home", "edge-home-1@home", "edge-office-1@office"].iter().chain(&agents)
+    {
         assert!(replaced.contains(&format!("replace {unit}")), "{replaced}");
     }
     readers.stop_without_failure();
     staff.publish("Written after it", "after", "<p>Still here.</p>");
 
     // The primary data center has no power: everything is read at the other, and a write is refused in words.
+    seen_from_office(&operator, "alive");
     lab.run(&["kill", "home"]);
     for path in ["/", "/rss/", "/geese/", "/about/"] {
         operator.curl(AUTHORITY, office, path, &[]).ok();
@@ -252,6 +265,10 @@ fn story(incusd: &Incusd) {
     assert_eq!(code, Some(3), "{partly}");
     assert!(partly.contains("left out: home/home-1"), "{partly}");
 
+    let status = timed("seen dead from the other", || seen_from_office(&operator, "dead"));
+    let told = status["problems"].as_array().unwrap().iter().find(|problem| problem["subject"] == "home").unwrap();
+    assert!(told["message"].as_str().unwrap().contains("office/office-1 sees it dead"), "{status:#}");
+
     // It comes back, and nobody has to do anything.
     lab.run(&["heal"]);
     timed("all of it back by itself", || {
@@ -260,6 +277,7 @@ fn story(incusd: &Incusd) {
             (answer.status == 200).then_some(())
         });
     });
+    timed("seen alive from the other", || seen_from_office(&operator, "alive"));
     staff.publish("Geese come back", "back", "<p>Late.</p>");
     for edge in [home, office] {
         let read = || Some(operator.curl(AUTHORITY, edge, "/back/", &[])).filter(|page| page.status == 200);
