@@ -26,8 +26,8 @@ const PROOFS: &[Tier] = &[
     Tier { name: "publish", checks: "how soon a post is everywhere", budget: minutes(50), run: figures::publish },
     Tier {
         name: "hosts",
-        checks: "three hosts in a cluster, a site's instances, a site that moves to a host",
-        budget: minutes(30),
+        checks: "three hosts in a cluster, a site's instances, a site that moves to a host, upgrades of hosts",
+        budget: minutes(40),
         run: figures::hosts,
     },
     Tier { name: "lab", checks: "a lab of six hosts, how soon it is there", budget: minutes(20), run: figures::lab },

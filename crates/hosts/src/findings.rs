@@ -19,6 +19,8 @@ const GOOD_MEMORY: u64 = 2 * GIB;
 const LEAST_FREE: u64 = 4 * GIB;
 /// The same with sites' data in a loop file on the same disk.
 const LEAST_FREE_WITH_LOOP: u64 = 8 * GIB;
+/// What a host that is ready needs beside sites' data: packages, upgrades of them, logs.
+const LEAST_FREE_READY: u64 = 2 * GIB;
 /// Seconds. Signatures, leases and certificates are judged by the clock.
 const CLOCK_IS_WRONG: f64 = 60.0;
 /// Seconds. Nothing breaks by it, but something is not right.
@@ -119,7 +121,7 @@ pub fn findings(facts: &Facts, required: &Requirements) -> Vec<Finding> {
     owner(facts, required, &mut all);
     system(facts, &mut all);
     kernel(facts, &mut all);
-    room(facts, required, &mut all);
+    room(facts, required, ours, &mut all);
     clock(facts, &mut all);
     disk(facts, required, ours, &mut all);
     ports(facts, ours.is_some(), &mut all);
@@ -216,7 +218,7 @@ fn kernel(facts: &Facts, all: &mut Findings) {
     }
 }
 
-fn room(facts: &Facts, required: &Requirements, all: &mut Findings) {
+fn room(facts: &Facts, required: &Requirements, ours: Option<&Marker>, all: &mut Findings) {
     match facts.memory {
         None => all.warn("memory", "how much there is cannot be seen", "look with `free -h`; 2 GiB are good"),
         // What the kernel keeps for itself is not counted.
@@ -232,7 +234,11 @@ fn room(facts: &Facts, required: &Requirements, all: &mut Findings) {
         }
         Some(memory) => all.fine("memory", gib(memory)),
     }
-    let least = if required.disk.is_some() { LEAST_FREE } else { LEAST_FREE_WITH_LOOP };
+    let least = match required.disk {
+        _ if ours.is_some_and(has_storage) => LEAST_FREE_READY,
+        Some(_) => LEAST_FREE,
+        None => LEAST_FREE_WITH_LOOP,
+    };
     match facts.disk_free {
         None => all.warn("free disk", "how much there is cannot be seen", "look with `df -h /var/lib`"),
         Some(free) if free < least => all.refuse(
@@ -242,6 +248,11 @@ fn room(facts: &Facts, required: &Requirements, all: &mut Findings) {
         ),
         Some(free) => all.fine("free disk", format_args!("{} below /var/lib", gib(free))),
     }
+}
+
+/// Whether its place for sites' data is made.
+fn has_storage(marker: &Marker) -> bool {
+    marker.done.iter().any(|step| step == "storage")
 }
 
 fn clock(facts: &Facts, all: &mut Findings) {
@@ -263,7 +274,7 @@ fn clock(facts: &Facts, all: &mut Findings) {
 }
 
 fn disk(facts: &Facts, required: &Requirements, ours: Option<&Marker>, all: &mut Findings) {
-    if ours.is_some_and(|marker| marker.done.iter().any(|step| step == "storage")) {
+    if ours.is_some_and(has_storage) {
         return all.fine("storage", "prepared");
     }
     let Some(path) = &required.disk else {

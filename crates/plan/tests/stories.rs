@@ -636,7 +636,7 @@ fn where_nobody_else_is_there_is_no_agent_and_those_there_were_are_stopped() {
 fn a_host_that_is_evacuated_on_purpose_is_left_alone_and_named() {
     let want = wanted_on_hosts(1);
     let mut seen = up(&wanted_on_hosts(0));
-    let (edge, note) = ("home/atlas".parse::<EdgeName>().unwrap(), "by ann".to_owned());
+    let (edge, note) = ("home/atlas".parse::<sovereign_model::EdgeName>().unwrap(), "by ann".to_owned());
     seen.evacuated.insert(edge.clone(), note.clone());
     for unit in seen.datacenters.values_mut().flat_map(|datacenter| &mut datacenter.units) {
         if unit.0.as_str().starts_with("ghost-") {
@@ -651,9 +651,9 @@ fn a_host_that_is_evacuated_on_purpose_is_left_alone_and_named() {
     let other = seen.fingerprint();
     seen.evacuated.insert(edge.clone(), "by bob".to_owned());
     assert_eq!(seen.fingerprint(), other);
-    // It came back, and the plan is what it would have been.
+    // It came back, and what was declared meanwhile is done.
     seen.evacuated.clear();
-    insta::assert_snapshot!(next(&want, &seen));
+    assert!(next(&want, &seen).contains("ghost-blog@home"));
 }
 
 /// Applications in instances post their notices of changes to the edge at the bridge's address, and look at its certificate.

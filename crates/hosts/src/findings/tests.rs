@@ -145,6 +145,16 @@ fn an_incus_that_is_too_old_is_refused_and_a_clock_that_is_a_little_off_is_told(
 }
 
 #[test]
+fn a_disk_that_is_full_is_in_the_way_and_one_that_sites_have_filled_is_not() {
+    let ready = marker("shop", 1, "\"storage\"");
+    let free = |bytes: &str, marker: &str| trouble(&[("52428800000", bytes), ("end\n", marker)], &required());
+    // Before there is a place for sites' data there must be room for it.
+    assert!(free("5000000000", "end\n").starts_with("Refusal: free disk: 4.7 GiB below /var/lib, 8.0 GiB are needed"));
+    assert_eq!(free("5000000000", &ready), "");
+    assert!(free("1000000000", &ready).starts_with("Refusal: free disk: 0.9 GiB below /var/lib, 2.0 GiB are needed"));
+}
+
+#[test]
 fn a_text_that_was_cut_off_is_known() {
     for end in 0..GOOD.len() {
         if GOOD.is_char_boundary(end) {
@@ -196,6 +206,10 @@ fn a_cluster_is_looked_at() {
     };
     insta::assert_snapshot!(of(&[("atlas", "Online"), ("borea", "Online")]));
     insta::assert_snapshot!(of(&[("atlas", "Online"), ("borea", "Offline"), ("theirs", "Evacuated")]));
+    assert!(
+        of(&[("atlas", "Online"), ("borea", "Evacuated")])
+            .ends_with("Fine: cluster: members that answer: atlas; evacuated on purpose: borea\n")
+    );
     insta::assert_snapshot!(of(&[("atlas", "Online")]));
     insta::assert_snapshot!(member(""));
     // Somebody else's is not taken.

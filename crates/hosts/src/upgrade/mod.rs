@@ -136,12 +136,12 @@ pub async fn booted(host: &Connection) -> Result<Booted, SshError> {
     Ok(booted)
 }
 
-/// Has a host boot again, a moment after this returns, so that it can still say that it will.
+/// Has a host end what serves readers, and boot again a moment after this returns, so that it can still say that it will.
 ///
 /// # Errors
 /// When it cannot.
 pub async fn reboot(host: &Connection) -> Result<(), SshError> {
-    let run = Run::new("boot again", "systemd-run").args(["--quiet", "--on-active=1s", "systemctl", "reboot"]);
+    let run = one_at_a_time("boot again", include_str!("reboot.sh"));
     host.succeed(&run.within(PATIENCE)).await.map(drop)
 }
 

@@ -33,10 +33,16 @@ pub(crate) struct Lab {
 
 impl Lab {
     pub(crate) fn up(incusd: &Incusd, name: &'static str, datacenters: usize) -> Self {
+        Self::up_with(incusd, name, datacenters, 1)
+    }
+
+    /// The same with several hosts in each.
+    pub(crate) fn up_with(incusd: &Incusd, name: &'static str, datacenters: usize, hosts: usize) -> Self {
         let home = tempfile::tempdir().unwrap();
         let socket = incusd.socket();
-        let datacenters = datacenters.to_string();
-        let up = ["up", "--datacenters", &datacenters, "--hosts", "1", "--json", "--incus", socket.to_str().unwrap()];
+        let (datacenters, hosts) = (datacenters.to_string(), hosts.to_string());
+        let up =
+            ["up", "--datacenters", &datacenters, "--hosts", &hosts, "--json", "--incus", socket.to_str().unwrap()];
         let output = lab(home.path(), name, &up);
         let made: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
         let text = |host: &Value, key: &str| host[key].as_str().unwrap().to_owned();

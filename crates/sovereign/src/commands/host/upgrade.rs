@@ -42,7 +42,7 @@ use crate::gather::gather;
 use crate::hosts;
 use crate::interrupt;
 use crate::lease;
-use crate::output::{Cell, Page, Progress, Report, StageTime, Table, Theme};
+use crate::output::{Cell, Page, Progress, Report, StageTime, Table, Theme, figures};
 use crate::secrets::{self, HostKeys};
 use crate::upgrade::{COMMAND, Todo, order, stays_out};
 use crate::world::unix_seconds;
@@ -144,8 +144,8 @@ impl Report for Upgraded {
         }
         for row in self.hosts.iter().filter(|row| row.upgraded) {
             let boots = if row.rebooted { "booted again" } else { "did not have to boot" };
-            let packages = row.pending.packages.len();
-            page.line(format_args!("{}: {packages} packages upgraded, {boots}, all is well", row.host));
+            let packages = figures::count(row.pending.packages.len() as u64, "package", "packages");
+            page.line(format_args!("{}: {packages} upgraded, {boots}, all is well", row.host));
         }
     }
 

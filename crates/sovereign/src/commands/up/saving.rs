@@ -67,13 +67,15 @@ impl Saving<'_> {
     pub(super) fn afterwards(&self, mut done: Done) -> Result<Done, Failure> {
         let before = done.backup.take();
         let stack = &self.declared.stack;
+        // Where a host is evacuated on purpose nothing runs that could be asked, and nothing was written since.
+        let is_there = |site: &&Site| !done.evacuated.contains_key(&site.place(stack));
         let sites: Vec<_> = match &before {
             // A database on a host that did not run does now.
             Some(before) => {
                 let is_missing = |site: &&Site| site.host(stack).is_some() && !before.has(&site.name);
-                stack.sites.values().filter(is_missing).collect()
+                stack.sites.values().filter(is_missing).filter(is_there).collect()
             }
-            None => stack.sites.values().collect(),
+            None => stack.sites.values().filter(is_there).collect(),
         };
         if before.is_some() && done.steps == 0 {
             return Ok(Done { backup: before, ..done });
