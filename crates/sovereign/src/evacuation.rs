@@ -186,11 +186,11 @@ mod tests {
             ..of(Vec::new())
         };
         assert_eq!(room(&host(), &moves(&[]), &[]), Ok(()));
-        assert_eq!(room(&host(), &moves(&[3, 5, 4]), &[7, 5]), Ok(()));
-        let Kept::NoRoom { instance, free: 2, .. } = room(&host(), &moves(&[3, 5, 5]), &[7, 5]).unwrap_err() else {
+        assert_eq!(room(&host(), &moves(&[3, 5, 4]), &[8, 5]), Ok(()));
+        let Kept::NoRoom { instance, free: 3, .. } = room(&host(), &moves(&[4, 5, 5]), &[8, 5]).unwrap_err() else {
             panic!("the last has no room")
         };
-        assert_eq!(instance, "default/m3");
+        assert_eq!(instance, "default/m4");
         let nowhere = room(&host(), &moves(&[1]), &[]).unwrap_err();
         assert!(nowhere.help().unwrap().contains("incus stop --project default m1"));
         // A limit that is not said is no reason to refuse.

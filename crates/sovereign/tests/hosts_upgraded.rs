@@ -17,7 +17,7 @@ use sovereign_testkit::incusd::Incusd;
 use support::hosts::{Host, Lab, add, missing};
 use support::{Operator, debian, eventually};
 
-const AUTHORITY: &str = "blog.upgraded.test";
+const AUTHORITY: &str = "blog.rounds.test";
 
 /// A first start of everything on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -26,8 +26,27 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const WANDERER: &str = "\
 set -e
 image=$(incus image list --project sovereign -f csv -c F | head -n 1)
-incus -q image copy --project sovereign \"$image\" local: --target-project default --alias wanderer < /dev/null
+incus -q image export --project sovereign \"$image\" /root/wanderer < /dev/null > /dev/null
+incus -q image import /root/wanderer* --alias wanderer < /dev/null > /dev/null
 incus -q launch wanderer wanderer -s sovereign --no-profiles --target home-3 -c limits.memory=64MiB < /dev/null";
+
+/// A mirror of the host's own, with a newer package than the host has, after which Debian asks for a boot.
+const MIRROR: &str = "\
+set -e
+mkdir -p /srv/mirror/goose/DEBIAN
+cd /srv/mirror
+printf '#!/bin/sh\necho goose > /run/reboot-required.pkgs\ntouch /run/reboot-required\n' > goose/DEBIAN/postinst
+chmod 755 goose/DEBIAN/postinst
+for version in 1 2; do
+    printf 'Package: goose\nVersion: %s\nArchitecture: all\nMaintainer: none <none@example.org>\nDescription: goose\n' $version \
+        > goose/DEBIAN/control
+    dpkg-deb --build goose goose_$version.deb
+done
+dpkg --install goose_1.deb
+rm /run/reboot-required*
+{ dpkg-deb -f goose_2.deb; printf 'Filename: ./goose_2.deb\nSize: %s\nSHA256: %s\n' \
+    \"$(stat -c %s goose_2.deb)\" \"$(sha256sum < goose_2.deb | cut -d ' ' -f 1)\"; } > Packages
+echo 'deb [trusted=yes] file:/srv/mirror ./' > /etc/apt/sources.list";
 
 /// What lies on a host and says that it is evacuated.
 const NOTE: &str = "test -e /etc/sovereign/evacuated.json && echo yes || echo no";
@@ -129,7 +148,7 @@ fn hosts_are_taken_out_and_upgraded_while_people_read() {
     let note = |what: &str| eprintln!("{:6.1} s  {what}", began.elapsed().as_secs_f64());
     let incusd = Incusd::start();
     let (operator, cache) = debian::operator();
-    let lab = Lab::up_with(&incusd, "upgraded", 1, 3);
+    let lab = Lab::up_with(&incusd, "rounds", 1, 3);
     operator.write("stack.toml", &fs::read_to_string(lab.folder.join("stack.toml")).unwrap());
     for role in ["site", "database"] {
         debian::lock(&operator, &cache, role);
@@ -148,6 +167,20 @@ fn hosts_are_taken_out_and_upgraded_while_people_read() {
 
     evacuated(&operator, &lab);
     note("a host was out and is back");
+
+    // One has a mirror of its own, and boots since Debian says so; the others are not touched.
+    lab.says(home_3, MIRROR);
+    let boots: Vec<String> = lab.hosts.iter().map(|host| lab.says(host, BOOT)).collect();
+    let own = operator.run(&["host", "upgrade", "--yes"]).success();
+    assert!(own.stdout().contains("home/home-3: 1 package upgraded, booted again, all is well"), "{own:?}");
+    assert!(
+        !own.stdout().contains("home/home-1:") && !own.stderr().contains("home/home-3 reaches no mirror"),
+        "{own:?}"
+    );
+    let now: Vec<String> = lab.hosts.iter().map(|host| lab.says(host, BOOT)).collect();
+    assert!(now[..2] == boots[..2] && now[2] != boots[2], "{boots:?} {now:?}");
+    assert_eq!(lab.says(home_3, "dpkg-query -W -f '${Version}' goose"), "2");
+    note("one host had a mirror of its own");
 
     // Two have an older Incus, as Debian's updates find it; and one of them an edge that does not run.
     let current = lab.says(home_2, "dpkg-query -W -f '${Version}' incus-base");
@@ -197,7 +230,7 @@ fn hosts_are_taken_out_and_upgraded_while_people_read() {
 }
 
 fn evacuated(operator: &Operator, lab: &Lab) {
-    let [home_1, home_2, home_3] = &lab.hosts[..] else { panic!("there are three") };
+    let [home_1, home_2, _] = &lab.hosts[..] else { panic!("there are three") };
     let place = || lab.says(home_1, "incus list wanderer -f csv -c sL").trim().to_owned();
     // It is said what becomes of everything, and nothing is done by looking.
     let dry = operator.run(&["host", "evacuate", "home/home-1", "--dry-run"]).success();

@@ -10,16 +10,21 @@
 //! with an instance, and an empty one would take its place.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use sovereign_hosts::evacuation::Evacuation;
 use sovereign_incus::cluster::{Anywhere, Member, Status};
 use sovereign_incus::{Client, IncusError, MemberName, instance};
 use sovereign_model::{EdgeName, StackName, UnitName};
+use tokio::time::timeout;
 
 use super::IncusEngineError;
 use super::reach::{Link, PROJECT, Reach};
 use crate::apply::Progress;
+
+/// A cluster that has just lost a member takes its time to answer; that a host is away is told meanwhile.
+const OTHERS: Duration = Duration::from_secs(5);
 
 type Tell<'t> = &'t (dyn Fn(Progress) + Send + Sync);
 
@@ -81,7 +86,8 @@ pub async fn evacuated(reach: &Reach) -> BTreeMap<EdgeName, Evacuation> {
 async fn said_by_others(reach: &Reach, edge: &EdgeName) -> bool {
     let others = reach.edges().filter(|other| other.datacenter == edge.datacenter && *other != edge);
     for link in others.filter_map(|other| reach.opened(other)) {
-        let Ok(members) = async { link.incus().await?.members().await }.await else { continue };
+        let asked = async { link.incus().await?.members().await };
+        let Ok(Ok(members)) = timeout(OTHERS, asked).await else { continue };
         let host = edge.host.as_ref().map(|host| host.as_str());
         let member = members.iter().find(|member| Some(member.server_name.as_str()) == host);
         if let Some(member) = member {

@@ -251,7 +251,7 @@ mod tests {
         let mirror = crate::assess::tests::site_at(&mut gathered, "office/boreas");
         mirror.source.reachable = Some(false);
         mirror.newest_fetch_unix = Some(NOW - 90_000);
-        assert_eq!(told(&stack, &gathered).len(), 2, "{:?}", told(&stack, &gathered));
+        assert_eq!(told(&stack, &gathered).len(), 3, "{:?}", told(&stack, &gathered));
         let note = Evacuation::new("ann@laptop".to_owned(), "sovereign host evacuate", NOW - 600);
         gathered.evacuated.insert(edge.clone(), note);
         let off = Away { why: "cannot reach root@192.0.2.8: no route".to_owned(), help: None };

@@ -157,8 +157,10 @@ impl Report for Upgraded {
 /// Hosts are not upgraded.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
-    #[error("not everything is well, so no host is touched: {}", .0.join("; "))]
-    Unwell(Vec<String>),
+    #[error("not everything is well, so {host} is not touched: {}", .troubles.join("; "))]
+    Unwell { host: HostId, troubles: Vec<String> },
+    #[error("the hosts of {datacenter} must all get the same Incus, and {} were not named", list(.missing))]
+    OtherIncus { datacenter: DatacenterName, missing: Vec<HostId> },
     #[error("{id} cannot be upgraded")]
     InTheWay { id: HostId, findings: Vec<Finding> },
     #[error("{host} did not come back within {} min of its boot: {why}", BOOTS_WITHIN.as_secs() / 60)]
@@ -171,20 +173,21 @@ enum Refused {
     Turn { host: HostId, why: Failure, left: Vec<HostId> },
 }
 
+fn list(hosts: &[HostId]) -> String {
+    hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 fn rest(left: &[HostId]) -> String {
-    if left.is_empty() {
-        return String::new();
-    }
-    let left: Vec<_> = left.iter().map(ToString::to_string).collect();
-    format!("; not touched: {}", left.join(", "))
+    if left.is_empty() { String::new() } else { format!("; not touched: {}", list(left)) }
 }
 
 impl Reason for Refused {
     fn help(&self) -> Option<String> {
         Some(match self {
-            Self::Unwell(_) => {
+            Self::Unwell { .. } => {
                 "`sovereign status` and `sovereign host check` say what to do; then this again".to_owned()
             }
+            Self::OtherIncus { .. } => "name them too, or none: then all are upgraded".to_owned(),
             Self::InTheWay { .. } => return None,
             Self::Gone { host, .. } => {
                 format!("look at its console; when it is back, `sovereign host upgrade` goes on with {host}")
@@ -212,7 +215,7 @@ impl Reason for Refused {
     fn problems(&self) -> Option<Value> {
         match self {
             Self::InTheWay { findings, .. } => serde_json::to_value(findings).ok(),
-            Self::Unwell(troubles) | Self::StaysUnwell { troubles, .. } => serde_json::to_value(troubles).ok(),
+            Self::Unwell { troubles, .. } | Self::StaysUnwell { troubles, .. } => serde_json::to_value(troubles).ok(),
             _ => None,
         }
     }
@@ -292,7 +295,7 @@ impl Work<'_> {
                 let together = self.together(&held, &upgraded.hosts, &id.datacenter);
                 lease::under(&held.lease, together).await.map_err(turn)?;
             }
-            lease::under(&held.lease, self.gate(&held.reach, deployed)).await?;
+            lease::under(&held.lease, self.gate(&held.reach, &id, deployed)).await?;
             let boots = lease::under(&held.lease, self.before(&held.reach, &upgraded.hosts[at])).await.map_err(turn)?;
             if let Some(before) = &boots {
                 held = self.boot(held, &id, before).await.map_err(turn)?;
@@ -387,11 +390,11 @@ impl Work<'_> {
     }
 
     /// All must be well before a host is touched.
-    async fn gate(&self, reach: &Reach, deployed: bool) -> Result<(), Failure> {
+    async fn gate(&self, reach: &Reach, id: &HostId, deployed: bool) -> Result<(), Failure> {
         let stage = self.progress.stage("see that all is well");
         let troubles = self.troubles(reach, deployed).await?;
         if !troubles.is_empty() {
-            return Err(Refused::Unwell(troubles).into());
+            return Err(Refused::Unwell { host: id.clone(), troubles }.into());
         }
         stage.finish();
         Ok(())
@@ -408,10 +411,9 @@ impl Work<'_> {
         }
         let all = self.record.hosts.keys().filter(|id| id.datacenter == *datacenter);
         let missing = all.filter(|id| !rows.iter().any(|row| row.host == **id));
-        let missing: Vec<String> =
-            missing.map(|id| format!("{id} has to have the same Incus: upgrade it too")).collect();
+        let missing: Vec<HostId> = missing.cloned().collect();
         if !missing.is_empty() {
-            return Err(Refused::Unwell(missing).into());
+            return Err(Refused::OtherIncus { datacenter: datacenter.clone(), missing }.into());
         }
         for row in of().filter(|row| row.todo.packages) {
             self.install(&held.reach, row).await?;
