@@ -14,7 +14,7 @@ use crate::output::figures;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Kept {
     /// Most of those that decide would be away.
-    #[error("{host} keeps the cluster of its data center in being: {} of its members do not answer already", .away.join(", "))]
+    #[error("{host} keeps the cluster of its data center in being, for these are away or may be: {}", .away.join(", "))]
     Quorum { host: EdgeName, away: Vec<String> },
     /// What moves has no room elsewhere.
     #[error("{instance} moves from {host} and has no room on another: it may use {}, and the freest has {}", figures::bytes(*.needs), figures::bytes(*.free))]
@@ -152,7 +152,7 @@ mod tests {
             let refused = cluster(&host(), &of(vec![on("a"), on("b"), away])).unwrap_err();
             assert_eq!(
                 refused.to_string(),
-                "home/a keeps the cluster of its data center in being: c of its members do not answer already"
+                "home/a keeps the cluster of its data center in being, for these are away or may be: c"
             );
             assert!(refused.help().unwrap().contains("host restore home/NAME"));
         }

@@ -189,6 +189,28 @@ fn restore_in_place(operator: &Operator, lab: &Lab, staff: &Staff<'_>, edges: &[
     assert_eq!(left_beside(lab, host), "");
 }
 
+/// The host with the applications, alone in its data center, is taken out on purpose: pages are read at both, it is named and
+/// no trouble, it stays out when it boots, and comes back.
+fn out_and_back(operator: &Operator, lab: &Lab) {
+    let (home, office) = (lab.edge("home"), lab.edge("office"));
+    let readers = Readers::start(operator, AUTHORITY, &[home, office], "/geese/");
+    let out = operator.run(&["host", "evacuate", "home/home-1", "--yes"]).success();
+    assert!(out.stderr().contains("nobody can write; kept pages are read at office/office-1"), "{out:?}");
+    readers.stop_without_failure();
+    let plan = operator.json(&["plan"]);
+    assert!(plan["evacuated"]["home/home-1"].as_str().unwrap().contains("on purpose"), "{plan}");
+    let status = operator.json(&["status"]);
+    let told = status["problems"].to_string();
+    assert!(!told.contains("home-1") && !told.contains("blog at"), "{told}");
+    assert!(status["warnings"].to_string().contains("home/home-1 is evacuated on purpose"), "{status}");
+    let stopped = "incus list --project sovereign -f csv -c s | sort -u";
+    assert_eq!(lab.says(&lab.hosts[0], stopped).trim(), "STOPPED");
+    operator.run(&["host", "restore", "home/home-1"]).success();
+    let written =
+        || Some(operator.curl(AUTHORITY, home, "/ghost/api/admin/site/", &[])).filter(|page| page.status == 200);
+    eventually("it is written again", PATIENCE, written);
+}
+
 fn story(incusd: &Incusd) {
     let (operator, cache) = debian::operator();
     let lab = timed("two bare hosts", || Lab::up(incusd, "deployed", 2));
@@ -248,6 +270,7 @@ fn story(incusd: &Incusd) {
     }
     readers.stop_without_failure();
     staff.publish("Written after it", "after", "<p>Still here.</p>");
+    timed("a host taken out and brought back", || out_and_back(&operator, &lab));
 
     // The primary data center has no power: everything is read at the other, and a write is refused in words.
     seen_from_office(&operator, "alive");
