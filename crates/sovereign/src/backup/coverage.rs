@@ -45,7 +45,7 @@ fn rows() -> Vec<Row> {
             "a Ghost on a host: all of that",
             &["volumes of the host's Incus"],
             "snapshot of the site, `database/ghost.sql` and `content/`",
-            "`sovereign restore` with `--to`",
+            "`sovereign restore`",
             SINCE,
         ),
         row(
@@ -65,7 +65,7 @@ fn rows() -> Vec<Row> {
         ),
         row(
             "what a restore has replaced",
-            &["dc/*/restore"],
+            &["dc/*/restore", "snapshots of volumes of the host's Incus"],
             "before it is replaced: snapshot of the site",
             "`sovereign restore`, with `--undo`",
             "what the site could not be backed up with before it was replaced",

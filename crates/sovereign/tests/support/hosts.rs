@@ -46,7 +46,7 @@ impl Lab {
         let output = lab(home.path(), name, &up);
         let made: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
         let text = |host: &Value, key: &str| host[key].as_str().unwrap().to_owned();
-        let hosts = made["hosts"].as_array().unwrap().iter().map(|host| Host {
+        let hosts = made["hosts"].as_array().unwrap_or_else(|| panic!("{output:?}")).iter().map(|host| Host {
             name: text(host, "name"),
             datacenter: text(host, "datacenter"),
             address: text(host, "address"),
