@@ -106,12 +106,17 @@ impl Beside<'_> {
     pub async fn bring(&self, dump: &Path, uploads: &Path) -> Result<u64, BesideError> {
         self.clear().await?;
         self.room_for(size(dump)?.saturating_mul(3) + size(uploads)?.saturating_mul(2) + EMPTY).await?;
-        let database = self.run(&self.described.database).await?;
-        let tables = database.load(dump).await?;
-        let ground = self.run(&self.described.ground).await?;
-        ground.make_room().await?;
-        ground.unpack(uploads).await?;
-        Ok(tables)
+        let ghost::Beside { database, ground, .. } = self.described;
+        // Of the packet filter, what was listed last is to be in effect: whoever runs both sees to that.
+        let instances = self.engine.instances(&self.at, self.link).await?;
+        let load = async { Ok(self.run(&instances, database).await?.load(dump).await?) };
+        let unpack = async {
+            let ground = self.run(&instances, ground).await?;
+            ground.make_room().await?;
+            Ok(ground.unpack(uploads).await?)
+        };
+        let (loaded, unpacked): (_, Result<(), BesideError>) = tokio::join!(load, unpack);
+        unpacked.and(loaded)
     }
 
     /// Starts a Ghost on what was brought, and waits until it is well; its description.
@@ -119,7 +124,8 @@ impl Beside<'_> {
     /// # Errors
     /// When it does not become well.
     pub async fn start(&self) -> Result<&InstanceSpec, BesideError> {
-        self.run(&self.described.ghost).await?;
+        let instances = self.engine.instances(&self.at, self.link).await?;
+        self.run(&instances, &self.described.ghost).await?;
         Ok(&self.described.ghost.spec)
     }
 
@@ -143,16 +149,24 @@ impl Beside<'_> {
         ]
     }
 
-    async fn run(&self, described: &Described) -> Result<Newcomer, BesideError> {
-        let Described { spec, contents } = described;
+    async fn run(
+        &self,
+        instances: &Instances<'_, Connection>,
+        Described { spec, contents }: &Described,
+    ) -> Result<Newcomer, BesideError> {
         let files = self.engine.parts.images.get(&spec.fingerprint);
         let files = files.ok_or_else(|| IncusEngineError::Undeclared { what: format!("image {}", spec.image) })?;
         let incus = |source| IncusEngineError::Incus { host: self.at.clone(), source: Box::new(source) };
         let image = Source::described(&files.metadata, &files.rootfs, spec.fingerprint).await.map_err(incus)?;
-        self.with(&spec.name, async |instances| instances.run(spec, contents, &image, &|_| ()).await).await?;
+        let ran = instances.run(spec, contents, &image, &|_| ()).await;
+        ran.map_err(|source| self.failed(&spec.name, source))?;
         let newcomer = self.link.newcomer(&self.engine.parts.stack.name, &spec.name).await?;
         let lost = || IncusEngineError::NotThere { unit: spec.name.clone(), host: self.at.clone() };
         Ok(newcomer.ok_or_else(lost)?)
+    }
+
+    fn failed(&self, unit: &UnitName, source: InstancesError) -> IncusEngineError {
+        IncusEngineError::Instance { unit: unit.clone(), host: self.at.clone(), source: Box::new(source) }
     }
 
     async fn with<T>(
@@ -161,9 +175,7 @@ impl Beside<'_> {
         act: impl AsyncFnOnce(&Instances<'_, Connection>) -> Result<T, InstancesError>,
     ) -> Result<T, IncusEngineError> {
         let instances = self.engine.instances(&self.at, self.link).await?;
-        let failed =
-            |source| IncusEngineError::Instance { unit: unit.clone(), host: self.at.clone(), source: Box::new(source) };
-        act(&instances).await.map_err(failed)
+        act(&instances).await.map_err(|source| self.failed(unit, source))
     }
 
     async fn room_for(&self, needed: u64) -> Result<(), BesideError> {

@@ -137,16 +137,29 @@ impl<'a> Ground<'a> {
         }
     }
 
-    /// Makes ready for a swap with what a restore has replaced.
+    /// Makes ready for a swap with what a restore has replaced; `false`: it is not kept any more.
     ///
     /// # Errors
     /// When that cannot be done.
-    pub(crate) async fn begin(&self) -> Result<(), Failure> {
+    pub(crate) async fn begin(&self, number: u32) -> Result<bool, Failure> {
         self.folder.begin()?;
         match self.at.host {
-            None => Ok(()),
-            Some(_) => self.on_host()?.begin().await,
+            None => Ok(true),
+            Some(_) => self.on_host()?.begin(number).await,
         }
+    }
+
+    /// A number for what is about to be replaced, under which nothing is kept.
+    ///
+    /// # Errors
+    /// When it is not known what is kept.
+    pub(crate) async fn next_number(&self) -> Result<u32, Failure> {
+        let here = self.folder.kept()?.last().copied().unwrap_or_default();
+        let there = match self.at.host {
+            None => 0,
+            Some(_) => self.on_host()?.newest_kept().await?,
+        };
+        Ok(here.max(there).saturating_add(1))
     }
 
     /// Carries a swap out.

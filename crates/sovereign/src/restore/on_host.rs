@@ -145,12 +145,32 @@ impl<'a> OnHost<'a> {
         Ok(changes)
     }
 
-    /// Before what a restore has replaced is put back.
+    /// Before what a restore has replaced is put back: whether it is still kept.
     ///
     /// # Errors
     /// When the host does not obey.
-    pub(crate) async fn begin(&self) -> Result<(), Failure> {
-        volumes::begin(self).await
+    pub(crate) async fn begin(&self, number: u32) -> Result<bool, Failure> {
+        for part in PARTS {
+            if !self.keeps(part, number).await? {
+                return Ok(false);
+            }
+        }
+        volumes::begin(self).await?;
+        Ok(true)
+    }
+
+    /// The highest number under which a volume is kept: another management machine, or one that is lost, may have kept some.
+    ///
+    /// # Errors
+    /// When the host does not answer.
+    pub(crate) async fn newest_kept(&self) -> Result<u32, Failure> {
+        let mut newest = 0;
+        for part in PARTS {
+            let of = self.volume(part);
+            let kept = self.with(of.unit, async |instances| instances.kept(&of).await).await?;
+            newest = kept.into_iter().fold(newest, u32::max);
+        }
+        Ok(newest)
     }
 
     /// Removes what a restore has replaced.

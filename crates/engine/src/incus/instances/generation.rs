@@ -86,9 +86,17 @@ impl<H: InstanceHost> Instances<'_, H> {
     /// # Errors
     /// When the host does not answer, or there is no such volume.
     pub async fn keeps(&self, of: &OfUnit<'_>, number: u32) -> Result<bool, InstancesError> {
-        let wanted = replaced(number)?;
+        Ok(self.kept(of).await?.contains(&number))
+    }
+
+    /// The numbers under which a volume is kept.
+    ///
+    /// # Errors
+    /// When the host does not answer, or there is no such volume.
+    pub async fn kept(&self, of: &OfUnit<'_>) -> Result<Vec<u32>, InstancesError> {
         let snapshots = self.client.volume_snapshots(&names::pool(), &of.name()?).await?;
-        Ok(snapshots.into_iter().any(|snapshot| snapshot.name.as_ref() == Some(&wanted)))
+        let names = snapshots.into_iter().filter_map(|snapshot| snapshot.name);
+        Ok(names.filter_map(|name| name.as_str().strip_prefix(REPLACED)?.parse().ok()).collect())
     }
 
     /// Makes a volume what it was when it was kept under a number, which it stays. Its units are halted.

@@ -160,22 +160,21 @@ impl<'a> InPlaceOf<'a> {
                 },
             }
         }
-        let (staged, examined, changes) = self.stage(&contents, &snapshot)?;
+        let (staged, examined, changes, number) = self.stage(&contents, &snapshot)?;
         let origin = Origin::Snapshot { id: snapshot.id, taken_unix: snapshot.taken_unix };
-        let number = ground.folder.kept()?.last().map_or(1, |newest| newest + 1);
         let Staged { files, bytes } = staged;
         self.swap(Intent::new(origin, number, changes), Facts { files, bytes, examined: Some(examined), ..facts })
     }
 
     /// Nothing live is touched by this, and it can be interrupted.
-    fn stage(&self, contents: &Contents, snapshot: &Snapshot) -> Result<(Staged, String, Changes), Failure> {
+    fn stage(&self, contents: &Contents, snapshot: &Snapshot) -> Result<(Staged, String, Changes, u32), Failure> {
         let (ground, lease) = (&self.ground, &self.lease);
         interrupt::run(&self.context.output, |stop| {
             lease::under(lease, async move {
                 let staged = async {
                     let (staged, examined) = ground.stage(contents, snapshot.short()).await?;
                     let changes = ground.changes(&ground.folder.staged()).await?;
-                    Ok((staged, examined, changes))
+                    Ok((staged, examined, changes, ground.next_number().await?))
                 };
                 let outcome = tokio::select! {
                     staged = staged => staged,
@@ -241,11 +240,13 @@ impl<'a> InPlaceOf<'a> {
             Err(failure) if failure.is_busy() => return Err(failure),
             opened => opened.ok(),
         };
-        let changes = self.on_ground(async |ground| {
-            ground.begin().await?;
-            ground.changes(&ground.folder.before(number)).await
+        let (changes, next) = self.on_ground(async |ground| {
+            if !ground.begin(number).await? {
+                return Err(NotInPlace::NothingKept { name }.into());
+            }
+            Ok((ground.changes(&ground.folder.before(number)).await?, ground.next_number().await?))
         })?;
-        self.swap(Intent::new(Origin::Before { number }, number + 1, changes), Facts::default())
+        self.swap(Intent::new(Origin::Before { number }, next, changes), Facts::default())
     }
 
     fn discard(&self, args: &RestoreArgs) -> Result<Discarded, Failure> {
