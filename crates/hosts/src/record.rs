@@ -3,7 +3,7 @@
 //! A host is written down before anything is done on it and removed after everything was undone, so that there is
 //! always a way back to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
@@ -153,6 +153,12 @@ impl RecordError {
 }
 
 impl Record {
+    /// The addresses of the other hosts of a data center.
+    pub fn peers(&self, id: &HostId) -> BTreeSet<IpAddr> {
+        let others = self.hosts.iter().filter(|(other, _)| other.datacenter == id.datacenter && *other != id);
+        others.filter_map(|(_, known)| known.network_address.or_else(|| known.address.host().parse().ok())).collect()
+    }
+
     /// Reads it; no file is no hosts.
     ///
     /// # Errors

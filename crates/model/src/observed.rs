@@ -72,6 +72,9 @@ pub struct EdgeSeen {
     pub certificate: Option<CertificateSeen>,
     /// The mirrors it keeps.
     pub mirrors: BTreeMap<SiteName, MirrorSeen>,
+    /// What on its host is not as it was made, in sentences: units of ours, rules for packets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drift: Vec<String>,
 }
 
 /// A unit the engine knows.

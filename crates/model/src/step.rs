@@ -59,6 +59,11 @@ pub enum Step {
         /// The digest of the binary it must run then.
         binary: Digest,
     },
+    /// Put right what was changed on a host behind our back: units, rules for packets.
+    MendHost {
+        /// Which host, by its edge.
+        edge: EdgeName,
+    },
     /// Issue a certificate and lay it ready for the edge.
     IssueCertificate {
         /// Which edge it is for.
@@ -146,9 +151,10 @@ impl Step {
     pub fn datacenter(&self) -> Option<&DatacenterName> {
         match self {
             Self::PrepareImage { .. } | Self::StartSupervisor { .. } | Self::ReplaceSupervisor { .. } => None,
-            Self::IssueCertificate { edge, .. } | Self::ConfigureEdge { edge, .. } | Self::FillMirror { edge, .. } => {
-                Some(&edge.datacenter)
-            }
+            Self::MendHost { edge }
+            | Self::IssueCertificate { edge, .. }
+            | Self::ConfigureEdge { edge, .. }
+            | Self::FillMirror { edge, .. } => Some(&edge.datacenter),
             Self::RunUnit { datacenter, .. }
             | Self::ReplaceUnit { datacenter, .. }
             | Self::StopUnit { datacenter, .. }
@@ -166,6 +172,7 @@ impl fmt::Display for Step {
             Self::PrepareImage { image, .. } => write!(f, "prepare image {image}"),
             Self::StartSupervisor { .. } => write!(f, "start the supervisor"),
             Self::ReplaceSupervisor { .. } => write!(f, "replace the supervisor in place"),
+            Self::MendHost { edge } => write!(f, "put right what was changed on {edge}"),
             Self::IssueCertificate { edge, names, .. } => {
                 write!(f, "issue a certificate for {edge} ({})", names_counted(names.len()))
             }

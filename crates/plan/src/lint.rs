@@ -106,6 +106,7 @@ fn removes_data(step: &Step) -> bool {
         Step::PrepareImage { .. }
         | Step::StartSupervisor { .. }
         | Step::ReplaceSupervisor { .. }
+        | Step::MendHost { .. }
         | Step::IssueCertificate { .. }
         | Step::ConfigureEdge { .. }
         | Step::RunUnit { .. }
@@ -175,6 +176,7 @@ impl Lint<'_> {
             Step::PrepareImage { .. }
             | Step::StartSupervisor { .. }
             | Step::ReplaceSupervisor { .. }
+            | Step::MendHost { .. }
             | Step::IssueCertificate { .. }
             | Step::StopUnit { .. } => {}
         }

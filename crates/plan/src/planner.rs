@@ -1,6 +1,7 @@
 //! The planner: compares, and writes down the difference as steps.
 //!
-//! The order, and why: images (slow, and nothing is touched yet), supervisor (starts everything else), certificates,
+//! The order, and why: images (slow, and nothing is touched yet), supervisor (starts everything else), what was changed on
+//! hosts behind our back, certificates,
 //! then whoever holds an address that another unit needs makes room, containers in the order of their dependencies (an
 //! edge's configuration says where they are), each edge with its configuration, applications that are processes, set-up
 //! and settings (they need the application), mirrors (they need everything), and last what was replaced and the units
@@ -59,9 +60,10 @@ pub fn plan(want: &Wanted, seen: &Observed) -> Plan {
 fn place(want: &Wanted, step: &Step) -> Option<EdgeName> {
     let at = match step {
         Step::PrepareImage { .. } | Step::StartSupervisor { .. } | Step::ReplaceSupervisor { .. } => return None,
-        Step::IssueCertificate { edge, .. } | Step::ConfigureEdge { edge, .. } | Step::FillMirror { edge, .. } => {
-            edge.clone()
-        }
+        Step::MendHost { edge }
+        | Step::IssueCertificate { edge, .. }
+        | Step::ConfigureEdge { edge, .. }
+        | Step::FillMirror { edge, .. } => edge.clone(),
         Step::RunUnit { datacenter, unit, .. }
         | Step::ReplaceUnit { datacenter, unit, .. }
         | Step::StopUnit { datacenter, unit }
@@ -132,6 +134,12 @@ impl<'p> Planner<'p> {
             self.supervisor();
         }
         let edges: Vec<_> = want.edges.iter().filter(|(edge, _)| !self.is_away(edge)).collect();
+        for (name, _) in &edges {
+            let drift = self.seen.edges.get(name).map(|seen| seen.drift.clone()).unwrap_or_default();
+            if !drift.is_empty() {
+                self.add(Step::MendHost { edge: (*name).clone() }, Reason::Drifted(drift));
+            }
+        }
         let mut renewed = BTreeSet::new();
         for (name, edge) in &edges {
             if self.certificate(name, edge) {

@@ -81,6 +81,8 @@ pub enum Reason {
     Incomplete,
     /// Another one is in its place.
     Replaced,
+    /// It was changed behind our back; the sentences say what.
+    Drifted(Vec<String>),
     /// Nothing declares it any longer.
     Undeclared,
     /// It holds an address that is another unit's now.
@@ -106,6 +108,7 @@ impl fmt::Display for Reason {
             Self::NoNotices => write!(f, "publish notices are not registered"),
             Self::Incomplete => write!(f, "never complete yet"),
             Self::Replaced => write!(f, "another one is in its place"),
+            Self::Drifted(what) => write!(f, "{}", what.join("; ")),
             Self::Undeclared => write!(f, "no longer declared"),
             Self::AddressNeeded { by } => write!(f, "{by} needs its address"),
         }

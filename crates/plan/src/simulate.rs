@@ -20,6 +20,7 @@ pub fn simulate(step: &Step, want: &Wanted, seen: &mut Observed) {
         Step::StartSupervisor { binary } | Step::ReplaceSupervisor { binary } => {
             seen.supervisor = Some(SupervisorSeen { binary: *binary, version: String::new() });
         }
+        Step::MendHost { edge } => seen.edges.entry(edge.clone()).or_default().drift.clear(),
         Step::IssueCertificate { edge, names, addresses, not_after } => {
             let (names, addresses) = (names.clone(), addresses.clone());
             let chain = Digest::of_value(&(&names, &addresses, not_after));

@@ -25,6 +25,7 @@ impl Plan {
                 Step::PrepareImage { .. }
                 | Step::StartSupervisor { .. }
                 | Step::ReplaceSupervisor { .. }
+                | Step::MendHost { .. }
                 | Step::IssueCertificate { .. }
                 | Step::ConfigureEdge { .. }
                 | Step::StopUnit { .. }

@@ -1,5 +1,6 @@
 //! One stack with everything a run needs at hand: its declaration, state folder, images, this program, the hour.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 use sovereign_engine::embedded::{EmbeddedEngine, Parts, SupervisorStatus};
 use sovereign_engine::incus::{self, IncusEngine, Reach};
 use sovereign_engine::preflight;
+use sovereign_hosts::ready::Openings;
 use sovereign_images::{Lock, Options, Store};
 use sovereign_keys::WorkingKeys;
 use sovereign_model::instance::InstanceSpec;
@@ -39,6 +41,8 @@ pub(crate) struct Deployment {
     declared: Declared,
     images: Store,
     ghost: Lock,
+    /// What may come in on each host, where that was written down.
+    openings: BTreeMap<EdgeName, Openings>,
     program: Program,
     offline: bool,
     now: SystemTime,
@@ -97,8 +101,9 @@ impl Deployment {
         let images = Store::open(places.images())?;
         let ghost = declared.ghost_lock()?;
         let reach = Arc::new(hosts::reach(&declared)?);
+        let openings = hosts::openings(&declared)?;
         let now = SystemTime::now();
-        Ok(Self { stack, state, reach, declared, images, ghost, program, offline: false, now })
+        Ok(Self { stack, state, reach, declared, images, ghost, openings, program, offline: false, now })
     }
 
     /// What is declared.
@@ -195,6 +200,7 @@ impl Deployment {
             reach: &self.reach,
             program: &self.program.installed,
             contents: &on_hosts.contents,
+            openings: &self.openings,
             images: &on_hosts.images,
             now: self.now,
         });

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use sovereign_engine::incus::instances::Contents;
 use sovereign_engine::incus::{IncusEngineError, Reach, RootFiles};
+use sovereign_hosts::ready::Openings;
 use sovereign_hosts::record::{HostId, Known, Record, RecordError};
 use sovereign_hosts::{Keys, Login};
 use sovereign_images::Store;
@@ -44,7 +45,20 @@ pub(crate) fn reach(declared: &Declared) -> Result<Reach, Failure> {
     Ok(to(declared, &record, logins))
 }
 
-/// The same for all hosts that are known, declared or not, and one that is not known yet.
+/// What may come in on each host that was made ready, where that was written down.
+///
+/// # Errors
+/// When the record of hosts cannot be read.
+pub(crate) fn openings(declared: &Declared) -> Result<BTreeMap<EdgeName, Openings>, Failure> {
+    let record = Record::read(&declared.state.hosts_record())?;
+    let of = |(id, known): (&HostId, &Known)| {
+        let openings = Openings { before: known.open_before.clone()?, peers: record.peers(id) };
+        Some((EdgeName::on(&id.datacenter, &id.host), openings))
+    };
+    Ok(record.hosts.iter().filter_map(of).collect())
+}
+
+/// The ways to all hosts that are known, declared or not, and one that is not known yet.
 ///
 /// # Errors
 /// As [`reach`].

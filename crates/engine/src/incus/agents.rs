@@ -16,23 +16,28 @@ use sovereign_runtime::signed;
 
 use super::edge_seen::EdgeFiles;
 use super::reach::Link;
-use super::{IncusEngine, IncusEngineError};
+use super::{IncusEngine, IncusEngineError, drift};
 use crate::apply::{Progress, Receipt};
 use crate::edge;
 
 /// For root to write, and for the agent to read.
 const READABLE: Access<'static> = Access { mode: 0o640, owner: "root:sovereign-agent" };
 
+/// Who agents run as.
+fn account() -> Account<'static> {
+    Account { user: on_host::AGENT_USER, state: Path::new(on_host::STATE) }
+}
+
 /// It is never given anything newer: another configuration is another agent.
 const GENERATION: u64 = 1;
 
 impl IncusEngine<'_> {
-    /// What there is of the agent on a host, wanted or not.
+    /// What there is of the agent on a host, wanted or not, and what of it is not as it was made.
     pub(super) async fn look_at_agent(
         &self,
         name: &EdgeName,
         link: &Link,
-    ) -> Result<Option<UnitSeen>, IncusEngineError> {
+    ) -> Result<(Option<UnitSeen>, Vec<String>), IncusEngineError> {
         let failed = |source| IncusEngineError::Host { host: name.clone(), source: Box::new(source) };
         let (stack, unit) = (&self.parts.stack.name, name.agent());
         let look = Run::script("look at its agent", include_str!("look.sh"));
@@ -41,7 +46,8 @@ impl IncusEngine<'_> {
         let (said, is_well) = tokio::join!(link.connection.succeed(&look), edge::is_well(&link.agent));
         let files = EdgeFiles::parse(&String::from_utf8_lossy(&said.map_err(failed)?));
         let wanted = self.parts.wanted.unit(&name.datacenter, &unit).and_then(|unit| unit.runs.as_unit());
-        Ok(files.unit(stack, &unit, wanted, is_well))
+        let drift = wanted.map(|wanted| drift::of_unit(&files, stack, wanted, account())).unwrap_or_default();
+        Ok((files.unit(stack, &unit, wanted, is_well), drift))
     }
 
     /// Has the agent run as it is described, in the place of the one before.
@@ -62,8 +68,7 @@ impl IncusEngine<'_> {
         let sealed = signed::seal(&key, PROTOCOL, GENERATION, payload);
         let path = folder.config(&wanted.config_digest);
         link.connection.put_bytes(&path, sealed.as_bytes(), READABLE).await.map_err(failed)?;
-        let account = Account { user: on_host::AGENT_USER, state: Path::new(on_host::STATE) };
-        let receipt = self.run_on_host(name, link, unit, account, &link.agent, tell).await?;
+        let receipt = self.run_on_host(name, link, unit, account(), &link.agent, tell).await?;
         let tidy = Run::script("remove older configurations", include_str!("tidy_configs.sh")).arg(folder.path());
         link.connection.succeed(&tidy).await.map_err(failed)?;
         Ok(receipt)

@@ -15,12 +15,23 @@ pub(super) struct EdgeFiles {
     services: BTreeMap<String, String>,
     /// The service that starts with the host.
     current: Option<String>,
+    /// Sockets of its unit, and how each is.
+    pub(super) sockets: BTreeMap<String, String>,
+    /// Files of systemd's and of the packet filter's, by name or path.
+    pub(super) texts: BTreeMap<String, Digest>,
+    /// The port at which the host's SSH server was reached.
+    pub(super) ssh_port: Option<u16>,
+    /// The rules for packets that are in effect.
+    pub(super) loaded: Option<Digest>,
+    /// The same as they would be if the files were loaded now.
+    pub(super) made: Option<Digest>,
 }
 
 impl EdgeFiles {
     /// Reads it; what is not understood is passed over.
     pub(super) fn parse(text: &str) -> Self {
         let mut files = Self::default();
+        let parse = |digest: &str| format!("sha256:{digest}").parse().ok();
         for line in text.lines() {
             let (kind, rest) = line.split_once(' ').unwrap_or_default();
             match (kind, rest.split_once(' ')) {
@@ -29,10 +40,15 @@ impl EdgeFiles {
                         rest.rsplit('/').next().filter(|name| name.ends_with(".service")).map(str::to_owned);
                 }
                 ("file", Some((digest, name))) => {
-                    if let Ok(digest) = format!("sha256:{digest}").parse() {
-                        files.files.insert(name.to_owned(), digest);
-                    }
+                    files.files.extend(parse(digest).map(|digest| (name.to_owned(), digest)));
                 }
+                ("text", Some((digest, name))) => {
+                    files.texts.extend(parse(digest).map(|digest| (name.trim_start().to_owned(), digest)));
+                }
+                ("socket", Some((state, name))) => drop(files.sockets.insert(name.to_owned(), state.to_owned())),
+                ("ssh-port", None) => files.ssh_port = rest.parse().ok(),
+                ("loaded", None) => files.loaded = parse(rest),
+                ("made", None) => files.made = parse(rest),
                 ("service", Some((state, name))) => drop(files.services.insert(name.to_owned(), state.to_owned())),
                 _ => {}
             }
@@ -49,6 +65,11 @@ impl EdgeFiles {
     pub(super) fn has_keys(&self, config: &EdgeConfig) -> bool {
         let keys = config.sites.iter().filter_map(|site| site.webhook_key.as_ref()).chain([&config.link_key]);
         keys.filter_map(|path| path.file_name()?.to_str()).all(|name| self.files.contains_key(name))
+    }
+
+    /// Whether the service of this very description is the one that starts with the host.
+    pub(super) fn is_current(&self, stack: &StackName, wanted: &UnitSpec) -> bool {
+        self.current.as_deref() == Some(&Names::of(stack, wanted).service())
     }
 
     /// The unit whose files these are, `is_well` when it says so itself; `None` when there is none.

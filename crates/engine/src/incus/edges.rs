@@ -30,21 +30,25 @@ impl IncusEngine<'_> {
         &self,
         name: &EdgeName,
         link: &Link,
-    ) -> Result<(EdgeSeen, Option<UnitSeen>), IncusEngineError> {
+    ) -> Result<(EdgeSeen, Option<UnitSeen>, EdgeFiles), IncusEngineError> {
         let failed = |source| IncusEngineError::Host { host: name.clone(), source: Box::new(source) };
         let unit = self.edge_unit(name)?;
         let folder = self.on_host().edge(&name.datacenter);
         let begins = format!("{}.", Names::base(&self.parts.stack.name, &unit.name));
-        let look = Run::script("look at its edge", include_str!("look.sh")).arg(folder.path()).arg(begins);
+        let look = Run::script("look at its edge", concat!(include_str!("look.sh"), include_str!("look_filter.sh")))
+            .arg(folder.path())
+            .arg(begins);
         let (said, status) = tokio::join!(link.connection.succeed(&look), edge::ask(&link.control));
         let files = EdgeFiles::parse(&String::from_utf8_lossy(&said.map_err(failed)?));
         let seen = EdgeSeen {
             config: self.config_seen(name, link, &files, status.as_ref()).await?,
             certificate: self.certificate_seen(name, &files)?,
             mirrors: status.as_ref().map(|status| self.mirrors(name, status)).unwrap_or_default(),
+            drift: Vec::new(),
         };
         let is_well = status.is_some_and(|status| status.healthy);
-        Ok((seen, files.unit(&self.parts.stack.name, &unit.name, Some(unit), is_well)))
+        let unit = files.unit(&self.parts.stack.name, &unit.name, Some(unit), is_well);
+        Ok((seen, unit, files))
     }
 
     fn mirrors(
@@ -151,7 +155,7 @@ impl IncusEngine<'_> {
             // Through a forwarded socket the connection is made before it is known that nobody listens. And one that is
             // about to be replaced may not be able to read it; its successor will.
             Err(source) if edge::ask(&link.control).await.is_none() || is_refusal(&source) => {
-                let (_, unit) = self.look_at_edge(name, link).await?;
+                let (_, unit, _) = self.look_at_edge(name, link).await?;
                 let wanted = self.edge_unit(name)?.digest();
                 if unit.is_none_or(|unit| {
                     unit.spec != wanted || unit.state == sovereign_model::observed::UnitState::Stopped
@@ -198,8 +202,7 @@ impl IncusEngine<'_> {
         let link = self.parts.reach.link(name).await?;
         let unit = self.edge_unit(name)?;
         self.ready(name, link).await?;
-        let account = Account { user: on_host::USER, state: Path::new(on_host::STATE) };
-        self.run_on_host(name, link, unit, account, &link.control, tell).await
+        self.run_on_host(name, link, unit, account(), &link.control, tell).await
     }
 
     /// Before an edge starts: its configuration must be one that it believes. It is not when there is none, or when the
@@ -216,6 +219,11 @@ impl IncusEngine<'_> {
         let wanted = wanted.ok_or_else(|| IncusEngineError::Undeclared { what: format!("the edge of {name}") })?;
         self.write_edge(name, link, 1, &wanted.config).await
     }
+}
+
+/// Who edges run as.
+pub(super) fn account() -> Account<'static> {
+    Account { user: on_host::USER, state: Path::new(on_host::STATE) }
 }
 
 /// For root to write, and for edges to read.

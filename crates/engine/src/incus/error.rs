@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use sovereign_hosts::SshError;
+use sovereign_hosts::ready::ReadyError;
 use sovereign_hosts::systemd::ReplaceError;
 use sovereign_incus::IncusError;
 use sovereign_keys::KeysError;
@@ -40,6 +41,14 @@ pub enum IncusEngineError {
         host: EdgeName,
         /// Why.
         source: Box<SshError>,
+    },
+    /// What may come in on it.
+    #[error("the packet filter of {host} cannot be put right")]
+    Ready {
+        /// Which.
+        host: EdgeName,
+        /// Why.
+        source: Box<ReadyError>,
     },
     /// Its Incus.
     #[error("the Incus of {host} does not do what it is asked")]
@@ -173,6 +182,7 @@ impl Failure for IncusEngineError {
             }
             Self::LeftOut { .. } => Some("run the command again when it answers".to_owned()),
             Self::Host { source, .. } => source.help(),
+            Self::Ready { source, .. } => source.help(),
             Self::Incus { source, .. } => source.help(),
             Self::Instances { source, .. } | Self::Instance { source, .. } => source.help(),
             Self::NotThere { .. } => {

@@ -1,12 +1,20 @@
-# What of a stack's edge is on a host. $1: its folder. $2: how the names of its units begin, with a dot at the end.
+# What of a unit of a stack's is on a host. $1: its folder. $2: how the names of its files begin, with a dot at the end.
 set -u
-if cd "$1" 2> /dev/null; then
+LC_ALL=C
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export LC_ALL PATH
+exec 2> /dev/null
+if cd "$1"; then
     for file in chain.pem key.pem config.json link-*.pem webhook-*.key; do
         test ! -f "$file" || echo "file $(sha256sum < "$file" | cut -d ' ' -f 1) $file"
     done
 fi
 cd /etc/systemd/system
-echo "current $(readlink "${2}service" 2> /dev/null || echo none)"
-for service in "$2"*.service; do
-    test ! -f "$service" -o -L "$service" || echo "service $(systemctl is-active "$service") $service"
-done
+echo "current $(readlink "${2}service" || echo none)"
+sha256sum -- "$2"*.service "$2"*.socket | sed 's/^/text /'
+systemctl show --property=Id,ActiveState -- "$2"*.service "$2"*.socket | awk '
+    function told() { if (id != "") print (id ~ /[.]socket$/ ? "socket " : "service ") state " " id; id = "" }
+    /^Id=/ { id = substr($0, 4) }
+    /^ActiveState=/ { state = substr($0, 13) }
+    /^$/ { told() }
+    END { told() }'

@@ -18,6 +18,7 @@
 //! | `written` | which configurations this machine wrote |
 //! | [`evacuated`] | hosts that are emptied on purpose |
 //! | `down` | how everything on it is stopped |
+//! | `drift`, `mend` | what was changed on it behind our back, and put right again |
 //! | [`instances`] | applications in its Incus |
 //! | [`door`] | how a Ghost in a container is operated |
 //! | [`logs`], [`access`] | what units have written, what was read at an edge |
@@ -32,6 +33,7 @@ mod agents;
 pub mod beside;
 pub mod door;
 mod down;
+mod drift;
 mod edge_seen;
 mod edges;
 mod error;
@@ -40,6 +42,7 @@ mod host_unit;
 pub mod instances;
 pub mod lease;
 pub mod logs;
+mod mend;
 mod newcomer;
 mod perform;
 pub mod reach;
@@ -53,6 +56,7 @@ use std::time::SystemTime;
 
 use futures_util::future::join_all;
 use sovereign_hosts::Connection;
+use sovereign_hosts::ready::Openings;
 use sovereign_keys::WorkingKeys;
 use sovereign_model::instance::bridge;
 use sovereign_model::layout::{StateFolder, on_host};
@@ -92,6 +96,8 @@ pub struct Parts<'a> {
     pub program: &'a Path,
     /// What is in the files of instances.
     pub contents: &'a BTreeMap<UnitName, Contents>,
+    /// What may come in on each host, where that was written down.
+    pub openings: &'a BTreeMap<EdgeName, Openings>,
     /// The images that instances are made from, by the digest that Incus knows each by.
     pub images: &'a BTreeMap<Digest, RootFiles>,
     /// The hour.
@@ -208,14 +214,21 @@ impl<'a> IncusEngine<'a> {
         let link = self.parts.reach.link(name).await?;
         let looks = (self.look_at_edge(name, link), self.look_at_agent(name, link), self.look_at_instances(link));
         let (edge, agent, instances) = tokio::join!(looks.0, looks.1, looks.2);
-        let (edge, unit) = edge?;
-        let mut units = instances?;
+        let (mut edge, unit, files) = edge?;
+        let ((mut units, rules), (agent, of_agent)) = (instances?, agent?);
+        edge.drift = drift::of_filter(&files, self.parts.openings.get(name), rules.as_deref());
+        edge.drift.extend(self.drift_of_edge(name, &files)?);
+        edge.drift.extend(of_agent);
         units.extend(unit.map(|unit| (name.unit(), unit)));
-        units.extend(agent?.map(|unit| (name.agent(), unit)));
+        units.extend(agent.map(|unit| (name.agent(), unit)));
         Ok((edge, units))
     }
 
-    async fn look_at_instances(&self, link: &Link) -> Result<Vec<(UnitName, UnitSeen)>, IncusEngineError> {
+    /// Its instances, and the rules for packets between them, when there are any.
+    async fn look_at_instances(
+        &self,
+        link: &Link,
+    ) -> Result<(Vec<(UnitName, UnitSeen)>, Option<String>), IncusEngineError> {
         let seen = link.look(&self.parts.stack.name).await?;
         // What is beside for a while belongs to the run that made it, and to the next one of its kind.
         let units = seen.units.into_iter().filter(|(unit, _)| !ghost::is_beside(unit)).filter_map(|(unit, runs)| {
@@ -229,7 +242,7 @@ impl<'a> IncusEngine<'a> {
             let (spec, data_version) = (current.digest, current.spec.data_version);
             Some((unit, UnitSeen { state, spec, sockets: Default::default(), superseded, data_version }))
         });
-        Ok(units.collect())
+        Ok((units.collect(), seen.rules))
     }
 
     /// The instances of a host.

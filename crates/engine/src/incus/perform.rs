@@ -29,6 +29,7 @@ impl IncusEngine<'_> {
             Step::IssueCertificate { edge, names, addresses, not_after } => {
                 self.issue(edge, certificate::Wanted { names, addresses, not_after: *not_after }).await
             }
+            Step::MendHost { edge } => self.mend(edge, tell).await,
             Step::ConfigureEdge { edge, generation, config } => self.configure(edge, *generation, config).await,
             Step::RunUnit { datacenter, unit, spec } | Step::ReplaceUnit { datacenter, unit, spec } => {
                 self.run(step, datacenter, unit, *spec, tell).await

@@ -81,6 +81,16 @@ impl Reach {
         link.get_or_try_init(|| Link::open(edge, login.clone(), &self.sockets, &self.state)).await.map_err(failed)
     }
 
+    /// A second connection to a host: somebody who comes in anew.
+    ///
+    /// # Errors
+    /// As [`Reach::link`].
+    pub async fn newcomer(&self, edge: &EdgeName) -> Result<Connection, IncusEngineError> {
+        let (login, _) = self.hosts.get(edge).ok_or_else(|| IncusEngineError::NoHost { host: edge.clone() })?;
+        let failed = |source| IncusEngineError::Host { host: edge.clone(), source: Box::new(source) };
+        Connection::open(login.clone(), &self.sockets, PATIENCE).await.map_err(failed)
+    }
+
     /// The way to a host, if it was opened: to one that was left out since, too.
     pub fn opened(&self, edge: &EdgeName) -> Option<&Link> {
         self.hosts.get(edge)?.1.get()

@@ -29,7 +29,7 @@ pub use rules::{FROM_INSTANCE, open_before};
 
 use crate::connection::Connection;
 use crate::error::SshError;
-use crate::facts::Facts;
+use crate::facts::{Facts, Listener};
 use crate::files::Access;
 use crate::findings::Requirements;
 use crate::marker::{Found, MARKER, Marker, PROTOCOL};
@@ -335,6 +335,40 @@ pub async fn let_in(host: &Connection, peers: &BTreeSet<IpAddr>) -> Result<Chang
     if change == Change::Done {
         RULES.make(host).await?;
     }
+    Ok(change)
+}
+
+/// What may come in on a host that was made ready: from what was written down then, and who its neighbours are now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Openings {
+    /// What listened before, and stays open.
+    pub before: Vec<Listener>,
+    /// Where the other hosts of its data center are.
+    pub peers: BTreeSet<IpAddr>,
+}
+
+impl Openings {
+    /// The rules for packets that say so; SSH listens at this port.
+    pub fn rules(&self, ssh_port: u16) -> String {
+        rules::wanted(Some(ssh_port), &self.before, &self.peers)
+    }
+}
+
+/// Has the rules for packets of a host be these again, those that are in effect as well. When those for the next start were
+/// others it undoes itself unless it is [kept](keep_rules).
+///
+/// # Errors
+/// When the host cannot.
+pub async fn filter_again(host: &Connection, rules: &str) -> Result<Change, ReadyError> {
+    let script = one_at_a_time("put the rules for packets right", include_str!("firewall.sh"));
+    let change = change(&host.succeed(&script.input(rules)).await?);
+    if change == Change::Done {
+        RULES.make(host).await?;
+        return Ok(change);
+    }
+    // What lies there was kept once: nobody is shut out by it.
+    let run = one_at_a_time("load the rules for packets", include_str!("firewall_again.sh"));
+    host.succeed(&run.input(FILTER_UNIT.1)).await?;
     Ok(change)
 }
 

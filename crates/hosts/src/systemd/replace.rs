@@ -7,8 +7,9 @@
 //! ```
 //!
 //! Promise: connections wait in sockets that systemd holds, so that none is refused; what does not come to life changes
-//! nothing; a run that was killed anywhere is finished by the next one. The exception is a socket whose addresses change:
-//! nobody else can listen there meanwhile, so the old service is stopped first.
+//! nothing; a run that was killed anywhere is finished by the next one. The exception is a socket whose addresses change, or
+//! that somebody stopped: nobody else can listen there meanwhile, so the old service is stopped first. A service whose own
+//! text somebody changed is written and started anew; who connects meanwhile waits.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -139,7 +140,13 @@ pub async fn replace<H: Host>(
     let wanted = files(stack, unit, account);
     let there = systemd.there(&names).await?;
     let before = there.current.clone().filter(|current| *current != names.service());
-    let moved = there.moved(&wanted);
+    let was_changed = there.texts.get(&names.service()).is_some_and(|text| *text != wanted[0].text);
+    let mut moved = there.moved(&wanted);
+    for socket in wanted[1..].iter().filter(|file| there.texts.contains_key(&file.name)) {
+        if !moved.contains(&socket.name.as_str()) && !systemd.is_active(&socket.name).await? {
+            moved.push(&socket.name);
+        }
+    }
     for UnitFile { name, text } in wanted.iter().filter(|file| there.texts.get(&file.name) != Some(&file.text)) {
         systemd.put(name, text).await?;
     }
@@ -148,7 +155,10 @@ pub async fn replace<H: Host>(
     let running: Vec<String> = running.collect();
     let sockets: Vec<&str> = wanted[1..].iter().map(|file| file.name.as_str()).collect();
     if !moved.is_empty() {
-        systemd.each("stop", running.iter().map(String::as_str)).await?;
+        // A socket does not begin to listen while its service runs.
+        let own = names.service();
+        let own = there.texts.contains_key(&own).then_some(own.as_str());
+        systemd.each("stop", running.iter().map(String::as_str).chain(own)).await?;
         systemd.each("restart", moved.iter().copied()).await?;
     }
     if there.current.is_none() {
@@ -157,7 +167,8 @@ pub async fn replace<H: Host>(
     }
     systemd.each("enable --now", sockets.iter().copied()).await?;
     let was_active = systemd.is_active(&names.service()).await?;
-    if let Err(error) = systemd.systemctl(&["start", &names.service()]).await {
+    let verb = if was_active && was_changed { "restart" } else { "start" };
+    if let Err(error) = systemd.systemctl(&[verb, &names.service()]).await {
         let log = systemd.log(&names.service()).await?;
         systemd.give_back(&names, &there, &moved, before.as_deref()).await?;
         return Err(match error {

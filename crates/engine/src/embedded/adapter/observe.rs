@@ -44,6 +44,7 @@ impl EmbeddedEngine<'_> {
                     self.parts.state,
                 )?,
                 mirrors: answer.map(|status| self.mirrors(name, &status)).unwrap_or_default(),
+                drift: Vec::new(),
             };
             if edge != EdgeSeen::default() {
                 seen.edges.insert(EdgeName::here(name), edge);

@@ -62,7 +62,7 @@ impl EmbeddedEngine<'_> {
             Step::ApplySettings { datacenter, site, digest, .. } => self.set_up(datacenter, site, Some(*digest)).await,
             Step::FillMirror { edge, site } => self.fill(&edge.datacenter, site, tell).await,
             // A process here is replaced whole.
-            Step::RetireUnit { .. } => Ok(Receipt::default()),
+            Step::RetireUnit { .. } | Step::MendHost { .. } => Ok(Receipt::default()),
         }
     }
 

@@ -17,6 +17,10 @@ use crate::embedded::health::ask_http_over;
 const ANSWER: Duration = Duration::from_secs(5);
 /// Between questions to one that is on its way, at first and at last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// Between questions to its systemd, whether a service of it ends again and again.
+const ENDS: Duration = Duration::from_secs(5);
+/// A service that was started anew so often will not come up by waiting. A database that comes back late costs some starts.
+const MOST_RESTARTS: u32 = 5;
 /// Lines of a journal that are told when an instance does not become well.
 const LINES: usize = 20;
 
@@ -44,7 +48,7 @@ pub(super) async fn check<H: InstanceHost>(
     timeout(ANSWER, asked).await.unwrap_or_else(|_| Err(format!("no answer within {ANSWER:?}")))
 }
 
-/// Asks until it is well, for at most `within`, or until it has ended.
+/// Asks until it is well, for at most `within`, or until it has ended, or its service ends again and again.
 pub(super) async fn become_well<H: InstanceHost>(
     client: &Client,
     host: &H,
@@ -54,6 +58,7 @@ pub(super) async fn become_well<H: InstanceHost>(
 ) -> Result<(), String> {
     let deadline = Instant::now() + within;
     let (mut pause, longest) = PAUSES;
+    let mut looked = Instant::now();
     loop {
         let problem = match client.instance_state(name).await {
             Ok(state) if state.status == Status::Stopped => return Err("it has ended".to_owned()),
@@ -67,9 +72,29 @@ pub(super) async fn become_well<H: InstanceHost>(
         if Instant::now() + pause > deadline {
             return Err(problem);
         }
+        if looked.elapsed() > ENDS {
+            let restarts = restarts(client, name).await;
+            if restarts >= MOST_RESTARTS {
+                return Err(format!("its service was started {restarts} times more, and ends each time"));
+            }
+            looked = Instant::now();
+        }
         sleep(pause).await;
         pause = (pause * 2).min(longest);
     }
+}
+
+/// How often the service of an instance that was started most was started anew; 0 where nobody says.
+async fn restarts(client: &Client, name: &InstanceName) -> u32 {
+    let asked = quiet(["systemctl", "show", "--property=NRestarts", "--value", "*.service"]);
+    match timeout(ANSWER, client.exec(name, &asked)).await {
+        Ok(Ok(ran)) if ran.code == 0 => most(&String::from_utf8_lossy(&ran.stdout)),
+        Ok(_) | Err(_) => 0,
+    }
+}
+
+fn most(said: &str) -> u32 {
+    said.lines().filter_map(|line| line.trim().parse().ok()).max().unwrap_or_default()
 }
 
 fn has_address(state: &State, spec: &InstanceSpec) -> bool {
@@ -107,6 +132,12 @@ pub(in crate::incus) fn bounded(bytes: &[u8], lines: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_service_that_ends_most_counts() {
+        assert_eq!(most("0\n\n7\n\n-1\nwhat\n2\n"), 7);
+        assert_eq!(most(""), 0);
+    }
 
     #[test]
     fn a_strangers_words_are_few_and_harmless() {

@@ -10,7 +10,7 @@ use sovereign_model::{Digest, UnitName};
 use super::error::InstancesError;
 use super::host::InstanceHost;
 use super::listing::{Listing, Ours};
-use super::{Instances, health};
+use super::{Instances, filter, health};
 
 /// What there is on a host.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -19,6 +19,8 @@ pub struct Seen {
     pub units: BTreeMap<UnitName, Runs>,
     /// Instances in our project that do not say that they are ours.
     pub foreign: Vec<InstanceName>,
+    /// The rules for packets that these instances need, when there are any.
+    pub rules: Option<String>,
 }
 
 /// A unit.
@@ -78,7 +80,8 @@ impl<H: InstanceHost> Instances<'_, H> {
         let listing = self.list().await?;
         let units: BTreeSet<&UnitName> = listing.ours.iter().map(|ours| &ours.spec.name).collect();
         let units = join_all(units.into_iter().map(|unit| self.look_at(&listing, unit))).await;
-        Ok(Seen { units: units.into_iter().collect(), foreign: listing.foreign })
+        let rules = (!listing.ours.is_empty()).then(|| filter::text(listing.connected()));
+        Ok(Seen { units: units.into_iter().collect(), foreign: listing.foreign, rules })
     }
 
     /// The instance of a unit that others are to use, if there is one.

@@ -118,6 +118,20 @@ impl<'a, H: InstanceHost> Instances<'a, H> {
     }
 }
 
+impl<H: InstanceHost> Instances<'_, H> {
+    /// Puts the rules for packets into effect again, whatever became of them. Where no instance is there are none.
+    ///
+    /// # Errors
+    /// When the host does not obey.
+    pub async fn filter_again(&self) -> Result<(), InstancesError> {
+        if self.list().await?.ours.is_empty() {
+            return Ok(());
+        }
+        *self.filter.lock().await = None;
+        self.filter().await
+    }
+}
+
 /// A description for tests.
 #[cfg(test)]
 fn sample(unit: &str, address: [u8; 4]) -> sovereign_model::instance::InstanceSpec {

@@ -128,8 +128,7 @@ pub(super) fn known(declared: &Declared, id: &HostId) -> Result<Known, Failure> 
 
 /// The addresses of the other hosts of a data center.
 pub(super) fn peers(record: &Record, id: &HostId) -> BTreeSet<IpAddr> {
-    let others = record.hosts.iter().filter(|(other, _)| other.datacenter == id.datacenter && *other != id);
-    others.filter_map(|(_, known)| known.network_address.or_else(|| known.address.host().parse().ok())).collect()
+    record.peers(id)
 }
 
 /// What a host is to be, beside those that were ready once.
