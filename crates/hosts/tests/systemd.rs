@@ -235,6 +235,29 @@ async fn a_unit_is_replaced_beside_the_old_one_and_kept_when_the_new_one_is_no_g
         .collect::<Vec<_>>();
     assert_eq!(enabled, [services[1].clone(), Names::of(&stack(), &two).socket("https")]);
 
+    // Changed by somebody: its text, and what listens. All of it comes back, and the process with the old text does not stay.
+    let (service, socket) = (&services[1], Names::of(&stack(), &two).socket("https"));
+    let text = host.path(&format!("/etc/systemd/system/{service}"));
+    let right = std::fs::read_to_string(&text).unwrap();
+    std::fs::write(&text, right.replace("NoNewPrivileges=yes", "NoNewPrivileges=no")).unwrap();
+    host.output(&["sh", "-c", &format!("systemctl daemon-reload; systemctl restart {service}")]);
+    let process = || host.output(&["systemctl", "show", "--property=MainPID", "--value", service]).stdout;
+    let changed = process();
+    replace(&host, &two).await.unwrap();
+    assert_eq!(std::fs::read_to_string(&text).unwrap(), right);
+    assert_ne!(process(), changed, "it was started anew");
+    assert_eq!(ask(&host, 8443), "two");
+    let listens = || host.output(&["systemctl", "is-active", &socket]).status.success();
+    host.output(&["systemctl", "stop", "--job-mode=ignore-dependencies", &socket]);
+    assert!(!listens());
+    replace(&host, &two).await.unwrap();
+    assert!(listens());
+    assert_eq!(ask(&host, 8443), "two");
+    std::fs::remove_file(host.path(&format!("/etc/systemd/system/{socket}"))).unwrap();
+    replace(&host, &two).await.unwrap();
+    assert!(listens() && host.path(&format!("/etc/systemd/system/{socket}")).exists());
+    assert_eq!(ask(&host, 8443), "two");
+
     // Another port: the old service makes room.
     replace(&host, &unit("two", 8444)).await.unwrap();
     assert_eq!([ask(&host, 8444), ask(&host, 8443)], ["two", ""]);

@@ -257,6 +257,18 @@ fn a_primary_whose_data_is_elsewhere_is_not_replaced_by_an_empty_one() {
 }
 
 #[test]
+fn what_was_changed_on_a_host_is_put_right_before_anything_else_is_done_there() {
+    let want = wanted(&default_stack(), 0);
+    let mut seen = up(&want);
+    let (name, edge) = seen.edges.iter_mut().next().unwrap();
+    let name = name.clone();
+    edge.drift = vec!["a unit was changed".to_owned(), "a socket is inactive".to_owned()];
+    insta::assert_snapshot!(next(&want, &seen), @"put right what was changed on home (a unit was changed; a socket is inactive)");
+    seen.away.insert(name, "it does not answer".to_owned());
+    assert!(plan(&want, &seen).steps.is_empty(), "nothing is known of a host that is away");
+}
+
+#[test]
 fn an_application_that_is_older_than_its_data_is_refused() {
     let stack = default_stack();
     let of_version = |version: &str| {

@@ -217,6 +217,33 @@ fn out_and_back(operator: &Operator, lab: &Lab) {
     eventually("it is written again", PATIENCE, written);
 }
 
+/// What was changed on a host is planned and put right, and readers go on reading.
+fn drift_is_mended(operator: &Operator, lab: &Lab) {
+    let host = &lab.hosts[0];
+    let unit = "$(basename $(readlink /etc/systemd/system/sovereign-*.edge-home-1.home.service))";
+    lab.says(
+        host,
+        &format!(
+            "cd /etc/systemd/system; sed -i s/NoNewPrivileges=yes/NoNewPrivileges=no/ {unit}; \
+             systemctl stop --job-mode=ignore-dependencies sovereign-*.edge-home-1.home.http.socket; \
+             rm /etc/sovereign/instances.nft"
+        ),
+    );
+    let plan = operator.run(&["plan"]).exits(3);
+    for what in [
+        "put right what was changed on home/home-1",
+        ".service was changed",
+        "http.socket is inactive",
+        "/etc/sovereign/instances.nft is gone",
+        "the packet filter that is in effect is another",
+    ] {
+        assert!(plan.stdout().contains(what), "{what}: {plan:?}");
+    }
+    timed("drift mended", || operator.up_without_backup().success());
+    operator.run(&["audit", "home/home-1"]).success();
+    operator.run(&["plan"]).success();
+}
+
 fn story(incusd: &Incusd) {
     let (operator, cache) = debian::operator();
     let lab = timed("two bare hosts", || Lab::up(incusd, "deployed", 2));
@@ -260,7 +287,7 @@ fn story(incusd: &Incusd) {
     lab.says(home_1, "nft insert rule inet sovereign input tcp dport 4444 accept");
     let drift = operator.run(&["audit", "home/home-1"]).exits(3);
     assert!(drift.stdout().contains("tcp dport 4444 accept"), "{drift:?}");
-    lab.says(home_1, "systemctl reload sovereign-nftables");
+    drift_is_mended(&operator, &lab);
 
     // Everything is replaced while people read: the database, Ghost beside its predecessor, both edges.
     let readers = Readers::start(&operator, AUTHORITY, &[home, office], "/geese/");
