@@ -76,6 +76,14 @@ pub(crate) fn hosts(deadline: Deadline) -> Result<Tally> {
     Ok(tally)
 }
 
+/// A stack on two data centers of three hosts, from bare hosts to nothing again.
+pub(crate) fn six(deadline: Deadline) -> Result<Tally> {
+    needs::ensure()?;
+    let mut command = test("sovereign", "six", "six_hosts");
+    command.envs(needs::apt_config()?.map(|path| ("APT_CONFIG", path)));
+    told(command, deadline)
+}
+
 /// Planning for large stacks.
 pub(crate) fn plan(deadline: Deadline) -> Result<Tally> {
     let mut example = cargo(["run", "--release", "--locked", "--package=sovereign-plan", "--example=scale"]);

@@ -30,6 +30,7 @@ const PROOFS: &[Tier] = &[
         budget: minutes(40),
         run: figures::hosts,
     },
+    Tier { name: "six", checks: "the whole life of a stack on six hosts", budget: minutes(40), run: figures::six },
     Tier { name: "lab", checks: "a lab of six hosts, how soon it is there", budget: minutes(20), run: figures::lab },
     Tier {
         name: "edge",

@@ -1,20 +1,18 @@
 //! A stack on hosts of its own, from bare hosts to nothing again: a real Ghost on a real MariaDB in a real Incus, reached
 //! over SSH, in the smallest lab of two data centers. Read while everything is replaced, and while one of them has no power.
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a failed unwrap fails the test; figures are shown")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod support;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::io::{BufRead as _, BufReader};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 use sovereign_testkit::harness::{self, Test};
 use sovereign_testkit::incusd::Incusd;
-use support::hosts::{Host, Lab, add, missing};
+use support::hosts::{Lab, add, another, missing, timed, up_with};
 use support::staff::Staff;
 use support::{At, Operator, Readers, debian, eventually};
 
@@ -30,24 +28,6 @@ fn main() -> ExitCode {
     harness::main(TESTS, missing().as_deref(), Incusd::start)
 }
 
-/// Says how long something took.
-fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
-    let began = Instant::now();
-    let done = work();
-    eprintln!("{what}: {:.1?}", began.elapsed());
-    done
-}
-
-/// What is on a host that a stack might have made.
-fn inventory(lab: &Lab, host: &Host) -> String {
-    lab.says(
-        host,
-        "dpkg-query -W -f '${Package}\\n' | sort; cat /root/.ssh/authorized_keys; grep -o '^sovereign[^:]*' /etc/passwd; \
-         cd / && find etc/systemd/system etc/sovereign opt var/lib/sovereign var/lib/incus -type f 2> /dev/null | sort; \
-         nft list tables 2> /dev/null || true; ls /sys/class/net",
-    )
-}
-
 /// Waits until the agent of the other data center sees the primary so; what `status` says then.
 fn seen_from_office(operator: &Operator, standing: &str) -> serde_json::Value {
     eventually(&format!("home is seen {standing}"), PATIENCE, || {
@@ -55,25 +35,6 @@ fn seen_from_office(operator: &Operator, standing: &str) -> serde_json::Value {
         let home = &status["datacenters"][0]["seen_by"][0];
         (home["standing"] == standing && home["by"] == "office/office-1").then_some(status)
     })
-}
-
-/// Another binary that does the same: one byte longer, so its digest is another one.
-fn another(operator: &Operator) -> PathBuf {
-    let path = operator.home().join("another-sovereign");
-    fs::copy(Operator::program(), &path).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"\n").unwrap();
-    path
-}
-
-fn up_with(program: &Path, operator: &Operator) -> (Option<i32>, String) {
-    let as_usual = operator.command(&["up", "--yes", "--no-backup"]);
-    let mut command = Command::new(program);
-    command.args(as_usual.get_args()).current_dir(operator.home()).env_clear();
-    command.envs(as_usual.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let output = command.output().unwrap();
-    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-    (output.status.code(), format!("{stdout}{stderr}"))
 }
 
 /// The site is in the archive as it is on its host, nothing is sent that did not change, and Debian's restic restores the
@@ -251,7 +212,7 @@ fn story(incusd: &Incusd) {
     for role in ["site", "database"] {
         timed(role, || debian::lock(&operator, &cache, role));
     }
-    let before: Vec<String> = lab.hosts.iter().map(|host| inventory(&lab, host)).collect();
+    let before: Vec<String> = lab.hosts.iter().map(|host| lab.inventory(host)).collect();
 
     // A host that nobody made ready is named before anything is done.
     let refused = operator.run(&["up", "--yes", "--no-backup"]).exits(1);
@@ -345,6 +306,6 @@ fn story(incusd: &Incusd) {
     timed("down --purge", || operator.run(&["down", "--purge", "--with-archive", "--yes"]).success());
     assert!(!operator.state().exists());
     for (host, before) in lab.hosts.iter().zip(before) {
-        assert_eq!(inventory(&lab, host), before, "{} is as it was", host.name);
+        assert_eq!(lab.inventory(host), before, "{} is as it was", host.name);
     }
 }

@@ -148,7 +148,7 @@ fn hosts_are_taken_out_and_upgraded_while_people_read() {
     let note = |what: &str| eprintln!("{:6.1} s  {what}", began.elapsed().as_secs_f64());
     let incusd = Incusd::start();
     let (operator, cache) = debian::operator();
-    let lab = Lab::up_with(&incusd, "rounds", 1, 3);
+    let lab = Lab::with_hosts(&incusd, "rounds", 1, 3);
     operator.write("stack.toml", &fs::read_to_string(lab.folder.join("stack.toml")).unwrap());
     for role in ["site", "database"] {
         debian::lock(&operator, &cache, role);

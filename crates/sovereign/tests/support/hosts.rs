@@ -1,8 +1,12 @@
-//! Hosts for a stack: a lab of data centers with one bare host each.
+//! Hosts for a stack: a lab of data centers with bare hosts.
 
+use std::fs;
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Instant;
 
 use serde_json::Value;
 use sovereign_testkit::incusd::Incusd;
@@ -23,7 +27,13 @@ pub(crate) struct Host {
     pub(crate) address: String,
 }
 
-/// Data centers of one host each; gone when this is dropped.
+impl Host {
+    pub(crate) fn edge(&self) -> At {
+        At(SocketAddr::new(self.address.parse().unwrap(), 443))
+    }
+}
+
+/// Data centers of bare hosts; gone when this is dropped.
 pub(crate) struct Lab {
     home: tempfile::TempDir,
     name: &'static str,
@@ -32,17 +42,17 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
+    /// With one host in each.
     pub(crate) fn up(incusd: &Incusd, name: &'static str, datacenters: usize) -> Self {
-        Self::up_with(incusd, name, datacenters, 1)
+        Self::with_hosts(incusd, name, datacenters, 1)
     }
 
-    /// The same with several hosts in each.
-    pub(crate) fn up_with(incusd: &Incusd, name: &'static str, datacenters: usize, hosts: usize) -> Self {
+    pub(crate) fn with_hosts(incusd: &Incusd, name: &'static str, datacenters: usize, hosts: usize) -> Self {
         let home = tempfile::tempdir().unwrap();
         let socket = incusd.socket();
-        let (datacenters, hosts) = (datacenters.to_string(), hosts.to_string());
-        let up =
-            ["up", "--datacenters", &datacenters, "--hosts", &hosts, "--json", "--incus", socket.to_str().unwrap()];
+        let [datacenters, hosts] = [datacenters, hosts].map(|count| count.to_string());
+        let shape = ["--datacenters", &datacenters, "--hosts", &hosts];
+        let up = [&["up", "--json", "--incus", socket.to_str().unwrap()], &shape[..]].concat();
         let output = lab(home.path(), name, &up);
         let made: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
         let text = |host: &Value, key: &str| host[key].as_str().unwrap().to_owned();
@@ -70,9 +80,27 @@ impl Lab {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Has a shell on a host read something.
+    pub(crate) fn puts(&self, host: &Host, script: &str, bytes: &[u8]) {
+        let mut command = Command::new("ssh");
+        command.arg("-F").arg(self.folder.join("ssh_config")).args([&host.name, script]).stdin(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(bytes).unwrap();
+        assert!(child.wait().unwrap().success(), "{script}");
+    }
+
     pub(crate) fn edge(&self, datacenter: &str) -> At {
-        let host = self.hosts.iter().find(|host| host.datacenter == datacenter).unwrap();
-        At(SocketAddr::new(host.address.parse().unwrap(), 443))
+        self.hosts.iter().find(|host| host.datacenter == datacenter).unwrap().edge()
+    }
+
+    /// What is on a host that a stack might have made.
+    pub(crate) fn inventory(&self, host: &Host) -> String {
+        self.says(
+            host,
+            "dpkg-query -W -f '${Package}\\n' | sort; cat /root/.ssh/authorized_keys; grep -o '^sovereign[^:]*' /etc/passwd; \
+             cd / && find etc/systemd/system etc/sovereign opt var/lib/sovereign var/lib/incus -type f 2> /dev/null | sort; \
+             nft list tables 2> /dev/null || true; ls /sys/class/net",
+        )
     }
 }
 
@@ -101,4 +129,33 @@ pub(crate) fn add(operator: &Operator, lab: &Lab, host: &Host) {
     let place = ["--datacenter", &host.datacenter, "--name", &host.name, "--identity", &identity];
     let args = [&["host", "add", &target], &place[..], &["--fingerprint", fingerprint, "--yes"]].concat();
     operator.run(&args).success();
+}
+
+/// Says how long something took.
+#[expect(clippy::print_stderr, reason = "figures are shown")]
+pub(crate) fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    let began = Instant::now();
+    let done = work();
+    eprintln!("{what}: {:.1?}", began.elapsed());
+    done
+}
+
+/// Another binary that does the same: one byte longer, so its digest is another one.
+pub(crate) fn another(operator: &Operator) -> PathBuf {
+    let path = operator.home().join("another-sovereign");
+    fs::copy(Operator::program(), &path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"\n").unwrap();
+    path
+}
+
+/// `up` by another binary.
+pub(crate) fn up_with(program: &Path, operator: &Operator) -> (Option<i32>, String) {
+    let as_usual = operator.command(&["up", "--yes", "--no-backup"]);
+    let mut command = Command::new(program);
+    command.args(as_usual.get_args()).current_dir(operator.home()).env_clear();
+    command.envs(as_usual.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = command.output().unwrap();
+    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    (output.status.code(), format!("{stdout}{stderr}"))
 }
