@@ -68,7 +68,9 @@ pub(crate) fn lab(deadline: Deadline) -> Result<Tally> {
 pub(crate) fn hosts(deadline: Deadline) -> Result<Tally> {
     needs::ensure()?;
     let mut tally = Tally::default();
-    for (binary, name) in [("bare_host", "three_hosts"), ("instances", ""), ("moved", ""), ("hosts_upgraded", ""), ("upgraded", "")] {
+    for (binary, name) in
+        [("bare_host", "three_hosts"), ("instances", ""), ("moved", ""), ("hosts_upgraded", ""), ("upgraded", "")]
+    {
         let mut command = test("sovereign", binary, name);
         command.envs(needs::apt_config()?.map(|path| ("APT_CONFIG", path)));
         tally.add(told(command, deadline)?);

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::json;
 use sovereign_testkit::harness::{self, Test};
 use sovereign_testkit::incusd::Incusd;
-use support::hosts::{Lab, add, another, missing, timed, up_with};
+use support::hosts::{Host, Lab, add, another, missing, timed, up_with};
 use support::staff::Staff;
 use support::{At, Operator, Readers, debian, eventually};
 
