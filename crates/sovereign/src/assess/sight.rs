@@ -34,7 +34,8 @@ pub(crate) struct SeenBy {
     pub(crate) deaths: u64,
 }
 
-/// How the others see a data center, and a problem for each of its addresses that any of them sees dead.
+/// How the others see a data center, and a problem for each of its addresses that any of them sees dead. Where a host of it
+/// is evacuated on purpose, that it does not answer is none.
 pub(super) fn judge(name: &DatacenterName, gathered: &Gathered, now: u64, problems: &mut Vec<Problem>) -> Vec<SeenBy> {
     let others = gathered.agents.iter().filter(|(by, _)| by.datacenter != *name);
     let told = others.filter_map(|(by, agent)| Some((by, agent.as_ref().ok()?)));
@@ -53,6 +54,9 @@ pub(super) fn judge(name: &DatacenterName, gathered: &Gathered, now: u64, proble
             deaths: sight.deaths,
         })
         .collect();
+    if gathered.evacuated.keys().any(|edge| edge.datacenter == *name) {
+        return seen;
+    }
     let mut addresses: BTreeMap<(&str, SocketAddr), Vec<&SeenBy>> = BTreeMap::new();
     for sight in &seen {
         addresses.entry((&sight.uplink, sight.address)).or_default().push(sight);
@@ -89,6 +93,7 @@ fn dead(name: &DatacenterName, uplink: &str, address: SocketAddr, sights: &[&See
 
 #[cfg(test)]
 mod tests {
+    use sovereign_hosts::evacuation::Evacuation;
     use sovereign_model::Digest;
     use sovereign_model::agent_status::{AgentStatus, Sight};
 
@@ -126,10 +131,13 @@ mod tests {
         (by, Ok(status))
     }
 
-    fn said(agents: impl IntoIterator<Item = (EdgeName, Result<AgentStatus, String>)>) -> (Vec<SeenBy>, Vec<String>) {
-        let gathered = Gathered { agents: agents.into_iter().collect(), ..well(&stack()) };
+    fn gathered(agents: impl IntoIterator<Item = (EdgeName, Result<AgentStatus, String>)>) -> Gathered {
+        Gathered { agents: agents.into_iter().collect(), ..well(&stack()) }
+    }
+
+    fn said(gathered: &Gathered) -> (Vec<SeenBy>, Vec<String>) {
         let mut problems = Vec::new();
-        let seen = judge(&"home".parse().unwrap(), &gathered, NOW, &mut problems);
+        let seen = judge(&"home".parse().unwrap(), gathered, NOW, &mut problems);
         assert!(problems.iter().all(|problem| problem.help.is_some()));
         (seen, problems.iter().map(|problem| format!("{}: {}", problem.subject, problem.message)).collect())
     }
@@ -138,14 +146,14 @@ mod tests {
     fn a_data_center_is_judged_by_the_others_and_each_says_how() {
         use Standing::{Alive, Dead, Unknown};
         let own = agent("home/atlas", &[("home", Dead, Some("no connection")), ("office", Alive, None)]);
-        let (seen, problems) = said([own.clone(), agent("office/boreas", &[("home", Alive, None)])]);
+        let (seen, problems) = said(&gathered([own.clone(), agent("office/boreas", &[("home", Alive, None)])]));
         assert_eq!((seen.len(), seen[0].by.to_string().as_str(), seen[0].since_seconds), (1, "office/boreas", 12));
         assert_eq!(problems, [""; 0]);
         let refused = Some("no connection: refused");
         let agents =
             [own, agent("office/boreas", &[("home", Dead, refused)]), agent("rack/clio", &[("home", Dead, None)])];
         assert_eq!(
-            said(agents.clone()).1,
+            said(&gathered(agents.clone())).1,
             [
                 "home: office/boreas, rack/clio see it dead at 203.0.113.7:443 (isp) since 12 s; it answers again, and is not \
               trusted yet"
@@ -153,14 +161,24 @@ mod tests {
         );
         let [.., two, _] = agents;
         assert_eq!(
-            said([two, agent("rack/clio", &[("home", Alive, None)]), agent("shed/dora", &[("home", Unknown, None)])]).1,
+            said(&gathered([
+                two.clone(),
+                agent("rack/clio", &[("home", Alive, None)]),
+                agent("shed/dora", &[("home", Unknown, None)])
+            ]))
+            .1,
             [
                 "home: office/boreas sees it dead at 203.0.113.7:443 (isp) since 12 s, and rack/clio alive: no connection: \
               refused"
             ]
         );
+        // A host that is out on purpose does not answer, and that is told once.
+        let mut aside = gathered([two]);
+        let note = Evacuation::new("ann@laptop".to_owned(), "sovereign host evacuate", NOW - 600);
+        aside.evacuated.insert("home/atlas".parse().unwrap(), note);
+        assert_eq!((said(&aside).0.len(), said(&aside).1), (1, Vec::new()));
         // Nobody who does not answer is made up for.
         let silent = ("office/boreas".parse().unwrap(), Err("it does not run".to_owned()));
-        assert_eq!(said([silent]), (Vec::new(), Vec::new()));
+        assert_eq!(said(&gathered([silent])), (Vec::new(), Vec::new()));
     }
 }
