@@ -159,14 +159,17 @@ impl Compared {
 /// # Errors
 /// When the restored one does not answer.
 pub(crate) async fn compare(site: &Site, restored: &Path, live: Option<&Path>) -> Result<Compared, Failure> {
-    let restored = pages(site, restored).await.map_err(DrillError::Silent)?;
+    let live = async {
+        match live {
+            // One that stops meanwhile is one that does not run.
+            Some(live) => pages(site, live).await.ok(),
+            None => None,
+        }
+    };
+    let (restored, live) = tokio::join!(pages(site, restored), live);
+    let restored = restored.map_err(DrillError::Silent)?;
     let broken = restored.iter().filter(|(_, page)| page.status != StatusCode::OK).map(|(path, _)| path.clone());
     let mut compared = Compared { broken: broken.collect(), ..Compared::default() };
-    // One that stops meanwhile is one that does not run.
-    let live = match live {
-        Some(live) => pages(site, live).await.ok(),
-        None => None,
-    };
     let Some(live) = live else { return Ok(compared) };
     let paths: BTreeSet<&String> = restored.keys().chain(live.keys()).collect();
     let good = |pages: &BTreeMap<String, Page>, path: &str| {

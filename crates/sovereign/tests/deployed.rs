@@ -143,7 +143,6 @@ fn restore_in_place(operator: &Operator, lab: &Lab, staff: &Staff<'_>, edges: &[
     let left = left_beside(lab, host);
     assert!(!left.contains("beside-"), "{left}");
     let drill = timed("drill restore", || operator.json(&["drill", "restore"]));
-    eprintln!("{:#}", drill["stages"]);
     let row = &drill["sites"][0];
     assert_eq!(row["compared"]["feed_same"], true, "{drill:#}");
     assert!(row["compared"]["same"].as_u64().unwrap() > 5 && row["rto_seconds"].as_f64().unwrap() > 0.0, "{drill:#}");
