@@ -511,11 +511,12 @@ impl Work<'_> {
         let note = Evacuation::read(&link.connection).await.map_err(failed)?;
         if note.as_ref().is_some_and(|note| note.command == COMMAND) {
             let stage = self.progress.stage(format!("bring {id} back"));
-            // Its Incus answers some seconds after its SSH server.
+            // Its Incus answers some seconds after its SSH server, and a cluster whose leader has left looks for another.
             while let Err(error) = link.restore(&self.declared.stack.name, &told(&stage)).await {
-                if !matches!(error, IncusEngineError::Incus { .. }) || began.elapsed() > WELL_WITHIN {
+                if began.elapsed() > WELL_WITHIN {
                     return Err(error.into());
                 }
+                stage.note(error.to_string());
                 sleep(LOOK).await;
             }
             remember(self.declared, id, None)?;
