@@ -239,7 +239,7 @@ mod tests {
         assert!(!said.lines().any(|line| line.contains(UNIT) && !line.contains("not executable")), "{said}");
         let rules = folder.path().join("rules");
         let ghost = sample("ghost-blog@home", [10, 64, 1, 2]);
-        let closed = UNIT_TEXT.split('\'').nth(1).unwrap().to_owned();
+        let closed = UNIT_TEXT.split("nft '").nth(1).unwrap().split('\'').next().unwrap().to_owned();
         assert_eq!(closed.matches(names::INTERFACES).count(), 3);
         for text in [closed, text(std::iter::empty()), text([&ghost, &ghost].into_iter())] {
             std::fs::write(&rules, text).unwrap();
