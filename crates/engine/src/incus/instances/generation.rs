@@ -25,7 +25,8 @@ const REPLACED: &str = "replaced-";
 /// Empties the volume at `$2`, and copies all that is in the one at `$1` into it. No link is followed.
 const FILL: &str = "\
 set -eu
-[ -d \"$1\" ] && [ -d \"$2\" ]
+[ -d \"$1\" ]
+[ -d \"$2\" ]
 find \"$2\" -xdev -mindepth 1 -delete
 cp -a --reflink=auto -- \"$1/.\" \"$2/\"
 sync -f \"$2\"
