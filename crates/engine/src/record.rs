@@ -60,12 +60,16 @@ pub(crate) struct Record {
     keys: Keys,
     /// What readers of a private site have to know, as Ghost has it.
     reader_password: Option<Secret>,
+    /// What its owner logs in with: made from the name that the site had then, or whatever the owner has put since.
+    #[serde(default)]
+    owner_email: Option<String>,
 }
 
 impl Record {
     pub(crate) fn new(webhooks: &Webhooks, done: SetUp, settings: Option<Digest>) -> Self {
-        let SetUp { keys, reader_password, .. } = done;
-        Self { version: VERSION, settings, webhooks: digest_of(webhooks), keys, reader_password }
+        let SetUp { keys, reader_password, owner_email, .. } = done;
+        let owner_email = Some(owner_email);
+        Self { version: VERSION, settings, webhooks: digest_of(webhooks), keys, reader_password, owner_email }
     }
 
     pub(crate) fn read(path: &Path) -> Result<Option<Self>, RecordError> {
@@ -95,6 +99,14 @@ impl Record {
 /// When the record of the site cannot be read.
 pub fn reader_password(state: &StateFolder, at: &EdgeName, site: &SiteName) -> Result<Option<Secret>, RecordError> {
     Ok(Record::read(&state.set_up(at, site))?.and_then(|record| record.reader_password))
+}
+
+/// What the owner of a site logs in with, as it was seen last; `None` when the site was never set up.
+///
+/// # Errors
+/// When the record of the site cannot be read.
+pub fn owner_email(state: &StateFolder, at: &EdgeName, site: &SiteName) -> Result<Option<String>, RecordError> {
+    Ok(Record::read(&state.set_up(at, site))?.and_then(|record| record.owner_email))
 }
 
 /// What changes when the address or the key of webhooks does. One way: the key cannot be told from it.

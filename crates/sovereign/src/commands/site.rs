@@ -1,7 +1,7 @@
 //! `sovereign site`.
 
 use serde::Serialize;
-use sovereign_engine::record::reader_password;
+use sovereign_engine::record;
 use sovereign_model::stack::{App, Site};
 use sovereign_model::{SiteName, Stack};
 use sovereign_services::ghost::{Operator, OperatorError, Role, owner_email};
@@ -108,11 +108,13 @@ pub(crate) fn credentials(context: &Context, args: &SiteArgs) -> Result<Credenti
     let declared = Declared::load(context)?;
     let site = with_staff(&declared.stack, &args.site)?;
     let password = secrets::open(context, &declared.stack, &declared.state)?.owner_password(&site.name)?;
-    let reader_password = reader_password(&declared.state, &site.place(&declared.stack), &site.name)?;
+    let place = site.place(&declared.stack);
+    let reader_password = record::reader_password(&declared.state, &place, &site.name)?;
+    let email = record::owner_email(&declared.state, &place, &site.name)?;
     Ok(Credentials {
         site: site.name.clone(),
         admin: format!("{}/ghost/", site.canonical),
-        email: owner_email(&site.canonical),
+        email: email.unwrap_or_else(|| owner_email(&site.canonical)),
         password: password.expose().to_owned(),
         reader_password: reader_password.map(|password| password.expose().to_owned()),
     })
