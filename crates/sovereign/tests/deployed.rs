@@ -137,6 +137,8 @@ fn restore_in_place(operator: &Operator, lab: &Lab, staff: &Staff<'_>, edges: &[
     readers.stop_without_failure();
 
     operator.run(&["backup"]).success();
+    let diff = operator.json(&["archive", "diff", &snapshot, "newest"]);
+    assert_eq!(diff["content"]["posts"]["added"]["titles"], json!(["Written later"]), "{diff:#}");
     timed("drill, killed", || kill_at(operator, &["drill", "restore"], "start a Ghost"));
     assert!(left_beside(lab, host).contains("beside-database-blog"), "there is something to clear away");
     timed("up after it", || operator.up_without_backup().success());

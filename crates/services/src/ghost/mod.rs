@@ -13,6 +13,7 @@
 //!
 //! Left out: fetching the image, keeping the process running, the archive that its [`data`] goes into.
 
+mod compare;
 mod connection;
 pub mod data;
 mod door;
@@ -27,6 +28,7 @@ mod staff;
 mod takeover;
 mod unit;
 
+pub use compare::compare_dumps;
 pub use connection::{Connection, ConnectionError};
 pub use door::{Answered, Door, DoorError, Posting};
 pub use dump::{

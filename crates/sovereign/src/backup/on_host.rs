@@ -13,10 +13,11 @@
 
 use std::fs::File;
 use std::io::{self, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sovereign_archive::Line;
+use sovereign_archive::entry::{Entry, TreePath};
+use sovereign_archive::{Contents, Line, room_for};
 use sovereign_engine::incus::instances::volume_folder;
 use sovereign_engine::incus::reach::PROJECT;
 use sovereign_engine::incus::{IncusEngineError, Link, Reach};
@@ -26,11 +27,12 @@ use sovereign_hosts::{Access, Run as Command, SshError, Talk};
 use sovereign_model::layout::on_host;
 use sovereign_model::stack::Site;
 use sovereign_model::{Digest, EdgeName};
+use sovereign_services::ghost::data::Compared;
 use sovereign_services::ghost::{self, DumpSeen};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::{BackupError, PATIENCE, PIPE};
+use super::{BackupError, PATIENCE, PIPE, Scratch};
 use crate::declared::Declared;
 use crate::failure::{Failure, Reason};
 use crate::hosts;
@@ -209,6 +211,27 @@ pub(crate) fn examine_dump(dump: &Path) -> Result<DumpSeen, Failure> {
     let seen = DumpSeen::read(BufReader::with_capacity(1 << 16, file));
     let seen = seen.map_err(|source| BackupError::File { path: dump.to_owned(), source })?;
     if seen.is_complete { Ok(seen) } else { Err(OnHostError::Cut.into()) }
+}
+
+/// What changed between the dumps of two snapshots of one site, by title. The dumps come from a host, and are read as what
+/// anybody could have written.
+///
+/// # Errors
+/// When there is no room for both, one cannot be restored, or is no dump.
+pub(crate) fn compare_dumps(declared: &Declared, older: &Contents, newer: &Contents) -> Result<Compared, Failure> {
+    let scratch = Scratch::new(&declared.state)?;
+    let compared = scratch.folder.join("compared");
+    super::make(&compared).map_err(|source| BackupError::File { path: compared.clone(), source })?;
+    let dump = TreePath::parse(DUMP.as_bytes()).ok();
+    let restored = |contents: &Contents, of: &str| -> Result<PathBuf, Failure> {
+        let folder = compared.join(of);
+        let size = dump.as_ref().and_then(|dump| contents.manifest().get(dump)).map_or(0, Entry::size);
+        room_for(&scratch.folder, size)?;
+        contents.restore(dump.as_ref(), &folder, &|_| {})?;
+        Ok(dump.as_ref().map_or(folder.clone(), |dump| dump.below(&folder)))
+    };
+    let (older, newer) = (restored(older, "older")?, restored(newer, "newer")?);
+    ghost::compare_dumps(&older, &newer).map_err(|source| BackupError::File { path: compared, source }.into())
 }
 
 #[cfg(test)]

@@ -216,19 +216,24 @@ pub(crate) fn run(context: &Context, args: &ArchiveDiffArgs) -> Result<Diff, Fai
         files: Files::default(),
     };
     for (path, change) in older.changes(&newer) {
-        if change == Change::Changed && path.as_bytes() == backup::DATABASE.as_bytes() {
-            let compared = ghost.map(|site| backup::compare_ghosts(context, &declared, site, &older, &newer));
-            match compared {
-                Some(Ok(compared)) => {
-                    diff.content = Some(compared);
-                    continue;
-                }
-                Some(Err(failure)) => diff.content_unknown = Some(failure.chain().join(": ")),
-                None => diff.content_unknown = Some("the stack file has no such Ghost site any more".to_owned()),
+        let is = |name: &str| change == Change::Changed && path.as_bytes() == name.as_bytes();
+        let compared = if is(backup::DATABASE) {
+            ghost.map(|site| backup::compare_ghosts(context, &declared, site, &older, &newer))
+        } else if is(backup::DUMP) {
+            ghost.map(|_| backup::compare_dumps(&declared, &older, &newer))
+        } else {
+            None
+        };
+        match compared {
+            Some(Ok(compared)) => {
+                diff.content = Some(compared);
+                continue;
             }
-        }
-        if path.as_bytes() == backup::DUMP.as_bytes() {
-            diff.content_unknown = Some("it is written out as one file of SQL".to_owned());
+            Some(Err(failure)) => diff.content_unknown = Some(failure.chain().join(": ")),
+            None if is(backup::DATABASE) || is(backup::DUMP) => {
+                diff.content_unknown = Some("the stack file has no such Ghost site any more".to_owned());
+            }
+            None => {}
         }
         match image(&path) {
             Some(image) => diff.images.note(image, change),
