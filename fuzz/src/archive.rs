@@ -3,6 +3,7 @@
 use sovereign_archive::entry::{Kind, TreePath};
 use sovereign_archive::wire::{Ask, Tell};
 use sovereign_archive::{Line, list};
+use sovereign_services::ghost::{DumpSeen, compare_dumps, write_table};
 
 /// A whole answer of a source: whatever comes, it is a tree that lies in itself, or an error.
 pub(crate) fn wire(data: &[u8]) {
@@ -35,5 +36,16 @@ pub(crate) fn wire(data: &[u8]) {
         let mut said = Vec::new();
         ask.send(&mut said).expect("into memory");
         assert_eq!(Ask::receive(&mut said.as_slice()).expect("our own words"), Some(ask));
+    }
+}
+
+/// A database as SQL: each of its readers understands it or says so, and a dump does not differ from itself.
+pub(crate) fn dump(data: &[u8]) {
+    DumpSeen::read(data).expect("memory is read");
+    let mut table = Vec::new();
+    write_table(data, "posts", &mut table).expect("memory is read and written");
+    assert!(table.len() <= data.len(), "a part is no more than all of it");
+    if let Ok(compared) = compare_dumps(|| Ok(data), || Ok(data)) {
+        assert_eq!(compared, Default::default());
     }
 }

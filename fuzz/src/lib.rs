@@ -44,6 +44,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "control", from: "whoever can reach a control socket", run: local::control },
     Target { name: "sockets", from: "the environment", run: local::sockets },
     Target { name: "outgoing-log", from: "Ghost", run: applications::outgoing_log },
+    Target { name: "dump", from: "a host's database", run: archive::dump },
     Target { name: "unpack", from: "package registries", run: applications::unpack },
     Target { name: "image-files", from: "a disk", run: local::image_files },
     Target { name: "apt", from: "Debian's mirrors", run: local::apt },

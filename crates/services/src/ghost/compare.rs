@@ -6,9 +6,7 @@
 //! Left out: everything of a database but posts, pages, members and tags.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
-use std::path::Path;
+use std::io::{self, BufRead};
 
 use sha2::{Digest as _, Sha256};
 
@@ -35,14 +33,16 @@ const IDLE: [&str; 7] = [
 /// The tables whose rows people know.
 const TABLES: [&str; 3] = ["posts", "members", "tags"];
 
-/// Compares two dumps of a Ghost, of the same version or not: columns that both have count.
+/// Compares two dumps of a Ghost, of the same version or not: columns that both have count. Each is opened and read twice,
+/// since what both have is not known before.
 ///
 /// # Errors
 /// When one cannot be read, or is no dump.
-pub fn compare_dumps(older: &Path, newer: &Path) -> io::Result<Compared> {
-    let columns = [older, newer].map(columns);
-    let [before, after] = columns;
-    let (before, after) = (before?, after?);
+pub fn compare_dumps<R: BufRead>(
+    older: impl Fn() -> io::Result<R>,
+    newer: impl Fn() -> io::Result<R>,
+) -> io::Result<Compared> {
+    let (before, after) = (columns(older()?)?, columns(newer()?)?);
     let mut shared: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for table in TABLES {
         let (Some(before), Some(after)) = (before.get(table), after.get(table)) else { continue };
@@ -50,7 +50,7 @@ pub fn compare_dumps(older: &Path, newer: &Path) -> io::Result<Compared> {
         let counts = |column: &&String| table == "posts" || !IDLE.contains(&column.as_str());
         shared.insert(table, both.filter(counts).cloned().collect());
     }
-    let (old, now) = (known(older, &shared)?, known(newer, &shared)?);
+    let (old, now) = (known(older()?, &shared)?, known(newer()?, &shared)?);
     let changes = |kind: Kind| {
         let none = BTreeMap::new();
         let (old, now) = (old.get(&kind).unwrap_or(&none), now.get(&kind).unwrap_or(&none));
@@ -91,14 +91,10 @@ fn titles<'k>(rows: impl Iterator<Item = (&'k Vec<u8>, &'k Known)>) -> Titles {
     Titles { count, titles }
 }
 
-fn open(dump: &Path) -> io::Result<Dump<BufReader<File>>> {
-    Ok(Dump { from: BufReader::with_capacity(1 << 16, File::open(dump)?) })
-}
-
 /// The columns of each table.
-fn columns(dump: &Path) -> io::Result<BTreeMap<String, Vec<String>>> {
+fn columns(dump: impl BufRead) -> io::Result<BTreeMap<String, Vec<String>>> {
     let mut all = BTreeMap::new();
-    open(dump)?.read(&mut |part| {
+    Dump { from: dump }.read(&mut |part| {
         if let Part::Table { name, columns } = part {
             all.insert(name.to_owned(), columns.to_vec());
         }
@@ -108,11 +104,11 @@ fn columns(dump: &Path) -> io::Result<BTreeMap<String, Vec<String>>> {
 
 /// The rows that people know, by kind and id.
 fn known(
-    dump: &Path,
+    dump: impl BufRead,
     shared: &BTreeMap<&str, BTreeSet<String>>,
 ) -> io::Result<BTreeMap<Kind, BTreeMap<Vec<u8>, Known>>> {
     let mut all: BTreeMap<Kind, BTreeMap<Vec<u8>, Known>> = BTreeMap::new();
-    open(dump)?.read(&mut |part| {
+    Dump { from: dump }.read(&mut |part| {
         let Part::Row { table, columns, values } = part else { return };
         let Some(counted) = shared.get(table) else { return };
         let value = |name: &str| {
@@ -312,21 +308,13 @@ fn nonsense(what: &str) -> io::Error {
 #[cfg(test)]
 mod tests {
     use std::fmt::Write as _;
-    use std::io::Write as _;
 
     use proptest::prelude::*;
 
     use super::*;
 
-    fn dump(text: &str) -> tempfile::NamedTempFile {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(text.as_bytes()).unwrap();
-        file
-    }
-
     fn compared(older: &str, newer: &str) -> io::Result<Compared> {
-        let (older, newer) = (dump(older), dump(newer));
-        compare_dumps(older.path(), newer.path())
+        compare_dumps(|| Ok(older.as_bytes()), || Ok(newer.as_bytes()))
     }
 
     const BEFORE: &str = "-- MariaDB dump 10.19\n/*!40101 SET NAMES utf8mb4 */;\n\

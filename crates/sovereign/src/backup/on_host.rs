@@ -231,7 +231,9 @@ pub(crate) fn compare_dumps(declared: &Declared, older: &Contents, newer: &Conte
         Ok(dump.as_ref().map_or(folder.clone(), |dump| dump.below(&folder)))
     };
     let (older, newer) = (restored(older, "older")?, restored(newer, "newer")?);
-    ghost::compare_dumps(&older, &newer).map_err(|source| BackupError::File { path: compared, source }.into())
+    let open = |dump: &Path| Ok(BufReader::with_capacity(1 << 16, File::open(dump)?));
+    ghost::compare_dumps(|| open(&older), || open(&newer))
+        .map_err(|source| BackupError::File { path: compared, source }.into())
 }
 
 #[cfg(test)]
