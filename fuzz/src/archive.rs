@@ -3,7 +3,7 @@
 use sovereign_archive::entry::{Kind, TreePath};
 use sovereign_archive::wire::{Ask, Tell};
 use sovereign_archive::{Line, list};
-use sovereign_services::ghost::{DumpSeen, compare_dumps, write_table};
+use sovereign_services::ghost::{DumpSeen, compare_dumps, count_rows, write_table};
 
 /// A whole answer of a source: whatever comes, it is a tree that lies in itself, or an error.
 pub(crate) fn wire(data: &[u8]) {
@@ -45,6 +45,7 @@ pub(crate) fn dump(data: &[u8]) {
     let mut table = Vec::new();
     write_table(data, "posts", &mut table).expect("memory is read and written");
     assert!(table.len() <= data.len(), "a part is no more than all of it");
+    let _ = count_rows(data);
     if let Ok(compared) = compare_dumps(|| Ok(data), || Ok(data)) {
         assert_eq!(compared, Default::default());
     }

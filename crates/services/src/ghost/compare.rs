@@ -1,7 +1,6 @@
 //! What changed between two dumps of a Ghost, by title: what `compare.cjs` says of two SQLite databases.
 //!
-//! Promise: whatever is in a dump, at most one row of it is in memory at a time, and of each row that people know by a
-//! title its digest and title. What is not a dump as `mariadb-dump` writes it is an error, never a guess.
+//! Promise: of each row that people know by a title, its digest and title are in memory, and of all others nothing.
 //!
 //! Left out: everything of a database but posts, pages, members and tags.
 
@@ -11,15 +10,12 @@ use std::io::{self, BufRead};
 use sha2::{Digest as _, Sha256};
 
 use super::data::{Changes, Compared, Titles};
+use super::rows::{Dump, Part};
 
 /// More titles of one kind than anybody reads.
 const MOST_TITLES: usize = 2000;
 /// A title is shown up to so many characters.
 const LONGEST_TITLE: usize = 200;
-/// A value is shorter: what MariaDB sends or takes at once is 16 MiB, unless somebody has raised it.
-const LONGEST_VALUE: usize = 64 << 20;
-/// A table of Ghost has fewer columns.
-const MOST_COLUMNS: usize = 1000;
 /// What changes in members and tags without anybody changing anything.
 const IDLE: [&str; 7] = [
     "updated_at",
@@ -94,7 +90,7 @@ fn titles<'k>(rows: impl Iterator<Item = (&'k Vec<u8>, &'k Known)>) -> Titles {
 /// The columns of each table.
 fn columns(dump: impl BufRead) -> io::Result<BTreeMap<String, Vec<String>>> {
     let mut all = BTreeMap::new();
-    Dump { from: dump }.read(&mut |part| {
+    Dump::new(dump).read(&mut |part| {
         if let Part::Table { name, columns } = part {
             all.insert(name.to_owned(), columns.to_vec());
         }
@@ -108,7 +104,7 @@ fn known(
     shared: &BTreeMap<&str, BTreeSet<String>>,
 ) -> io::Result<BTreeMap<Kind, BTreeMap<Vec<u8>, Known>>> {
     let mut all: BTreeMap<Kind, BTreeMap<Vec<u8>, Known>> = BTreeMap::new();
-    Dump { from: dump }.read(&mut |part| {
+    Dump::new(dump).read(&mut |part| {
         let Part::Row { table, columns, values } = part else { return };
         let Some(counted) = shared.get(table) else { return };
         let value = |name: &str| {
@@ -142,175 +138,8 @@ fn known(
     Ok(all)
 }
 
-/// A piece of a dump.
-enum Part<'p> {
-    /// How a table is made.
-    Table { name: &'p str, columns: &'p [String] },
-    /// A row of the table before it: `None` is NULL.
-    Row { table: &'p str, columns: &'p [String], values: &'p [Option<Vec<u8>>] },
-}
-
-/// A dump as `mariadb-dump` writes it, with one statement `INSERT INTO ... VALUES` for many rows.
-struct Dump<R> {
-    from: R,
-}
-
-impl<R: BufRead> Dump<R> {
-    fn read(&mut self, each: &mut dyn FnMut(Part<'_>)) -> io::Result<()> {
-        let (mut name, mut columns): (String, Vec<String>) = Default::default();
-        while let Some(line) = self.line()? {
-            let line = String::from_utf8_lossy(&line).into_owned();
-            if let Some(made) = quoted(&line, "CREATE TABLE `") {
-                (name, columns) = (made, self.columns()?);
-                each(Part::Table { name: &name, columns: &columns });
-            } else if let Some(filled) = quoted(&line, "INSERT INTO `") {
-                if filled != name {
-                    return Err(nonsense("rows of a table that was not made"));
-                }
-                self.rows(&name, &columns, each)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The next line, up to where rows begin; `None` at the end. What is too long to be one is cut.
-    fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
-        const LONGEST: usize = 1 << 10;
-        let mut line = Vec::new();
-        while let Some(byte) = self.next()? {
-            if byte == b'\n' || line.ends_with(b"` VALUES") {
-                return Ok(Some(line));
-            }
-            if line.len() < LONGEST {
-                line.push(byte);
-            }
-        }
-        Ok((!line.is_empty()).then_some(line))
-    }
-
-    /// The columns of a table, from the lines after the one that makes it.
-    fn columns(&mut self) -> io::Result<Vec<String>> {
-        let mut columns = Vec::new();
-        while let Some(line) = self.line()? {
-            if line.starts_with(b")") {
-                return Ok(columns);
-            }
-            columns.extend(quoted(&String::from_utf8_lossy(&line), "  `"));
-            if columns.len() > MOST_COLUMNS {
-                return Err(nonsense("a table with too many columns"));
-            }
-        }
-        Err(nonsense("a table that does not end"))
-    }
-
-    fn rows(&mut self, table: &str, columns: &[String], each: &mut dyn FnMut(Part<'_>)) -> io::Result<()> {
-        let mut values: Vec<Option<Vec<u8>>> = Vec::new();
-        loop {
-            match self.next()? {
-                Some(b' ' | b'\n' | b'\r' | b',') => {}
-                Some(b';') => return Ok(()),
-                Some(b'(') => {
-                    values.clear();
-                    while values.len() <= columns.len() {
-                        values.push(self.value()?);
-                        match self.next()? {
-                            Some(b',') => {}
-                            Some(b')') => break,
-                            _ => return Err(nonsense("a row that does not end")),
-                        }
-                    }
-                    if values.len() != columns.len() {
-                        return Err(nonsense("a row with more or fewer values than its table has columns"));
-                    }
-                    each(Part::Row { table, columns, values: &values });
-                }
-                _ => return Err(nonsense("rows that do not end")),
-            }
-        }
-    }
-
-    fn value(&mut self) -> io::Result<Option<Vec<u8>>> {
-        if self.peek()? == Some(b'\'') {
-            self.next()?;
-            return self.string().map(Some);
-        }
-        // A number, digits of bytes, or NULL.
-        let mut word = Vec::new();
-        while let Some(byte) = self.peek()?.filter(|byte| !matches!(byte, b',' | b')')) {
-            push(&mut word, byte)?;
-            self.next()?;
-        }
-        match word.as_slice() {
-            b"" => Err(nonsense("a value that is not there")),
-            b"NULL" => Ok(None),
-            _ => Ok(Some(word)),
-        }
-    }
-
-    /// What is between quotes (MariaDB's manual, "String Literals").
-    fn string(&mut self) -> io::Result<Vec<u8>> {
-        let mut text = Vec::new();
-        loop {
-            let byte = match self.next()? {
-                Some(b'\'') if self.peek()? == Some(b'\'') => self.next()?,
-                Some(b'\'') => return Ok(text),
-                Some(b'\\') => self.next()?.map(|escaped| match escaped {
-                    b'0' => 0,
-                    b'b' => 8,
-                    b'n' => b'\n',
-                    b'r' => b'\r',
-                    b't' => b'\t',
-                    b'Z' => 26,
-                    other => other,
-                }),
-                other => other,
-            };
-            push(&mut text, byte.ok_or_else(|| nonsense("a text that does not end"))?)?;
-        }
-    }
-
-    fn peek(&mut self) -> io::Result<Option<u8>> {
-        Ok(self.from.fill_buf()?.first().copied())
-    }
-
-    fn next(&mut self) -> io::Result<Option<u8>> {
-        let next = self.peek()?;
-        self.from.consume(usize::from(next.is_some()));
-        Ok(next)
-    }
-}
-
-fn push(to: &mut Vec<u8>, byte: u8) -> io::Result<()> {
-    if to.len() >= LONGEST_VALUE {
-        return Err(nonsense("a value that is too long"));
-    }
-    to.push(byte);
-    Ok(())
-}
-
-/// The name that begins a line after `before`, up to its closing backtick.
-fn quoted(line: &str, before: &str) -> Option<String> {
-    let mut name = String::new();
-    let mut characters = line.strip_prefix(before)?.chars().peekable();
-    while let Some(character) = characters.next() {
-        if character == '`' && characters.next_if_eq(&'`').is_none() {
-            return Some(name);
-        }
-        name.push(character);
-    }
-    None
-}
-
-fn nonsense(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("this is no dump of a database: {what}"))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fmt::Write as _;
-
-    use proptest::prelude::*;
-
     use super::*;
 
     fn compared(older: &str, newer: &str) -> io::Result<Compared> {
@@ -361,60 +190,6 @@ mod tests {
             assert!(BEFORE.contains(part), "{part}");
             let broken = BEFORE.replacen(part, instead, 1);
             assert!(compared(BEFORE, &broken).is_err(), "{part} -> {instead}");
-        }
-    }
-
-    fn literal(value: Option<&[u8]>) -> String {
-        let Some(value) = value else { return "NULL".to_owned() };
-        let mut text = "'".to_owned();
-        for character in String::from_utf8_lossy(value).chars() {
-            match character {
-                '\0' => text.push_str("\\0"),
-                '\n' => text.push_str("\\n"),
-                '\r' => text.push_str("\\r"),
-                '\u{1a}' => text.push_str("\\Z"),
-                '\'' | '"' | '\\' => write!(text, "\\{character}").unwrap(),
-                other => text.push(other),
-            }
-        }
-        text + "'"
-    }
-
-    proptest! {
-        #[test]
-        fn any_row_is_read_as_what_was_written(rows in proptest::collection::vec(
-            proptest::collection::vec(proptest::option::of(any::<String>()), 3), 1..8,
-        )) {
-            let rows: Vec<Vec<Option<Vec<u8>>>> =
-                rows.into_iter().map(|row| row.into_iter().map(|value| value.map(String::into_bytes)).collect()).collect();
-            let lines: Vec<String> = rows
-                .iter()
-                .map(|row| format!("({})", row.iter().map(|value| literal(value.as_deref())).collect::<Vec<_>>().join(",")))
-                .collect();
-            let text = format!(
-                "CREATE TABLE `odd``name` (\n  `a` int,\n  `b` int,\n  `c` int\n);\nINSERT INTO `odd``name` VALUES\n{};\n",
-                lines.join(",\n")
-            );
-            let mut read = Vec::new();
-            Dump { from: text.as_bytes() }
-                .read(&mut |part| {
-                    if let Part::Row { table, values, .. } = part {
-                        assert_eq!(table, "odd`name");
-                        read.push(values.to_vec());
-                    }
-                })
-                .unwrap();
-            prop_assert_eq!(read, rows);
-        }
-
-        #[test]
-        fn no_bytes_make_the_reader_fail_otherwise_than_by_saying_so(bytes in any::<Vec<u8>>(), cut in any::<prop::sample::Index>()) {
-            let mut broken = BEFORE.as_bytes().to_vec();
-            let at = cut.index(broken.len());
-            broken.splice(at..at, bytes);
-            let _ = Dump { from: broken.as_slice() }.read(&mut |_| {});
-            broken.truncate(at);
-            let _ = Dump { from: broken.as_slice() }.read(&mut |_| {});
         }
     }
 }

@@ -22,6 +22,7 @@ mod files;
 mod instances;
 mod operator;
 mod outgoing;
+mod rows;
 mod settings;
 mod setup;
 mod staff;
@@ -42,6 +43,7 @@ pub use instances::{
 };
 pub use operator::{Operator, OperatorError};
 pub use outgoing::{LARGEST_LOG, Refused, outgoing, outgoing_text, refused_in};
+pub use rows::{Rows, count_rows};
 pub use setup::{Keys, Owner, SetUp, Webhooks, owner_email, setup, webhook_url, webhook_url_at};
 pub use staff::{InvalidRole, OneTimeLink, Pending, Person, Role, Staff};
 pub use takeover::{

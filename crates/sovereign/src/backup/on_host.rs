@@ -28,7 +28,7 @@ use sovereign_model::layout::on_host;
 use sovereign_model::stack::Site;
 use sovereign_model::{Digest, EdgeName};
 use sovereign_services::ghost::data::Compared;
-use sovereign_services::ghost::{self, DumpSeen};
+use sovereign_services::ghost::{self, DumpSeen, Rows};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -192,14 +192,17 @@ fn program(said: &str) -> Option<Digest> {
     (on_host::program(&digest) == path).then_some(digest)
 }
 
-/// Looks at a dump that came from the archive. There is no database here that it could be loaded into: that it is
-/// complete is what is seen.
+/// Looks at a dump that came from the archive. There is no database here that it could be loaded into: that it has its end,
+/// and each of its rows too, is what is seen. A rehearsal loads it.
 ///
 /// # Errors
 /// When it cannot be read, or is not complete.
 pub(super) fn examine(dump: &Path) -> Result<String, Failure> {
     let DumpSeen { tables, .. } = examine_dump(dump)?;
-    Ok(format!("the dump is complete, {tables} tables"))
+    let file = |source| BackupError::File { path: dump.to_owned(), source };
+    let from = BufReader::with_capacity(1 << 16, File::open(dump).map_err(file)?);
+    let Rows { posts, staff, .. } = ghost::count_rows(from).map_err(file)?;
+    Ok(format!("the dump is complete: {tables} tables, {posts} posts and pages, {staff} on the staff"))
 }
 
 /// The same, as it was seen.
@@ -294,7 +297,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ghost.sql");
         std::fs::write(&file, "CREATE TABLE `posts` (\n);\n-- Dump completed\n").unwrap();
-        assert_eq!(examine(&file).unwrap(), "the dump is complete, 1 tables");
+        assert_eq!(examine(&file).unwrap(), "the dump is complete: 1 tables, 0 posts and pages, 0 on the staff");
         std::fs::write(&file, "CREATE TABLE `posts` (\n);\n").unwrap();
         assert!(examine(&file).unwrap_err().chain().join(" ").contains("no end"));
         assert!(examine(&folder.path().join("none")).is_err());
