@@ -30,6 +30,11 @@ pub(crate) fn layers(role: &Role, ghost: &sovereign_images::Lock, store: &Store)
     role.layers.iter().map(|wanted| layer(&wanted.image)).collect()
 }
 
+/// The folder with the locks: for `stack.toml`, `stack.images` beside it.
+pub(crate) fn locks(stack_file: &Path) -> PathBuf {
+    stack_file.with_extension("images")
+}
+
 /// The file with the lock of a role, or of Ghost: the operator's, beside the stack file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LockFile {
@@ -55,7 +60,7 @@ impl LockFile {
 
     /// For what is called so.
     pub(crate) fn named(stack_file: &Path, name: &str) -> Self {
-        Self { path: stack_file.with_extension("images").join(format!("{name}.json")) }
+        Self { path: locks(stack_file).join(format!("{name}.json")) }
     }
 
     /// In this file.

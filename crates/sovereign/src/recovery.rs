@@ -21,6 +21,7 @@ use sovereign_model::{SiteName, StackName, file};
 
 use crate::backup::{self, Ghost, Proof, Record};
 use crate::context::Context;
+use crate::debian;
 use crate::declared::Declared;
 use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
@@ -160,6 +161,31 @@ pub(crate) fn put_stack_file(places: &Places, scratch: &Path, stack: &StackName)
     fs::remove_file(&beside).map_err(failed("remove", &beside))?;
     linked?;
     Ok(path)
+}
+
+/// Puts the locks of images beside the stack file. One that is there already stays.
+///
+/// # Errors
+/// When one cannot be written.
+pub(crate) fn put_locks(scratch: &Path, stack_file: &Path) -> Result<(), Failure> {
+    let (from, to) = (scratch.join(backup::LOCKS), debian::locks(stack_file));
+    let entries = match fs::read_dir(&from) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(failed("read", &from))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(failed("read", &from))?;
+        let place = to.join(entry.file_name());
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if !is_file || place.symlink_metadata().is_ok() {
+            continue;
+        }
+        let text = fs::read(entry.path()).map_err(failed("read", &entry.path()))?;
+        fs::create_dir_all(&to).map_err(failed("make", &to))?;
+        sovereign_runtime::file::replace(&place, &text, 0o644)
+            .map_err(|error| failed("write", &place)(error.source))?;
+    }
+    Ok(())
 }
 
 /// Removes a folder, where there is one.

@@ -88,12 +88,16 @@ pub(crate) fn epochs_file(state: &StateFolder) -> PathBuf {
     state.keys().join("epochs.json")
 }
 
-/// The working keys of a stack whose root seed exists.
+/// The working keys of a stack whose root seed exists, and where it has hosts, the key that opens them: a machine that came
+/// back from the archive has none of them yet.
 ///
 /// # Errors
 /// When there is no seed, or it must be opened and cannot.
 pub(crate) fn open(context: &Context, stack: &Stack, state: &StateFolder) -> Result<WorkingKeys, Failure> {
     let stored = seed_file(stack, state).open()?;
+    if stack.edges_on_hosts().next().is_some() && !state.hosts_identity().exists() {
+        hosts(context, stack, state)?;
+    }
     ready(stack, state, stored.fingerprint().clone(), || stored.unlock(|| passphrase(context, None)))
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use super::{STATE_PARTS, StatePart};
+use super::{LOCKS, STATE_PARTS, StatePart};
 
 /// What is kept of one kind, where, and what it takes to have it again.
 struct Row {
@@ -74,6 +74,7 @@ fn rows() -> Vec<Row> {
     for StatePart { name, what, .. } in STATE_PARTS {
         let lives = match *name {
             "stack.toml" => "the stack file",
+            LOCKS => "the folder `stack.images` beside the stack file",
             "epochs.json" => "keys/epochs.json",
             "hosts.json" => "hosts/hosts.json",
             other => other,

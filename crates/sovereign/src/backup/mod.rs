@@ -31,6 +31,7 @@ use sovereign_model::stack::{App, Site};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::debian;
 use crate::declared::Declared;
 use crate::failure::{Failure, Reason};
 use crate::hosts;
@@ -217,12 +218,20 @@ pub(crate) struct StatePart {
     path: fn(&Declared) -> PathBuf,
 }
 
+/// Where a snapshot of the state has the locks.
+pub(crate) const LOCKS: &str = "locks";
+
 /// All that is backed up of it. Not the root seed: the words are on paper.
 pub(crate) const STATE_PARTS: &[StatePart] = &[
     StatePart {
         name: "stack.toml",
         what: "the stack file, and each of its earlier versions",
         path: |of| of.file.clone(),
+    },
+    StatePart {
+        name: LOCKS,
+        what: "which images were chosen: the locks beside the stack file",
+        path: |of| debian::locks(&of.file),
     },
     StatePart { name: "state.json", what: "formats and epochs of the state", path: |of| of.state.state_file() },
     StatePart {

@@ -120,7 +120,8 @@ pub(crate) fn run(context: &Context, args: &DrillRecoverArgs) -> Result<Rehearse
     let of_state = recovery.state_part(Path::new(&from))?;
     let file = scratch.folder.join("stack.toml");
     let places = Places::new(Some(file.clone()), Some(recovery.state.path().to_owned()), &context.environment)?;
-    recovery::put_stack_file(&places, &of_state, &stack)?;
+    let stack_file = recovery::put_stack_file(&places, &of_state, &stack)?;
+    recovery::put_locks(&of_state, &stack_file)?;
     recovery.put_state(&of_state)?;
     let stack_file_same = same(&file, &declared.file);
     let there = apart(Declared::at(places)?, &scratch.folder);

@@ -96,6 +96,7 @@ pub(crate) fn run(context: &Context, args: &RecoverArgs) -> Result<Recovered, Fa
     let mut recovery = Recovery::new(context, archive, state);
     let scratch = recovery.state_part(&folder)?;
     let stack_file = recovery::put_stack_file(&places, &scratch, &stack)?;
+    recovery::put_locks(&scratch, &stack_file)?;
     SeedFile::at(&recovery.state.seed(), stack.clone()).restore(&seed, passphrase.as_ref())?;
     secrets::note_words_seen(&recovery.state, &seed.fingerprint(&stack))?;
     recovery.put_state(&scratch)?;

@@ -250,10 +250,6 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
     deployment.prepare()?;
     let _lock = secrets::lock(&deployment.state, "up")?;
     let (keys, seed_made) = secrets::open_or_create(context, &deployment.stack, &deployment.state)?;
-    // On a machine that was recovered, the key that hosts let in is not made yet.
-    if deployment.reach.edges().next().is_some() && !deployment.state.hosts_identity().exists() {
-        secrets::hosts(context, &deployment.stack, &deployment.state)?;
-    }
     let lease = lease::take(context, &declared, &deployment.reach, "up", &args.lease, args.yes)?;
     if seed_made {
         saving::set_aside(context, &deployment.state)?;
