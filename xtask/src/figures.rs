@@ -64,13 +64,18 @@ pub(crate) fn lab(deadline: Deadline) -> Result<Tally> {
 }
 
 /// Hosts of one data center in a cluster; a site's instances, and its data taken over from a Ghost with SQLite; a site
-/// that moves to a host; hosts that are taken out and upgraded; a Ghost that is upgraded there.
+/// that moves to a host; hosts that are taken out and upgraded; a Ghost that is upgraded there; a data center that is lost.
 pub(crate) fn hosts(deadline: Deadline) -> Result<Tally> {
     needs::ensure()?;
     let mut tally = Tally::default();
-    for (binary, name) in
-        [("bare_host", "three_hosts"), ("instances", ""), ("moved", ""), ("hosts_upgraded", ""), ("upgraded", "")]
-    {
+    for (binary, name) in [
+        ("bare_host", "three_hosts"),
+        ("instances", ""),
+        ("moved", ""),
+        ("hosts_upgraded", ""),
+        ("upgraded", ""),
+        ("lost", ""),
+    ] {
         let mut command = test("sovereign", binary, name);
         command.envs(needs::apt_config()?.map(|path| ("APT_CONFIG", path)));
         tally.add(told(command, deadline)?);

@@ -29,6 +29,11 @@ impl StateFolder {
         self.0.join("state.json")
     }
 
+    /// How often each site has got another primary while its old one did not answer.
+    pub fn primaries(&self) -> PathBuf {
+        self.0.join("primaries.json")
+    }
+
     /// The lock: one `sovereign` works on a stack at a time.
     pub fn lock(&self) -> PathBuf {
         self.0.join("lock")

@@ -30,6 +30,7 @@ mod log;
 mod moving;
 mod output;
 mod places;
+mod primaries;
 mod program;
 mod recovery;
 mod restore;

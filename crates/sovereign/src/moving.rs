@@ -137,44 +137,23 @@ impl Reason for NotMoved {
     }
 }
 
-/// A site that moves. The stack is locked.
-pub(crate) struct Mover<'a> {
+/// A place on a host where a site is to be, and is not yet. The stack is locked.
+pub(crate) struct NewPlace<'a> {
     pub(crate) deployment: &'a Deployment,
     pub(crate) keys: &'a WorkingKeys,
     /// As it is declared.
     pub(crate) site: &'a Site,
-    /// As it was declared where its data is.
-    pub(crate) old: &'a Site,
-    /// Where it moves to.
+    /// Where that is.
     pub(crate) place: EdgeName,
-    /// Its data.
-    pub(crate) ghost: Ghost<'a>,
+    /// On whose behalf, for the journal.
+    pub(crate) command: &'static str,
     pub(crate) progress: &'a Progress,
     pub(crate) stop: CancellationToken,
 }
 
-impl Mover<'_> {
-    /// Moves it, after `first`. When this is done the record says that the data is at the new place.
-    ///
-    /// # Errors
-    /// When it did not move; then the old Ghost runs, also when an earlier run that was killed had stopped it.
-    pub(crate) async fn run<T>(&self, first: impl FnOnce() -> Result<T, Failure>) -> Result<(T, Taken), Failure> {
-        let moved = async {
-            let first = block_in_place(first)?;
-            let scratch = Scratch::named(&self.deployment.state, "moving")?;
-            let newcomer = self.ground().await?;
-            // Thousands of pictures: most of them go over while the site is written and read as ever.
-            self.content("copy what people uploaded", &newcomer, &scratch).await?;
-            Ok((first, self.switch(&newcomer, &scratch).await?))
-        };
-        match moved.await {
-            Ok(moved) => Ok(moved),
-            Err(failure) => Err(self.back(&failure).await.into()),
-        }
-    }
-
+impl NewPlace<'_> {
     /// Brings up what is needed at the new place, empty, where it is not there yet.
-    async fn ground(&self) -> Result<Newcomer, Failure> {
+    pub(crate) async fn bring_up(&self) -> Result<Newcomer, Failure> {
         let mut joined = self.deployment.joined(self.keys)?;
         // A run that was cut off may have left it paused.
         if let Some(newcomer) = self.engines(&joined).hosts.newcomer(self.site).await? {
@@ -192,35 +171,94 @@ impl Mover<'_> {
         Ok(newcomer.ok_or(MovingError::NoNewcomer { site, place })?)
     }
 
+    /// What is to be done at the new place now.
+    pub(crate) async fn parts(&self, joined: &Joined) -> Result<Moving, Failure> {
+        let seen = self.engines(joined).observe().await?;
+        if let Some(why) = seen.away.get(&self.place).or_else(|| seen.evacuated.get(&self.place)) {
+            return Err(MovingError::Away { place: self.place.clone(), why: why.clone() }.into());
+        }
+        let (site, place) = (self.site.name.clone(), self.place.clone());
+        let parts = moving(&joined.wanted, &seen, &self.site.name).ok_or(MovingError::NoNewcomer { site, place })?;
+        match &parts.applications.obstacles[..] {
+            [] => Ok(parts),
+            obstacles => Err(MovingError::Obstructed(obstacles.to_vec()).into()),
+        }
+    }
+
+    pub(crate) async fn carry_out(&self, joined: &Joined, plan: &Plan) -> Result<(), Failure> {
+        if plan.steps.is_empty() {
+            return Ok(());
+        }
+        let journal = Journal::at(self.deployment.state.journal());
+        let caller = Caller { command: self.command, version: env!("CARGO_PKG_VERSION") };
+        apply(&self.engines(joined), plan, &journal, caller, &Told::new(self.progress), &self.stop).await?;
+        Ok(())
+    }
+
+    pub(crate) fn engines<'d>(&'d self, joined: &'d Joined) -> Engines<'d> {
+        self.deployment.engine(self.keys, joined, self.progress)
+    }
+}
+
+/// A site that moves. The stack is locked.
+pub(crate) struct Mover<'a> {
+    /// Where it moves to.
+    pub(crate) to: NewPlace<'a>,
+    /// As it was declared where its data is.
+    pub(crate) old: &'a Site,
+    /// Its data.
+    pub(crate) ghost: Ghost<'a>,
+}
+
+impl Mover<'_> {
+    /// Moves it, after `first`. When this is done the record says that the data is at the new place.
+    ///
+    /// # Errors
+    /// When it did not move; then the old Ghost runs, also when an earlier run that was killed had stopped it.
+    pub(crate) async fn run<T>(&self, first: impl FnOnce() -> Result<T, Failure>) -> Result<(T, Taken), Failure> {
+        let moved = async {
+            let first = block_in_place(first)?;
+            let scratch = Scratch::named(&self.to.deployment.state, "moving")?;
+            let newcomer = self.to.bring_up().await?;
+            // Thousands of pictures: most of them go over while the site is written and read as ever.
+            self.content("copy what people uploaded", &newcomer, &scratch).await?;
+            Ok((first, self.switch(&newcomer, &scratch).await?))
+        };
+        match moved.await {
+            Ok(moved) => Ok(moved),
+            Err(failure) => Err(self.back(&failure).await.into()),
+        }
+    }
+
     /// The short part: from here on nobody writes at the old place.
     async fn switch(&self, newcomer: &Newcomer, scratch: &Scratch) -> Result<Taken, Failure> {
-        let joined = self.deployment.joined(self.keys)?;
+        let joined = self.to.deployment.joined(self.to.keys)?;
         let unit = self.unit()?;
-        let stage = self.progress.stage(format!("stop {unit} at {}", self.old.primary));
-        self.engines(&joined).here.halt(&unit).await?;
+        let stage = self.to.progress.stage(format!("stop {unit} at {}", self.old.primary));
+        self.to.engines(&joined).here.halt(&unit).await?;
         stage.finish();
         newcomer.pause().await?;
         self.content("copy what was uploaded since", newcomer, scratch).await?;
-        let stage = self.progress.stage("take the database over");
+        let stage = self.to.progress.stage("take the database over");
         let database = block_in_place(|| self.ghost.copy_out(scratch))?;
         let taken = newcomer.take_over(&database).await?;
         stage.finish();
         newcomer.resume().await?;
         // It is well again, and then it is set up.
         for part in [|parts: Moving| parts.applications, |parts: Moving| parts.set_up, |parts: Moving| parts.edge] {
-            let plan = part(self.parts(&joined).await?);
-            self.carry_out(&joined, &plan).await?;
+            let plan = part(self.to.parts(&joined).await?);
+            self.to.carry_out(&joined, &plan).await?;
         }
         // It may have been a mirror, or have kept pages of a run that was cut off.
-        let stage = self.progress.stage(format!("see that {} shows it", self.place));
-        let link = self.deployment.reach.link(&self.place).await?;
-        let shown = restore::renew(&link.control, self.site, &self.place.to_string(), &stage).await;
-        shown.map_err(|why| MovingError::NotShown { place: self.place.clone(), why })?;
+        let stage = self.to.progress.stage(format!("see that {} shows it", self.to.place));
+        let link = self.to.deployment.reach.link(&self.to.place).await?;
+        let shown = restore::renew(&link.control, self.to.site, &self.to.place.to_string(), &stage).await;
+        shown.map_err(|why| MovingError::NotShown { place: self.to.place.clone(), why })?;
         stage.finish();
-        let stage = self.progress.stage(format!("ask {} as a reader would", self.place));
+        let stage = self.to.progress.stage(format!("ask {} as a reader would", self.to.place));
         self.ask().await?;
         stage.finish();
-        if self.stop.is_cancelled() {
+        if self.to.stop.is_cancelled() {
             return Err(MovingError::Stopped.into());
         }
         self.record()?;
@@ -229,8 +267,8 @@ impl Mover<'_> {
 
     /// The moment from which on the data is at the new place.
     fn record(&self) -> Result<(), Failure> {
-        let (state, at) = (&self.deployment.state, EdgeName::here(&self.old.primary));
-        let (from, to) = (state.set_up(&at, &self.site.name), state.moved_away(&at, &self.site.name));
+        let (state, at) = (&self.to.deployment.state, EdgeName::here(&self.old.primary));
+        let (from, to) = (state.set_up(&at, &self.to.site.name), state.moved_away(&at, &self.to.site.name));
         let failed = |action, path: &PathBuf| {
             let path = path.clone();
             move |source| MovingError::File { action, path, source }
@@ -247,84 +285,56 @@ impl Mover<'_> {
     /// After a failure: everything is as it was.
     async fn back(&self, failure: &Failure) -> NotMoved {
         let unwell = self.revive().await.err().map(|failure| failure.chain().join(": "));
-        NotMoved { site: self.site.name.clone(), why: failure.chain().join(": "), help: failure.help(), unwell }
+        NotMoved { site: self.to.site.name.clone(), why: failure.chain().join(": "), help: failure.help(), unwell }
     }
 
     async fn revive(&self) -> Result<(), Failure> {
         let unit = self.unit()?;
-        let stage = self.progress.stage(format!("start {unit} at {} again", self.old.primary));
-        let joined = self.deployment.joined(self.keys)?;
-        let engines = self.engines(&joined);
+        let stage = self.to.progress.stage(format!("start {unit} at {} again", self.old.primary));
+        let joined = self.to.deployment.joined(self.to.keys)?;
+        let engines = self.to.engines(&joined);
         engines.here.revive(&unit, BOOT_PATIENCE).await?;
         stage.finish();
         // The one at the new place is not needed until the next run begins anew. That it cannot be reached may be why.
-        if let Ok(Some(newcomer)) = engines.hosts.newcomer(self.site).await {
+        if let Ok(Some(newcomer)) = engines.hosts.newcomer(self.to.site).await {
             let _ = newcomer.pause().await;
         }
         Ok(())
     }
 
     async fn content(&self, what: &str, newcomer: &Newcomer, scratch: &Scratch) -> Result<(), Failure> {
-        let stage = self.progress.stage(what);
+        let stage = self.to.progress.stage(what);
         let archive = block_in_place(|| self.ghost.pack(scratch))?;
         newcomer.unpack(&archive).await?;
         stage.finish();
-        if self.stop.is_cancelled() { Err(MovingError::Stopped.into()) } else { Ok(()) }
-    }
-
-    /// What is to be done at the new place now.
-    async fn parts(&self, joined: &Joined) -> Result<Moving, Failure> {
-        let seen = self.engines(joined).observe().await?;
-        if let Some(why) = seen.away.get(&self.place).or_else(|| seen.evacuated.get(&self.place)) {
-            return Err(MovingError::Away { place: self.place.clone(), why: why.clone() }.into());
-        }
-        let (site, place) = (self.site.name.clone(), self.place.clone());
-        let parts = moving(&joined.wanted, &seen, &self.site.name).ok_or(MovingError::NoNewcomer { site, place })?;
-        match &parts.applications.obstacles[..] {
-            [] => Ok(parts),
-            obstacles => Err(MovingError::Obstructed(obstacles.to_vec()).into()),
-        }
-    }
-
-    async fn carry_out(&self, joined: &Joined, plan: &Plan) -> Result<(), Failure> {
-        if plan.steps.is_empty() {
-            return Ok(());
-        }
-        let journal = Journal::at(self.deployment.state.journal());
-        let caller = Caller { command: "site move", version: env!("CARGO_PKG_VERSION") };
-        apply(&self.engines(joined), plan, &journal, caller, &Told::new(self.progress), &self.stop).await?;
-        Ok(())
+        if self.to.stop.is_cancelled() { Err(MovingError::Stopped.into()) } else { Ok(()) }
     }
 
     /// Asks from outside, through the edge at the new place.
     async fn ask(&self) -> Result<(), Failure> {
-        let prober = Prober::trusting(self.keys.ca()?.pem().as_bytes())?;
-        let address = self.deployment.stack.datacenters[&self.place.datacenter].reached(&self.place);
+        let prober = Prober::trusting(self.to.keys.ca()?.pem().as_bytes())?;
+        let address = self.to.deployment.stack.datacenters[&self.to.place.datacenter].reached(&self.to.place);
         // Where this machine may not ask it, that its instance is well has said the same.
-        let live = Some(LIVE_PATH).filter(|_| self.site.admin == AdminReach::Public);
+        let live = Some(LIVE_PATH).filter(|_| self.to.site.admin == AdminReach::Public);
         for path in live.into_iter().chain(["/"]) {
             let deadline = Instant::now() + ANSWER_PATIENCE;
             loop {
-                let refused = match prober.get(address, &self.site.canonical, path, ANSWER_PATIENCE).await {
-                    Ok(answer) if is_served(self.site, answer.status) => break,
+                let refused = match prober.get(address, &self.to.site.canonical, path, ANSWER_PATIENCE).await {
+                    Ok(answer) if is_served(self.to.site, answer.status) => break,
                     Ok(answer) => Failure::from(MovingError::NotServed {
-                        url: format!("{}{path}", self.site.canonical),
-                        place: self.place.clone(),
+                        url: format!("{}{path}", self.to.site.canonical),
+                        place: self.to.place.clone(),
                         status: answer.status,
                     }),
                     Err(error) => error.into(),
                 };
-                if Instant::now() > deadline || self.stop.is_cancelled() {
+                if Instant::now() > deadline || self.to.stop.is_cancelled() {
                     return Err(refused);
                 }
                 tokio::time::sleep(LOOK).await;
             }
         }
         Ok(())
-    }
-
-    fn engines<'d>(&'d self, joined: &'d Joined) -> Engines<'d> {
-        self.deployment.engine(self.keys, joined, self.progress)
     }
 
     /// Where old Ghost runs.

@@ -17,6 +17,7 @@ use sovereign_services::ghost;
 
 use crate::failure::Failure;
 use crate::hosts::{OnHosts, state_of};
+use crate::primaries::Primaries;
 use crate::program::Program;
 
 /// What joining takes.
@@ -39,7 +40,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) now: SystemTime,
 }
 
-/// Gathers the world. Reads the image store and nothing else.
+/// Gathers the world. Reads the image store, and which primaries are the newest.
 ///
 /// # Errors
 /// When a key was not made ready or the image store cannot be read.
@@ -92,7 +93,7 @@ pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
         );
     }
     let signing = keys.config_signing()?;
-    let epochs = BTreeMap::new();
+    let epochs = Primaries::read(state)?.epochs();
     let epoch_proofs = stack.sites.values().map(|site| {
         let epoch = epochs.get(&site.name).copied().unwrap_or(1);
         let signature = attest(&signing, &epoch_statement(&stack.name, &site.name, epoch, &site.primary));

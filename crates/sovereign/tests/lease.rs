@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use sovereign_testkit::sshd::Sshd;
 use support::Operator;
 
-/// What the host does: leases, and whatever keeps a connection. It does not say what it uses; all else waits while there is
-/// a file, and then fails.
+/// What the host does: leases, whatever keeps a connection, and to say whether it is evacuated. It does not say what it
+/// uses; all else waits while there is a file, and then fails.
 const DOOR: &str = r#"#!/bin/sh
 case $SSH_ORIGINAL_COMMAND in
-*sovereign-is-here* | *lease.*) exec sh -c "$SSH_ORIGINAL_COMMAND" ;;
+*sovereign-is-here* | *lease.* | *evacuated.json*) exec sh -c "$SSH_ORIGINAL_COMMAND" ;;
 *smaps_rollup*) exit 1 ;;
 esac
 echo x >> "$0.asked"

@@ -237,6 +237,7 @@ fn publish_there(operator: &Operator, edge: At) {
     let send = |path: &str, body: String| {
         operator.curl(NEW, edge, path, &[&fixed[..], &["--request", "POST", "--data-raw", &body]].concat())
     };
+    assert_eq!(credentials["email"], "owner@blog.old.test", "{credentials}");
     let login = json!({ "username": "owner@blog.old.test", "password": credentials["password"] });
     send("/ghost/api/admin/session/", login.to_string()).is(201);
     let invited = operator.curl(NEW, edge, "/ghost/api/admin/invites/", &fixed).ok().json();

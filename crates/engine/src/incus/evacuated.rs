@@ -23,6 +23,8 @@ use super::IncusEngineError;
 use super::reach::{Link, PROJECT, Reach};
 use crate::apply::Progress;
 
+/// A host that does not say so quickly whether it is evacuated delays nobody further.
+const NOTE: Duration = Duration::from_secs(5);
 /// A cluster that has just lost a member takes its time to answer; that a host is away is told meanwhile.
 const OTHERS: Duration = Duration::from_secs(5);
 
@@ -58,7 +60,7 @@ pub async fn evacuated(reach: &Reach) -> BTreeMap<EdgeName, Evacuation> {
     let looks = reach.edges().map(async |edge| {
         // A host that answers knows best.
         let noted = match reach.opened(edge) {
-            Some(link) => Evacuation::read(&link.connection).await.ok(),
+            Some(link) => timeout(NOTE, Evacuation::read(&link.connection)).await.ok().and_then(Result::ok),
             None => None,
         };
         (edge.clone(), noted)

@@ -240,6 +240,11 @@ pub(crate) const STATE_PARTS: &[StatePart] = &[
         path: |of| secrets::epochs_file(&of.state),
     },
     StatePart {
+        name: "primaries.json",
+        what: "how often each site has got another primary",
+        path: |of| of.state.primaries(),
+    },
+    StatePart {
         name: "hosts.json",
         what: "which hosts there are, and their pinned keys",
         path: |of| of.state.hosts_record(),

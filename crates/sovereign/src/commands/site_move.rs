@@ -25,7 +25,7 @@ use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
 use crate::interrupt;
 use crate::lease;
-use crate::moving::Mover;
+use crate::moving::{Mover, NewPlace};
 use crate::output::{Page, Progress, Report, StageTime, figures};
 use crate::restore;
 use crate::secrets;
@@ -210,7 +210,8 @@ impl Work<'_> {
             Ok(backed_up)
         };
         let (place, stopped) = (place.clone(), stop.clone());
-        let mover = Mover { deployment, keys, site, old, place, ghost, progress, stop: stopped };
+        let to = NewPlace { deployment, keys, site, place, command: "site move", progress, stop: stopped };
+        let mover = Mover { to, old, ghost };
         let (backed_up, taken) = mover.run(first).await?;
         // It has moved, whatever becomes of the rest.
         self.forget_old(&engines, Some(&found.datacenter)).await?;

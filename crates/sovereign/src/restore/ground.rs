@@ -1,16 +1,19 @@
 //! Where a site's data is that is to be replaced: on this machine, or on a host. What a restore asks of either.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use sovereign_archive::entry::TreePath;
 use sovereign_archive::{Contents, Snapshot};
+use sovereign_engine::apply::Engine as _;
 use sovereign_keys::WorkingKeys;
 use sovereign_model::EdgeName;
 use sovereign_model::stack::Site;
 use sovereign_services::ghost::data;
 use tokio::task::block_in_place;
+use tokio_util::sync::CancellationToken;
 
 use super::folder::Folder;
 use super::live::{Live, Seen};
@@ -22,6 +25,7 @@ use crate::context::Context;
 use crate::declared::Declared;
 use crate::deployment::Deployment;
 use crate::failure::Failure;
+use crate::moving::NewPlace;
 use crate::output::Progress;
 
 /// Whether what is live was written after what a snapshot has of it.
@@ -46,6 +50,8 @@ pub(crate) struct Ground<'a> {
     /// What lies of it on this machine.
     pub(crate) folder: Folder,
     at: EdgeName,
+    /// Whether the site was brought up here by this run, empty: readers are not led to it yet.
+    is_new: Cell<bool>,
 }
 
 impl<'a> Ground<'a> {
@@ -60,7 +66,59 @@ impl<'a> Ground<'a> {
     ) -> Self {
         let at = site.place(&deployment.stack);
         let folder = Folder::at(&deployment.state, site, &at);
-        Self { context, declared, deployment, keys, site, progress, folder, at }
+        Self { context, declared, deployment, keys, site, progress, folder, at, is_new: Cell::new(false) }
+    }
+
+    /// Whether there is something whose place can be taken. On this machine there need not be.
+    ///
+    /// # Errors
+    /// When a host does not answer.
+    pub(crate) async fn is_there(&self) -> Result<bool, Failure> {
+        match &self.at.host {
+            None => Ok(true),
+            Some(_) => self.on_host()?.is_there().await,
+        }
+    }
+
+    /// Where else the data of the site is known to be, and why that place does not answer; `None` for the reason when it
+    /// does.
+    ///
+    /// # Errors
+    /// When nothing can be seen.
+    pub(crate) async fn elsewhere(&self) -> Result<Option<(EdgeName, Option<String>)>, Failure> {
+        let joined = self.deployment.joined(self.keys)?;
+        let seen = self.deployment.engine(self.keys, &joined, self.progress).observe().await?;
+        let at = seen.sites.get(&self.site.name).map(|seen| seen.at.clone()).filter(|at| *at != self.at);
+        Ok(at.map(|at| (at.clone(), seen.away.get(&at).cloned())))
+    }
+
+    /// Brings the site up where it is declared, empty. Its edge does not hear of it.
+    ///
+    /// # Errors
+    /// When it does not come to life.
+    pub(crate) async fn bring_up(&self, stop: CancellationToken) -> Result<(), Failure> {
+        self.new_place(stop).bring_up().await?;
+        self.is_new.set(true);
+        Ok(())
+    }
+
+    /// Leads readers to what was brought up and has its data now.
+    ///
+    /// # Errors
+    /// When its edge cannot be configured.
+    pub(crate) async fn open(&self) -> Result<(), Failure> {
+        if !self.is_new.get() {
+            return Ok(());
+        }
+        let place = self.new_place(CancellationToken::new());
+        let joined = self.deployment.joined(self.keys)?;
+        let edge = place.parts(&joined).await?.edge;
+        place.carry_out(&joined, &edge).await
+    }
+
+    fn new_place(&self, stop: CancellationToken) -> NewPlace<'a> {
+        let Self { deployment, keys, site, progress, .. } = *self;
+        NewPlace { deployment, keys, site, place: self.at.clone(), command: "restore", progress, stop }
     }
 
     /// That there is something whose place can be taken.
@@ -212,6 +270,6 @@ impl<'a> Ground<'a> {
     }
 
     fn on_host(&self) -> Result<OnHost<'_>, Failure> {
-        OnHost::of(self.deployment, self.keys, self.site, &self.folder, self.progress)
+        OnHost::of(self.deployment, self.keys, self.site, &self.folder, self.progress, self.is_new.get())
     }
 }

@@ -68,6 +68,8 @@ pub(crate) struct OnHost<'a> {
     at: EdgeName,
     database: UnitName,
     ghost: UnitName,
+    /// Whether no edge leads to it yet, so that none can be asked.
+    is_new: bool,
     seen: RefCell<Seen>,
 }
 
@@ -82,11 +84,12 @@ impl<'a> OnHost<'a> {
         site: &'a Site,
         folder: &'a Folder,
         progress: &'a Progress,
+        is_new: bool,
     ) -> Result<Self, Failure> {
         let at = site.place(&deployment.stack);
         let database = ghost::database_unit(site, &site.primary)?;
         let ghost = ghost::ghost_unit(site, &site.primary)?;
-        Ok(Self { deployment, keys, site, folder, progress, at, database, ghost, seen: RefCell::default() })
+        Ok(Self { deployment, keys, site, folder, progress, at, database, ghost, is_new, seen: RefCell::default() })
     }
 
     /// What was seen of it.
@@ -104,6 +107,21 @@ impl<'a> OnHost<'a> {
             link.instance(stack, unit).await?;
         }
         Ok(())
+    }
+
+    /// Whether it does.
+    ///
+    /// # Errors
+    /// When the host does not answer.
+    pub(crate) async fn is_there(&self) -> Result<bool, Failure> {
+        let (link, stack) = (self.link().await?, &self.deployment.stack.name);
+        for unit in [&self.database, &self.ghost] {
+            match link.instance(stack, unit).await {
+                Err(IncusEngineError::NotThere { .. }) => return Ok(false),
+                found => drop(found?),
+            }
+        }
+        Ok(true)
     }
 
     /// When its database was written into last; `None`: never.
@@ -366,7 +384,9 @@ impl World for OnHost<'_> {
         }
         if runs {
             alive::set_up(self.deployment, self.keys, self.site, self.progress).await?;
-            alive::ask(self.deployment, self.keys, self.site).await?;
+            if !self.is_new {
+                alive::ask(self.deployment, self.keys, self.site).await?;
+            }
         }
         self.seen.borrow_mut().runs = runs;
         stage.finish();

@@ -26,6 +26,11 @@ impl<'a> Staff<'a> {
         staff
     }
 
+    /// The same, still logged in, through another edge.
+    pub(crate) fn through(&self, at: impl Into<At>) -> Self {
+        Self { operator: self.operator, authority: self.authority.clone(), at: at.into(), jar: self.jar.clone() }
+    }
+
     pub(crate) fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Curled {
         let origin = format!("Origin: https://{}", self.authority);
         let mut more = vec!["--cookie", &self.jar, "--cookie-jar", &self.jar, "--request", method, "--header", &origin];

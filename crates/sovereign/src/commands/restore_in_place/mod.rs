@@ -6,8 +6,8 @@ use std::time::{Instant, SystemTime};
 
 use sovereign_archive::{Archive, Contents, Snapshot, Subject};
 use sovereign_engine::incus::lease::Lease;
-use sovereign_model::SiteName;
 use sovereign_model::stack::{App, Site};
+use sovereign_model::{EdgeName, SiteName};
 
 use self::report::{Discarded, InPlace, PutBack, Unfinished};
 use super::restore::choose;
@@ -22,6 +22,7 @@ use crate::failure::{Failure, Reason};
 use crate::interrupt;
 use crate::lease;
 use crate::output::{Answer, Progress, figures};
+use crate::primaries::Primaries;
 use crate::restore::swap::{Change, Ended, Intent, Origin, Part};
 use crate::restore::{self, Ground, Seen, Since, Staged};
 use crate::secrets;
@@ -40,13 +41,19 @@ enum NotInPlace {
     NothingKept { name: SiteName },
     #[error("what was written into site {name} in the {lost} after snapshot {snapshot} would be gone from it")]
     Older { name: SiteName, snapshot: String, lost: String },
+    #[error("the data of site {name} is at {found}, which answers")]
+    Elsewhere { name: SiteName, found: EdgeName },
+    #[error("what was written into site {name} at {found} after snapshot {snapshot} would be lost: {why}")]
+    Unreached { name: SiteName, found: EdgeName, snapshot: String, why: String },
 }
 
 impl Reason for NotInPlace {
     fn exit(&self) -> Exit {
         match self {
             Self::Static { .. } | Self::Upstream { .. } | Self::NoSite { .. } => Exit::Usage,
-            Self::NothingKept { .. } | Self::Older { .. } => Exit::Failed,
+            Self::NothingKept { .. } | Self::Older { .. } | Self::Elsewhere { .. } | Self::Unreached { .. } => {
+                Exit::Failed
+            }
         }
     }
 
@@ -63,6 +70,12 @@ impl Reason for NotInPlace {
                 "`--to FOLDER` restores it beside; `sovereign recover` brings it back on an empty machine".to_owned()
             }
             Self::NothingKept { name } => format!("`sovereign restore {name}` restores from the archive"),
+            Self::Elsewhere { found, .. } => format!(
+                "two places that are both written to cannot be made one again: write `primary = \"{}\"`, or take its \
+                 host out first",
+                found.datacenter
+            ),
+            Self::Unreached { .. } => "wait until it is back, or say with `--accept-loss` that it is lost".to_owned(),
             Self::Older { .. } => {
                 "`--accept-loss` with `--yes` says that it may; it is kept beside, and `--undo` brings it back"
                     .to_owned()
@@ -94,7 +107,9 @@ pub(super) fn run(context: &Context, declared: &Declared, args: &RestoreArgs) ->
     let ground = Ground::of(context, declared, deployment, keys, site, progress);
     let place = InPlaceOf { context, declared, deployment, lease, site, ground, progress, began };
     let pending = place.ground.folder.pending()?;
-    place.on_ground(async |ground| ground.must_be_there().await)?;
+    if pending.is_some() || args.discard || args.undo {
+        place.on_ground(async |ground| ground.must_be_there().await)?;
+    }
     Ok(match pending {
         Some(intent) => place.swap(intent, Facts { resumed: true, ..Facts::default() })?.into(),
         None if args.discard => place.discard(args)?.into(),
@@ -138,6 +153,9 @@ impl<'a> InPlaceOf<'a> {
         let (snapshot, remarks) = choose(declared, &archive, &subject, args.snapshot.as_deref())?;
         let contents = archive.contents(&snapshot)?;
         let mut facts = Facts { remarks, ..Facts::default() };
+        if !self.on_ground(async |ground| ground.is_there().await)? {
+            return self.anew(args, &contents, snapshot, facts);
+        }
         facts.lost = match self.on_ground(async |ground| Ok(ground.since(&contents, &snapshot).await))? {
             Since::Nothing => None,
             Since::Written(seconds) => Some(seconds),
@@ -164,6 +182,45 @@ impl<'a> InPlaceOf<'a> {
         let origin = Origin::Snapshot { id: snapshot.id, taken_unix: snapshot.taken_unix };
         let Staged { files, bytes } = staged;
         self.swap(Intent::new(origin, number, changes), Facts { files, bytes, examined: Some(examined), ..facts })
+    }
+
+    /// Brings a site to where it is declared and does not run, after what it was at is lost. Readers are led to it when it
+    /// has its data.
+    fn anew(
+        &self,
+        args: &RestoreArgs,
+        contents: &Contents,
+        snapshot: Snapshot,
+        facts: Facts,
+    ) -> Result<InPlace, Failure> {
+        let (name, short) = (&self.site.name, snapshot.short().to_owned());
+        let at = self.site.place(&self.deployment.stack);
+        let mut question = format!("Bring site {name} to {at}, with the data of snapshot {short}?");
+        let lost = self.on_ground(async |ground| ground.elsewhere().await)?;
+        let was_elsewhere = lost.is_some();
+        match lost {
+            None => {}
+            Some((found, None)) => return Err(NotInPlace::Elsewhere { name: name.clone(), found }.into()),
+            Some((found, Some(why))) if args.yes && !args.accept_loss => {
+                return Err(NotInPlace::Unreached { name: name.clone(), found, snapshot: short, why }.into());
+            }
+            Some((found, Some(_))) => {
+                question
+                    .push_str(&format!(" What was written after it at {found}, which does not answer, is lost then."));
+            }
+        }
+        self.context.output.confirm(&question, args.yes)?;
+        if was_elsewhere {
+            Primaries::raise(&self.declared.state, name)?;
+        }
+        interrupt::run(&self.context.output, |stop| lease::under(&self.lease, self.ground.bring_up(stop)))?;
+        let (Staged { files, bytes }, examined, changes, number) = self.stage(contents, &snapshot)?;
+        let origin = Origin::Snapshot { id: snapshot.id, taken_unix: snapshot.taken_unix };
+        let facts = Facts { files, bytes, examined: Some(examined), ..facts };
+        let done = self.swap(Intent::new(origin, number, changes), facts)?;
+        // What it replaced was nothing.
+        self.on_ground(async |ground| ground.discard(number).await)?;
+        Ok(InPlace { kept: None, ..done })
     }
 
     /// Nothing live is touched by this, and it can be interrupted.
@@ -278,6 +335,9 @@ impl<'a> InPlaceOf<'a> {
                 help: failure.help(),
             })?;
             let mut behind = seen.edges.untold.clone();
+            if matches!(ended, Ended::In) {
+                ground.open().await?;
+            }
             if seen.runs {
                 let stage = progress.stage("see that every edge shows it");
                 behind.extend(restore::settle(deployment, site, &seen.edges.told, &stage).await);
@@ -306,7 +366,7 @@ impl<'a> InPlaceOf<'a> {
             lost_seconds: facts.lost,
             backed_up: facts.backed_up,
             examined: facts.examined,
-            kept: ground.kept_in(number),
+            kept: Some(ground.kept_in(number)),
             runs,
             shown: shown.into_iter().filter(|at| !behind.contains_key(at)).collect(),
             behind,
