@@ -137,7 +137,9 @@ pub struct Failure {
 impl Failure {
     /// Whether the mirror answered that it has no such file.
     pub fn vanished(&self) -> bool {
-        ["404", "410", "File not found", "(2: No such file or directory)"].iter().any(|sign| self.reason.contains(sign))
+        // What is not as it should be is told with its digests, in which any number may be.
+        let is_gone = ["404", "410"].iter().any(|status| self.reason.starts_with(status));
+        is_gone || ["File not found", "(2: No such file or directory)"].iter().any(|sign| self.reason.contains(sign))
     }
 
     /// Whether what the mirror gave is not what was asked for.
@@ -275,12 +277,12 @@ mod tests {
         let stderr = "E: Failed to fetch http://m/pool/a.deb  404  Not Found [IP: 10.0.0.1 80]\n\
             E: Failed to fetch copy:/r/b.deb  Failed to stat - stat (2: No such file or directory)\n\
             E: Failed to fetch http://m/pool/c.deb  Could not connect to m:80 (10.0.0.1). - connect (111: Connection refused)\n\
-            E: Failed to fetch http://m/pool/d.deb  Hash Sum mismatch\n   Hashes of expected file:\n\
+            E: Failed to fetch http://m/pool/d.deb  Hash Sum mismatch\n   Hashes of expected file: SHA256:1404410\n\
             E: Download Failed\n more\n";
         let failures = failures(stderr);
         let seen: Vec<_> = failures.iter().map(|failure| (failure.vanished(), failure.foreign())).collect();
         assert_eq!(seen, [(true, false), (true, false), (false, false), (false, true)]);
-        assert_eq!(failures[3].reason, "Hash Sum mismatch Hashes of expected file:");
+        assert_eq!(failures[3].reason, "Hash Sum mismatch Hashes of expected file: SHA256:1404410");
     }
 
     #[test]
