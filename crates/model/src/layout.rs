@@ -355,6 +355,11 @@ impl RestoreFolder {
         &self.0
     }
 
+    /// That the site is on its way here, and is not here yet.
+    pub fn arriving(&self) -> PathBuf {
+        self.0.join("arriving")
+    }
+
     /// What is being done, while it is: read by a run that comes after one that was killed.
     pub fn intent(&self) -> PathBuf {
         self.0.join("intent.json")

@@ -118,7 +118,7 @@ pub fn records(stack: &Stack, domain: &Domain, world: &World) -> Vec<DnsRecord> 
     for site in stack.sites.values() {
         let places = std::iter::once(&site.primary).chain(&site.mirrors);
         let addresses = counted_on(places.filter_map(|place| stack.datacenters.get(place)), world);
-        for name in site.all_names().filter(|name| is_within(name.as_str(), apex)) {
+        for name in site.all_names().filter(|name| is_within(name.as_str(), apex.as_str())) {
             records.extend(addresses.iter().map(|address| at(name, ADDRESS_TTL, *address)));
         }
     }

@@ -448,6 +448,10 @@ records = ["@ MX 10 mx.example.net.", "@ A 1.2.3", "t TXT half;lost", "@ SOA a. 
         this cannot be empty
         "#
     );
+    assert_eq!(
+        messages(&file(r#"records = ["www NS ns.else.", "org NS x."]"#)),
+        ["`www.example.org` of site `x` would be somebody else's to answer"]
+    );
     let nested = "[[domain]]\nname = \"sub.example.org\"\nregistrar = \"r\"";
     assert_eq!(messages(&file(nested)), ["`sub.example.org` is within domain `example.org`"]);
 }

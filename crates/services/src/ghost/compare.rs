@@ -16,6 +16,8 @@ use super::rows::{Dump, Part};
 const MOST_TITLES: usize = 2000;
 /// A title is shown up to so many characters.
 const LONGEST_TITLE: usize = 200;
+/// An id is shorter.
+const LONGEST_ID: usize = 255;
 /// What changes in members and tags without anybody changing anything.
 const IDLE: [&str; 7] = [
     "updated_at",
@@ -132,7 +134,8 @@ fn known(
             }
         }
         let title = title.chars().take(LONGEST_TITLE).collect();
-        let id = value("id").unwrap_or_default().to_vec();
+        // Ghost's are 24 characters long: longer ones are told apart by what they begin with.
+        let id = value("id").unwrap_or_default().iter().copied().take(LONGEST_ID).collect();
         all.entry(kind).or_default().insert(id, Known { sum: sum.finalize().into(), title });
     })?;
     Ok(all)

@@ -8,6 +8,8 @@ use std::io::{self, BufRead};
 
 /// A value is shorter: what MariaDB sends or takes at once is 16 MiB, unless somebody has raised it.
 const LONGEST_VALUE: usize = 64 << 20;
+/// A row is shorter: so much is in memory at most.
+const LONGEST_ROW: usize = 128 << 20;
 /// A table of Ghost has fewer columns.
 const MOST_COLUMNS: usize = 1000;
 
@@ -114,8 +116,14 @@ impl<R: BufRead> Dump<R> {
                 Some(b';') => return Ok(()),
                 Some(b'(') => {
                     values.clear();
+                    let mut long = 0;
                     while values.len() <= columns.len() {
-                        values.push(self.value()?);
+                        let value = self.value()?;
+                        long += value.as_ref().map_or(0, Vec::len);
+                        if long > LONGEST_ROW {
+                            return Err(nonsense("a row that is too long"));
+                        }
+                        values.push(value);
                         match self.next()? {
                             Some(b',') => {}
                             Some(b')') => break,

@@ -171,6 +171,34 @@ impl Folder {
         self.remove_staged()
     }
 
+    /// Whether the site is on its way here: brought up without its data, and no edge leads to it.
+    pub(crate) fn is_arriving(&self) -> bool {
+        self.restore.arriving().symlink_metadata().is_ok()
+    }
+
+    /// Writes down that it is, so that a run that is cut off is gone on with.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn set_arriving(&self) -> Result<(), FolderError> {
+        let path = self.restore.path();
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("make", path))?;
+        let path = self.restore.arriving();
+        sovereign_runtime::file::replace(&path, b"", 0o600).map_err(|error| failed("write", &path)(error.source))
+    }
+
+    /// Writes down that it has come.
+    ///
+    /// # Errors
+    /// When it cannot be.
+    pub(crate) fn set_arrived(&self) -> Result<(), FolderError> {
+        let path = self.restore.arriving();
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Removes what is staged.
     ///
     /// # Errors

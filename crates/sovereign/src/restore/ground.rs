@@ -1,7 +1,8 @@
 //! Where a site's data is that is to be replaced: on this machine, or on a host. What a restore asks of either.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::folder::Folder;
 use super::live::{Live, Seen};
 use super::on_host::OnHost;
-use super::stage::{self, Form, Staged};
+use super::stage::{self, Form, StageError, Staged};
 use super::swap::{Change, Ended, Intent, Part, carry_out};
 use crate::backup::{DATABASE, DUMP, Ghost};
 use crate::context::Context;
@@ -50,8 +51,6 @@ pub(crate) struct Ground<'a> {
     /// What lies of it on this machine.
     pub(crate) folder: Folder,
     at: EdgeName,
-    /// Whether the site was brought up here by this run, empty: readers are not led to it yet.
-    is_new: Cell<bool>,
 }
 
 impl<'a> Ground<'a> {
@@ -66,17 +65,18 @@ impl<'a> Ground<'a> {
     ) -> Self {
         let at = site.place(&deployment.stack);
         let folder = Folder::at(&deployment.state, site, &at);
-        Self { context, declared, deployment, keys, site, progress, folder, at, is_new: Cell::new(false) }
+        Self { context, declared, deployment, keys, site, progress, folder, at }
     }
 
-    /// Whether there is something whose place can be taken. On this machine there need not be.
+    /// Whether there is something whose place can be taken. On this machine there need not be; a site that is on its way here
+    /// is not here.
     ///
     /// # Errors
     /// When a host does not answer.
     pub(crate) async fn is_there(&self) -> Result<bool, Failure> {
         match &self.at.host {
             None => Ok(true),
-            Some(_) => self.on_host()?.is_there().await,
+            Some(_) => Ok(!self.folder.is_arriving() && self.on_host()?.is_there().await?),
         }
     }
 
@@ -89,7 +89,8 @@ impl<'a> Ground<'a> {
         let joined = self.deployment.joined(self.keys)?;
         let seen = self.deployment.engine(self.keys, &joined, self.progress).observe().await?;
         let at = seen.sites.get(&self.site.name).map(|seen| seen.at.clone()).filter(|at| *at != self.at);
-        Ok(at.map(|at| (at.clone(), seen.away.get(&at).cloned())))
+        let silent = |at: &EdgeName| seen.away.get(at).or_else(|| seen.evacuated.get(at)).cloned();
+        Ok(at.map(|at| (at.clone(), silent(&at))))
     }
 
     /// Brings the site up where it is declared, empty. Its edge does not hear of it.
@@ -97,23 +98,35 @@ impl<'a> Ground<'a> {
     /// # Errors
     /// When it does not come to life.
     pub(crate) async fn bring_up(&self, stop: CancellationToken) -> Result<(), Failure> {
+        self.folder.set_arriving()?;
         self.new_place(stop).bring_up().await?;
-        self.is_new.set(true);
         Ok(())
     }
 
-    /// Leads readers to what was brought up and has its data now.
+    /// Leads readers to what was brought up and has its data now. What is remembered of it elsewhere is of no use any more:
+    /// no later run may take data there for the site's.
     ///
     /// # Errors
-    /// When its edge cannot be configured.
+    /// When its edge cannot be configured, or that cannot be written down.
     pub(crate) async fn open(&self) -> Result<(), Failure> {
-        if !self.is_new.get() {
+        if !self.folder.is_arriving() {
             return Ok(());
         }
         let place = self.new_place(CancellationToken::new());
         let joined = self.deployment.joined(self.keys)?;
         let edge = place.parts(&joined).await?.edge;
-        place.carry_out(&joined, &edge).await
+        place.carry_out(&joined, &edge).await?;
+        let Deployment { stack, state, reach, .. } = self.deployment;
+        for other in stack.edges_on_hosts().chain(reach.edges().cloned()).filter(|other| *other != self.at) {
+            let (from, to) = (state.set_up(&other, &self.site.name), state.moved_away(&other, &self.site.name));
+            match fs::rename(&from, &to) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(StageError::file("rename", &from)(error).into());
+                }
+                _ => {}
+            }
+        }
+        Ok(self.folder.set_arrived()?)
     }
 
     fn new_place(&self, stop: CancellationToken) -> NewPlace<'a> {
@@ -270,6 +283,6 @@ impl<'a> Ground<'a> {
     }
 
     fn on_host(&self) -> Result<OnHost<'_>, Failure> {
-        OnHost::of(self.deployment, self.keys, self.site, &self.folder, self.progress, self.is_new.get())
+        OnHost::of(self.deployment, self.keys, self.site, &self.folder, self.progress, self.folder.is_arriving())
     }
 }

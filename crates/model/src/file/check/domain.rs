@@ -98,7 +98,7 @@ impl Check<'_> {
                 );
             }
             if let Some(above) =
-                domains.keys().find(|above| **above != domain.name && is_within(domain.name.as_str(), above))
+                domains.keys().find(|above| **above != domain.name && is_within(domain.name.as_str(), above.as_str()))
             {
                 let message = format!("`{}` is within domain `{above}`", domain.name);
                 let finding = Finding::new(ProblemKind::Conflict, node.span_of("name"), message);
@@ -111,6 +111,14 @@ impl Check<'_> {
                 if let Some(site) = site.filter(|_| address) {
                     let message = format!("`{}` is a name of site `{}`", record.owner, site.name);
                     let help = "remove the record: the stack answers with the addresses of data centers that live";
+                    self.find(Finding::new(ProblemKind::Conflict, text.span(), message).help(help));
+                }
+                let is_apex = record.owner == domain.name.as_str();
+                let leads_away = !is_apex && matches!(record.kind.as_str(), "NS" | "DNAME");
+                let hidden = answered.iter().find(|(name, _)| leads_away && is_within(name, &record.owner));
+                if let Some((name, site)) = hidden {
+                    let message = format!("`{name}` of site `{}` would be somebody else's to answer", site.name);
+                    let help = "remove the record: what is below such a record is not asked of this domain any more";
                     self.find(Finding::new(ProblemKind::Conflict, text.span(), message).help(help));
                 }
                 if let Some(datacenter) = server_of(&record.owner, domain, datacenters) {

@@ -196,9 +196,7 @@ impl<'a> InPlaceOf<'a> {
         let (name, short) = (&self.site.name, snapshot.short().to_owned());
         let at = self.site.place(&self.deployment.stack);
         let mut question = format!("Bring site {name} to {at}, with the data of snapshot {short}?");
-        let lost = self.on_ground(async |ground| ground.elsewhere().await)?;
-        let was_elsewhere = lost.is_some();
-        match lost {
+        match self.on_ground(async |ground| ground.elsewhere().await)? {
             None => {}
             Some((found, None)) => return Err(NotInPlace::Elsewhere { name: name.clone(), found }.into()),
             Some((found, Some(why))) if args.yes && !args.accept_loss => {
@@ -210,17 +208,15 @@ impl<'a> InPlaceOf<'a> {
             }
         }
         self.context.output.confirm(&question, args.yes)?;
-        if was_elsewhere {
-            Primaries::raise(&self.declared.state, name)?;
-        }
+        // Also where nothing is known of another place: another machine may know one.
+        Primaries::raise(&self.declared.state, name)?;
         interrupt::run(&self.context.output, |stop| lease::under(&self.lease, self.ground.bring_up(stop)))?;
         let (Staged { files, bytes }, examined, changes, number) = self.stage(contents, &snapshot)?;
         let origin = Origin::Snapshot { id: snapshot.id, taken_unix: snapshot.taken_unix };
-        let facts = Facts { files, bytes, examined: Some(examined), ..facts };
-        let done = self.swap(Intent::new(origin, number, changes), facts)?;
-        // What it replaced was nothing.
-        self.on_ground(async |ground| ground.discard(number).await)?;
-        Ok(InPlace { kept: None, ..done })
+        let mut facts = Facts { files, bytes, examined: Some(examined), ..facts };
+        facts.remarks.push("`sovereign up` does what is left: mirrors, and what else the stack file says".to_owned());
+        // What it replaces is nothing, or what was left there of long ago: it is kept in either case.
+        self.swap(Intent::new(origin, number, changes), facts)
     }
 
     /// Nothing live is touched by this, and it can be interrupted.
@@ -366,7 +362,7 @@ impl<'a> InPlaceOf<'a> {
             lost_seconds: facts.lost,
             backed_up: facts.backed_up,
             examined: facts.examined,
-            kept: Some(ground.kept_in(number)),
+            kept: ground.kept_in(number),
             runs,
             shown: shown.into_iter().filter(|at| !behind.contains_key(at)).collect(),
             behind,

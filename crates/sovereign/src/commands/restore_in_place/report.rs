@@ -29,8 +29,8 @@ pub(super) struct InPlace {
     /// The snapshot that has what was live before.
     pub(super) backed_up: Option<String>,
     pub(super) examined: Option<String>,
-    /// Where what was live before is kept; `None` where nothing was.
-    pub(super) kept: Option<String>,
+    /// Where what was live before is kept.
+    pub(super) kept: String,
     /// Whether its application runs, and was asked.
     pub(super) runs: bool,
     /// Edges that show what is live now.
@@ -86,15 +86,8 @@ impl Report for InPlace {
             .backed_up
             .as_ref()
             .map_or(String::new(), |backed_up| format!(", and in snapshot {}", short(backed_up)));
-        match &self.kept {
-            Some(kept) => {
-                page.line(format_args!("what was live before is in {kept}{also}"));
-                page.help(format_args!(
-                    "`sovereign restore {site} --undo` swaps both; `--discard` removes what is kept"
-                ));
-            }
-            None => page.help("`sovereign up` does what is left: mirrors, and what else the stack file says"),
-        }
+        page.line(format_args!("what was live before is in {}{also}", self.kept));
+        page.help(format_args!("`sovereign restore {site} --undo` swaps both; `--discard` removes what is kept"));
     }
 }
 
