@@ -5,7 +5,7 @@ members=$(timeout 40 incus query /1.0/cluster/members) || exit 4
 case $members in *"/$1\""*) ;; *) exit 0 ;; esac
 instances=$(timeout 40 incus list --all-projects -f csv -c enL | awk -F, -v host="$1" '$3 == host { print $1 "," $2 }')
 volumes=$(timeout 40 incus storage volume list sovereign --all-projects -f csv -c enL type=custom |
-    awk -F, -v host="$1" '$3 == host { print $1 "," $2 }')
+    awk -F, -v host="$1" '$3 == host && $2 !~ /\// { print $1 "," $2 }') # snapshots go with their volume
 if test "$2" != purge && test -n "$instances$volumes"; then
     for what in $instances; do echo "instance ${what#*,} is still there" >&2; done
     for what in $volumes; do echo "volume ${what#*,} is still there" >&2; done

@@ -11,7 +11,8 @@ if has incus && timeout 120 incus admin waitready --timeout 110 2> /dev/null; th
             test "$2" = purge || { echo "instance $instance is still there" >&2; exit 3; }
             attempt incus delete --force --project sovereign "$instance"
         done
-        for volume in $(incus storage volume list sovereign --project sovereign -f csv -c n type=custom); do
+        # Snapshots are listed too, and go with their volume.
+        for volume in $(incus storage volume list sovereign --project sovereign -f csv -c n type=custom | awk '!/\//'); do
             test "$2" = purge || { echo "volume $volume is still there" >&2; exit 3; }
             attempt incus storage volume delete sovereign "$volume" --project sovereign
         done
