@@ -310,6 +310,11 @@ impl Site {
         std::iter::once(self.canonical.host()).chain(&self.names)
     }
 
+    /// The data centers that it is at, the primary first.
+    pub fn datacenters(&self) -> impl Iterator<Item = &DatacenterName> {
+        std::iter::once(&self.primary).chain(&self.mirrors)
+    }
+
     /// Whether its data can be backed up: only its operator knows the data of a service that runs already.
     pub fn is_backed_up(&self) -> bool {
         match &self.app {

@@ -470,7 +470,7 @@ fn judge_copy(place: &EdgeName, status: &SiteStatus, now: u64, said: &mut Said) 
 pub(crate) fn addresses(stack: &Stack) -> BTreeMap<EdgeName, Vec<(&Site, Origin)>> {
     let mut addresses: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for site in stack.sites.values() {
-        for place in std::iter::once(&site.primary).chain(&site.mirrors) {
+        for place in site.datacenters() {
             let datacenter = &stack.datacenters[place];
             let origin = Origin::https(site.canonical.host().clone(), datacenter.port());
             for edge in datacenter.edges() {

@@ -103,7 +103,7 @@ pub(crate) fn judge(host: &EdgeName, leaving: &Leaving, free: &[u64]) -> Result<
 pub(crate) fn sites_on<'s>(stack: &'s Stack, host: &EdgeName) -> Vec<(&'s SiteName, BTreeSet<EdgeName>)> {
     let here = stack.sites.values().filter(|site| site.place(stack) == *host);
     let served = here.map(|site| {
-        let places = std::iter::once(&site.primary).chain(&site.mirrors);
+        let places = site.datacenters();
         let edges = places.filter_map(|place| stack.datacenters.get(place)).flat_map(Datacenter::edges);
         (&site.name, edges.filter(|edge| edge != host).collect())
     });

@@ -116,7 +116,7 @@ pub fn records(stack: &Stack, domain: &Domain, world: &World) -> Vec<DnsRecord> 
         records.extend(without_mail(apex));
     }
     for site in stack.sites.values() {
-        let places = std::iter::once(&site.primary).chain(&site.mirrors);
+        let places = site.datacenters();
         let addresses = counted_on(places.filter_map(|place| stack.datacenters.get(place)), world);
         for name in site.all_names().filter(|name| is_within(name.as_str(), apex.as_str())) {
             records.extend(addresses.iter().map(|address| at(name, ADDRESS_TTL, *address)));

@@ -234,7 +234,7 @@ pub(crate) fn load(context: &Context, args: &LoadArgs) -> Result<Loaded, Failure
 /// Tells the edges, the primary's first: the others ask it.
 async fn tell(declared: &Declared, reach: &Reach, site: &Site) -> (Vec<EdgeName>, BTreeMap<EdgeName, String>) {
     let (mut told, mut untold) = (Vec::new(), BTreeMap::new());
-    let datacenters = std::iter::once(&site.primary).chain(&site.mirrors);
+    let datacenters = site.datacenters();
     for edge in datacenters.flat_map(|name| declared.stack.datacenters[name].edges()) {
         match tell_one(declared, reach, &edge, site).await {
             Ok(()) => told.push(edge),

@@ -227,7 +227,7 @@ impl Work<'_> {
     /// Has the other edges look at everything again; those that do not show all of it, and why. They go on by themselves.
     async fn mirrors(&self) -> BTreeMap<EdgeName, String> {
         let Self { declared: Declared { stack, state, .. }, deployment, site, .. } = self;
-        let mirrors = std::iter::once(&site.primary).chain(&site.mirrors);
+        let mirrors = site.datacenters();
         let edges = mirrors.filter_map(|mirror| stack.datacenters.get(mirror)).flat_map(|mirror| mirror.edges());
         let mut behind = BTreeMap::new();
         for edge in edges.filter(|edge| *edge != self.place) {

@@ -37,7 +37,7 @@ pub(crate) struct Told {
 pub(crate) async fn tell(deployment: &Deployment, site: &Site) -> Told {
     let stack = &deployment.stack;
     let first = site.place(stack);
-    let places = std::iter::once(&site.primary).chain(&site.mirrors);
+    let places = site.datacenters();
     let edges = places.filter_map(|place| stack.datacenters.get(place)).flat_map(Datacenter::edges);
     let others = edges.filter(|edge| *edge != first);
     let mut outcome = Told::default();
