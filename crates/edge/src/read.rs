@@ -42,6 +42,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a mirror waits for it: it would only ask again.
 const PEER_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How often a page is looked up that is replaced before its file is open.
+const MOST_TRIES: u32 = 4;
+
 /// A request for a page.
 pub(crate) struct Asked<'a> {
     pub(crate) method: &'a Method,
@@ -88,8 +91,8 @@ pub(crate) async fn answer(
     if site.standing.is_private() {
         return pass(edge, site, asked).await;
     }
-    // Twice: a page may be replaced between looking it up and opening its file.
-    for _ in 0..2 {
+    // A page may be replaced between looking it up and opening its file.
+    for _ in 0..MOST_TRIES {
         let Some(entry) = edge.store.get(key) else { break };
         let entry = if entry.selection().is_empty() {
             entry
@@ -383,10 +386,14 @@ async fn present_kept(
     status: CacheStatus,
     asked: &Asked<'_>,
 ) -> Option<Response<Body>> {
-    if let Some(response) = present(edge, site, entry, status, asked).await {
-        return Some(response);
+    let mut entry = entry.clone();
+    for _ in 1..MOST_TRIES {
+        if let Some(response) = present(edge, site, &entry, status, asked).await {
+            return Some(response);
+        }
+        entry = edge.store.get(entry.key())?;
     }
-    present(edge, site, &edge.store.get(entry.key())?, status, asked).await
+    present(edge, site, &entry, status, asked).await
 }
 
 /// The answer with a page that is there.

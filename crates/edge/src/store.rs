@@ -347,7 +347,11 @@ impl Store {
         if let Some(awake) = entry.awake() {
             return Ok(Content::Memory(awake.body.clone()));
         }
-        self.load(entry).inspect_err(|_| self.forget(entry))
+        self.load(entry).inspect_err(|_| {
+            // A page that replaces another has its file in place first: whoever looks it up again is to find the new one.
+            drop(lock(&self.placing));
+            self.forget(entry);
+        })
     }
 
     fn load(&self, entry: &Entry) -> Result<Content, StoreError> {

@@ -170,6 +170,23 @@ fn a_replaced_page_is_not_taken_for_the_old_one() {
 }
 
 #[test]
+fn who_looks_a_replaced_page_up_again_finds_another_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::open(folder.path(), Limits { memory: 0, ..LIMITS }).unwrap());
+    put(&store, "/", b"first");
+    std::thread::scope(|threads| {
+        let writer = threads.spawn(|| (0..1000u32).for_each(|number| drop(put(&store, "/", &number.to_le_bytes()))));
+        while !writer.is_finished() {
+            let entry = store.get(&key("/")).unwrap();
+            if store.read(&entry).is_err() {
+                let again = store.get(&key("/")).expect("a page that is replaced is there all the time");
+                assert!(!Arc::ptr_eq(&again, &entry));
+            }
+        }
+    });
+}
+
+#[test]
 fn invalidation_marks_and_overtakes() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
