@@ -1,8 +1,6 @@
 //! Where a site's data is that is to be replaced: on this machine, or on a host. What a restore asks of either.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -19,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::folder::Folder;
 use super::live::{Live, Seen};
 use super::on_host::OnHost;
-use super::stage::{self, Form, StageError, Staged};
+use super::stage::{self, Form, Staged};
 use super::swap::{Change, Ended, Intent, Part, carry_out};
 use crate::backup::{DATABASE, DUMP, Ghost};
 use crate::context::Context;
@@ -99,39 +97,10 @@ impl<'a> Ground<'a> {
     /// When it does not come to life.
     pub(crate) async fn bring_up(&self, stop: CancellationToken) -> Result<(), Failure> {
         self.folder.set_arriving()?;
-        self.new_place(stop).bring_up().await?;
-        Ok(())
-    }
-
-    /// Leads readers to what was brought up and has its data now. What is remembered of it elsewhere is of no use any more:
-    /// no later run may take data there for the site's.
-    ///
-    /// # Errors
-    /// When its edge cannot be configured, or that cannot be written down.
-    pub(crate) async fn open(&self) -> Result<(), Failure> {
-        if !self.folder.is_arriving() {
-            return Ok(());
-        }
-        let place = self.new_place(CancellationToken::new());
-        let joined = self.deployment.joined(self.keys)?;
-        let edge = place.parts(&joined).await?.edge;
-        place.carry_out(&joined, &edge).await?;
-        let Deployment { stack, state, reach, .. } = self.deployment;
-        for other in stack.edges_on_hosts().chain(reach.edges().cloned()).filter(|other| *other != self.at) {
-            let (from, to) = (state.set_up(&other, &self.site.name), state.moved_away(&other, &self.site.name));
-            match fs::rename(&from, &to) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(StageError::file("rename", &from)(error).into());
-                }
-                _ => {}
-            }
-        }
-        Ok(self.folder.set_arrived()?)
-    }
-
-    fn new_place(&self, stop: CancellationToken) -> NewPlace<'a> {
         let Self { deployment, keys, site, progress, .. } = *self;
-        NewPlace { deployment, keys, site, place: self.at.clone(), command: "restore", progress, stop }
+        let place = self.at.clone();
+        NewPlace { deployment, keys, site, place, command: "restore", progress, stop }.bring_up().await?;
+        Ok(())
     }
 
     /// That there is something whose place can be taken.

@@ -48,14 +48,27 @@ use swap::Ended;
 
 /// A restore that was cut off has to come to its end first.
 #[derive(Debug, thiserror::Error)]
-#[error("a restore of site {site} was cut off, and its data may be some of both")]
-pub(crate) struct CutOff {
-    site: SiteName,
+pub(crate) enum CutOff {
+    /// While data took the place of other data.
+    #[error("a restore of site {site} was cut off, and its data may be some of both")]
+    InPlace {
+        /// Which.
+        site: SiteName,
+    },
+    /// While it came to another place: what is there has none of its data.
+    #[error("a restore that brings site {site} to another place was cut off, and its data is not there yet")]
+    Arriving {
+        /// Which.
+        site: SiteName,
+    },
 }
 
 impl Reason for CutOff {
     fn help(&self) -> Option<String> {
-        Some(format!("`sovereign restore {}` or `sovereign up` brings it to its end", self.site))
+        Some(match self {
+            Self::InPlace { site } => format!("`sovereign restore {site}` or `sovereign up` brings it to its end"),
+            Self::Arriving { site } => format!("`sovereign restore {site}` goes on with it"),
+        })
     }
 }
 
@@ -64,8 +77,10 @@ impl Reason for CutOff {
 /// # Errors
 /// Just that.
 pub(crate) fn must_be_whole(state: &StateFolder, site: &Site) -> Result<(), Failure> {
-    match Folder::of(state, site).pending()? {
-        Some(_) => Err(CutOff { site: site.name.clone() }.into()),
+    let (folder, site) = (Folder::of(state, site), site.name.clone());
+    match folder.pending()? {
+        Some(_) => Err(CutOff::InPlace { site }.into()),
+        None if folder.is_arriving() => Err(CutOff::Arriving { site }.into()),
         None => Ok(()),
     }
 }
@@ -85,6 +100,10 @@ pub(crate) async fn finish_all(
     for site in deployment.stack.sites.values().filter(|site| site.app == App::Ghost) {
         let ground = Ground::of(context, declared, deployment, keys, site, progress);
         let Some(intent) = ground.folder.pending()? else {
+            // Everything else would lead readers to an empty site.
+            if ground.folder.is_arriving() {
+                return Err(CutOff::Arriving { site: site.name.clone() }.into());
+            }
             // A host that is away is for the plan to tell of; and what is left there is found when it is back.
             if let Err(failure) = ground.clear().await {
                 tracing::debug!(site = %site.name, why = %failure.chain().join(": "), "what is beside it is left");

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::process::Command;
 
@@ -17,6 +18,7 @@ use sovereign_model::stack::Site;
 use sovereign_model::{EdgeName, UnitName};
 use sovereign_services::ghost::{self, CONTENT_VOLUME, DATABASE_VOLUME, DumpSeen, pack_script};
 use tokio::task::block_in_place;
+use tokio_util::sync::CancellationToken;
 
 use super::edges;
 use super::folder::Folder;
@@ -28,6 +30,7 @@ use super::{alive, volumes::PARTS};
 use crate::backup::{Scratch, examine_dump};
 use crate::deployment::{Deployment, Joined};
 use crate::failure::{Failure, Reason};
+use crate::moving::NewPlace;
 use crate::output::Progress;
 
 /// What was restored cannot be brought to the host.
@@ -391,6 +394,30 @@ impl World for OnHost<'_> {
         self.seen.borrow_mut().runs = runs;
         stage.finish();
         Ok(())
+    }
+
+    /// What is remembered of the site elsewhere is of no use any more: no later run may take data there for the site's.
+    async fn open(&self) -> Result<(), Failure> {
+        if !self.is_new {
+            return Ok(());
+        }
+        let Self { deployment, keys, site, progress, .. } = *self;
+        let (place, stop) = (self.at.clone(), CancellationToken::new());
+        let new = NewPlace { deployment, keys, site, place, command: "restore", progress, stop };
+        let joined = deployment.joined(keys)?;
+        let edge = new.parts(&joined).await?.edge;
+        new.carry_out(&joined, &edge).await?;
+        let Deployment { stack, state, reach, .. } = deployment;
+        for other in stack.edges_on_hosts().chain(reach.edges().cloned()).filter(|other| *other != self.at) {
+            let (from, to) = (state.set_up(&other, &site.name), state.moved_away(&other, &site.name));
+            match fs::rename(&from, &to) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(StageError::file("rename", &from)(error).into());
+                }
+                _ => {}
+            }
+        }
+        Ok(self.folder.set_arrived()?)
     }
 
     async fn tell(&self) {

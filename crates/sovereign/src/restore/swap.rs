@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!              ┌── in ──▶ every part in place ─▶ started ─▶ well ─▶ told ─▶ over: `before-<n>` has what was live
-//!  intent ─────┤                                   │ not well
+//!  intent ─────┤                                   │ not well     (at another place: opened first)
 //!  on disk     └── back ◀──────────────────────────┘
 //!                   └───▶ every part as it was ─▶ started ─▶ told ─▶ over: nothing has changed
 //! ```
@@ -207,6 +207,9 @@ pub(crate) trait World {
     /// Starts the application, unless nothing runs at all, waits until it is well, and asks it as a reader would.
     fn revive(&self) -> impl Future<Output = Result<(), Failure>>;
 
+    /// Leads readers to where the data is now, if it has come to another place. Done again by a run that was cut off in it.
+    fn open(&self) -> impl Future<Output = Result<(), Failure>>;
+
     /// Tells the edges that the data is another.
     fn tell(&self) -> impl Future<Output = ()>;
 
@@ -237,6 +240,7 @@ pub(crate) async fn carry_out<W: World>(world: &W, mut intent: Intent) -> Result
     if intent.back.is_none() {
         match put_in(world, &intent).await {
             Ok(()) => {
+                world.open().await?;
                 world.tell().await;
                 world.forget(&intent).await?;
                 return Ok(Ended::In);

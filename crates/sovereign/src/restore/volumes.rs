@@ -227,6 +227,10 @@ mod tests {
             if live[0] == "new" && !self.good { Err(Dies.into()) } else { Ok(()) }
         }
 
+        async fn open(&self) -> Result<(), Failure> {
+            Ok(())
+        }
+
         async fn tell(&self) {}
 
         async fn forget(&self, intent: &Intent) -> Result<(), Failure> {

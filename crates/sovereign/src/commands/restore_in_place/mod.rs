@@ -284,6 +284,7 @@ impl<'a> InPlaceOf<'a> {
 
     fn undo(&self, args: &RestoreArgs) -> Result<InPlace, Failure> {
         let Self { ground, site, .. } = self;
+        restore::must_be_whole(&self.declared.state, site)?;
         let (name, kept) = (site.name.clone(), ground.folder.kept()?);
         let Some(number) = kept.last().copied() else { return Err(NotInPlace::NothingKept { name }.into()) };
         let question = format!("Replace all data of site {name} by what it was before the last restore?");
@@ -331,9 +332,6 @@ impl<'a> InPlaceOf<'a> {
                 help: failure.help(),
             })?;
             let mut behind = seen.edges.untold.clone();
-            if matches!(ended, Ended::In) {
-                ground.open().await?;
-            }
             if seen.runs {
                 let stage = progress.stage("see that every edge shows it");
                 behind.extend(restore::settle(deployment, site, &seen.edges.told, &stage).await);

@@ -22,6 +22,8 @@ struct Disk {
 struct Machine {
     disk: RefCell<Disk>,
     runs: Cell<bool>,
+    /// Whether readers are led to the new data.
+    open: Cell<bool>,
     /// Whether the new data is any good.
     good: bool,
     left: Cell<usize>,
@@ -118,6 +120,13 @@ impl World for Machine {
         }
     }
 
+    async fn open(&self) -> Result<(), Failure> {
+        self.effect().await;
+        assert!(self.runs.get() && self.live() == Some(NEW), "readers are led to what is not there");
+        self.open.set(true);
+        Ok(())
+    }
+
     async fn tell(&self) {
         self.effect().await;
     }
@@ -167,6 +176,7 @@ async fn killed_everywhere(had: &[Part], gets: &[Part], good: bool, undo: bool) 
         let machine = Machine {
             disk: RefCell::new(Disk { folders: folders.into(), intent: None }),
             runs: Cell::new(true),
+            open: Cell::new(false),
             good,
             left: Cell::new(first),
             old: old.clone(),
@@ -183,6 +193,7 @@ async fn killed_everywhere(had: &[Part], gets: &[Part], good: bool, undo: bool) 
         assert!(found(&machine).is_none(), "{case}: it is over");
         assert!(machine.runs.get(), "{case}: it runs at the end");
         let live = machine.live();
+        assert_eq!(machine.open.get(), live == Some(NEW), "{case}: nobody is led to what is not there");
         assert_eq!(live, Some(if good && first > 0 { NEW } else { OLD }), "{case}");
         // Nothing is lost: what is not live is kept, unless it is a copy of what the archive has.
         let kept = |name: &str| machine.disk.borrow().folders.get(name).cloned().unwrap_or_default();
