@@ -122,7 +122,10 @@ impl SshError {
     /// What the operator can do about it.
     pub fn help(&self) -> Option<String> {
         Some(match self {
-            Self::Here { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            // Of a program and not of a file: the system names no error of its own then.
+            Self::Here { source, .. }
+                if source.kind() == io::ErrorKind::NotFound && source.raw_os_error().is_none() =>
+            {
                 "install OpenSSH's client on this machine (openssh-client)".to_owned()
             }
             Self::Here { source, .. } if source.kind() == io::ErrorKind::StorageFull => {

@@ -310,15 +310,7 @@ fn another_folder_is_not_taken_for_the_archive() {
 
 /// A recovery with these words typed into it, on a machine that has nothing but a copy of the archive.
 fn recover(operator: &Operator, archive: &Path, words: &str, more: &[&str]) -> Output {
-    typed(operator, &[&["recover", "--archive", archive.to_str().unwrap()], more].concat(), words)
-}
-
-fn typed(operator: &Operator, args: &[&str], words: &str) -> Output {
-    let mut command = operator.command(args);
-    let mut running = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // One that refuses before it reads them is not waited for.
-    let _ = running.stdin.take().unwrap().write_all(words.as_bytes());
-    running.wait_with_output().unwrap()
+    operator.typed(&[&["recover", "--archive", archive.to_str().unwrap()], more].concat(), words)
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -414,7 +406,7 @@ fn rehearsed(operator: &Operator, usb: &Path, words: &str) {
     for args in
         [&["drill", "recover", "--json"][..], &["drill", "recover", "--json", "--archive", usb.to_str().unwrap()]]
     {
-        let output = typed(operator, args, words);
+        let output = operator.typed(args, words);
         assert!(output.status.success(), "{output:?}");
         let drilled: Value = serde_json::from_slice(&output.stdout).unwrap();
         eprintln!("{drilled}");
@@ -423,7 +415,7 @@ fn rehearsed(operator: &Operator, usb: &Path, words: &str) {
         assert!(drilled["back"][1]["rpo_seconds"].as_u64().unwrap() < 300, "{drilled}");
         assert!(!apart.exists(), "what was restored is removed");
     }
-    let said = typed(operator, &["drill", "recover"], &operator.run(&["seed", "show"]).success().stdout());
+    let said = operator.typed(&["drill", "recover"], &operator.run(&["seed", "show"]).success().stdout());
     assert!(String::from_utf8_lossy(&said.stdout).contains("came back from copy office in "), "{said:?}");
     // A site that was never backed up, and a stack file that changed since.
     let file = operator.home().join("stack.toml");
@@ -436,13 +428,13 @@ fn rehearsed(operator: &Operator, usb: &Path, words: &str) {
         ),
     )
     .unwrap();
-    let output = typed(operator, &["drill", "recover", "--json"], words);
+    let output = operator.typed(&["drill", "recover", "--json"], words);
     let drilled: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((output.status.code(), &drilled["missing"][0]), (Some(1), &Value::from("new")), "{drilled}");
     assert_eq!(drilled["stack_file_same"], false);
     fs::write(&file, text).unwrap();
     let twenty_four = "abandon ".repeat(23) + "art";
-    let output = typed(operator, &["drill", "recover"], &twenty_four);
+    let output = operator.typed(&["drill", "recover"], &twenty_four);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && said.contains("they do not open the archive"), "{said}");
     assert_eq!(standing().map(|folder| files(&folder)), before, "nothing that is there was touched");

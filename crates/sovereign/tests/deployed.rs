@@ -5,8 +5,7 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use serde_json::json;
@@ -69,21 +68,6 @@ fn back_up(operator: &Operator) {
     assert!(table.contains("Early this year.") && !table.contains("CREATE TABLE `members`"));
 }
 
-/// Runs a command until it begins a stage, and kills it there.
-fn kill_at(operator: &Operator, args: &[&str], stage: &str) {
-    let mut child = operator.command(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut said = Vec::new();
-    for line in BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok) {
-        said.push(line);
-        if said.last().is_some_and(|line| line.starts_with(stage)) {
-            break;
-        }
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert!(said.last().is_some_and(|line| line.starts_with(stage)), "{}", said.join("\n"));
-}
-
 /// What there is of a site's data on its host that is not live.
 fn left_beside(lab: &Lab, host: &Host) -> String {
     lab.says(
@@ -126,7 +110,7 @@ fn restore_in_place(operator: &Operator, lab: &Lab, staff: &Staff<'_>, edges: &[
     read("/later/", 200);
 
     timed("restore, killed while data is put in", || {
-        kill_at(operator, &[&to_it[..], &["--accept-loss"]].concat(), "data of blog: put in");
+        operator.kill_at(&[&to_it[..], &["--accept-loss"]].concat(), "data of blog: put in");
     });
     let resumed = timed("restore, resumed", || operator.run(&["restore", "blog", "--yes"]).success());
     assert!(resumed.stdout().contains("begun by an earlier run"), "{resumed:?}");
@@ -139,7 +123,7 @@ fn restore_in_place(operator: &Operator, lab: &Lab, staff: &Staff<'_>, edges: &[
     operator.run(&["backup"]).success();
     let diff = operator.json(&["archive", "diff", &snapshot, "newest"]);
     assert_eq!(diff["content"]["posts"]["added"]["titles"], json!(["Written later"]), "{diff:#}");
-    timed("drill, killed", || kill_at(operator, &["drill", "restore"], "start a Ghost"));
+    timed("drill, killed", || operator.kill_at(&["drill", "restore"], "start a Ghost"));
     assert!(left_beside(lab, host).contains("beside-database-blog"), "there is something to clear away");
     timed("up after it", || operator.up_without_backup().success());
     let left = left_beside(lab, host);

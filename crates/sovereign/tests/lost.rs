@@ -1,10 +1,12 @@
-//! A data center is lost with the data of the site that was written there: the site comes back at the other one out of the
-//! archive, while people go on reading what that one has kept; and what was lost comes back, and is believed no more.
+//! What is lost on hosts comes back out of the archive. A data center with the data of the site that was written there: the
+//! site comes back at the other one, whatever is killed on the way, while people go on reading what that one has kept; and
+//! what was lost comes back, and is believed no more. Data that is no good. All hosts, and the management machine with them.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod support;
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
@@ -15,6 +17,69 @@ use support::{At, Operator, Readers, debian, eventually};
 
 const AUTHORITY: &str = "blog.lost.test";
 const PATIENCE: Duration = Duration::from_secs(60);
+
+const LATE: &str = "/late/";
+
+/// What is read of the page that was written last, at every place.
+fn late(operator: &Operator, edges: &[At], status: u16) {
+    for edge in edges {
+        let seen = || (operator.curl(AUTHORITY, *edge, LATE, &[]).status == status).then_some(());
+        eventually(&format!("{LATE} with {status}"), PATIENCE, seen);
+    }
+}
+
+/// Out of a copy of the archive, back, and there again; and data that no database comes to life with.
+fn to_and_fro(operator: &Operator, lab: &Lab, staff: &Staff<'_>, edges: &[At]) {
+    operator.run(&["backup"]).success();
+    staff.publish("Late", "late", "<p>After the backup.</p>");
+    late(operator, edges, 200);
+    let readers = Readers::start(operator, AUTHORITY, edges, "/geese/");
+    let out_of_usb = ["restore", "blog", "--from-copy", "usb", "--yes", "--accept-loss", "--no-backup"];
+    timed("restored out of a copy", || operator.run(&out_of_usb).success());
+    late(operator, edges, 404);
+    for status in [200, 404] {
+        timed("undone", || operator.run(&["restore", "blog", "--undo", "--yes"]).success());
+        late(operator, edges, status);
+    }
+    let host = lab.hosts.iter().find(|host| host.datacenter == "office").unwrap();
+    lab.says(
+        host,
+        "cd /var/lib/incus/storage-pools/sovereign/custom-snapshots/sovereign_database-blog.office.data/replaced-*; \
+         btrfs property set -ts . ro false; echo nothing > data/ibdata1; btrfs property set -ts . ro true",
+    );
+    let dies = timed("put back", || operator.run(&["restore", "blog", "--undo", "--yes"]).exits(1));
+    assert!(dies.stderr().contains("what was live before is live again: database-blog@office"), "{dies:?}");
+    late(operator, edges, 404);
+    readers.stop_without_failure();
+    staff.publish("Goes on", "goes-on", "<p>All the same.</p>");
+    operator.run(&["restore", "blog", "--discard", "--yes"]).success();
+}
+
+/// The words and a copy of the archive are all that is left: other hosts, another management machine.
+fn all_is_lost(incusd: &Incusd, words: &str, usb: &Path) {
+    let (operator, _cache) = debian::operator();
+    fs::remove_file(operator.home().join("stack.toml")).unwrap();
+    let lab = Lab::up(incusd, "lost", 2);
+    let output = operator.typed(&["recover", "--archive", usb.to_str().unwrap()], words);
+    assert!(output.status.success(), "{output:?}");
+    for host in &lab.hosts {
+        // Under the old address another host answers.
+        let place = format!("{}/{}", host.datacenter, host.name);
+        operator.run(&["host", "remove", &place, "--forget", "--yes"]).success();
+        add(&operator, &lab, host);
+    }
+    timed("back on empty hosts", || operator.run(&["restore", "blog", "--yes"]).success());
+    timed("all of it up", || operator.run(&["up", "--yes"]).success());
+    for path in ["/geese/", "/office/", "/goes-on/"] {
+        is_read(&operator, lab.edge("home"), path);
+        is_read(&operator, lab.edge("office"), path);
+    }
+    Staff::log_in(&operator, AUTHORITY, lab.edge("home")).publish("Again", "again", "<p>Written.</p>");
+    is_read(&operator, lab.edge("office"), "/again/");
+    let second = operator.up_without_backup().success();
+    assert!(second.stdout().contains("nothing has to change"), "{second:?}");
+    operator.run(&["down", "--purge", "--yes"]).success();
+}
 
 fn is_read(operator: &Operator, edge: At, path: &str) {
     let read = || (operator.curl(AUTHORITY, edge, path, &[]).status == 200).then_some(());
@@ -30,6 +95,9 @@ fn a_site_comes_back_where_it_was_a_mirror() {
     let lab = Lab::up(&incusd, "lost", 2);
     let declared = fs::read_to_string(lab.folder.join("stack.toml")).unwrap();
     let declared = declared.replace("admin = \"lan\"", "admin = \"public\"");
+    let usb = operator.home().join("usb");
+    fs::create_dir(&usb).unwrap();
+    let declared = format!("{declared}\n[[archive.copy]]\nname = \"usb\"\nfolder = \"{}\"\n", usb.display());
     operator.write("stack.toml", &declared);
     for role in ["site", "database"] {
         debian::lock(&operator, &cache, role);
@@ -54,9 +122,16 @@ fn a_site_comes_back_where_it_was_a_mirror() {
     assert!(refused.stderr().contains("would be lost"), "{refused:?}");
 
     let readers = Readers::start(&operator, AUTHORITY, &[office], "/geese/");
-    timed("back at the other data center", || {
-        operator.run(&["restore", "blog", "--yes", "--accept-loss"]).success();
-    });
+    // Killed on the way, it is gone on with, and nothing takes what is not there yet for the site.
+    let to_it = ["restore", "blog", "--yes", "--accept-loss"];
+    operator.kill_at(&to_it, "bring it beside");
+    for other in [&["up", "--yes", "--no-backup"][..], &["backup", "blog"], &["restore", "blog", "--undo", "--yes"]] {
+        let refused = operator.run(other).exits(1);
+        assert!(format!("{refused:?}").contains("its data is not there yet"), "{refused:?}");
+    }
+    operator.kill_at(&to_it, "configure the edge");
+    let resumed = timed("back at the other data center", || operator.run(&to_it).success());
+    assert!(resumed.stdout().contains("begun by an earlier run"), "{resumed:?}");
     readers.stop_without_failure();
     let staff = Staff::log_in(&operator, AUTHORITY, office);
     staff.publish("Geese at the office", "office", "<p>After.</p>");
@@ -77,5 +152,12 @@ fn a_site_comes_back_where_it_was_a_mirror() {
     }
     let second = operator.up_without_backup().success();
     assert!(second.stdout().contains("nothing has to change"), "{second:?}");
+    to_and_fro(&operator, &lab, &staff, &[home, office]);
+    operator.run(&["backup"]).success();
+    let words = operator.run(&["seed", "show"]).success().stdout();
+    let kept = operator.home().join("kept");
+    fs::rename(&usb, &kept).unwrap();
     operator.run(&["down", "--purge", "--yes"]).success();
+    drop(lab);
+    all_is_lost(&incusd, &words, &kept);
 }

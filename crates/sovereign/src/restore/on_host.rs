@@ -404,6 +404,8 @@ impl World for OnHost<'_> {
         let Self { deployment, keys, site, progress, .. } = *self;
         let (place, stop) = (self.at.clone(), CancellationToken::new());
         let new = NewPlace { deployment, keys, site, place, command: "restore", progress, stop };
+        // On a machine that has only just been recovered, nothing has put it there yet.
+        deployment.install()?;
         let joined = deployment.joined(keys)?;
         let edge = new.parts(&joined).await?.edge;
         new.carry_out(&joined, &edge).await?;

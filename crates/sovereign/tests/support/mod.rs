@@ -8,6 +8,7 @@ pub(crate) mod staff;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -120,6 +121,30 @@ impl Operator {
 
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
         Ran { args: args.join(" "), output: self.command(args).output().unwrap() }
+    }
+
+    /// Runs a command that something is typed into.
+    pub(crate) fn typed(&self, args: &[&str], words: &str) -> Output {
+        let mut command = self.command(args);
+        let mut running = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // One that refuses before it reads them is not waited for.
+        let _ = running.stdin.take().unwrap().write_all(words.as_bytes());
+        running.wait_with_output().unwrap()
+    }
+
+    /// Runs a command until it begins a stage, and kills it there.
+    pub(crate) fn kill_at(&self, args: &[&str], stage: &str) {
+        let mut child = self.command(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = Vec::new();
+        for line in BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok) {
+            said.push(line);
+            if said.last().is_some_and(|line| line.starts_with(stage)) {
+                break;
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(said.last().is_some_and(|line| line.starts_with(stage)), "{}", said.join("\n"));
     }
 
     /// Up, and the words are on paper: what an operator does once.

@@ -107,6 +107,9 @@ pub(super) fn run(context: &Context, declared: &Declared, args: &RestoreArgs) ->
     let ground = Ground::of(context, declared, deployment, keys, site, progress);
     let place = InPlaceOf { context, declared, deployment, lease, site, ground, progress, began };
     let pending = place.ground.folder.pending()?;
+    if pending.is_none() && args.undo {
+        restore::must_be_whole(&declared.state, site)?;
+    }
     if pending.is_some() || args.discard || args.undo {
         place.on_ground(async |ground| ground.must_be_there().await)?;
     }
@@ -284,7 +287,6 @@ impl<'a> InPlaceOf<'a> {
 
     fn undo(&self, args: &RestoreArgs) -> Result<InPlace, Failure> {
         let Self { ground, site, .. } = self;
-        restore::must_be_whole(&self.declared.state, site)?;
         let (name, kept) = (site.name.clone(), ground.folder.kept()?);
         let Some(number) = kept.last().copied() else { return Err(NotInPlace::NothingKept { name }.into()) };
         let question = format!("Replace all data of site {name} by what it was before the last restore?");
