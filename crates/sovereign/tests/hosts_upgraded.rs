@@ -5,8 +5,7 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -105,21 +104,6 @@ impl Browsers {
     }
 }
 
-/// Runs a command until it says a line, and kills it then.
-fn kill_at(operator: &Operator, args: &[&str], line: &str) {
-    let mut child = operator.command(args).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    let mut said = Vec::new();
-    for heard in BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok) {
-        said.push(heard);
-        if said.last().is_some_and(|heard| heard == line) {
-            break;
-        }
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert_eq!(said.last().map(String::as_str), Some(line), "{}", said.join("\n"));
-}
-
 /// What `status` finds wrong with what serves; backups and words of the seed are another story's.
 fn wrong(operator: &Operator) -> Vec<String> {
     let ran = operator.run(&["status", "--json"]);
@@ -209,7 +193,7 @@ fn hosts_are_taken_out_and_upgraded_while_people_read() {
     let boots: Vec<String> = lab.hosts.iter().map(|host| lab.says(host, BOOT)).collect();
     let browsers = Browsers::start(&operator, &lab.hosts);
     let upgrade = ["host", "upgrade", "home/home-1", "home/home-2", "--reboot", "--yes"];
-    kill_at(&operator, &upgrade, "boot home/home-2 ...");
+    operator.kill_at(&upgrade, "boot home/home-2 ...");
     note("killed while a host boots");
     let done = operator.json(&["host", "upgrade", "--reboot", "--yes"]);
     browsers.stop_without_failure("upgraded and booted again");
@@ -254,7 +238,7 @@ fn evacuated(operator: &Operator, lab: &Lab) {
     // The host with the applications, killed half-way: what ran is known, and the same command finishes it.
     let browsers = Browsers::start(operator, &lab.hosts);
     let evacuate = ["host", "evacuate", "home/home-1", "--yes"];
-    kill_at(operator, &evacuate, "evacuate home/home-1 ...");
+    operator.kill_at(&evacuate, "evacuate home/home-1 ...");
     operator.run(&evacuate).success();
     browsers.stop_without_failure("evacuated");
     let running = "incus list --project sovereign -f csv -c s | sort -u";
