@@ -120,6 +120,19 @@ pub(crate) fn serial(bytes: &[u8]) -> SerialNumber {
     SerialNumber::from_slice(&number)
 }
 
+/// The first of HMAC-SHA256(secret, "p256 scalar 0"), "p256 scalar 1", ... that is a private key: not zero, and below the
+/// order of the curve. All but one in four billion times it is the first.
+pub(crate) fn p256_key(secret: &DerivedSecret) -> SigningKey {
+    (0..=u32::MAX)
+        .find_map(|attempt| {
+            let mut mac = <Hmac<Sha256> as hmac::Mac>::new_from_slice(secret.expose()).expect("HMAC takes any key");
+            mac.update(format!("p256 scalar {attempt}").as_bytes());
+            let candidate = Zeroizing::new(<[u8; 32]>::from(mac.finalize().into_bytes()));
+            SigningKey::from_slice(&*candidate).ok()
+        })
+        .expect("one of four billion candidates is below the order")
+}
+
 /// A P-256 key that signs without randomness (RFC 6979), which rcgen's own keys cannot.
 pub(crate) struct CaKey {
     key: SigningKey,
@@ -128,17 +141,8 @@ pub(crate) struct CaKey {
 }
 
 impl CaKey {
-    /// The first of HMAC-SHA256(secret, "p256 scalar 0"), "p256 scalar 1", ... that is a private key: not zero, and below
-    /// the order of the curve. All but one in four billion times it is the first.
     pub(crate) fn from_secret(secret: &DerivedSecret) -> Self {
-        let key = (0..=u32::MAX)
-            .find_map(|attempt| {
-                let mut mac = <Hmac<Sha256> as hmac::Mac>::new_from_slice(secret.expose()).expect("HMAC takes any key");
-                mac.update(format!("p256 scalar {attempt}").as_bytes());
-                let candidate = Zeroizing::new(<[u8; 32]>::from(mac.finalize().into_bytes()));
-                SigningKey::from_slice(&*candidate).ok()
-            })
-            .expect("one of four billion candidates is below the order");
+        let key = p256_key(secret);
         let public = key.verifying_key().to_encoded_point(false).as_bytes().to_vec();
         Self { key, public }
     }

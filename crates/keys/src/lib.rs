@@ -26,6 +26,7 @@ mod typed;
 mod vectors;
 mod words;
 mod working;
+mod zone_key;
 
 pub use ca::{Ca, CaError};
 pub use derive::{DerivedSecret, Fingerprint};
@@ -41,5 +42,6 @@ pub use typed::{
 };
 pub use words::{UnknownWord, WordsError};
 pub use working::{KeysError, Owner, WorkingKeys};
+pub use zone_key::ZoneKey;
 
 pub use ed25519_dalek::SigningKey;

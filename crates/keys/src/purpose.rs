@@ -6,7 +6,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use sovereign_model::{EdgeName, SiteName};
+use sovereign_model::{DnsName, EdgeName, SiteName};
 
 use crate::file::{self, Existing, FileError};
 
@@ -32,6 +32,8 @@ pub enum Purpose {
     Hosts,
     /// `hosts-recovery`: opens them too, for whoever has nothing but the words.
     HostsRecovery,
+    /// `zone/<domain>`: signs the domain's zone.
+    Zone(DnsName),
 }
 
 impl fmt::Display for Purpose {
@@ -46,6 +48,7 @@ impl fmt::Display for Purpose {
             Self::Archive => f.write_str("archive"),
             Self::Hosts => f.write_str("hosts"),
             Self::HostsRecovery => f.write_str("hosts-recovery"),
+            Self::Zone(domain) => write!(f, "zone/{domain}"),
         }
     }
 }
@@ -60,7 +63,7 @@ impl InvalidPurpose {
     pub fn help(&self) -> Option<String> {
         Some(
             "secrets are: owner-password/<site>, webhook/<site>, database/<site>, ca, link/<data center>[/<host>], \
-             config-signing, archive, hosts, hosts-recovery"
+             config-signing, archive, hosts, hosts-recovery, zone/<domain>"
                 .into(),
         )
     }
@@ -81,6 +84,7 @@ impl FromStr for Purpose {
             Some(("webhook", site)) => site.parse().map(Self::Webhook).map_err(|_| invalid()),
             Some(("database", site)) => site.parse().map(Self::Database).map_err(|_| invalid()),
             Some(("link", edge)) => edge.parse().map(Self::Link).map_err(|_| invalid()),
+            Some(("zone", domain)) => domain.parse().map(Self::Zone).map_err(|_| invalid()),
             _ => Err(invalid()),
         }
     }

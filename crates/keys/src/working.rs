@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
-use sovereign_model::{EdgeName, SiteName, StackName};
+use sovereign_model::{DnsName, EdgeName, SiteName, StackName};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::ca::{Ca, CaError};
@@ -22,6 +22,7 @@ use crate::secret::SecretText;
 use crate::seed::RootSeed;
 use crate::seed_file::SeedError;
 use crate::typed::{self, LinkKey, SshKey};
+use crate::zone_key::ZoneKey;
 
 /// The format of a working key's file.
 const VERSION: u32 = 1;
@@ -220,7 +221,8 @@ impl WorkingKeys {
 }
 
 fn path_of(folder: &Path, purpose: &Purpose) -> PathBuf {
-    // Names are DNS labels: they contain neither a slash nor a dot, so that two purposes never share a file.
+    // Names are DNS labels, which contain neither a slash nor a dot, so that two purposes never share a file; a domain
+    // has dots, and nothing but domains is called `zone.`.
     folder.join(format!("{}.json", purpose.to_string().replace('/', ".")))
 }
 
