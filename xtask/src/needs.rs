@@ -19,6 +19,9 @@ struct Need {
     why: &'static str,
 }
 
+/// The module itself lies where only the machine's architecture leads.
+const GEOIP_MODULE: &str = "/usr/share/doc/knot-module-geoip/copyright";
+
 const NEEDS: &[Need] = &[
     Need { program: "gcc", package: "gcc", why: "compiles the cryptography of TLS, and Ghost's SQLite" },
     Need { program: "g++", package: "g++", why: "compiles Ghost's SQLite binding" },
@@ -37,6 +40,13 @@ const NEEDS: &[Need] = &[
     Need { program: "nft", package: "nftables", why: "translates addresses on the way" },
     Need { program: "faketime", package: "faketime", why: "moves an edge's clock" },
     Need { program: "kzonecheck", package: "knot-dnssecutils", why: "judges zones from outside" },
+    Need { program: "knotd", package: "knot", why: "answers for zones" },
+    Need { program: "kdig", package: "knot-dnsutils", why: "asks it as resolvers do" },
+    Need { program: GEOIP_MODULE, package: "knot-module-geoip", why: "lets it answer by where a question comes from" },
+    Need { program: "/usr/share/tor/geoip", package: "tor-geoipdb", why: "knows in which country an address is" },
+    Need { program: "mmdblookup", package: "mmdb-bin", why: "reads what we make of that" },
+    Need { program: "dnssec-dsfromkey", package: "bind9-utils", why: "judges digests of keys" },
+    Need { program: "delv", package: "bind9-dnsutils", why: "judges signatures" },
     Need { program: "node", package: "nodejs", why: "runs the HTTP cache test suite" },
     Need { program: "npm", package: "npm", why: "fetches the HTTP cache test suite" },
     Need { program: "python3", package: "python3", why: "runs small applications to supervise" },

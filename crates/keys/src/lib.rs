@@ -42,6 +42,6 @@ pub use typed::{
 };
 pub use words::{UnknownWord, WordsError};
 pub use working::{KeysError, Owner, WorkingKeys};
-pub use zone_key::ZoneKey;
+pub use zone_key::{Dnskey, Ds, ZoneKey};
 
 pub use ed25519_dalek::SigningKey;

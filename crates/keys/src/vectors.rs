@@ -6,11 +6,12 @@ use std::process::Command;
 use sha2::{Digest as _, Sha256};
 use sovereign_model::StackName;
 
-use crate::ca::{Ca, CaKey};
+use crate::ca::{Ca, CaKey, p256_key};
 use crate::derive::DerivedSecret;
 use crate::purpose::Purpose;
 use crate::seed::RootSeed;
 use crate::typed::{archive_password, database_password, link_key, owner_password, signing_key, webhook_key};
+use crate::zone_key::ZoneKey;
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/secrets.md");
 
@@ -47,15 +48,18 @@ fn private() -> String {
         ("archive 1", archive_password(&secret("archive", 1)).expose().to_owned()),
         ("hosts 1", hex::encode(secret("hosts", 1).expose())),
         ("hosts-recovery 1", hex::encode(secret("hosts-recovery", 1).expose())),
+        ("zone/example.org 1", hex::encode(p256_key(&secret("zone/example.org", 1)).to_bytes())),
     ])
 }
 
 fn public() -> String {
+    let domain = "example.org".parse().unwrap();
     let ca = Ca::new(&stack(), 1, &secret("ca", 1)).unwrap();
     lines(&[
         ("link/home 1", link_key(&secret("link/home", 1)).public_hex),
         ("config-signing 1", hex::encode(signing_key(&secret("config-signing", 1)).verifying_key().as_bytes())),
         ("ca 1, SHA-256", hex::encode(Sha256::digest(ca.der()))),
+        ("zone/example.org 1, DS", ZoneKey::from_secret(&secret("zone/example.org", 1)).ds(&domain).to_string()),
     ])
 }
 

@@ -213,6 +213,11 @@ impl WorkingKeys {
         Ok(typed::ssh_key(secret, &format!("sovereign:{}:management", self.stack)))
     }
 
+    /// The key that signs a domain's zone.
+    pub fn zone_key(&self, domain: &DnsName) -> Result<ZoneKey, KeysError> {
+        Ok(ZoneKey::from_secret(&self.secret(Purpose::Zone(domain.clone()))?.1))
+    }
+
     /// The internal certificate authority.
     pub fn ca(&self) -> Result<Ca, KeysError> {
         let (epoch, secret) = self.secret(Purpose::Ca)?;

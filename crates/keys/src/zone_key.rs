@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use p256::SecretKey;
 use p256::pkcs8::EncodePrivateKey as _;
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use sovereign_model::DnsName;
 use zeroize::Zeroizing;
@@ -66,9 +67,10 @@ impl ZoneKey {
         SecretText::new(pem)
     }
 
-    /// What its DNSKEY record says, in the presentation format (RFC 4034 section 2.2).
-    pub fn dnskey(&self) -> String {
-        format!("{FLAGS} {PROTOCOL} {ALGORITHM} {}", STANDARD.encode(&self.data[4..]))
+    /// What its DNSKEY record says.
+    pub fn dnskey(&self) -> Dnskey {
+        let public_key = STANDARD.encode(&self.data[4..]);
+        Dnskey { flags: FLAGS, protocol: PROTOCOL, algorithm: ALGORITHM, public_key }
     }
 
     /// Its tag (RFC 4034 appendix B).
@@ -82,8 +84,8 @@ impl ZoneKey {
         u16::try_from((sum + (sum >> 16)) & 0xFFFF).unwrap_or_default()
     }
 
-    /// What the DS record says that the registry has of it, in the presentation format (RFC 4034 section 5.3).
-    pub fn ds(&self, domain: &DnsName) -> String {
+    /// What the DS record says that the registry has of it.
+    pub fn ds(&self, domain: &DnsName) -> Ds {
         let mut hash = Sha256::new();
         for label in domain.as_str().split('.') {
             // A label has 63 bytes at most (RFC 1035 section 2.3.4).
@@ -92,12 +94,54 @@ impl ZoneKey {
         }
         hash.update([0]);
         hash.update(&self.data);
-        format!("{} {ALGORITHM} {DIGEST} {}", self.tag(), hex::encode_upper(hash.finalize()))
+        let digest = hex::encode_upper(hash.finalize());
+        Ds { key_tag: self.tag(), algorithm: ALGORITHM, digest_type: DIGEST, digest }
+    }
+}
+
+/// The content of a DNSKEY record; as text in the presentation format (RFC 4034 section 2.2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Dnskey {
+    /// 257: it signs the zone, and the parent points to it.
+    pub flags: u16,
+    /// 3, always.
+    pub protocol: u8,
+    /// 13: ECDSA P-256 with SHA-256.
+    pub algorithm: u8,
+    /// The public key, in base 64.
+    pub public_key: String,
+}
+
+impl fmt::Display for Dnskey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} {}", self.flags, self.protocol, self.algorithm, self.public_key)
+    }
+}
+
+/// The content of a DS record; as text in the presentation format (RFC 4034 section 5.3).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Ds {
+    /// Which key it means, roughly.
+    pub key_tag: u16,
+    /// The key's: 13, ECDSA P-256 with SHA-256.
+    pub algorithm: u8,
+    /// 2: SHA-256, the one that all must know (RFC 8624 section 3.3).
+    pub digest_type: u8,
+    /// The digest of the domain and its key, in hex digits.
+    pub digest: String,
+}
+
+impl fmt::Display for Ds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} {}", self.key_tag, self.algorithm, self.digest_type, self.digest)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+    use std::process::Command;
+
     use super::*;
 
     /// The example of RFC 6605 section 6.1.
@@ -110,11 +154,42 @@ mod tests {
         data.extend(&point[1..]);
         let key = ZoneKey { secret, data };
         assert_eq!(
-            key.dnskey(),
+            key.dnskey().to_string(),
             "257 3 13 GojIhhXUN/u4v54ZQqGSnyhWJwaubCvTmeexv7bR6edbkrSqQpF64cYbcB7wNcP+e+MAnLr+Wi9xMWyQLc8NAA=="
         );
         let domain = "example.net".parse().unwrap();
         assert_eq!(key.tag(), 55648);
-        assert_eq!(key.ds(&domain), "55648 13 2 B4C8C1FE2E7477127B27115656AD6256F424625BF5C1E2770CE6D6E37DF61D17");
+        assert_eq!(
+            key.ds(&domain).to_string(),
+            "55648 13 2 B4C8C1FE2E7477127B27115656AD6256F424625BF5C1E2770CE6D6E37DF61D17"
+        );
+    }
+
+    /// BIND's own tool makes the same record of our key.
+    #[test]
+    fn bind_makes_the_same_ds_of_it() {
+        let key = ZoneKey::from_secret(&DerivedSecret::new(Zeroizing::new([7; 32])));
+        for name in ["example.org", "a.b.xn--bcher-kva.example"] {
+            let domain = name.parse().unwrap();
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            writeln!(file, "{name}. 3600 IN DNSKEY {}", key.dnskey()).unwrap();
+            let made = Command::new("dnssec-dsfromkey").args(["-2", "-f"]).arg(file.path()).arg(name).output();
+            let made = made.expect("dnssec-dsfromkey runs");
+            let line = format!("{name}. IN DS {}", key.ds(&domain));
+            assert_eq!(String::from_utf8_lossy(&made.stdout).trim(), line, "{made:?}");
+        }
+    }
+
+    /// OpenSSL reads the private key, and knows the public one by it.
+    #[test]
+    fn openssl_reads_the_private_key() {
+        let key = ZoneKey::from_secret(&DerivedSecret::new(Zeroizing::new([7; 32])));
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(key.private_pem().expose().as_bytes()).unwrap();
+        let read =
+            Command::new("openssl").args(["pkey", "-pubout", "-outform", "DER", "-in"]).arg(file.path()).output();
+        let read = read.expect("openssl runs");
+        let point = STANDARD.decode(key.dnskey().public_key).unwrap();
+        assert!(read.stdout.ends_with(&point) && !format!("{key:?}").contains("PRIVATE"), "{read:?}");
     }
 }

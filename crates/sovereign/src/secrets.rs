@@ -14,7 +14,7 @@ use sovereign_keys::{
 };
 use sovereign_model::Stack;
 use sovereign_model::layout::StateFolder;
-use sovereign_model::stack::{App, Datacenter};
+use sovereign_model::stack::{App, Datacenter, Domain};
 use zeroize::Zeroizing;
 
 use crate::context::Context;
@@ -131,6 +131,25 @@ fn ready(
     let owner = Owner { stack: stack.name.clone(), seed };
     let epochs = Epochs::read(&epochs_file(state))?;
     Ok(WorkingKeys::ensure(&state.keys(), &owner, &purposes(stack), &epochs, unlock)?)
+}
+
+/// The keys that sign these domains' zones. Not among those that every run makes ready, so that nobody is asked for the
+/// passphrase who does not need them.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn zone_keys(
+    context: &Context,
+    stack: &Stack,
+    state: &StateFolder,
+    domains: &[&Domain],
+) -> Result<WorkingKeys, Failure> {
+    let stored = seed_file(stack, state).open()?;
+    let owner = Owner { stack: stack.name.clone(), seed: stored.fingerprint().clone() };
+    let epochs = Epochs::read(&epochs_file(state))?;
+    let purposes: Vec<Purpose> = domains.iter().map(|domain| Purpose::Zone(domain.name.clone())).collect();
+    let unlock = || stored.unlock(|| passphrase(context, None));
+    Ok(WorkingKeys::ensure(&state.keys(), &owner, &purposes, &epochs, unlock)?)
 }
 
 /// What opens the stack's hosts.

@@ -106,3 +106,38 @@ fn a_site_that_is_declared_here_does_not_move_and_what_to_write_is_said() {
     "#);
     assert!(!home.path().join(".local").exists(), "nothing was made");
 }
+
+/// The key of a domain follows from the words that docs/secrets.md goes by, and so does the number there.
+#[test]
+fn a_registrar_is_told_the_digest_of_the_key_that_follows_from_the_words() {
+    use std::io::Write as _;
+    use std::process::Stdio;
+
+    let home = tempfile::tempdir().unwrap();
+    let domains = "[[domain]]\nname = \"example.org\"\nregistrar = \"Example Registrar\"\n\
+                   [[domain]]\nname = \"example.net\"\nregistrar = \"r\"\nprovider = \"Some Provider\"\n";
+    let stack = include_str!("../../model/src/file/default.toml").replace("name = \"my-stack\"", "name = \"demo\"");
+    assert!(stack.contains("name = \"demo\""), "{stack}");
+    std::fs::write(home.path().join("stack.toml"), stack + domains).unwrap();
+    let (code, stdout, stderr) = run(&home, &["dns", "ds"]);
+    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    assert!(stderr.contains("there is no root seed") && stderr.contains("help:"), "{stderr}");
+
+    let words = "hamster diagram private dutch cause delay private meat slide toddler razor book \
+                 happy fancy gospel tennis maple dilemma loan word shrug inflict delay length";
+    let mut restoring = sovereign(&home, &["seed", "restore"]).stdin(Stdio::piped()).spawn().unwrap();
+    restoring.stdin.take().unwrap().write_all(words.as_bytes()).unwrap();
+    assert!(restoring.wait().unwrap().success());
+    let ds = "19865 13 2 3B124A67F4FAF4AB84A639BCA6BCACF797DC7C02964A517CD53EA4A453A50A9A";
+    assert!(include_str!("../../../docs/secrets.md").contains(ds));
+    let (code, stdout, _) = run(&home, &["dns", "ds"]);
+    assert_eq!(code, Some(0));
+    assert!(stdout.contains(&format!("example.org. IN DS {ds}\n")) && !stdout.contains("example.net"), "{stdout}");
+    let (_, stdout, _) = run(&home, &["dns", "ds", "example.org", "--json"]);
+    let told = serde_json::from_str::<Value>(&stdout).unwrap()["domains"][0].clone();
+    assert_eq!((&told["registrar"], &told["ds"]["key_tag"]), (&"Example Registrar".into(), &19865.into()));
+    assert_eq!(told["ds"]["digest"].as_str().unwrap(), &ds[11..]);
+
+    let (code, _, stderr) = run(&home, &["dns", "ds", "example.net"]);
+    assert!(code == Some(2) && stderr.contains("ask Some Provider"), "{stderr}");
+}

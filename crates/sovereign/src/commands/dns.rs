@@ -17,7 +17,7 @@ use crate::world::unix_seconds;
 
 /// The stack file declares no such thing.
 #[derive(Debug, thiserror::Error)]
-enum NotDeclared {
+pub(super) enum NotDeclared {
     #[error("this stack has no domain {0}")]
     Domain(DnsName, Vec<String>),
     #[error("this stack has no data center {0}")]
@@ -78,15 +78,7 @@ impl Report for Shown {
 /// The records of one domain, or of all.
 pub(crate) fn show(context: &Context, args: &DnsShowArgs) -> Result<Shown, Failure> {
     let stack = Declared::load(context)?.stack;
-    let domains: Vec<&Domain> = match &args.domain {
-        None => stack.domains.values().collect(),
-        Some(name) => vec![
-            stack.domains.get(name).ok_or_else(|| NotDeclared::Domain(name.clone(), texts(stack.domains.keys())))?,
-        ],
-    };
-    if domains.is_empty() {
-        return Err(NotDeclared::Nothing.into());
-    }
+    let domains = declared(&stack, args.domain.as_ref())?;
     let mut world = World::default();
     for name in &args.without {
         let datacenter = stack
@@ -108,6 +100,21 @@ pub(crate) fn show(context: &Context, args: &DnsShowArgs) -> Result<Shown, Failu
         remarks: remarks(&stack, domain),
     };
     Ok(Shown { domains: domains.into_iter().map(shown).collect() })
+}
+
+/// The domain that is asked for, or all of the stack's.
+///
+/// # Errors
+/// When there is no such domain.
+pub(super) fn declared<'s>(stack: &'s Stack, asked: Option<&DnsName>) -> Result<Vec<&'s Domain>, NotDeclared> {
+    let domains: Vec<&Domain> = match asked {
+        None => stack.domains.values().collect(),
+        Some(name) => {
+            let unknown = || NotDeclared::Domain(name.clone(), texts(stack.domains.keys()));
+            vec![stack.domains.get(name).ok_or_else(unknown)?]
+        }
+    };
+    if domains.is_empty() { Err(NotDeclared::Nothing) } else { Ok(domains) }
 }
 
 fn texts(names: impl Iterator<Item: ToString>) -> Vec<String> {

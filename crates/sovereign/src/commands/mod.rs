@@ -18,6 +18,7 @@ mod down;
 mod drill;
 mod drill_on_host;
 mod drill_recover;
+mod ds;
 mod host;
 mod images;
 mod images_build;
@@ -77,6 +78,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Rotate(args) => rotate::run(context, &args)?.into(),
         Command::Ca(CaCommand::Show) => ca::show(context)?.into(),
         Command::Dns(DnsCommand::Show(args)) => dns::show(context, &args)?.into(),
+        Command::Dns(DnsCommand::Ds(args)) => ds::print(context, &args)?.into(),
         Command::Images(ImagesCommand::List) => images::list(context)?.into(),
         Command::Images(ImagesCommand::Lock(args)) if args.role == ghost_lock::NAME => {
             images_lock_ghost::run(context, &args)?.into()
