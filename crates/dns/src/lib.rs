@@ -21,6 +21,7 @@
 //! is systemd's.
 
 pub mod agent;
+pub mod geography;
 pub mod health;
 pub mod probe;
 mod view;
