@@ -11,18 +11,21 @@
 //! | [`health`] | pure: from answers and silences to alive and dead; which are counted on |
 //! | [`probe`] | one look: a real request, its certificate checked |
 //! | [`zone`] | pure: what a domain is to have in DNS, from the stack file and from who is counted on |
+//! | [`geography`] | pure: which data center is nearest to whoever asks |
+//! | [`knot`] | the name server: what it is configured with (pure), and how it is driven |
 //! | [`agent`] | the daemon: looks at all of them, and tells on its control socket how it sees them |
 //!
 //! Promise: nobody judges a public address from behind it, since homes lead nobody back in; what flaps is not believed
 //! for a while; when everything looks dead, everything is counted on. With the intervals that are shipped
 //! ([`health::Rules::default`]) a data center that is killed is judged dead within ten seconds.
 //!
-//! Left out: name servers, which will act on this; undoing a change of the network that nobody confirmed, which
+//! Left out: undoing a change of the network that nobody confirmed, which
 //! is systemd's.
 
 pub mod agent;
 pub mod geography;
 pub mod health;
+pub mod knot;
 pub mod probe;
 mod view;
 pub mod zone;

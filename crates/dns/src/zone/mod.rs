@@ -21,7 +21,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 use sovereign_model::dns_record::{DEFAULT_TTL, is_within};
-use sovereign_model::stack::{Datacenter, Domain, Mail, Reach, Stack, UplinkAddress, name_server};
+use sovereign_model::stack::{Datacenter, Domain, Mail, Reach, Site, Stack, UplinkAddress, name_server};
 use sovereign_model::{DatacenterName, DnsName, DnsRecord};
 
 /// How long resolvers keep an address of a site, in seconds: so long a dead data center is still asked by those that know
@@ -116,8 +116,7 @@ pub fn records(stack: &Stack, domain: &Domain, world: &World) -> Vec<DnsRecord> 
         records.extend(without_mail(apex));
     }
     for site in stack.sites.values() {
-        let places = site.datacenters();
-        let addresses = counted_on(places.filter_map(|place| stack.datacenters.get(place)), world);
+        let addresses: BTreeSet<IpAddr> = answering(stack, site, world).into_iter().map(|(_, ip)| ip).collect();
         for name in site.all_names().filter(|name| is_within(name.as_str(), apex.as_str())) {
             records.extend(addresses.iter().map(|address| at(name, ADDRESS_TTL, *address)));
         }
@@ -126,12 +125,12 @@ pub fn records(stack: &Stack, domain: &Domain, world: &World) -> Vec<DnsRecord> 
     records
 }
 
-/// The public addresses of the data centers that are counted on; when none is, of all.
-fn counted_on<'d>(datacenters: impl Iterator<Item = &'d Datacenter>, world: &World) -> BTreeSet<IpAddr> {
-    let all: Vec<_> = datacenters.flat_map(|datacenter| public_addresses(datacenter, world)).collect();
-    let living: BTreeSet<IpAddr> =
-        all.iter().filter(|place| !world.away.contains(*place)).map(|(_, address)| *address).collect();
-    if living.is_empty() { all.into_iter().map(|(_, address)| address).collect() } else { living }
+/// Where readers of a site are led: the public addresses of its data centers that are counted on; when none is, of all.
+pub fn answering(stack: &Stack, site: &Site, world: &World) -> BTreeSet<(DatacenterName, IpAddr)> {
+    let places = site.datacenters().filter_map(|place| stack.datacenters.get(place));
+    let all: BTreeSet<_> = places.flat_map(|datacenter| public_addresses(datacenter, world)).collect();
+    let living: BTreeSet<_> = all.difference(&world.away).cloned().collect();
+    if living.is_empty() { all } else { living }
 }
 
 /// Where readers reach a data center.

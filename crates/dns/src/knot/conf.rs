@@ -1,0 +1,123 @@
+//! The configuration of Knot.
+//!
+//! Every choice that is not Knot's own default is here because an authority on the open internet wants it:
+//!
+//! - **EDNS Client Subnet on** (RFC 7871): a resolver that tells where its reader is gets the answer for there, with the
+//!   size of the network that it holds for, so that it is not given to others. Without it, the resolver's own address counts.
+//! - **Cookies** (RFC 7873), then **rate limiting**, in this order: who proves with a cookie that the address is really its
+//!   own is never limited. The others get 200 answers a second for each network, kind of answer and zone; a resolver, which
+//!   keeps an answer for 30 s, needs a fraction of that. Above it every second answer says "ask by TCP", which cannot be
+//!   forged, and the rest is dropped: less goes out than comes in, so we are no use for flooding others. The machine itself
+//!   is never limited.
+//! - **Nothing leaves but answers**: no transfers, no updates, no notices are allowed to anybody, and who asks for version
+//!   or machine is told nothing. Its name server identifier is the data center, which is public anyway.
+//! - **One key signs everything** (`single-type-signing`), it is brought and never made or exchanged by Knot (`manual`).
+//!   Signatures live for 14 days and are renewed a week before they end; those by geography are made when they are loaded,
+//!   therefore the driver reloads every day.
+//! - **Serials follow the time** (`unixtime`), and Knot finds out by itself what changed in a zone: what is unchanged keeps
+//!   its signatures.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use sovereign_model::stack::Domain;
+
+use super::files::{Setup, answers_file, zone_file};
+use crate::zone::ADDRESS_TTL;
+
+/// Answers a second for each network and kind, before they are limited.
+const RATE_LIMIT: u32 = 200;
+/// Buckets for them, of 32 bytes each: 2 MB instead of the default's 12, for some 50,000 answers a second. A prime, as
+/// Knot recommends.
+const RATE_TABLE: u32 = 65_537;
+
+/// The configuration; `served` are the domains, and whether their answers differ by geography.
+pub fn conf(setup: &Setup<'_>, served: &[(&Domain, bool)], home: &Path, generation: &Path) -> String {
+    let listen: Vec<String> = setup.listen.iter().map(place).collect();
+    let mut text = format!(
+        "\
+# Written by the agent, and written anew at the next change.
+server:
+    rundir: {rundir}
+    listen: [ {listen} ]
+    identity: \"\"
+    version: \"\"
+    nsid: {identity}
+    edns-client-subnet: on
+    answer-rotation: on
+
+log:
+  - target: stderr
+    any: notice
+
+database:
+    storage: {storage}
+
+mod-rrl:
+  - id: open
+    rate-limit: {RATE_LIMIT}
+    slip: 2
+    table-size: {RATE_TABLE}
+    whitelist: [ 127.0.0.0/8, ::1 ]
+
+policy:
+  - id: one-key
+    algorithm: ecdsap256sha256
+    single-type-signing: on
+    manual: on
+    cds-cdnskey-publish: none
+    rrsig-lifetime: 14d
+    rrsig-refresh: 7d
+
+template:
+  - id: default
+    global-module: [ mod-cookies, mod-rrl/open ]
+    semantic-checks: on
+    zonefile-sync: -1
+    zonefile-load: difference-no-serial
+    journal-content: all
+    serial-policy: unixtime
+    dnssec-signing: on
+    dnssec-policy: one-key
+",
+        rundir = quoted(&home.join("run").to_string_lossy()),
+        listen = listen.join(", "),
+        identity = quoted(setup.identity),
+        storage = quoted(&home.join("db").to_string_lossy()),
+    );
+    let file = |name: &Path| quoted(&generation.join(name).to_string_lossy());
+    if served.iter().any(|(_, differs)| *differs) {
+        text.push_str("\nmod-geoip:\n");
+    }
+    for (domain, _) in served.iter().filter(|(_, differs)| *differs) {
+        let table = setup.geography.map(|geography| quoted(&geography.table.to_string_lossy())).unwrap_or_default();
+        let answers = file(&answers_file(domain));
+        // A String takes all.
+        let _ = write!(
+            text,
+            "  - id: {}\n    config-file: {answers}\n    ttl: {ADDRESS_TTL}\n    mode: geodb\n    geodb-file: {table}\n    \
+             geodb-key: nearest\n",
+            domain.name
+        );
+    }
+    if !served.is_empty() {
+        text.push_str("\nzone:\n");
+    }
+    for (domain, differs) in served {
+        let _ = write!(text, "  - domain: {}\n    file: {}\n", domain.name, file(&zone_file(domain)));
+        if *differs {
+            let _ = writeln!(text, "    module: mod-geoip/{}", domain.name);
+        }
+    }
+    text
+}
+
+fn place(listen: &SocketAddr) -> String {
+    format!("{}@{}", listen.ip(), listen.port())
+}
+
+/// A text as Knot's configuration has it.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}

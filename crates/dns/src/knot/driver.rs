@@ -1,0 +1,398 @@
+//! Drives Knot: writes what it is given, has it checked, and starts or reloads it, only when something changed.
+//!
+//! ```text
+//!  the same as current? ──yes──▶ nothing is done, but for a reload each day that renews signatures
+//!        │ no
+//!        ▼
+//!  written beside ─▶ keys brought ─▶ checked ─▶ current leads there ─▶ Knot reloads (or is started)
+//!        └───────────────┴──────────────┴── refused: removed, and what is current stays
+//! ```
+//!
+//! A generation is a folder; `current` is a symbolic link to one, which is replaced in one step: killed at any moment, what
+//! is current is whole. The one before is kept for the operator to compare with.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
+use std::{fmt, fs};
+
+use sovereign_model::DnsName;
+use sovereign_runtime::file::{FileError, replace};
+use tokio::process::Command;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use super::files::{CONF, Setup, domains, files, zone_file};
+
+/// The link to the generation that is served.
+const CURRENT: &str = "current";
+/// What generations are called, before their number.
+const GENERATION: &str = "generation-";
+/// Signatures by geography are made when they are loaded and live for 14 days.
+const RENEWED_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// None of Knot's tools takes longer; a second is much.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Knot answers on its control socket once it has read its configuration.
+const STARTS_WITHIN: Duration = Duration::from_secs(10);
+/// It is asked so often whether it does.
+const BETWEEN: Duration = Duration::from_millis(50);
+
+/// A domain's key, brought by whoever may hold it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// Its tag (RFC 4034 appendix B).
+    pub tag: u16,
+    /// The private key: PKCS#8, PEM.
+    pub file: PathBuf,
+}
+
+/// What stays the same while it runs.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Knot's folder, which is only its own.
+    pub folder: PathBuf,
+    /// The keys of the domains.
+    pub keys: BTreeMap<DnsName, Key>,
+    /// The program, and its arguments, that starts Knot with `current/knot.conf` and ends once it runs.
+    pub start: Vec<String>,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Brought {
+    /// Nothing: Knot serves this already.
+    Unchanged,
+    /// Knot was told to load it.
+    Reloaded,
+    /// Knot did not run, and was started.
+    Started,
+}
+
+/// Knot does not serve what it should; it serves what it did before.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// Its folder cannot be written.
+    #[error("the name server's folder {} cannot be written", path.display())]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file cannot be written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A program of Knot's cannot be run.
+    #[error("{program} cannot be run")]
+    Run {
+        /// Which.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A program of Knot's did not end.
+    #[error("{program} has not ended within {} s", PATIENCE.as_secs())]
+    Slow {
+        /// Which.
+        program: String,
+    },
+    /// Nobody brought the key of a domain.
+    #[error("there is no key for {domain}")]
+    NoKey {
+        /// Whose.
+        domain: DnsName,
+    },
+    /// Knot has another key for a domain than the one that was brought.
+    #[error("{domain} is signed with another key than {tag}: Knot has {found}")]
+    OtherKey {
+        /// Whose.
+        domain: DnsName,
+        /// The one that was brought.
+        tag: u16,
+        /// What Knot has, as it lists it.
+        found: String,
+    },
+    /// Knot refuses it.
+    #[error("{what} is refused: {said}")]
+    Refused {
+        /// What.
+        what: What,
+        /// What Knot said.
+        said: String,
+    },
+}
+
+/// What can be refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// The configuration, or what it refers to.
+    Configuration,
+    /// The zone of a domain.
+    Zone(DnsName),
+    /// The key of a domain.
+    Key(DnsName),
+    /// The reload.
+    Reload,
+    /// The start.
+    Start,
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configuration => f.write_str("the name server's configuration"),
+            Self::Zone(domain) => write!(f, "the zone of {domain}"),
+            Self::Key(domain) => write!(f, "the key of {domain}"),
+            Self::Reload => f.write_str("the name server's reload"),
+            Self::Start => f.write_str("the name server's start"),
+        }
+    }
+}
+
+impl DriverError {
+    /// What the operator can do about it.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Run { .. } => Some("install Debian's packages knot, knot-dnssecutils and knot-module-geoip".into()),
+            Self::Refused { what: What::Zone(domain), .. } => {
+                Some(format!("look at `sovereign dns show {domain}`: your own `records` may not go together"))
+            }
+            Self::Refused { what: What::Start, .. } => Some(
+                "another program may listen at the port: `ss --listening --numeric --processes 'sport = 53'`".into(),
+            ),
+            Self::NoKey { .. } => Some("`sovereign up` brings the keys".into()),
+            Self::OtherKey { domain, .. } => Some(format!(
+                "its DS record at the registry decides: see `sovereign dns ds {domain}`; keymgr removes a key"
+            )),
+            Self::Folder { .. } | Self::File(_) | Self::Slow { .. } | Self::Refused { .. } => None,
+        }
+    }
+}
+
+/// Drives one Knot.
+#[derive(Debug)]
+pub struct Driver {
+    options: Options,
+    /// When Knot loaded the last time, as far as this process knows.
+    loaded: Option<Instant>,
+}
+
+impl Driver {
+    /// For this Knot, which may run already.
+    pub fn new(options: Options) -> Self {
+        Self { options, loaded: None }
+    }
+
+    /// The control socket of Knot.
+    pub fn control(&self) -> PathBuf {
+        self.options.folder.join("run/knot.sock")
+    }
+
+    /// Makes Knot serve this.
+    ///
+    /// # Errors
+    /// When it cannot be written, Knot refuses it, or does not run. What was served before is served on.
+    pub async fn bring(&mut self, setup: &Setup<'_>, now: Instant) -> Result<Brought, DriverError> {
+        let folder = &self.options.folder.clone();
+        for part in ["", "run", "db"] {
+            let path = folder.join(part);
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+            made.map_err(|source| DriverError::Folder { path, source })?;
+        }
+        let current = current(folder);
+        if current.as_ref().is_some_and(|root| files(setup, folder, root).iter().all(|file| is_there(root, file))) {
+            let is_fresh = self.loaded.is_some_and(|loaded| now.duration_since(loaded) < RENEWED_EVERY);
+            if is_fresh && self.runs().await? {
+                return Ok(Brought::Unchanged);
+            }
+            return self.load(now).await;
+        }
+        let next = next_generation(folder)?;
+        let checked = self.write_and_check(setup, &next).await;
+        let led = match checked {
+            Ok(()) => lead(folder, &next),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = led {
+            remove(&next);
+            return Err(error);
+        }
+        let brought = match self.load(now).await {
+            Ok(brought) => brought,
+            Err(error) => {
+                if let Some(before) = &current {
+                    lead(folder, before)?;
+                    // Best effort: it refused, so it still has what it had.
+                    let _ = self.load(now).await;
+                    remove(&next);
+                }
+                // It is not known what it has.
+                self.loaded = None;
+                return Err(error);
+            }
+        };
+        info!(generation = %next.display(), ?brought, "the name server has new zones");
+        for old in generations(folder)? {
+            if old != next && Some(&old) != current.as_ref() {
+                remove(&old);
+            }
+        }
+        Ok(brought)
+    }
+
+    async fn write_and_check(&self, setup: &Setup<'_>, root: &Path) -> Result<(), DriverError> {
+        for (name, text) in files(setup, &self.options.folder, root) {
+            let path = root.join(name);
+            let parent = path.parent().unwrap_or(root);
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(parent);
+            made.map_err(|source| DriverError::Folder { path: parent.to_owned(), source })?;
+            replace(&path, text.as_bytes(), 0o600)?;
+        }
+        // The configuration first: Knot's other tools read it, and what it refers to.
+        let conf = root.join(CONF);
+        let judged = run("knotc", [OsStr::new("--config"), conf.as_os_str(), OsStr::new("conf-check")]).await?;
+        refused_unless_well(&judged, || What::Configuration)?;
+        for domain in domains(setup.stack) {
+            let (origin, zone) = (domain.name.as_str(), root.join(zone_file(domain)));
+            let judged = run("kzonecheck", [OsStr::new("--origin"), origin.as_ref(), zone.as_os_str()]).await?;
+            refused_unless_well(&judged, || What::Zone(domain.name.clone()))?;
+            // Without it the module for geography cannot sign, and is not loaded.
+            self.bring_key(&conf, &domain.name).await?;
+        }
+        Ok(())
+    }
+
+    async fn bring_key(&self, conf: &Path, domain: &DnsName) -> Result<(), DriverError> {
+        let key = self.options.keys.get(domain).ok_or_else(|| DriverError::NoKey { domain: domain.clone() })?;
+        let keymgr = |arguments: Vec<String>| {
+            let conf = conf.display().to_string();
+            run(
+                "keymgr",
+                [vec!["--mono".to_owned(), "--config".to_owned(), conf, domain.to_string()], arguments].concat(),
+            )
+        };
+        let listed = keymgr(vec!["list".into()]).await?;
+        refused_unless_well(&listed, || What::Key(domain.clone()))?;
+        // Each key on a line: what Knot calls it, its tag, and more.
+        let text = String::from_utf8_lossy(&listed.stdout);
+        let known: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        let tag = key.tag.to_string();
+        if let [only] = known.as_slice()
+            && only.split_whitespace().nth(1) == Some(&tag)
+        {
+            return Ok(());
+        }
+        if !known.is_empty() {
+            return Err(DriverError::OtherKey { domain: domain.clone(), tag: key.tag, found: known.join("; ") });
+        }
+        let mut import: Vec<String> = vec!["import-pem".into(), key.file.display().to_string()];
+        let said = ["algorithm=13", "ksk=yes", "zsk=yes", "created=-1d", "publish=-1d", "ready=-1d", "active=-1d"];
+        import.extend(said.map(str::to_owned));
+        let imported = keymgr(import).await?;
+        refused_unless_well(&imported, || What::Key(domain.clone()))
+    }
+
+    /// Has Knot load what is current, or starts it.
+    async fn load(&mut self, now: Instant) -> Result<Brought, DriverError> {
+        let brought = if self.runs().await? {
+            let reloaded = self.knotc("reload").await?;
+            refused_unless_well(&reloaded, || What::Reload)?;
+            Brought::Reloaded
+        } else {
+            let nothing = String::new();
+            let program = self.options.start.first().unwrap_or(&nothing);
+            let started = run(program, self.options.start.iter().skip(1)).await?;
+            refused_unless_well(&started, || What::Start)?;
+            // It may have gone into the background, and have ended there.
+            let is_up = async {
+                while !self.runs().await? {
+                    sleep(BETWEEN).await;
+                }
+                Ok::<(), DriverError>(())
+            };
+            let said = || "it was started, and does not answer".to_owned();
+            timeout(STARTS_WITHIN, is_up)
+                .await
+                .map_err(|_| DriverError::Refused { what: What::Start, said: said() })??;
+            Brought::Started
+        };
+        self.loaded = Some(now);
+        Ok(brought)
+    }
+
+    async fn runs(&self) -> Result<bool, DriverError> {
+        Ok(self.knotc("status").await?.status.success())
+    }
+
+    async fn knotc(&self, command: &str) -> Result<Output, DriverError> {
+        let within = OsStr::new("--timeout=10");
+        run("knotc", [within, OsStr::new("--socket"), self.control().as_os_str(), OsStr::new(command)]).await
+    }
+}
+
+/// The generation that `current` leads to.
+fn current(folder: &Path) -> Option<PathBuf> {
+    let led = fs::read_link(folder.join(CURRENT)).ok()?;
+    Some(folder.join(led)).filter(|generation| generation.is_dir())
+}
+
+fn is_there(root: &Path, (name, text): (&PathBuf, &String)) -> bool {
+    fs::read(root.join(name)).is_ok_and(|there| there == text.as_bytes())
+}
+
+fn generations(folder: &Path) -> Result<Vec<PathBuf>, DriverError> {
+    let failed = |source| DriverError::Folder { path: folder.to_owned(), source };
+    let entries = fs::read_dir(folder).map_err(failed)?.filter_map(Result::ok).map(|entry| entry.path());
+    Ok(entries.filter(|path| number(path).is_some()).collect())
+}
+
+fn number(generation: &Path) -> Option<u64> {
+    generation.file_name()?.to_str()?.strip_prefix(GENERATION)?.parse().ok()
+}
+
+/// A folder that nothing has been written to, whoever was killed before.
+fn next_generation(folder: &Path) -> Result<PathBuf, DriverError> {
+    let newest = generations(folder)?.iter().filter_map(|path| number(path)).max();
+    Ok(folder.join(format!("{GENERATION}{}", newest.map_or(1, |newest| newest.saturating_add(1)))))
+}
+
+/// Makes `current` lead there, in one step.
+fn lead(folder: &Path, generation: &Path) -> Result<(), DriverError> {
+    let beside = folder.join(format!(".{CURRENT}"));
+    let name = generation.file_name().unwrap_or_default();
+    let _ = fs::remove_file(&beside); // left by whoever was killed
+    let led = symlink(name, &beside).and_then(|()| fs::rename(&beside, folder.join(CURRENT)));
+    let led = led.and_then(|()| fs::File::open(folder)?.sync_all());
+    led.map_err(|source| DriverError::Folder { path: folder.join(CURRENT), source })
+}
+
+fn remove(generation: &Path) {
+    match fs::remove_dir_all(generation) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            warn!(%error, "{} cannot be removed", generation.display());
+        }
+        _ => {}
+    }
+}
+
+fn refused_unless_well(output: &Output, what: impl FnOnce() -> What) -> Result<(), DriverError> {
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).trim().to_owned());
+    Err(DriverError::Refused { what: what(), said: said.join("\n").trim().to_owned() })
+}
+
+async fn run<A: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = A>) -> Result<Output, DriverError> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    match timeout(PATIENCE, command.output()).await {
+        Ok(ended) => ended.map_err(|source| DriverError::Run { program: program.to_owned(), source }),
+        Err(_) => Err(DriverError::Slow { program: program.to_owned() }),
+    }
+}

@@ -1,0 +1,70 @@
+//! Everything Knot is given. Pure: the same inputs give the same files, so that whoever compares them knows whether there
+//! is anything to do.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use sovereign_model::stack::{Domain, Stack};
+
+use super::{answers, conf};
+use crate::geography::nearest::Orders;
+use crate::zone::{World, zone};
+
+/// What the files are made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup<'s> {
+    /// The domains, the sites and where they are.
+    pub stack: &'s Stack,
+    /// Who is counted on.
+    pub world: &'s World,
+    /// Where questions are taken, by UDP and TCP.
+    pub listen: &'s [SocketAddr],
+    /// What this name server is called when somebody asks which one it is (RFC 5001).
+    pub identity: &'s str,
+    /// Who is nearest to whom; `None` where all are told of all data centers.
+    pub geography: Option<Geography<'s>>,
+}
+
+/// What answers by geography need.
+#[derive(Debug, Clone, Copy)]
+pub struct Geography<'s> {
+    /// For each country the order of the data centers.
+    pub orders: &'s Orders,
+    /// The file with the table of addresses, made with the same orders.
+    pub table: &'s Path,
+}
+
+/// The name of the configuration's file.
+pub const CONF: &str = "knot.conf";
+/// The number that zone files carry; Knot counts by itself, from the time.
+const SERIAL: u32 = 1;
+
+/// The domains that are answered for: those that no provider answers for.
+pub fn domains(stack: &Stack) -> impl Iterator<Item = &Domain> {
+    stack.domains.values().filter(|domain| domain.provider.is_none())
+}
+
+/// The zone file of a domain, in a generation.
+pub fn zone_file(domain: &Domain) -> PathBuf {
+    Path::new("zones").join(format!("{}.zone", domain.name))
+}
+
+/// The file with a domain's answers by geography, in a generation.
+pub fn answers_file(domain: &Domain) -> PathBuf {
+    Path::new("answers").join(format!("{}.yaml", domain.name))
+}
+
+/// All files of a generation that will lie in `generation`, in a folder of Knot's that is `home`: by their names there.
+pub fn files(setup: &Setup<'_>, home: &Path, generation: &Path) -> BTreeMap<PathBuf, String> {
+    let mut files = BTreeMap::new();
+    let mut served = Vec::new();
+    for domain in domains(setup.stack) {
+        files.insert(zone_file(domain), zone(setup.stack, domain, SERIAL, setup.world).to_string());
+        let differing = setup.geography.and_then(|geography| answers::answers(setup, domain, geography.orders));
+        served.push((domain, differing.is_some()));
+        files.extend(differing.map(|text| (answers_file(domain), text)));
+    }
+    files.insert(CONF.into(), conf::conf(setup, &served, home, generation));
+    files
+}

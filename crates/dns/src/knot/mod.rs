@@ -1,0 +1,28 @@
+//! The name server: Debian's Knot DNS, driven by us.
+//!
+//! ```text
+//!  stack, who is counted on, ─▶ files (pure): knot.conf, a zone per domain, answers by geography
+//!  table of addresses                │
+//!                                    ▼ written as a generation, checked by Knot's own tools
+//!                     generation-7 ◀─ current      Knot reloads; generation-6 is kept
+//! ```
+//!
+//! | module | what it gives |
+//! |---|---|
+//! | [`files`] | pure: everything Knot is given |
+//! | [`conf`] | pure: its configuration |
+//! | [`answers`] | pure: what differs by where a question comes from |
+//! | [`driver`] | writes it, has it checked, starts or reloads Knot; only when something changed |
+//!
+//! Promise: what Knot's own tools refuse is never loaded: what was served before is served on. Every name server of a
+//! domain has the same key, and signs by itself; so each answers alike, whoever else is away.
+//!
+//! Left out: transfers to others, which have their own zones made of the same stack file; a change of the key.
+
+pub mod answers;
+pub mod conf;
+pub mod driver;
+pub mod files;
+
+#[cfg(test)]
+mod tests;
