@@ -98,7 +98,8 @@ fn free_port(ip: IpAddr) -> SocketAddr {
 
 impl Server {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        // Whatever its folder is called.
+        let folder = tempfile::Builder::new().prefix("a \"b\\c ").tempdir().unwrap();
         let stack = sovereign_model::parse("stack.toml", STACK, Path::new("/")).unwrap();
         let orders = Orders::new(&stack);
         let number = |text: &str| u32::from(text.parse::<Ipv4Addr>().unwrap());

@@ -117,7 +117,7 @@ fn place(listen: &SocketAddr) -> String {
     format!("{}@{}", listen.ip(), listen.port())
 }
 
-/// A text as Knot's configuration has it.
+/// A text as Knot's configuration has it, where a backslash means itself, but for one before a quotation mark.
 fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+    format!("\"{}\"", text.replace('"', "\\\""))
 }

@@ -1,4 +1,8 @@
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
+
+use proptest::prelude::*;
 
 use super::files::{Geography, Setup, files};
 use crate::geography::nearest::Orders;
@@ -86,4 +90,62 @@ fn when_all_look_dead_all_are_answered() {
     let mut world = without("vienna");
     world.away.extend(without("denver").away);
     assert_eq!(shown(&world), shown(&World::default()));
+}
+
+/// The addresses of a line `    A: [ "192.0.2.1" ]`.
+fn addresses(line: &str) -> BTreeSet<IpAddr> {
+    line.split('"').skip(1).step_by(2).map(|address| address.parse().unwrap()).collect()
+}
+
+proptest! {
+    /// Of whoever is away and wherever a question comes from: nobody who is away is answered while somebody is there, and
+    /// what is answered is of one data center, the first in the order that has an address of the kind.
+    #[test]
+    fn every_class_is_led_to_its_first_data_center_that_is_there(away in prop::collection::vec(any::<bool>(), 6)) {
+        let names = ["vienna", "denver", "sydney"];
+        let mut text = "version = 1\n[stack]\nname = \"s\"\n".to_owned();
+        let places = [(48.2, 16.4), (39.7, -105.0), (-33.9, 151.2)];
+        for (at, (name, (latitude, longitude))) in names.iter().zip(places).enumerate() {
+            text += &format!(
+                "[[datacenter]]\nname = \"{name}\"\nlocation = {{ latitude = {latitude:?}, longitude = {longitude:?} }}\n\
+                 [[datacenter.uplink]]\nname = \"a\"\naddress = \"192.0.2.{at}\"\nlisten = {}\n\
+                 [[datacenter.uplink]]\nname = \"b\"\naddress = \"2001:db8::{at}\"\nlisten = {}\n",
+                8000 + at,
+                9000 + at
+            );
+        }
+        text += "[[domain]]\nname = \"example.org\"\nregistrar = \"r\"\n[[site]]\nname = \"blog\"\napp = \"ghost\"\n\
+                 canonical = \"example.org\"\nprimary = \"vienna\"\nmirrors = [\"denver\", \"sydney\"]\n";
+        let stack = sovereign_model::parse("stack.toml", &text, Path::new("/")).unwrap();
+        let all = |name: &str| public_addresses(&stack.datacenters[&name.parse().unwrap()], &World::default());
+        let every: Vec<_> = names.iter().flat_map(|name| all(name)).collect();
+        let away: BTreeSet<_> =
+            every.iter().zip(&away).filter(|(_, is_away)| **is_away).map(|(place, _)| place.clone()).collect();
+        let there: Vec<_> = every.iter().filter(|place| away.len() == every.len() || !away.contains(*place)).collect();
+        let world = World { away: away.clone(), ..World::default() };
+        let orders = Orders::new(&stack);
+        let domain = &stack.domains[&"example.org".parse().unwrap()];
+        let geography = Geography { orders: &orders, table: Path::new("/t") };
+        let setup = Setup { stack: &stack, world: &world, listen: &[], identity: "", geography: Some(geography) };
+        let Some(answers) = super::answers::answers(&setup, domain, &orders) else {
+            let left: BTreeSet<_> = there.iter().map(|(name, _)| name).collect();
+            prop_assert!(left.len() < 2);
+            return Ok(());
+        };
+        let blocks: Vec<&str> = answers.split("  - geo: \"").skip(1).collect();
+        prop_assert_eq!(blocks.len(), orders.classes().len());
+        for (order, block) in orders.classes().iter().zip(blocks) {
+            let class = order.to_string() + "\"";
+            prop_assert!(block.starts_with(&class), "{}", block);
+            for (kind, is_v4) in [("    A: ", true), ("    AAAA: ", false)] {
+                let given = block.lines().find(|line| line.starts_with(kind)).map(addresses).unwrap_or_default();
+                let of = |name: &str| -> BTreeSet<IpAddr> {
+                    let its = there.iter().filter(|(place, ip)| place.as_str() == name && ip.is_ipv4() == is_v4);
+                    its.map(|(_, ip)| *ip).collect()
+                };
+                let in_order = order.datacenters().iter().map(|name| of(name.as_str()));
+                prop_assert_eq!(given, in_order.into_iter().find(|its| !its.is_empty()).unwrap_or_default());
+            }
+        }
+    }
 }
