@@ -13,9 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use sovereign_dns::geography::nearest::Orders;
-use sovereign_dns::geography::{Source, compile};
+use sovereign_dns::geography::{IPV4_FILE, IPV6_FILE, Source, compile};
 use sovereign_dns::knot::driver::{Brought, Driver, DriverError, Key, Options, What};
 use sovereign_dns::knot::files::{Geography, Setup};
+use sovereign_dns::knot::table;
 use sovereign_dns::zone::{World, public_addresses};
 use sovereign_keys::{Purpose, RootSeed, WorkingKeys, ZoneKey};
 use sovereign_model::stack::Stack;
@@ -260,7 +261,7 @@ fn question(id: u16, options: &[u8]) -> Vec<u8> {
 }
 
 /// So many questions are a flood.
-const FLOOD: u16 = 4000;
+const FLOOD: u16 = 2500;
 
 /// So many of so many questions in a row are answered in full; so many are told to ask by TCP.
 fn flood(socket: &UdpSocket, count: u16, options: &[u8]) -> (u16, u16) {
@@ -475,4 +476,59 @@ async fn what_knot_refuses_is_never_loaded_and_what_was_served_is_served_on() {
     assert!(made.unwrap().status.success());
     let refused = server.bring(&World::default()).await.unwrap_err();
     assert!(matches!(&refused, DriverError::OtherKey { .. }) && refused.help().is_some(), "{refused}");
+}
+
+/// The first address in a country, by one of Debian's files.
+fn somewhere_in(country: &str, file: &str) -> String {
+    let text = std::fs::read_to_string(file).expect("Debian's tor-geoipdb is installed");
+    let line = text.lines().find(|line| line.ends_with(&format!(",{country}"))).unwrap();
+    let first = line.split(',').next().unwrap();
+    first.parse::<u32>().map_or_else(|_| format!("{first}/128"), |number| format!("{}/32", Ipv4Addr::from(number)))
+}
+
+#[tokio::test]
+async fn with_debians_table_every_country_is_led_to_the_nearest_and_a_move_is_followed() {
+    let mut server = Server::new();
+    let home = server.folder.path().join("knot");
+    let debians = [IPV4_FILE, IPV6_FILE].map(Path::new);
+    server.table = table::bring(&home, &server.orders, debians[0], debians[1]).unwrap();
+    assert_eq!(table::bring(&home, &server.orders, debians[0], debians[1]).unwrap(), server.table);
+    server.bring(&World::default()).await.unwrap();
+    for (country, nearest) in [("DE", VIENNA), ("IN", VIENNA), ("MX", DENVER), ("NZ", DENVER)] {
+        for file in [IPV4_FILE, IPV6_FILE] {
+            server.answers(&somewhere_in(country, file), "www.example.org", "A", &[nearest]);
+        }
+    }
+    let memory = std::fs::read_to_string(home.join("run/knot.pid")).unwrap();
+    let memory = std::fs::read_to_string(Path::new("/proc").join(memory.trim()).join("status")).unwrap();
+    let kilobytes = memory.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let kilobytes: u64 = kilobytes.trim().trim_end_matches(" kB").parse().unwrap();
+    eprintln!("Knot has {kilobytes} kB in memory");
+    assert!(kilobytes < 64 << 10, "{kilobytes} kB");
+
+    // Debian's file is damaged: there is no new table, and the one that is there stays.
+    let damaged = server.folder.path().join("geoip");
+    std::fs::write(&damaged, "16777216,16777471,AU\n16777472,167").unwrap();
+    let refused = table::bring(&home, &server.orders, &damaged, debians[1]).unwrap_err();
+    assert!(refused.to_string().ends_with("geoip, line 2: this is not `first,last,country`"), "{refused}");
+    assert!(refused.help().is_some_and(|help| help.contains("tor-geoipdb")));
+    let refused = table::bring(&home, &server.orders, Path::new("/nonexistent"), debians[1]).unwrap_err();
+    assert!(refused.to_string().contains("/nonexistent"), "{refused}");
+    assert_eq!(server.bring(&World::default()).await.unwrap(), Brought::Unchanged);
+
+    // A data center moves to the other side of the globe.
+    let datacenter = server.stack.datacenters.get_mut(&"vienna".parse().unwrap()).unwrap();
+    datacenter.location = Some(sovereign_model::stack::Location { latitude: -36.8, longitude: 174.8 });
+    server.orders = Orders::new(&server.stack);
+    let before =
+        std::mem::replace(&mut server.table, table::bring(&home, &server.orders, debians[0], debians[1]).unwrap());
+    assert_eq!(server.bring(&World::default()).await.unwrap(), Brought::Reloaded);
+    for (country, nearest) in [("DE", DENVER), ("NZ", VIENNA)] {
+        server.answers(&somewhere_in(country, IPV4_FILE), "www.example.org", "A", &[nearest]);
+    }
+    let alone = server.without(&["denver"]);
+    assert!(before != server.table && before.exists(), "the generation before goes with it");
+    assert_eq!(server.bring(&alone).await.unwrap(), Brought::Reloaded);
+    assert_eq!(server.bring(&World::default()).await.unwrap(), Brought::Reloaded);
+    assert!(!before.exists() && server.table.exists());
 }

@@ -27,6 +27,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::files::{CONF, Setup, domains, files, zone_file};
+use super::table;
 
 /// The link to the generation that is served.
 const CURRENT: &str = "current";
@@ -237,10 +238,12 @@ impl Driver {
             }
         };
         info!(generation = %next.display(), ?brought, "the name server has new zones");
-        for old in generations(folder)? {
-            if old != next && Some(&old) != current.as_ref() {
-                remove(&old);
-            }
+        let (kept, old): (Vec<_>, Vec<_>) = generations(folder)?
+            .into_iter()
+            .partition(|generation| *generation == next || Some(generation) == current.as_ref());
+        old.iter().for_each(|generation| remove(generation));
+        if let Err(error) = table::remove_unused(folder, &kept) {
+            warn!(%error, "tables of addresses cannot be removed");
         }
         Ok(brought)
     }

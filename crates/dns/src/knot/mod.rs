@@ -12,6 +12,7 @@
 //! | [`files`] | pure: everything Knot is given |
 //! | [`conf`] | pure: its configuration |
 //! | [`answers`] | pure: what differs by where a question comes from |
+//! | [`table`] | the table of addresses, as a file |
 //! | [`driver`] | writes it, has it checked, starts or reloads Knot; only when something changed |
 //!
 //! Promise: what Knot's own tools refuse is never loaded: what was served before is served on. Every name server of a
@@ -23,6 +24,7 @@ pub mod answers;
 pub mod conf;
 pub mod driver;
 pub mod files;
+pub mod table;
 
 #[cfg(test)]
 mod tests;
