@@ -48,6 +48,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "unpack", from: "package registries", run: applications::unpack },
     Target { name: "image-files", from: "a disk", run: local::image_files },
     Target { name: "apt", from: "Debian's mirrors", run: local::apt },
+    Target { name: "addresses", from: "Debian's mirrors", run: local::addresses },
     Target { name: "archive-wire", from: "hosts whose data is backed up", run: archive::wire },
     Target { name: "incus-answer", from: "hosts that run an Incus", run: incus_answer },
     Target { name: "host-facts", from: "hosts, before and after they are the stack's", run: hosts::facts },

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use sovereign_dns::geography::mmdb::Table;
+use sovereign_dns::geography::ranges::{Family, Ranges};
 use sovereign_edge::store::{Limits, Store, decode_head, encode_head};
 use sovereign_images::{Lock, Manifest, debian};
 use sovereign_keys::RootSeed;
@@ -111,5 +113,20 @@ pub(crate) fn words(data: &[u8]) {
     match RootSeed::parse(&crate::text(data)) {
         Ok(seed) => assert!(RootSeed::parse(seed.words().expose()).is_ok()),
         Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// Ranges of addresses are in ascending order and apart, whatever is read, and a table takes them as they are.
+pub(crate) fn addresses(data: &[u8]) {
+    for family in [Family::Ipv4, Family::Ipv6] {
+        let mut table = Table::new(vec!["all".to_owned()]);
+        let mut free = Some(0);
+        for range in Ranges::new(data, family).map_while(Result::ok) {
+            assert!(free.is_some_and(|free| free <= range.first) && range.first <= range.last, "{range:?}, {free:?}");
+            assert_eq!(range.last >> 32 == 0, family == Family::Ipv4, "{range:?}");
+            free = range.last.checked_add(1);
+            table.put(range.first, range.last, 0).expect("so few have room");
+        }
+        table.to_bytes(0).expect("so few have room");
     }
 }
