@@ -32,7 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "incus", "lab",
         ],
     ),
-    ("fuzz", &["model", "keys", "images", "services", "runtime", "edge", "archive", "hosts", "incus"]),
+    ("fuzz", &["model", "keys", "images", "services", "runtime", "edge", "dns", "archive", "hosts", "incus"]),
     ("testkit", &["model", "plan", "services", "images", "keys", "runtime", "edge", "hosts", "engine", "incus"]),
 ];
 
