@@ -17,10 +17,11 @@ use serde::Serialize;
 use serde_json::Value;
 use sovereign_model::SiteName;
 use sovereign_model::edge_config::Source;
-use sovereign_model::edge_status::{EdgeStatus, PassReason, Progress, Role, RoomReport, SiteStatus};
+use sovereign_model::edge_status::{EdgeStatus, NewestPrimary, PassReason, Progress, Role, RoomReport, SiteStatus};
 use sovereign_runtime::control::{Commands, Refusal, Request};
 
 use crate::edge::Edge;
+use crate::epochs::Claim;
 use crate::generation::{Generation, Site};
 use crate::metrics;
 use crate::store::Account;
@@ -68,6 +69,7 @@ impl Edge {
             primary,
             epoch: site.config.epoch,
             superseded: standing.is_superseded(site.config.epoch),
+            newest: site.newest().map(|Claim { epoch, proof }| NewestPrimary { epoch, proof }),
             private: standing.is_private(),
             complete: standing.is_private()
                 || last_pass.as_ref().is_some_and(|last| last.complete && account.left_out == 0),

@@ -163,6 +163,7 @@ impl Edge {
         let next = Generation::load(&self.config, &self.trust, Some(&served), self.tickets.clone())?;
         recall_closed(&self.store, &next);
         epochs::recall(&self.store, &self.trust, &next);
+        epochs::carry_over(&self.store, &served, &next);
         set_rooms(&self.store, &next);
         self.access.follow(&next);
         let next = Arc::new(next);

@@ -80,6 +80,22 @@ pub(crate) fn recall(store: &Store, trust: &VerifyingKey, generation: &Generatio
     }
 }
 
+/// A configuration that names an older primary than the one before it makes that no newer one: it comes from a machine that
+/// does not know better. What was served stays believed, also by the process after this one.
+pub(crate) fn carry_over(store: &Store, served: &Generation, next: &Generation) {
+    for site in next.sites.values() {
+        let before = served.sites.get(site.name()).and_then(|before| Claim::configured(&before.config));
+        let Some(claim) = before.filter(|claim| claim.epoch > site.config.epoch) else { continue };
+        let (epoch, primary) = (claim.epoch, &claim.proof.primary);
+        warn!(site = %site.name(), epoch, %primary, "the configuration names an older primary than the one before it");
+        let text = claim.to_string();
+        site.standing.believe(claim);
+        if let Err(error) = store.set_newer_epoch(site.name(), &text) {
+            warn!(site = %site.name(), %error, "a restart would not know of the newer primary until a peer says so");
+        }
+    }
+}
+
 /// Takes note of what `fields`, a peer's, say of the primary of `site`.
 pub(crate) fn hear(edge: &Arc<Edge>, generation: &Generation, site: &Site, fields: &HeaderMap) {
     let (said, claim) = peers::epoch_of(fields);

@@ -311,9 +311,22 @@ async fn an_old_primary_that_learns_of_a_newer_one_takes_no_more_writes() {
         epoch_proof: Some(lab.proof(3, "attic")),
         ..site
     };
-    lab.seal(&office, 3, &lab.config(&office, vec![home.as_peer()], mirror));
-    let _at_office = lab.start(&office).await;
+    lab.seal(&office, 3, &lab.config(&office, vec![home.as_peer()], mirror.clone()));
+    let at_office = lab.start(&office).await;
     eventually("home knows", async || (at_home.site().await["superseded"] == true).then_some(())).await;
+    assert_eq!(at_home.site().await["newest"]["proof"]["primary"], "attic");
+
+    // A machine that knows less names an older primary: the number does not go down by that, nor by a restart.
+    let older = EdgeSite { epoch: 1, epoch_proof: Some(lab.proof(1, "home")), ..mirror };
+    lab.seal(&office, 4, &lab.config(&office, vec![home.as_peer()], older));
+    at_home.stop().await;
+    at_office.ask(Request::new("reload")).await.unwrap();
+    let newest = |site: &serde_json::Value| (site["epoch"].clone(), site["newest"]["epoch"].clone());
+    assert_eq!(newest(&at_office.site().await), (1.into(), 3.into()));
+    at_office.stop().await;
+    let at_office = lab.start(&office).await;
+    assert_eq!(newest(&at_office.site().await), (1.into(), 3.into()));
+    assert_eq!(at_office.site().await["superseded"], true);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

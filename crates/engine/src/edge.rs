@@ -4,10 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sovereign_model::SiteName;
-use sovereign_model::edge_status::{EdgeStatus, Role, SiteStatus};
-use sovereign_model::observed::MirrorSeen;
+use sovereign_model::edge_config::{EdgeConfig, epoch_statement};
+use sovereign_model::edge_status::{EdgeStatus, NewestPrimary, Role, SiteStatus};
+use sovereign_model::observed::{MirrorSeen, Primary};
+use sovereign_model::{SiteName, StackName};
+use sovereign_runtime::VerifyingKey;
 use sovereign_runtime::control::{ControlError, Request, request_async};
+use sovereign_runtime::signed::is_attested;
 
 use crate::apply::{Count, Progress, Receipt, Unit};
 
@@ -56,6 +59,27 @@ pub(crate) fn mirrors(
         (site.site.clone(), mirror)
     });
     seen.collect()
+}
+
+/// The newest primaries of its sites that an edge has proof of.
+pub(crate) fn primaries(stack: &StackName, status: &EdgeStatus, trust: &VerifyingKey) -> Vec<(SiteName, Primary)> {
+    let proven = status.sites.iter().filter_map(|site| {
+        let NewestPrimary { epoch, proof } = site.newest.as_ref()?;
+        let statement = epoch_statement(stack, &site.site, *epoch, &proof.primary);
+        let primary = Primary { epoch: *epoch, at: proof.primary.clone() };
+        is_attested(trust, &statement, &proof.signature).then(|| (site.site.clone(), primary))
+    });
+    proven.collect()
+}
+
+/// The primaries that a configuration names which the management machine has signed: what its edge believes once it runs.
+pub(crate) fn configured_primaries(payload: &str) -> Vec<(SiteName, Primary)> {
+    let config = serde_json::from_str::<EdgeConfig>(payload).ok();
+    let named = config.into_iter().flat_map(|config| config.sites).filter_map(|site| {
+        let primary = Primary { epoch: site.epoch, at: site.epoch_proof?.primary };
+        Some((site.site, primary))
+    });
+    named.collect()
 }
 
 /// Why a mirror was not filled.

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::edge_config::EdgeApp;
+use crate::edge_config::{EdgeApp, EpochProof};
 use crate::edge_rules::Keep;
 use crate::name::{DatacenterName, HostName, Origin, SiteName, StackName};
 
@@ -167,6 +167,9 @@ pub struct SiteStatus {
     pub epoch: u64,
     /// A newer primary exists: this one takes no writes.
     pub superseded: bool,
+    /// The newest primary that it has proof of, from its configuration or from another edge; an older edge does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<NewestPrimary>,
     /// Closed to the public by its owner: nothing is kept.
     pub private: bool,
     /// Every page that is known is kept, and the last pass kept or confirmed it.
@@ -203,6 +206,16 @@ impl SiteStatus {
     pub fn is_filled(&self) -> bool {
         self.private || self.complete || self.last_pass.as_ref().is_some_and(|last| last.complete)
     }
+}
+
+/// The newest primary of a site that somebody knows of, with the management machine's word on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct NewestPrimary {
+    /// Which one it is, counted.
+    pub epoch: u64,
+    /// Where it is, signed.
+    pub proof: EpochProof,
 }
 
 /// How a site stands with the room it may take at an edge.

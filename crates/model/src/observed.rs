@@ -32,6 +32,20 @@ pub struct Observed {
     pub evacuated: BTreeMap<EdgeName, String>,
     /// The sites that were seen at their primary.
     pub sites: BTreeMap<SiteName, SiteSeen>,
+    /// The newest primaries of sites that edges have proof of: of each site those with the highest number, which is more than
+    /// one only where two machines gave the same number.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub primaries: BTreeMap<SiteName, BTreeSet<Primary>>,
+}
+
+/// A primary of a site.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Primary {
+    /// Which one it is, counted: the highest is the newest.
+    pub epoch: u64,
+    /// Where the site is written.
+    pub at: DatacenterName,
 }
 
 /// A supervisor that runs.
@@ -239,6 +253,18 @@ impl Observed {
         }
         decisive.away.values_mut().chain(decisive.evacuated.values_mut()).for_each(String::clear);
         Digest::of_value(&decisive)
+    }
+
+    /// Takes note of a primary that somebody has proof of. Older ones do not count any more.
+    pub fn note_primary(&mut self, site: &SiteName, primary: Primary) {
+        let known = self.primaries.entry(site.clone()).or_default();
+        let newest = known.last().map_or(0, |known| known.epoch);
+        if primary.epoch > newest {
+            known.clear();
+        }
+        if primary.epoch >= newest {
+            known.insert(primary);
+        }
     }
 
     /// A unit, wherever it is.

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use sovereign_model::agent_config::AgentConfig;
 use sovereign_model::edge_config::{EdgeApp, EdgeConfig, EdgeSite, EpochProof, Source};
 use sovereign_model::layout::StateFolder;
+use sovereign_model::observed::Primary;
 use sovereign_model::stack::{App, EngineKind, Site, SiteSettings};
 use sovereign_model::unit::{Runs, UnitSpec};
 use sovereign_model::{DatacenterName, Digest, DnsName, EdgeName, ImageName, SiteName, Stack, StackName, UnitName};
@@ -112,6 +113,8 @@ pub struct Wanted {
     pub agents: BTreeMap<EdgeName, WantedAgent>,
     /// The sites that have a set-up.
     pub sites: BTreeMap<SiteName, WantedSite>,
+    /// The primary of every site, as its edges are told.
+    pub primaries: BTreeMap<SiteName, Primary>,
     /// The hour this was computed for, in unix seconds.
     pub now: u64,
 }
@@ -283,8 +286,17 @@ pub fn desired(stack: &Stack, world: &World) -> Result<Wanted, IncompleteWorld> 
     let needed = datacenters.values().flat_map(|datacenter| datacenter.units.values()).flat_map(|unit| &unit.images);
     let images = needed.map(|image| lock(image, world)).collect::<Result<_, _>>()?;
     let supervised = stack.datacenters.values().any(|datacenter| datacenter.engine == EngineKind::Embedded);
+    let primaries = stack.sites.values().map(|site| {
+        let (epoch, at) = (epoch_of(site, world), site.primary.clone());
+        (site.name.clone(), Primary { epoch, at })
+    });
+    let primaries = primaries.collect();
     let (stack, binary) = (stack.name.clone(), world.binary_digest);
-    Ok(Wanted { stack, binary, supervised, images, datacenters, edges, agents, sites, now: world.now })
+    Ok(Wanted { stack, binary, supervised, images, datacenters, edges, agents, sites, primaries, now: world.now })
+}
+
+fn epoch_of(site: &Site, world: &World) -> u64 {
+    world.epochs.get(&site.name).copied().unwrap_or(1)
 }
 
 fn lock(image: &ImageName, world: &World) -> Result<(ImageName, Digest), IncompleteWorld> {
@@ -340,7 +352,7 @@ fn edge_site(
         mirrors: site.mirrors.clone(),
         admin: site.admin,
         webhook_key,
-        epoch: world.epochs.get(&site.name).copied().unwrap_or(1),
+        epoch: epoch_of(site, world),
         room: site.room,
         hsts_days: site.hsts_days,
         epoch_proof: world.epoch_proofs.get(&site.name).cloned(),

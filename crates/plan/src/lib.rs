@@ -12,6 +12,7 @@ mod desired;
 mod lint;
 mod moving;
 mod planner;
+mod primaries;
 mod report;
 mod simulate;
 mod sparing;
@@ -23,5 +24,6 @@ pub use desired::{
 pub use lint::{Violation, lint};
 pub use moving::{Moving, moving};
 pub use planner::{LEAF_LIFE, plan};
+pub use primaries::{Given, next_number, number};
 pub use report::{Kept, Obstacle, Plan, Planned, Reason};
 pub use simulate::simulate;

@@ -15,12 +15,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use sovereign_model::instance::is_older;
-use sovereign_model::observed::{CertificateSeen, EdgeSeen, UnitState};
+use sovereign_model::observed::{CertificateSeen, EdgeSeen, Primary, UnitState};
 use sovereign_model::stack::SiteSettings;
 use sovereign_model::unit::{Replace, Runs};
 use sovereign_model::{DatacenterName, Digest, EdgeName, Observed, Step, StepId, UnitName};
 
 use crate::desired::{Wanted, WantedDatacenter, WantedEdge, WantedSite, WantedUnit};
+use crate::primaries::elsewhere;
 use crate::report::{Kept, Obstacle, Plan, Planned, Reason};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -88,7 +89,17 @@ impl<'p> Planner<'p> {
     }
 
     fn obstacles(&self) -> Vec<Obstacle> {
-        self.data_elsewhere().chain(self.made_elsewhere()).chain(self.older_versions()).collect()
+        let primaries = self.written_elsewhere();
+        primaries.chain(self.data_elsewhere()).chain(self.made_elsewhere()).chain(self.older_versions()).collect()
+    }
+
+    /// Sites that have a newer primary than what edges would be told.
+    fn written_elsewhere(&self) -> impl Iterator<Item = Obstacle> {
+        self.want.primaries.iter().filter_map(|(site, Primary { epoch, at })| {
+            let found = elsewhere(self.seen.primaries.get(site)?, *epoch, at)?;
+            let (site, declared) = (site.clone(), at.clone());
+            Some(Obstacle::WrittenElsewhere { site, declared, found: found.at.clone(), epoch: found.epoch })
+        })
     }
 
     /// Applications that are older than what last worked with their data.

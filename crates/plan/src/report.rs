@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use sovereign_model::{Digest, EdgeName, Observed, SiteName, StackName, Step, StepId, UnitName};
+use sovereign_model::{DatacenterName, Digest, EdgeName, Observed, SiteName, StackName, Step, StepId, UnitName};
 
 /// The ordered steps from what was seen to what is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +129,21 @@ pub enum Obstacle {
         /// Where its data is.
         found: EdgeName,
     },
+    /// Edges have proof of a newer primary than the one that they would be told: there would be two, or nobody could write.
+    #[error(
+        "site {site} is declared at {declared}, but it is written at {found} since number {epoch} of its primaries, which \
+        another management machine gave"
+    )]
+    WrittenElsewhere {
+        /// The site.
+        site: SiteName,
+        /// Where it is declared.
+        declared: DatacenterName,
+        /// Where it is written.
+        found: DatacenterName,
+        /// The number of that primary.
+        epoch: u64,
+    },
     /// Another management machine wrote the configuration of an edge: what it declares would be undone unseen.
     #[error("the edge of {edge} has generation {found}, which was made on another management machine{}; {}",
         if *.signed { "" } else { ", with a key that this one does not have" },
@@ -162,6 +177,14 @@ impl Obstacle {
             Self::OlderVersion { found, .. } => format!(
                 "`sovereign images lock ghost --version {found}` stays with it; what was before is in the archive: \
                  `sovereign archive list`"
+            ),
+            // Another command than `up` has met it.
+            Self::WrittenElsewhere { declared, found, .. } if declared == found => {
+                "`sovereign up` takes that number over".to_owned()
+            }
+            Self::WrittenElsewhere { site, declared, found, .. } => format!(
+                "write `primary = \"{found}\"` for site {site}; if it is to be written at {declared} again, and {found} is \
+                 lost, `sovereign restore {site}` brings it there"
             ),
             Self::MadeElsewhere { signed: true, .. } => "see that this stack file has what the other machine's has; \
                                                          then `sovereign up --take-over` goes on from here"

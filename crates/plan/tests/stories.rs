@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use common::{NOW, apply, world};
-use sovereign_model::observed::{Provenance, SiteSeen, UnitState, Written};
+use sovereign_model::observed::{Primary, Provenance, SiteSeen, UnitState, Written};
 use sovereign_model::stack::{App, Reach, Stack, Uplink, UplinkAddress};
 use sovereign_model::{Digest, Observed, Step};
 use sovereign_plan::{IncompleteWorld, LEAF_LIFE, Obstacle, Plan, Planned, Wanted, desired, lint, moving, plan};
@@ -254,6 +254,31 @@ fn a_primary_whose_data_is_elsewhere_is_not_replaced_by_an_empty_one() {
     insta::assert_snapshot!(shown(&refused), @"! site blog is declared at office, but its data is at home");
     let [obstacle @ Obstacle::DataElsewhere { .. }] = refused.obstacles.as_slice() else { panic!("{refused:?}") };
     insta::assert_snapshot!(obstacle.help().unwrap(), @r#"write `primary = "home"` for site blog: this version does not move a site's data"#);
+}
+
+#[test]
+fn a_number_that_another_machine_gave_is_not_overruled_by_a_plan() {
+    let want = wanted(&default_stack(), 0);
+    let site = want.primaries.keys().next().unwrap();
+    let primary = |epoch, at: &str| Primary { epoch, at: at.parse().unwrap() };
+    let after = |newest: Primary| {
+        let mut seen = up(&want);
+        seen.note_primary(site, newest);
+        (next(&want, &seen), plan(&want, &seen).obstacles.pop())
+    };
+    let here = want.primaries[site].at.as_str();
+    assert_eq!(after(primary(1, here)).0, "");
+    let (said, obstacle) = after(primary(2, "attic"));
+    insta::assert_snapshot!(said, @"! site blog is declared at home, but it is written at attic since number 2 of its primaries, which another management machine gave");
+    assert!(obstacle.unwrap().help().unwrap().contains("write `primary = \"attic\"`"));
+    // Two places with one number are two primaries.
+    assert!(after(primary(1, "attic")).1.is_some());
+    assert!(after(primary(2, here)).1.unwrap().help().unwrap().contains("sovereign up"));
+    // What an edge that was cut off says beside it does not count.
+    let mut seen = up(&want);
+    seen.note_primary(site, primary(3, "attic"));
+    seen.note_primary(site, primary(2, here));
+    assert_eq!(seen.primaries[site], [primary(3, "attic")].into());
 }
 
 #[test]

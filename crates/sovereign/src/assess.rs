@@ -547,6 +547,7 @@ pub(crate) mod tests {
                 primary: None,
                 epoch: 1,
                 superseded: false,
+                newest: None,
                 private: false,
                 complete: true,
                 pages_kept: 40,

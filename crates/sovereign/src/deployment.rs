@@ -15,9 +15,10 @@ use sovereign_images::{Lock, Options, Store};
 use sovereign_keys::WorkingKeys;
 use sovereign_model::instance::InstanceSpec;
 use sovereign_model::layout::StateFolder;
+use sovereign_model::observed::Primary;
 use sovereign_model::stack::App;
 use sovereign_model::unit::Runs;
-use sovereign_model::{EdgeName, SiteName, Stack};
+use sovereign_model::{EdgeName, Observed, SiteName, Stack};
 use sovereign_plan::{Wanted, desired};
 use sovereign_services::{ghost, static_site};
 
@@ -26,6 +27,7 @@ use crate::engines::Engines;
 use crate::failure::{Failure, Reason};
 use crate::hosts::{self, OnHosts};
 use crate::output::{Progress, Theme, render_failure};
+use crate::primaries::Primaries;
 use crate::program::Program;
 use crate::world;
 
@@ -168,10 +170,33 @@ impl Deployment {
     /// # Errors
     /// When a key was not made ready or the image store cannot be read.
     pub(crate) fn joined(&self, keys: &WorkingKeys) -> Result<Joined, Failure> {
+        self.joined_with(keys, &Primaries::read(&self.state)?)
+    }
+
+    /// The same, with the numbers that primaries have by what was `seen`, and these. Nothing is written down.
+    ///
+    /// # Errors
+    /// As [`Deployment::joined`].
+    pub(crate) fn settled(
+        &self,
+        keys: &WorkingKeys,
+        joined: Joined,
+        seen: &Observed,
+    ) -> Result<(Joined, Primaries), Failure> {
+        let known = Primaries::read(&self.state)?;
+        let settled = known.settled(&self.stack, seen);
+        let is_as_joined = |(name, primary): (&SiteName, &Primary)| settled.epochs().get(name) == Some(&primary.epoch);
+        let is_known = joined.wanted.primaries.iter().all(is_as_joined);
+        let joined = if is_known { joined } else { self.joined_with(keys, &settled)? };
+        Ok((joined, settled))
+    }
+
+    fn joined_with(&self, keys: &WorkingKeys, primaries: &Primaries) -> Result<Joined, Failure> {
         let Self { stack, state, declared, images, ghost, program, now, .. } = self;
         let on_hosts = OnHosts::gather(declared, keys, images)?;
         let on_hosts_now = &on_hosts;
-        let parts = world::Parts { stack, state, keys, images, ghost, program, on_hosts: on_hosts_now, now: *now };
+        let parts =
+            world::Parts { stack, state, keys, images, ghost, program, on_hosts: on_hosts_now, primaries, now: *now };
         let wanted = desired(stack, &world::gather(&parts)?)?;
         Ok(Joined { wanted, on_hosts })
     }

@@ -102,6 +102,9 @@ impl Engine for Engines<'_> {
         }
         seen.edges.extend(hosts.edges);
         (seen.away, seen.evacuated) = (hosts.away, hosts.evacuated);
+        for (site, primaries) in hosts.primaries {
+            primaries.into_iter().for_each(|primary| seen.note_primary(&site, primary));
+        }
         for (name, site) in hosts.sites {
             seen.sites.entry(name).or_insert(site);
         }

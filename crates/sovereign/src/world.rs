@@ -36,16 +36,18 @@ pub(crate) struct Parts<'a> {
     pub(crate) program: &'a Program,
     /// What runs on hosts.
     pub(crate) on_hosts: &'a OnHosts,
+    /// Which primary each site has.
+    pub(crate) primaries: &'a Primaries,
     /// The hour.
     pub(crate) now: SystemTime,
 }
 
-/// Gathers the world. Reads the image store, and which primaries are the newest.
+/// Gathers the world. Reads the image store.
 ///
 /// # Errors
 /// When a key was not made ready or the image store cannot be read.
 pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
-    let Parts { stack, state, keys, images, ghost: ghost_lock, program, on_hosts, now } = *parts;
+    let Parts { stack, state, keys, images, ghost: ghost_lock, program, on_hosts, primaries, now } = *parts;
     let mut link_keys = BTreeMap::new();
     for edge in stack.datacenters.values().flat_map(Datacenter::edges) {
         let key = keys.link_key(&edge)?.public_hex;
@@ -93,7 +95,7 @@ pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
         );
     }
     let signing = keys.config_signing()?;
-    let epochs = Primaries::read(state)?.epochs();
+    let epochs = primaries.epochs().clone();
     let epoch_proofs = stack.sites.values().map(|site| {
         let epoch = epochs.get(&site.name).copied().unwrap_or(1);
         let signature = attest(&signing, &epoch_statement(&stack.name, &site.name, epoch, &site.primary));

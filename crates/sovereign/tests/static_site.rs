@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use support::leaf::operator_with_site;
+use support::leaf::{self, operator_with_site};
 use support::{Readers, alive, kill};
 
 #[test]
@@ -119,6 +119,40 @@ fn a_run_killed_at_any_moment_is_finished_by_the_next() {
     operator.up();
     operator.run(&["status"]).success();
     operator.curl(&url, operator.office_port, "/about.html", &[]).ok();
+}
+
+#[test]
+fn the_number_of_a_primary_outlives_an_older_state() {
+    let operator = operator_with_site();
+    operator.up();
+    let file = operator.state().join("primaries.json");
+    let number = || {
+        let read: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        read["epochs"]["leaf"].as_u64().unwrap()
+    };
+    let (before, at_home) = (fs::read(&file).unwrap(), leaf::stack(&operator));
+    assert_eq!(number(), 1);
+    // Declared elsewhere, it gets the next one: no two places have the same.
+    let at_office = at_home.replace("primary = \"home\"", "primary = \"office\"");
+    let at_office = at_office.replace("mirrors = [\"office\"]", "mirrors = [\"home\"]");
+    operator.write("stack.toml", &at_office);
+    operator.up();
+    assert_eq!(number(), 2);
+
+    // A machine that knows what it knew before that: edges tell it.
+    fs::write(&file, &before).unwrap();
+    assert!(operator.up().stdout().contains("nothing has to change"));
+    assert_eq!(number(), 2);
+    // With the stack file of before, too, it does not take the site away from where it is written.
+    fs::write(&file, &before).unwrap();
+    operator.write("stack.toml", &at_home);
+    let refused = operator.run(&["up", "--yes"]).exits(1);
+    let said = "declared at home, but it is written at office since number 2";
+    assert!(refused.stdout().contains(said) || refused.stderr().contains(said), "{refused:?}");
+    operator.run(&["plan"]).exits(1);
+    assert_eq!(number(), 1, "nothing is written down");
+    operator.write("stack.toml", &at_office);
+    assert!(operator.up().stdout().contains("nothing has to change"));
 }
 
 #[test]

@@ -6,8 +6,8 @@ use sovereign_hosts::systemd::{Account, Names};
 use sovereign_hosts::{Access, Run, SshError};
 use sovereign_model::edge_config::{EdgeConfig, PROTOCOL};
 use sovereign_model::layout::on_host;
-use sovereign_model::observed::{ConfigSeen, EdgeSeen, Provenance, UnitSeen, Written};
-use sovereign_model::{Digest, EdgeName};
+use sovereign_model::observed::{ConfigSeen, EdgeSeen, Primary, Provenance, UnitSeen, Written};
+use sovereign_model::{Digest, EdgeName, SiteName};
 use sovereign_runtime::control::ControlError;
 use sovereign_runtime::signed;
 
@@ -22,15 +22,20 @@ use crate::record;
 /// A configuration of a thousand sites is smaller.
 const LONGEST_CONFIG: usize = 8 << 20;
 
+/// What there is of an edge on a host.
+pub(super) struct EdgeLook {
+    pub(super) seen: EdgeSeen,
+    pub(super) unit: Option<UnitSeen>,
+    pub(super) files: EdgeFiles,
+    /// The newest primaries of sites that it has proof of.
+    pub(super) primaries: Vec<(SiteName, Primary)>,
+}
+
 type Tell<'t> = &'t (dyn Fn(Progress) + Send + Sync);
 
 impl IncusEngine<'_> {
-    /// What there is of an edge, and of the unit that it runs as.
-    pub(super) async fn look_at_edge(
-        &self,
-        name: &EdgeName,
-        link: &Link,
-    ) -> Result<(EdgeSeen, Option<UnitSeen>, EdgeFiles), IncusEngineError> {
+    /// What there is of an edge, of the unit that it runs as, and what it knows.
+    pub(super) async fn look_at_edge(&self, name: &EdgeName, link: &Link) -> Result<EdgeLook, IncusEngineError> {
         let failed = |source| IncusEngineError::Host { host: name.clone(), source: Box::new(source) };
         let unit = self.edge_unit(name)?;
         let folder = self.on_host().edge(&name.datacenter);
@@ -40,15 +45,20 @@ impl IncusEngine<'_> {
             .arg(begins);
         let (said, status) = tokio::join!(link.connection.succeed(&look), edge::ask(&link.control));
         let files = EdgeFiles::parse(&String::from_utf8_lossy(&said.map_err(failed)?));
+        let (config, mut primaries) = self.config_seen(name, link, &files, status.as_ref()).await?;
+        if let Some(status) = &status {
+            let trust = self.parts.keys.config_signing().map_err(IncusEngineError::Keys)?.verifying_key();
+            primaries.extend(edge::primaries(&self.parts.stack.name, status, &trust));
+        }
         let seen = EdgeSeen {
-            config: self.config_seen(name, link, &files, status.as_ref()).await?,
+            config,
             certificate: self.certificate_seen(name, &files)?,
             mirrors: status.as_ref().map(|status| self.mirrors(name, status)).unwrap_or_default(),
             drift: Vec::new(),
         };
         let is_well = status.is_some_and(|status| status.healthy);
         let unit = files.unit(&self.parts.stack.name, &unit.name, Some(unit), is_well);
-        Ok((seen, unit, files))
+        Ok(EdgeLook { seen, unit, files, primaries })
     }
 
     fn mirrors(
@@ -59,21 +69,21 @@ impl IncusEngine<'_> {
         edge::mirrors(status, |site| record::filled(self.parts.state, name, site).exists())
     }
 
-    /// The configuration that an edge serves, or would start with.
+    /// The configuration that an edge serves, or would start with, and the primaries that what lies there names.
     async fn config_seen(
         &self,
         name: &EdgeName,
         link: &Link,
         files: &EdgeFiles,
         status: Option<&sovereign_model::edge_status::EdgeStatus>,
-    ) -> Result<Option<ConfigSeen>, IncusEngineError> {
+    ) -> Result<(Option<ConfigSeen>, Vec<(SiteName, Primary)>), IncusEngineError> {
         if files.digest("config.json").is_none() {
-            return Ok(None);
+            return Ok((None, Vec::new()));
         }
         let failed = |source| IncusEngineError::Host { host: name.clone(), source: Box::new(source) };
         let path = self.on_host().edge(&name.datacenter).config();
         let Some(bytes) = link.connection.get_file(&path, LONGEST_CONFIG).await.map_err(failed)? else {
-            return Ok(None);
+            return Ok((None, Vec::new()));
         };
         let trust = self.parts.keys.config_signing().map_err(IncusEngineError::Keys)?.verifying_key();
         // What this stack's present key did not sign is written anew. Its generation is not believed, the running edge's is.
@@ -89,13 +99,15 @@ impl IncusEngine<'_> {
             (None, Some(opened)) => Digest::of(&opened.payload),
         };
         let written = written::read(self.parts.state, name)?;
-        Ok(Some(ConfigSeen {
+        let primaries = lies.map(|opened| edge::configured_primaries(&opened.payload)).unwrap_or_default();
+        let seen = ConfigSeen {
             generation,
             config,
             provenance: provenance(&bytes, signed_here, written),
             certificate: status.and_then(|status| status.certificate),
             healthy: status.is_some_and(|status| status.healthy),
-        }))
+        };
+        Ok((Some(seen), primaries))
     }
 
     /// The certificate on the host, when it is the one that was issued here.
@@ -155,7 +167,7 @@ impl IncusEngine<'_> {
             // Through a forwarded socket the connection is made before it is known that nobody listens. And one that is
             // about to be replaced may not be able to read it; its successor will.
             Err(source) if edge::ask(&link.control).await.is_none() || is_refusal(&source) => {
-                let (_, unit, _) = self.look_at_edge(name, link).await?;
+                let unit = self.look_at_edge(name, link).await?.unit;
                 let wanted = self.edge_unit(name)?.digest();
                 if unit.is_none_or(|unit| {
                     unit.spec != wanted || unit.state == sovereign_model::observed::UnitState::Stopped

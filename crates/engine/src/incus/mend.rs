@@ -21,7 +21,7 @@ impl IncusEngine<'_> {
         tell: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Receipt, IncusEngineError> {
         let link = self.parts.reach.link(name).await?;
-        let (_, _, files) = self.look_at_edge(name, link).await?;
+        let files = self.look_at_edge(name, link).await?.files;
         if let (Some(openings), Some(port)) = (self.parts.openings.get(name), files.ssh_port) {
             tell(Progress::Doing("packet filter".to_owned()));
             let failed = |source| IncusEngineError::Ready { host: name.clone(), source: Box::new(source) };

@@ -60,7 +60,7 @@ use sovereign_hosts::ready::Openings;
 use sovereign_keys::WorkingKeys;
 use sovereign_model::instance::bridge;
 use sovereign_model::layout::{StateFolder, on_host};
-use sovereign_model::observed::{DatacenterSeen, EdgeSeen, SiteSeen, UnitSeen, UnitState};
+use sovereign_model::observed::{DatacenterSeen, EdgeSeen, Primary, SiteSeen, UnitSeen, UnitState};
 use sovereign_model::stack::{App, Site};
 use sovereign_model::unit::UnitSpec;
 use sovereign_model::{Digest, EdgeName, Observed, SiteName, Stack, UnitName};
@@ -69,6 +69,7 @@ use sovereign_services::ghost;
 use sovereign_services::secret::Secret;
 use tokio::sync::Semaphore;
 
+use edges::EdgeLook;
 pub use error::IncusEngineError;
 use instances::{Condition, Contents, Instances};
 pub use newcomer::{Newcomer, NewcomerError};
@@ -78,6 +79,9 @@ use crate::record::{self, Record};
 
 /// So many hosts are looked at at once.
 const AT_ONCE: usize = 8;
+
+/// An edge, the units of its host, and the primaries that the edge has proof of.
+type HostLook = (EdgeSeen, Vec<(UnitName, UnitSeen)>, Vec<(SiteName, Primary)>);
 
 /// What the engine is made of.
 #[derive(Debug)]
@@ -164,7 +168,8 @@ impl<'a> IncusEngine<'a> {
         let mut seen = Observed::default();
         for (edge, looked) in join_all(looks).await {
             match looked {
-                Ok((edge_seen, units)) => {
+                Ok((edge_seen, units, primaries)) => {
+                    primaries.into_iter().for_each(|(site, primary)| seen.note_primary(&site, primary));
                     if edge_seen != Default::default() {
                         seen.edges.insert(edge.clone(), edge_seen);
                     }
@@ -210,18 +215,18 @@ impl<'a> IncusEngine<'a> {
         Ok(any)
     }
 
-    async fn look_at(&self, name: &EdgeName) -> Result<(EdgeSeen, Vec<(UnitName, UnitSeen)>), IncusEngineError> {
+    async fn look_at(&self, name: &EdgeName) -> Result<HostLook, IncusEngineError> {
         let link = self.parts.reach.link(name).await?;
         let looks = (self.look_at_edge(name, link), self.look_at_agent(name, link), self.look_at_instances(link));
         let (edge, agent, instances) = tokio::join!(looks.0, looks.1, looks.2);
-        let (mut edge, unit, files) = edge?;
+        let EdgeLook { seen: mut edge, unit, files, primaries } = edge?;
         let ((mut units, rules), (agent, of_agent)) = (instances?, agent?);
         edge.drift = drift::of_filter(&files, self.parts.openings.get(name), rules.as_deref());
         edge.drift.extend(self.drift_of_edge(name, &files)?);
         edge.drift.extend(of_agent);
         units.extend(unit.map(|unit| (name.unit(), unit)));
         units.extend(agent.map(|unit| (name.agent(), unit)));
-        Ok((edge, units))
+        Ok((edge, units, primaries))
     }
 
     /// Its instances, and the rules for packets between them, when there are any.

@@ -110,6 +110,7 @@ pub(crate) fn run(context: &Context, args: &PlanArgs) -> Result<Shown, Failure> 
         let joined = deployment.joined(&keys)?;
         let progress = context.output.progress();
         let seen = deployment.engine(&keys, &joined, &progress).observe().await?;
+        let (joined, _) = deployment.settled(&keys, joined, &seen)?;
         Ok(sovereign_plan::plan(&joined.wanted, &seen))
     })?;
     if let Some(path) = &args.out {

@@ -27,6 +27,7 @@ use crate::interrupt;
 use crate::lease;
 use crate::moving::{Mover, NewPlace};
 use crate::output::{Page, Progress, Report, StageTime, figures};
+use crate::primaries::Primaries;
 use crate::restore;
 use crate::secrets;
 
@@ -207,6 +208,9 @@ impl Work<'_> {
         let first = || {
             let backed_up = if self.args.no_backup { None } else { Some(self.back_up(&before, old, &stop)?) };
             deployment.install()?;
+            if found.datacenter != place.datacenter {
+                Primaries::raise(&self.declared.state, site, &seen)?;
+            }
             Ok(backed_up)
         };
         let (place, stopped) = (place.clone(), stop.clone());

@@ -343,6 +343,8 @@ pub(super) async fn carry_out(
     if take_over {
         engine.hosts.take_over(&mut seen)?;
     }
+    let (joined, primaries) = deployment.settled(keys, joined, &seen)?;
+    let engine = deployment.engine(keys, &joined, progress);
     let mut plan = sovereign_plan::plan(&joined.wanted, &seen);
     let is_kept = kept_plan.is_some();
     if kept_plan.is_some_and(|kept| kept != plan) {
@@ -353,6 +355,8 @@ pub(super) async fn carry_out(
         context.output.show(&Shown { plan, written: None });
         return Err(UpError::Obstructed(obstacles).into());
     }
+    // Before any edge hears of them.
+    primaries.keep(&deployment.state)?;
     // What was made elsewhere and says the same is this machine's from now on.
     if engine.hosts.take_over(&mut seen)? {
         plan = sovereign_plan::plan(&joined.wanted, &seen);

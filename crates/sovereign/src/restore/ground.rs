@@ -8,9 +8,10 @@ use sovereign_archive::entry::TreePath;
 use sovereign_archive::{Contents, Snapshot};
 use sovereign_engine::apply::Engine as _;
 use sovereign_keys::WorkingKeys;
-use sovereign_model::EdgeName;
+use sovereign_model::observed::UnitState;
 use sovereign_model::stack::Site;
-use sovereign_services::ghost::data;
+use sovereign_model::{DatacenterName, EdgeName, Observed};
+use sovereign_services::ghost::{data, ghost_unit};
 use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
@@ -78,17 +79,32 @@ impl<'a> Ground<'a> {
         }
     }
 
-    /// Where else the data of the site is known to be, and why that place does not answer; `None` for the reason when it
-    /// does.
+    /// What is seen of the stack.
     ///
     /// # Errors
-    /// When nothing can be seen.
-    pub(crate) async fn elsewhere(&self) -> Result<Option<(EdgeName, Option<String>)>, Failure> {
+    /// When nothing can be.
+    pub(crate) async fn observe(&self) -> Result<Observed, Failure> {
         let joined = self.deployment.joined(self.keys)?;
-        let seen = self.deployment.engine(self.keys, &joined, self.progress).observe().await?;
-        let at = seen.sites.get(&self.site.name).map(|seen| seen.at.clone()).filter(|at| *at != self.at);
+        Ok(self.deployment.engine(self.keys, &joined, self.progress).observe().await?)
+    }
+
+    /// Where else the data of the site is by what was `seen`, and why that place does not answer; `None` for the reason when
+    /// it does. Where edges have proof that it is written, another machine may have brought it.
+    pub(crate) fn elsewhere(&self, seen: &Observed) -> Option<(EdgeName, Option<String>)> {
         let silent = |at: &EdgeName| seen.away.get(at).or_else(|| seen.evacuated.get(at)).cloned();
-        Ok(at.map(|at| (at.clone(), silent(&at))))
+        let known = seen.sites.get(&self.site.name).map(|seen| seen.at.clone()).filter(|at| *at != self.at);
+        let is_known = |at: &DatacenterName| known.as_ref().is_some_and(|known| known.datacenter == *at);
+        let newest =
+            seen.primaries.get(&self.site.name).and_then(|primaries| primaries.last()).map(|newest| &newest.at);
+        let newest = newest.filter(|at| **at != self.at.datacenter && !is_known(at)).and_then(|at| {
+            let unit = seen.unit(at, &ghost_unit(self.site, at).ok()?);
+            if unit.is_some_and(|unit| unit.state != UnitState::Stopped) {
+                return Some((EdgeName::here(at), None));
+            }
+            let hosts = seen.away.keys().chain(seen.evacuated.keys());
+            hosts.filter(|host| host.datacenter == *at).find_map(|host| Some((host.clone(), Some(silent(host)?))))
+        });
+        newest.or_else(|| known.map(|at| (at.clone(), silent(&at))))
     }
 
     /// Brings the site up where it is declared, empty. Its edge does not hear of it.

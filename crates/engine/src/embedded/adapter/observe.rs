@@ -34,8 +34,11 @@ impl EmbeddedEngine<'_> {
         for unit in supervisor.iter().flat_map(|status| &status.units) {
             datacenters.entry(unit.datacenter.clone()).or_default().units.insert(unit.name.clone(), unit_seen(unit));
         }
+        let trust = self.parts.keys.config_signing().map_err(EmbeddedError::Keys)?.verifying_key();
         for name in self.places() {
             let answer = answers.remove(name).flatten();
+            let primaries = answer.iter().flat_map(|status| edge::primaries(&self.parts.stack.name, status, &trust));
+            primaries.for_each(|(site, primary)| seen.note_primary(&site, primary));
             let edge = EdgeSeen {
                 config: self.edge(name, answer.as_ref())?,
                 certificate: certificate::seen(

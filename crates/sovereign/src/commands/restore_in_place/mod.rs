@@ -199,7 +199,8 @@ impl<'a> InPlaceOf<'a> {
         let (name, short) = (&self.site.name, snapshot.short().to_owned());
         let at = self.site.place(&self.deployment.stack);
         let mut question = format!("Bring site {name} to {at}, with the data of snapshot {short}?");
-        match self.on_ground(async |ground| ground.elsewhere().await)? {
+        let seen = self.on_ground(async |ground| ground.observe().await)?;
+        match self.ground.elsewhere(&seen) {
             None => {}
             Some((found, None)) => return Err(NotInPlace::Elsewhere { name: name.clone(), found }.into()),
             Some((found, Some(why))) if args.yes && !args.accept_loss => {
@@ -212,7 +213,7 @@ impl<'a> InPlaceOf<'a> {
         }
         self.context.output.confirm(&question, args.yes)?;
         // Also where nothing is known of another place: another machine may know one.
-        Primaries::raise(&self.declared.state, name)?;
+        Primaries::raise(&self.declared.state, self.site, &seen)?;
         interrupt::run(&self.context.output, |stop| lease::under(&self.lease, self.ground.bring_up(stop)))?;
         let (Staged { files, bytes }, examined, changes, number) = self.stage(contents, &snapshot)?;
         let origin = Origin::Snapshot { id: snapshot.id, taken_unix: snapshot.taken_unix };
