@@ -30,7 +30,7 @@ pub const KEPT: usize = 50;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", tag = "record")]
 enum Record {
-    Run { format: u32, version: String, command: String, at: u64, plan: Plan },
+    Run { format: u32, version: String, command: String, at: u64, plan: Box<Plan> },
     Begun { step: StepId, at: u64 },
     Finished { step: StepId, at: u64, receipt: Receipt },
     Failed { step: StepId, at: u64, error: String },
@@ -184,7 +184,7 @@ impl Journal {
         let file = opened.map_err(|source| JournalError::Io { path: path.clone(), source })?;
         let mut run = OpenRun { path, file };
         let (version, command) = (version.to_owned(), command.to_owned());
-        run.write(&Record::Run { format: FORMAT, version, command, at: now(), plan: plan.clone() })?;
+        run.write(&Record::Run { format: FORMAT, version, command, at: now(), plan: Box::new(plan.clone()) })?;
         File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
         Ok(run)
     }
@@ -311,7 +311,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Run>, Fault> {
         let record: Record = serde_json::from_str(text).map_err(|_| Fault::Line(number))?;
         let told = match (record, &mut run) {
             (Record::Run { version, command, at, plan, .. }, None) => {
-                run = Some(Run { version, command, at, plan, steps: Vec::new(), outcome: None });
+                run = Some(Run { version, command, at, plan: *plan, steps: Vec::new(), outcome: None });
                 Some(())
             }
             (Record::Begun { step, at }, Some(run)) => {
@@ -366,6 +366,7 @@ mod tests {
             kept: Kept::default(),
             away: std::collections::BTreeMap::new(),
             evacuated: std::collections::BTreeMap::new(),
+            unrestored: std::collections::BTreeMap::new(),
         }
     }
 

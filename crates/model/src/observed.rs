@@ -36,6 +36,19 @@ pub struct Observed {
     /// one only where two machines gave the same number.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub primaries: BTreeMap<SiteName, BTreeSet<Primary>>,
+    /// The sites of which nothing is where they are declared, though the archive has them: they do not begin empty.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unrestored: BTreeMap<SiteName, Unrestored>,
+}
+
+/// A site that waits for a restore.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Unrestored {
+    /// The newest snapshot of it; `None` when it is not known what the archive has.
+    pub snapshot: Option<String>,
+    /// Whether a restore that was cut off has brought it up, empty.
+    pub is_arriving: bool,
 }
 
 /// A primary of a site.

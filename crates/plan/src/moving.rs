@@ -35,6 +35,7 @@ pub fn moving(want: &Wanted, seen: &Observed, site: &SiteName) -> Option<Moving>
     let wanted = want.sites.get(site)?;
     let mut without = seen.clone();
     without.sites.remove(site);
+    without.unrestored.remove(site);
     let all = plan(want, &without);
     let images = images_of(want, wanted);
     let only = |is_part: &dyn Fn(&Step) -> bool| {

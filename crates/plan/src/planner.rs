@@ -8,14 +8,15 @@
 //! that nothing declares any longer. Stopping a unit never removes its data.
 //!
 //! Of a host that is away nothing is known, so nothing is done there, and nothing that needs it; the plan says so. Of one
-//! that is evacuated on purpose everything may be known, and nothing is done there either.
+//! that is evacuated on purpose everything may be known, and nothing is done there either. A site that waits for a restore is
+//! left as it is, and nobody is led to it anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use sovereign_model::instance::is_older;
-use sovereign_model::observed::{CertificateSeen, EdgeSeen, Primary, UnitState};
+use sovereign_model::observed::{CertificateSeen, EdgeSeen, Primary, UnitState, Unrestored};
 use sovereign_model::stack::SiteSettings;
 use sovereign_model::unit::{Replace, Runs};
 use sovereign_model::{DatacenterName, Digest, EdgeName, Observed, Step, StepId, UnitName};
@@ -38,7 +39,10 @@ pub fn plan(want: &Wanted, seen: &Observed) -> Plan {
         planner.run();
     }
     let (away, evacuated) = (planner.declared(&seen.away), planner.declared(&seen.evacuated));
-    Plan {
+    let unrestored = seen.unrestored.iter().filter(|(site, _)| want.sites.contains_key(*site));
+    let unrestored: BTreeMap<_, _> = unrestored.map(|(site, why)| (site.clone(), why.clone())).collect();
+    let waiting = unrestored.keys().cloned().collect();
+    let plan = Plan {
         stack: want.stack.clone(),
         observed: seen.fingerprint(),
         steps: planner
@@ -54,7 +58,9 @@ pub fn plan(want: &Wanted, seen: &Observed) -> Plan {
         kept: planner.kept,
         away,
         evacuated,
-    }
+        unrestored,
+    };
+    if plan.unrestored.is_empty() { plan } else { plan.sparing(&waiting, &BTreeSet::new(), want) }
 }
 
 /// The host where a step is done; `None` for this machine.
@@ -279,7 +285,13 @@ impl<'p> Planner<'p> {
         let seen = self.seen.edges.get(name);
         let runs = self.runs(&name.datacenter, unit);
         let config = seen.and_then(|seen| seen.config.as_ref());
-        let configure = self.why_configure(wanted, seen, renewed, runs).map(|reason| {
+        // Where a restore was cut off, no reader is led to what it has brought up.
+        let is_arriving = |(site, waits): (_, &Unrestored)| {
+            waits.is_arriving && self.want.sites.get(site).is_some_and(|site| site.source == *name)
+        };
+        let waits = config.is_some() && self.seen.unrestored.iter().any(is_arriving);
+        let why = self.why_configure(wanted, seen, renewed, runs).filter(|_| !waits);
+        let configure = why.map(|reason| {
             let written = config.and_then(|config| config.provenance.as_ref()?.newest_written());
             let generation = config.map_or(0, |config| config.generation).max(written.unwrap_or(0)) + 1;
             (Step::ConfigureEdge { edge: name.clone(), generation, config: Box::new(wanted.config.clone()) }, reason)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use sovereign_model::observed::Unrestored;
 use sovereign_model::{DatacenterName, Digest, EdgeName, Observed, SiteName, StackName, Step, StepId, UnitName};
 
 /// The ordered steps from what was seen to what is wanted.
@@ -26,6 +27,9 @@ pub struct Plan {
     /// The hosts that are evacuated on purpose, by their edges, and by whom: nothing is planned for them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub evacuated: BTreeMap<EdgeName, String>,
+    /// The sites that wait for a restore: no step works on their data.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unrestored: BTreeMap<SiteName, Unrestored>,
 }
 
 impl Plan {

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use common::{NOW, apply, world};
-use sovereign_model::observed::{Primary, Provenance, SiteSeen, UnitState, Written};
+use sovereign_model::observed::{Primary, Provenance, SiteSeen, UnitState, Unrestored, Written};
 use sovereign_model::stack::{App, Reach, Stack, Uplink, UplinkAddress};
 use sovereign_model::{Digest, Observed, Step};
 use sovereign_plan::{IncompleteWorld, LEAF_LIFE, Obstacle, Plan, Planned, Wanted, desired, lint, moving, plan};
@@ -254,6 +254,43 @@ fn a_primary_whose_data_is_elsewhere_is_not_replaced_by_an_empty_one() {
     insta::assert_snapshot!(shown(&refused), @"! site blog is declared at office, but its data is at home");
     let [obstacle @ Obstacle::DataElsewhere { .. }] = refused.obstacles.as_slice() else { panic!("{refused:?}") };
     insta::assert_snapshot!(obstacle.help().unwrap(), @r#"write `primary = "home"` for site blog: this version does not move a site's data"#);
+}
+
+#[test]
+fn a_site_that_the_archive_has_does_not_begin_empty() {
+    let want = wanted(&default_stack(), 0);
+    let site = want.primaries.keys().next().unwrap();
+    let mut seen = Observed::default();
+    let whole = plan(&want, &seen);
+    let waits = |is_arriving| Unrestored { snapshot: Some("5ab5".to_owned()), is_arriving };
+    seen.unrestored.insert(site.clone(), waits(false));
+    let waiting = plan(&want, &seen);
+    assert_eq!(waiting.unrestored[site], waits(false));
+    let left: Vec<_> = whole.steps.iter().filter(|step| !waiting.steps.contains(step)).collect();
+    let left: Vec<_> = left.iter().map(|planned| planned.step.to_string()).collect();
+    insta::assert_snapshot!(left.join("\n"), @r"
+    run ghost-blog@home
+    set up site blog at home
+    apply the settings of site blog
+    fill the mirror of site blog at office
+    ");
+    // What is left is done, and then nothing: it goes on waiting, and says so.
+    apply(&waiting, &want, &mut seen);
+    let again = plan(&want, &seen);
+    assert_eq!((again.steps.len(), again.unrestored.len()), (0, 1), "{again:#?}");
+    // Brought back, or to begin anew.
+    seen.unrestored.clear();
+    assert!(!plan(&want, &seen).steps.is_empty());
+    // While a restore is cut off, its edge leads nobody to what it brought up.
+    let mut seen = up(&want);
+    let edge = &want.sites[site].source;
+    seen.edges.get_mut(edge).unwrap().config.as_mut().unwrap().config = Digest::of("before");
+    assert!(next(&want, &seen).contains("configure the edge"));
+    seen.unrestored.insert(site.clone(), waits(true));
+    assert_eq!(next(&want, &seen), "");
+    // That of another stack file is none of this one's.
+    seen.unrestored = [("other".parse().unwrap(), waits(false))].into();
+    assert!(plan(&want, &seen).unrestored.is_empty());
 }
 
 #[test]

@@ -339,6 +339,9 @@ pub(crate) struct UpArgs {
     /// Go on from configurations that another management machine wrote to hosts, with what is declared here
     #[arg(long)]
     pub(crate) take_over: bool,
+    /// Begin this site empty where nothing of it is, though the archive has it; can be given more than once
+    #[arg(long, value_name = "SITE")]
+    pub(crate) begin_empty: Vec<SiteName>,
     #[command(flatten)]
     pub(crate) lease: LeaseArgs,
 }
@@ -354,7 +357,8 @@ pub(crate) struct LeaseArgs {
 const UP_HELP: &str = "\
 Shows the plan, backs up what is there, applies the plan step by step, waits until all is well, and prints the \
 addresses. Whatever interrupts it, the next `up` goes on from there. It removes no data, ever. What would work on data \
-that cannot be backed up is left undone (exit code 1).
+that cannot be backed up is left undone, and a site of which nothing is left but its snapshots waits for \
+`sovereign restore` (exit code 1).
 
 Examples:
   sovereign up

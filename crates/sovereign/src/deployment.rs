@@ -29,6 +29,7 @@ use crate::hosts::{self, OnHosts};
 use crate::output::{Progress, Theme, render_failure};
 use crate::primaries::Primaries;
 use crate::program::Program;
+use crate::unrestored::Archived;
 use crate::world;
 
 /// A stack, ready to be planned and carried out.
@@ -47,6 +48,8 @@ pub(crate) struct Deployment {
     openings: BTreeMap<EdgeName, Openings>,
     program: Program,
     offline: bool,
+    /// What the archive has of sites of which nothing is left.
+    archived: Archived,
     now: SystemTime,
 }
 
@@ -104,8 +107,8 @@ impl Deployment {
         let ghost = declared.ghost_lock()?;
         let reach = Arc::new(hosts::reach(&declared)?);
         let openings = hosts::openings(&declared)?;
-        let now = SystemTime::now();
-        Ok(Self { stack, state, reach, declared, images, ghost, openings, program, offline: false, now })
+        let (archived, now) = (Archived::default(), SystemTime::now());
+        Ok(Self { stack, state, reach, declared, images, ghost, openings, program, offline: false, archived, now })
     }
 
     /// What is declared.
@@ -116,6 +119,11 @@ impl Deployment {
     /// With the network used for nothing, or not.
     pub(crate) fn offline(self, offline: bool) -> Self {
         Self { offline, ..self }
+    }
+
+    /// With sites that may begin empty, though the archive has them.
+    pub(crate) fn beginning_empty(self, sites: impl IntoIterator<Item = SiteName>) -> Self {
+        Self { archived: Archived::beginning_empty(sites.into_iter().collect()), ..self }
     }
 
     /// Looks for everything that would make the run fail later. `running` is what runs already.
@@ -230,7 +238,8 @@ impl Deployment {
             now: self.now,
         });
         let (declared, offline, here) = (&self.declared, self.offline, self.here(keys, wanted));
-        Engines { here, hosts, wanted, declared, ghost: &self.ghost, on_hosts, offline, progress }
+        let (ghost, archived) = (&self.ghost, &self.archived);
+        Engines { here, hosts, wanted, declared, ghost, on_hosts, keys, archived, offline, progress }
     }
 
     /// The engine of this machine.

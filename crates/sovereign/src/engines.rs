@@ -5,6 +5,7 @@ use sovereign_engine::embedded::{EmbeddedEngine, EmbeddedError};
 use sovereign_engine::incus::{IncusEngine, IncusEngineError};
 use sovereign_images::Lock;
 use sovereign_images::debian::Role;
+use sovereign_keys::WorkingKeys;
 use sovereign_model::stack::EngineKind;
 use sovereign_model::{ImageName, Observed, Step, UnitName};
 use sovereign_plan::Wanted;
@@ -15,6 +16,7 @@ use crate::failure::{Failure, Reason};
 use crate::hosts::OnHosts;
 use crate::output::Progress;
 use crate::root_images;
+use crate::unrestored::Archived;
 use crate::world::ghost_image;
 
 /// All engines of a stack.
@@ -32,6 +34,10 @@ pub(crate) struct Engines<'a> {
     pub(crate) ghost: &'a Lock,
     /// What runs on hosts.
     pub(crate) on_hosts: &'a OnHosts,
+    /// The stack's secrets.
+    pub(crate) keys: &'a WorkingKeys,
+    /// What the archive has of sites of which nothing is left.
+    pub(crate) archived: &'a Archived,
     /// Whether nothing may be fetched.
     pub(crate) offline: bool,
     /// Where the making of images is shown.
@@ -109,6 +115,7 @@ impl Engine for Engines<'_> {
             seen.sites.entry(name).or_insert(site);
         }
         seen.images.extend(self.on_hosts.seen.clone());
+        seen.unrestored = self.archived.unrestored(self.declared, self.keys, &seen);
         Ok(seen)
     }
 

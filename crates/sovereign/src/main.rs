@@ -38,6 +38,7 @@ mod root_images;
 mod secrets;
 mod stack_file;
 mod top;
+mod unrestored;
 mod upgrade;
 mod verify;
 mod world;

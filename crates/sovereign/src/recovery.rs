@@ -371,8 +371,8 @@ impl<'a> Recovery<'a> {
             App::Static { folder } => self.static_site(name, folder)?,
             App::Ghost if site.host(&declared.stack).is_some() => {
                 self.remarks.push(format!(
-                    "site {name} is on a host: what is on it is left as it is, and `sovereign restore {name}` puts what is \
-                     in the archive into it; where the host is lost too, add another one first"
+                    "site {name} is on a host: what is on it is left as it is; where nothing of it is left, `sovereign \
+                     restore {name}` brings it there from the archive; where the host is lost too, add another one first"
                 ));
                 None
             }

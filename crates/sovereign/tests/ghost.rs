@@ -255,11 +255,42 @@ fn a_site_is_written_at_home_read_at_the_office_and_survives() {
 
     let words = operator.run(&["seed", "show"]).success().stdout();
     operator.run(&["backup"]).success();
+    nothing_left_but_snapshots(&operator, "/first-light/", "Other words entirely");
     operator.run(&["down", "--purge", "--yes"]).success();
     assert_eq!(operator.processes(), BTreeSet::new());
     let left: Vec<_> = fs::read_dir(operator.state()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["archive"], "the backups stay, and nothing else");
     recovered(&operator, &words, &image_path);
+}
+
+/// A site of which nothing is left where it is declared does not begin empty by itself, whatever is known of the archive.
+fn nothing_left_but_snapshots(operator: &Operator, path: &str, words: &str) {
+    operator.run(&["down"]).success();
+    let folder = operator.state().join("dc/home/sites/blog");
+    let aside = folder.with_file_name("aside");
+    fs::rename(&folder, &aside).unwrap();
+    let says = |refused: &support::Ran| {
+        assert!(refused.stdout().contains("left out: site blog: nothing of it is where it is declared"), "{refused:?}");
+        assert!(refused.stdout().contains("sovereign restore blog"), "{refused:?}");
+    };
+    let known = operator.state().join("archive/verified.json");
+    let before = fs::read(&known).unwrap();
+    says(&operator.run(&["plan"]).exits(1));
+    says(&operator.run(&["up", "--yes"]).exits(1));
+    fs::remove_file(&known).unwrap();
+    says(&operator.run(&["up", "--yes", "--no-backup"]).exits(1));
+    assert!(!folder.join("content/data").exists() && operator.pid("edge@home") > 0, "all else is done");
+    operator.run(&["up", "--yes", "--begin-empty", "shop"]).exits(2);
+    fs::write(&known, before).unwrap();
+    operator.run(&["restore", "blog", "--yes"]).success();
+    operator.up();
+    assert!(operator.curl(CANONICAL, HOME, path, &[]).ok().text().contains(words));
+    // Begun anew on purpose. The archive has what was before.
+    operator.run(&["down"]).success();
+    fs::remove_dir_all(&folder).unwrap();
+    says(&operator.run(&["plan"]).exits(1));
+    operator.run(&["up", "--yes", "--no-backup", "--begin-empty", "blog"]).success();
+    operator.run(&["plan"]).success();
 }
 
 /// The machine is lost; a copy of the archive and the words are left.

@@ -1,5 +1,6 @@
 //! `sovereign plan`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -7,8 +8,11 @@ use std::path::PathBuf;
 use serde::Serialize;
 use sovereign_engine::apply::Engine as _;
 use sovereign_keys::SeedError;
+use sovereign_model::SiteName;
+use sovereign_model::observed::Unrestored;
 use sovereign_plan::Plan;
 
+use super::backup::short;
 use crate::cli::PlanArgs;
 use crate::context::Context;
 use crate::declared::Declared;
@@ -46,6 +50,7 @@ impl Report for Shown {
             page.line(format_args!("{style}left out{style:#}: {host}: {why}"));
         }
         super::host::show_evacuated(&plan.evacuated, page);
+        show_unrestored(&plan.unrestored, page);
         if plan.is_empty() {
             page.line("nothing has to change");
             for line in plan.kept.lines() {
@@ -70,10 +75,26 @@ impl Report for Shown {
 
     fn exit(&self) -> Exit {
         match &self.plan {
-            plan if !plan.obstacles.is_empty() => Exit::Failed,
+            plan if !plan.obstacles.is_empty() || !plan.unrestored.is_empty() => Exit::Failed,
             plan if plan.is_empty() && plan.away.is_empty() => Exit::Done,
             _ => Exit::Attention,
         }
+    }
+}
+
+/// Says which sites do not begin empty, and what to do.
+pub(super) fn show_unrestored(unrestored: &BTreeMap<SiteName, Unrestored>, page: &mut Page) {
+    let style = page.theme().error;
+    for (site, Unrestored { snapshot, is_arriving }) in unrestored {
+        let archived = match snapshot {
+            Some(snapshot) => format!("the archive has it (snapshot {})", short(snapshot)),
+            None => "what the archive has of it cannot be read now".to_owned(),
+        };
+        let found = if *is_arriving { "its restore was cut off" } else { "nothing of it is where it is declared" };
+        page.line(format_args!("{style}left out{style:#}: site {site}: {found}, and {archived}"));
+        page.help(format_args!(
+            "`sovereign restore {site}` brings it there; to begin with an empty one, `sovereign up --begin-empty {site}`"
+        ));
     }
 }
 
@@ -99,11 +120,16 @@ impl Reason for PlanFileError {
 
 /// Observes and plans. Changes nothing: before the first `up` it plans with keys that it makes up and forgets.
 pub(crate) fn run(context: &Context, args: &PlanArgs) -> Result<Shown, Failure> {
-    let deployment = Deployment::new(Declared::load(context)?)?;
+    let mut deployment = Deployment::new(Declared::load(context)?)?;
     let keys = match secrets::seed_file(&deployment.stack, &deployment.state).open() {
         Ok(_) => secrets::open(context, &deployment.stack, &deployment.state)?,
         Err(SeedError::Missing { .. }) if args.out.is_some() => return Err(PlanFileError::NoSeed.into()),
-        Err(SeedError::Missing { .. }) => secrets::imagined(&deployment.stack),
+        Err(SeedError::Missing { .. }) => {
+            // An archive that is there has other words: `up` sets it aside.
+            let all: Vec<_> = deployment.stack.sites.keys().cloned().collect();
+            deployment = deployment.beginning_empty(all);
+            secrets::imagined(&deployment.stack)
+        }
         Err(error) => return Err(error.into()),
     };
     let plan = interrupt::run(&context.output, |_| async {

@@ -15,6 +15,7 @@ use sovereign_engine::embedded::Client;
 use sovereign_engine::incus::Asked;
 use sovereign_engine::journal::Journal;
 use sovereign_keys::WorkingKeys;
+use sovereign_model::observed::Unrestored;
 use sovereign_model::stack::{App, EngineKind, Site};
 use sovereign_model::{EdgeName, SiteName, Stack, Step, StepId};
 use sovereign_plan::{Plan, Planned};
@@ -39,7 +40,8 @@ use crate::world::unix_seconds;
 use self::saving::{Saving, Spared};
 use super::backup::BackedUp;
 use super::open::{has_screen, tunnel};
-use super::plan::Shown;
+use super::plan::{Shown, show_unrestored};
+use super::site::find;
 
 /// A reader would not wait longer.
 const VERIFY_PATIENCE: Duration = Duration::from_secs(10);
@@ -83,6 +85,9 @@ pub(crate) struct Done {
     /// Hosts that are evacuated on purpose, and by whom: nothing was done there.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     evacuated: BTreeMap<EdgeName, String>,
+    /// Sites that wait for a restore: nothing was done to them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    unrestored: BTreeMap<SiteName, Unrestored>,
     /// `None` when no backup was wanted.
     backup: Option<BackedUp>,
     seconds: f64,
@@ -127,6 +132,7 @@ impl Report for Done {
             page.line(format_args!("{warning}left out:{warning:#} {host}: {why}"));
         }
         super::host::show_evacuated(&self.evacuated, page);
+        show_unrestored(&self.unrestored, page);
         if !self.away.is_empty() {
             page.help("`sovereign up` goes on there when they answer again");
         }
@@ -139,7 +145,7 @@ impl Report for Done {
 
     fn exit(&self) -> Exit {
         let backup = self.backup.as_ref().map_or(Exit::Done, Report::exit);
-        match (self.left_undone.is_empty(), self.away.is_empty()) {
+        match (self.left_undone.is_empty() && self.unrestored.is_empty(), self.away.is_empty()) {
             (false, _) => Exit::Failed,
             (true, false) if backup == Exit::Done => Exit::Attention,
             (true, _) => backup,
@@ -246,7 +252,11 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
     let kept_plan = args.plan.as_deref().map(read_plan).transpose()?;
     let given = Given { kept_plan, take_over: args.take_over };
     let declared = Declared::load_or_write(context)?;
+    for site in &args.begin_empty {
+        find(&declared.stack, Some(site))?;
+    }
     let deployment = Deployment::new(declared.clone())?.offline(args.offline);
+    let deployment = deployment.beginning_empty(args.begin_empty.iter().cloned());
     deployment.prepare()?;
     let _lock = secrets::lock(&deployment.state, "up")?;
     let (keys, seed_made) = secrets::open_or_create(context, &deployment.stack, &deployment.state)?;
@@ -262,7 +272,7 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
         let work = carry_out(context, &deployment, &keys, given, &progress, saving.as_ref(), stop);
         lease::under(&lease, work)
     })?;
-    let Carried { steps, kept, fetched, addresses, left_undone, away, evacuated, backup } = carried;
+    let Carried { steps, kept, fetched, addresses, left_undone, away, evacuated, unrestored, backup } = carried;
     let ghosts = deployment.stack.sites.values().filter(|site| site.app == App::Ghost);
     let admins = ghosts.map(|site| Admin {
         site: site.name.to_string(),
@@ -286,6 +296,7 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
         left_undone,
         away,
         evacuated,
+        unrestored,
         backup,
         seconds: began.elapsed().as_secs_f64(),
         told: false,
@@ -319,6 +330,7 @@ pub(super) struct Carried {
     left_undone: Vec<String>,
     pub(super) away: BTreeMap<EdgeName, String>,
     pub(super) evacuated: BTreeMap<EdgeName, String>,
+    unrestored: BTreeMap<SiteName, Unrestored>,
     /// What was backed up before anything changed; `None` when nothing changed, or there was nothing yet.
     backup: Option<BackedUp>,
 }
@@ -430,16 +442,18 @@ pub(super) async fn carry_out(
     let (away, evacuated) = (rest.away.clone(), rest.evacuated.clone());
     // An edge that is evacuated may serve, and need not.
     let not_asked = away.keys().chain(evacuated.keys()).collect();
-    let addresses = ask_as_readers(&deployment.stack, keys, spared.sites(), &not_asked).await?;
+    let unrestored = rest.unrestored.clone();
+    let unasked = spared.sites().iter().chain(unrestored.keys()).cloned().collect();
+    let addresses = ask_as_readers(&deployment.stack, keys, &unasked, &not_asked).await?;
     if let Some(stage) = stage {
         stage.finish();
         // What was left undone stays so, however long anyone waits.
-        if left_undone.is_empty() && away.is_empty() {
+        if left_undone.is_empty() && away.is_empty() && unrestored.is_empty() {
             settle(deployment, progress, &stop).await?;
         }
         deployment.tidy_up()?;
     }
-    Ok(Carried { steps, kept: rest.kept.lines(), fetched, addresses, left_undone, away, evacuated, backup })
+    Ok(Carried { steps, kept: rest.kept.lines(), fetched, addresses, left_undone, away, evacuated, unrestored, backup })
 }
 
 /// Waits until `status` would find all well, or nothing but what waiting does not help: after a change, edges look at every page once more. What takes longer is

@@ -35,16 +35,23 @@ impl EmbeddedEngine<'_> {
                 let key = keys.webhook_key(&site.site).map_err(EmbeddedError::Keys)?;
                 put(path, key.expose().as_bytes(), 0o600)?;
             }
-            // The supervisor confines an edge to folders that exist.
+        }
+        self.make_site_folders(datacenter, config)?;
+        let payload = serde_json::to_string(config).expect("a configuration serializes to JSON");
+        let key = keys.config_signing().map_err(EmbeddedError::Keys)?;
+        put(&folder.config(), signed::seal(&key, PROTOCOL, generation, payload).as_bytes(), 0o600)
+    }
+
+    /// The supervisor confines an edge to folders that exist.
+    fn make_site_folders(&self, datacenter: &DatacenterName, config: &EdgeConfig) -> Result<(), EmbeddedError> {
+        for site in &config.sites {
             if let sovereign_model::edge_config::Source::Unix(socket) = &site.source
                 && let Some(run) = socket.parent()
             {
                 self.make_site_folder(datacenter, &site.site, run)?;
             }
         }
-        let payload = serde_json::to_string(config).expect("a configuration serializes to JSON");
-        let key = keys.config_signing().map_err(EmbeddedError::Keys)?;
-        put(&folder.config(), signed::seal(&key, PROTOCOL, generation, payload).as_bytes(), 0o600)
+        Ok(())
     }
 
     fn make_site_folder(
@@ -67,6 +74,8 @@ impl EmbeddedEngine<'_> {
         let Some(wanted) = self.parts.wanted.edges.get(&EdgeName::here(datacenter)) else {
             return Err(EmbeddedError::Undeclared { what: format!("data center {datacenter}") });
         };
+        // They may have been lost since it was configured.
+        self.make_site_folders(datacenter, &wanted.config)?;
         let trust = self.parts.keys.config_signing().map_err(EmbeddedError::Keys)?.verifying_key();
         let bytes = fs::read(self.parts.state.edge(datacenter).config()).unwrap_or_default();
         if signed::open(&trust, PROTOCOL, &bytes).is_ok() {

@@ -99,7 +99,8 @@ pub(super) fn run(context: &Context, declared: &Declared, args: &RestoreArgs) ->
     sovereign_engine::state::read(&declared.state)?;
     let began = Instant::now();
     let _lock = secrets::lock(&declared.state, "restore")?;
-    let deployment = Deployment::new(declared.clone())?;
+    // It gets its data before anybody is led to it.
+    let deployment = Deployment::new(declared.clone())?.beginning_empty([site.name.clone()]);
     let keys = secrets::open(context, &declared.stack, &declared.state)?;
     let lease = lease::take(context, declared, &deployment.reach, "restore", &args.lease, args.yes)?;
     let progress = context.output.progress();

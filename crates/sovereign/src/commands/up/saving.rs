@@ -68,7 +68,9 @@ impl Saving<'_> {
         let before = done.backup.take();
         let stack = &self.declared.stack;
         // Where a host is evacuated on purpose nothing runs that could be asked, and nothing was written since.
-        let is_there = |site: &&Site| !done.evacuated.contains_key(&site.place(stack));
+        let is_there = |site: &&Site| {
+            !done.evacuated.contains_key(&site.place(stack)) && !done.unrestored.contains_key(&site.name)
+        };
         let sites: Vec<_> = match &before {
             // A database on a host that did not run does now.
             Some(before) => {
