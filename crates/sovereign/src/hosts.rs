@@ -96,6 +96,34 @@ fn to(Declared { stack, places, .. }: &Declared, record: &Record, logins: Vec<(E
     Reach::new(logins, places.sockets(), on_host::state(&stack.name)).with_evacuated(evacuated.collect())
 }
 
+/// Forgets what is noted here of hosts that somebody else has brought back since: of those `looked` at, which are not
+/// `evacuated` any more. A host that is silent is, as long as it is noted. The caller holds the stack's lock.
+///
+/// # Errors
+/// When the record of hosts cannot be read or written.
+pub(crate) fn forget_ended<'e>(
+    state: &StateFolder,
+    looked: impl Iterator<Item = &'e EdgeName>,
+    evacuated: &BTreeMap<EdgeName, String>,
+) -> Result<(), RecordError> {
+    let back: BTreeSet<_> = looked.filter(|edge| !evacuated.contains_key(edge)).collect();
+    let is_over = |(id, known): (&HostId, &Known)| {
+        known.evacuated.is_some() && back.contains(&EdgeName::on(&id.datacenter, &id.host))
+    };
+    let path = state.hosts_record();
+    if !Record::read(&path)?.hosts.iter().any(is_over) {
+        return Ok(());
+    }
+    Record::change(&path, |record| {
+        let over: Vec<_> = record.hosts.iter().filter(|known| is_over(*known)).map(|(id, _)| id.clone()).collect();
+        for id in over {
+            if let Some(known) = record.hosts.get_mut(&id) {
+                known.evacuated = None;
+            }
+        }
+    })
+}
+
 /// It is not known how to get to the host of a copy.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoArchivePlace {
@@ -261,9 +289,43 @@ pub(crate) fn state_of(stack: &Stack, here: &StateFolder, edge: &EdgeName) -> St
 mod tests {
     use std::path::Path;
 
+    use sovereign_hosts::evacuation::Evacuation;
     use sovereign_model::file;
 
     use super::*;
+
+    #[test]
+    fn what_a_host_says_itself_ends_what_is_noted_here() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateFolder::new(folder.path().to_owned());
+        std::fs::create_dir_all(state.hosts_record().parent().unwrap()).unwrap();
+        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0r1nq9FvKpkrV8c0M2xwJY1mB3mYd0q1q0y2z3q4r5";
+        let known = |evacuated| Known {
+            address: "root@192.0.2.8".parse().unwrap(),
+            host_key: key.parse().unwrap(),
+            network_address: None,
+            disk: None,
+            under_way: None,
+            ready_unix: None,
+            open_before: None,
+            evacuated,
+        };
+        let ids: [HostId; 3] = ["home/atlas", "home/borea", "home/ceres"].map(|id| id.parse().unwrap());
+        let note = || Some(Evacuation::by_hand());
+        Record::change(&state.hosts_record(), |record| {
+            record.hosts = ids.iter().map(|id| (id.clone(), known(note()))).collect();
+        })
+        .unwrap();
+        // Atlas answers and has no note; borea has one, or is silent; nobody looked at ceres.
+        let [atlas, borea, _] =
+            ["home/atlas", "home/borea", "home/ceres"].map(|edge| edge.parse::<EdgeName>().unwrap());
+        let evacuated = [(borea.clone(), "by ann".to_owned())].into();
+        for _ in 0..2 {
+            forget_ended(&state, [&atlas, &borea].into_iter(), &evacuated).unwrap();
+            let noted = Record::read(&state.hosts_record()).unwrap().hosts.into_values();
+            assert_eq!(noted.map(|known| known.evacuated.is_some()).collect::<Vec<_>>(), [false, true, true]);
+        }
+    }
 
     #[test]
     fn data_is_on_a_host_where_its_data_center_has_hosts() {

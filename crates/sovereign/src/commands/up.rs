@@ -29,6 +29,7 @@ use crate::deployment::Deployment;
 use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
 use crate::gather::gather;
+use crate::hosts;
 use crate::interrupt;
 use crate::lease;
 use crate::output::{Cell, Page, Progress, Report, Stage, StageTime, Table, figures};
@@ -352,6 +353,7 @@ pub(super) async fn carry_out(
     let joined = deployment.joined(keys)?;
     let engine = deployment.engine(keys, &joined, progress);
     let mut seen = engine.observe().await?;
+    hosts::forget_ended(&deployment.state, deployment.reach.edges(), &seen.evacuated)?;
     if take_over {
         engine.hosts.take_over(&mut seen)?;
     }
