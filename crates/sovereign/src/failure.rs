@@ -54,6 +54,12 @@ impl Failure {
         matches!(reason.downcast_ref(), Some(sovereign_archive::ArchiveError::Locked))
     }
 
+    /// Whether a site does not run, since its host is evacuated on purpose.
+    pub(crate) fn is_aside(&self) -> bool {
+        let reason: &(dyn Error + 'static) = &*self.reason;
+        reason.is::<crate::backup::Aside>()
+    }
+
     /// The same failure as a consequence of Ctrl-C: the exit code says so, and no help is needed.
     pub(crate) fn interrupted(self) -> Self {
         Self { interrupted: true, ..self }

@@ -151,6 +151,9 @@ fn out_and_back(operator: &Operator, lab: &Lab) {
     readers.stop_without_failure();
     let plan = operator.json(&["plan"]);
     assert!(plan["evacuated"]["home/home-1"].as_str().unwrap().contains("on purpose"), "{plan}");
+    let backup = operator.run(&["backup"]).exits(3);
+    assert!(backup.stdout().contains("blog: left out: it does not run"), "{backup:?}");
+    assert!(backup.stdout().contains("sovereign host restore home/home-1"), "{backup:?}");
     let status = operator.json(&["status"]);
     let told = status["problems"].to_string();
     assert!(!told.contains("home-1") && !told.contains("blog at"), "{told}");

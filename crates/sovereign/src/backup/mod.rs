@@ -42,7 +42,7 @@ use crate::world::unix_seconds;
 use on_host::OnHost;
 
 pub(crate) use ghost::{DATABASE, Ghost, compare as compare_ghosts};
-pub(crate) use on_host::{DUMP, compare_dumps, examine_dump};
+pub(crate) use on_host::{Aside, DUMP, compare_dumps, examine_dump};
 pub(crate) use record::{Proof, Record, Trouble};
 
 /// A source that keeps the backup waiting for so long is given up.

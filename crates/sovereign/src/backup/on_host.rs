@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use sovereign_archive::entry::{Entry, TreePath};
 use sovereign_archive::{Contents, Line, room_for};
+use sovereign_engine::incus::evacuated::evacuated;
 use sovereign_engine::incus::instances::volume_folder;
 use sovereign_engine::incus::reach::PROJECT;
 use sovereign_engine::incus::{IncusEngineError, Link, Reach};
@@ -72,6 +73,20 @@ impl Reason for OnHostError {
     }
 }
 
+/// A site does not run, since its host is evacuated on purpose: its data stays there, and nothing is written into it.
+#[derive(Debug, thiserror::Error)]
+#[error("it does not run, and nothing is written into it, while {host} is {note}")]
+pub(crate) struct Aside {
+    host: EdgeName,
+    note: String,
+}
+
+impl Reason for Aside {
+    fn help(&self) -> Option<String> {
+        Some(format!("`sovereign host restore {}` brings it back; then `sovereign backup`", self.host))
+    }
+}
+
 /// The data of one site.
 pub(super) struct OnHost<'a> {
     declared: &'a Declared,
@@ -97,12 +112,21 @@ impl<'a> OnHost<'a> {
         let stage = progress.stage("copy the database");
         self.ready = Some(Handle::current().block_on(async {
             tokio::select! {
-                ready = self.make_ready() => ready,
+                ready = self.make_ready() => match ready {
+                    Err(failure) => Err(self.aside().await.map_or(failure, Failure::from)),
+                    ready => ready,
+                },
                 () = stop.cancelled() => Err(BackupError::Stopped.into()),
             }
         })?);
         stage.finish();
         Ok(())
+    }
+
+    /// Whether it is no wonder that the data cannot be had: its host is out on purpose, and answers or not.
+    async fn aside(&self) -> Option<Aside> {
+        let note = evacuated(&self.reach).await.remove(&self.at)?;
+        Some(Aside { host: self.at.clone(), note: note.text() })
     }
 
     async fn make_ready(&self) -> Result<(Digest, bool), Failure> {
@@ -290,6 +314,16 @@ mod tests {
         for other in ["", "/bin/sh", &format!("{path}x"), &path.replace("/opt", "/tmp"), &format!("{path}\n{path}")] {
             assert_eq!(program(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_site_of_a_host_that_is_out_on_purpose_is_told_from_one_that_cannot_be_read() {
+        let host: EdgeName = "home/atlas".parse().unwrap();
+        let aside = Failure::from(Aside { host: host.clone(), note: "evacuated on purpose by ann".to_owned() });
+        assert!(aside.is_aside() && aside.help().unwrap().contains("sovereign host restore home/atlas"));
+        let said = "it does not run, and nothing is written into it, while home/atlas is evacuated on purpose by ann";
+        assert_eq!(aside.chain(), [said]);
+        assert!(!Failure::from(OnHostError::NoDatabase { site: "blog".to_owned(), host }).is_aside());
     }
 
     #[test]

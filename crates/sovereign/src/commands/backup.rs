@@ -25,6 +25,9 @@ pub(crate) struct BackedUp {
     /// Sites that cannot be backed up yet.
     not_covered: Vec<SiteName>,
     failed: Vec<Failed>,
+    /// Sites that do not run, since their hosts are evacuated on purpose.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    aside: Vec<Failed>,
     /// Snapshots of before that cannot be read.
     unreadable: Vec<Lost>,
     /// Snapshots that the stack file's rules do not keep; `None` beside one that cannot be read: nothing is pruned then.
@@ -112,6 +115,7 @@ impl BackedUp {
             snapshots: Vec::new(),
             not_covered: upstream.into_iter().map(|site| site.name.clone()).collect(),
             failed: subjects.iter().map(|of| Failed::new(of, failure)).collect(),
+            aside: Vec::new(),
             unreadable: Vec::new(),
             beyond_keep: None,
             copies: Vec::new(),
@@ -125,9 +129,10 @@ impl BackedUp {
             later.snapshots.iter().map(|row| &row.of).chain(later.failed.iter().map(|f| &f.of)).collect();
         self.snapshots.retain(|row| !again.contains(&row.of));
         self.failed.retain(|failed| !again.contains(&failed.of));
-        let Self { snapshots, failed, unreadable, beyond_keep, copies, .. } = later;
+        let Self { snapshots, failed, aside, unreadable, beyond_keep, copies, .. } = later;
         self.snapshots.extend(snapshots);
         self.failed.extend(failed);
+        self.aside = aside;
         Self { unreadable, beyond_keep, copies, ..self }
     }
 
@@ -213,6 +218,13 @@ impl Report for BackedUp {
                 page.help(help);
             }
         }
+        for Failed { of, message, help, .. } in &self.aside {
+            let warning = page.theme().warning;
+            page.line(format_args!("{warning}{of}{warning:#}: left out: {message}"));
+            if let Some(help) = help {
+                page.help(help);
+            }
+        }
         copies::show(&self.copies, page);
         if let Some(beyond) = self.beyond_keep.filter(|beyond| *beyond > 0) {
             let (snapshots, are) = if beyond == 1 { ("snapshot", "is") } else { ("snapshots", "are") };
@@ -224,7 +236,11 @@ impl Report for BackedUp {
 
     fn exit(&self) -> Exit {
         let failed = !self.failed.is_empty() || self.copies.iter().any(copies::Row::is_bad);
-        if failed { Exit::Failed } else { Exit::Done }
+        match failed {
+            true => Exit::Failed,
+            false if !self.aside.is_empty() => Exit::Attention,
+            false => Exit::Done,
+        }
     }
 }
 
@@ -255,7 +271,8 @@ pub(crate) fn run(context: &Context, args: &BackupArgs) -> Result<BackedUp, Fail
 /// When the run is stopped, or the archive cannot be read. What else fails is part of the report.
 pub(super) fn back_up(run: &Run<'_>, sites: &[&Site]) -> Result<BackedUp, Failure> {
     let state = &run.declared.state;
-    let (mut snapshots, mut failed, mut not_covered) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut snapshots, mut failed, mut aside) = (Vec::new(), Vec::new(), Vec::new());
+    let mut not_covered = Vec::new();
     let fault = |of: &Subject, snapshot: Option<String>, failure: &Failure| {
         let proven = Record::read(state).proofs.remove(&of.to_string()).map(|proof| proof.snapshot);
         let proven_before = proven.is_some() && proven == snapshot;
@@ -266,6 +283,8 @@ pub(super) fn back_up(run: &Run<'_>, sites: &[&Site]) -> Result<BackedUp, Failur
         Ok(Some(Backed { taken, proof: Ok(proof) })) => snapshots.push(Row::new(of.to_string(), &taken, proof)),
         Ok(Some(Backed { taken, proof: Err(failure) })) => failed.push(fault(&of, Some(taken.snapshot.id), &failure)),
         Ok(None) => {}
+        // What was wrong before, and is written down, stays so.
+        Err(failure) if failure.is_aside() => aside.push(Failed::new(&of, &failure)),
         Err(failure) => failed.push(fault(&of, None, &failure)),
     };
     for site in sites {
@@ -288,6 +307,7 @@ pub(super) fn back_up(run: &Run<'_>, sites: &[&Site]) -> Result<BackedUp, Failur
         snapshots,
         not_covered,
         failed,
+        aside,
         beyond_keep: unreadable.is_empty().then(|| backup::keep::beyond(run.declared, &all)),
         unreadable: unreadable.into_iter().map(Lost::from).collect(),
         copies: Vec::new(),
