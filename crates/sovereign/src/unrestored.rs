@@ -55,7 +55,12 @@ impl Archived {
             let snapshot = match proven {
                 Some(proven) => Some(proven),
                 None => match self.newest.get_or_init(|| newest(declared, keys)) {
-                    Some(newest) => Some(newest.get(&site.name)?.clone()),
+                    Some(newest) => match newest.get(&site.name) {
+                        Some(newest) => Some(newest.clone()),
+                        // What was being restored may have come out of a copy.
+                        None if is_arriving => None,
+                        None => return None,
+                    },
                     None => None,
                 },
             };

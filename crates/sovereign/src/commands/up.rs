@@ -260,6 +260,13 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
     let deployment = deployment.beginning_empty(args.begin_empty.iter().cloned());
     deployment.prepare()?;
     let _lock = secrets::lock(&deployment.state, "up")?;
+    for site in &args.begin_empty {
+        // It is not waited for any more; a restore that has data to put in goes on all the same.
+        let folder = restore::Folder::of(&deployment.state, find(&declared.stack, Some(site))?);
+        if folder.pending()?.is_none() {
+            folder.set_arrived()?;
+        }
+    }
     let (keys, seed_made) = secrets::open_or_create(context, &deployment.stack, &deployment.state)?;
     let lease = lease::take(context, &declared, &deployment.reach, "up", &args.lease, args.yes)?;
     if seed_made {

@@ -100,10 +100,6 @@ pub(crate) async fn finish_all(
     for site in deployment.stack.sites.values().filter(|site| site.app == App::Ghost) {
         let ground = Ground::of(context, declared, deployment, keys, site, progress);
         let Some(intent) = ground.folder.pending()? else {
-            // Everything else would lead readers to an empty site.
-            if ground.folder.is_arriving() {
-                return Err(CutOff::Arriving { site: site.name.clone() }.into());
-            }
             // A host that is away is for the plan to tell of; and what is left there is found when it is back.
             if let Err(failure) = ground.clear().await {
                 tracing::debug!(site = %site.name, why = %failure.chain().join(": "), "what is beside it is left");
