@@ -110,6 +110,11 @@ pub enum SshError {
     },
 }
 
+/// What scripts say that were to write something else.
+const NOT_SENT: &str = "what arrived is not what was sent";
+/// The usual reason.
+const STILL_WRITTEN: &str = "something writes there still: run the command again when it has finished";
+
 fn seconds(waited: Duration) -> String {
     if waited.subsec_millis() == 0 {
         format!("{} s", waited.as_secs())
@@ -131,6 +136,7 @@ impl SshError {
             Self::Here { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 "free some space on this machine".to_owned()
             }
+            Self::Here { source, .. } if source.kind() == io::ErrorKind::InvalidData => STILL_WRITTEN.to_owned(),
             Self::Here { .. } => return None,
             Self::Unreachable { host, .. } => {
                 let port = host.port();
@@ -159,6 +165,7 @@ impl SshError {
             Self::Failed { said, .. } if said.contains("dpkg frontend lock") || said.contains("Could not get lock") => {
                 "another program installs packages on the host: run the command again when it has finished".to_owned()
             }
+            Self::Failed { said, .. } if said.contains(NOT_SENT) => STILL_WRITTEN.to_owned(),
             Self::Failed { .. } => return None,
             Self::TooMuch { .. } | Self::Nonsense { .. } => {
                 "see whether the shell of that user prints things of its own: `ssh HOST true` must print nothing"

@@ -57,7 +57,7 @@ impl Access<'static> {
     pub const PUBLIC: Self = Self { mode: 0o644, owner: "root:root" };
 }
 
-fn patience(size: u64) -> Duration {
+pub(crate) fn patience(size: u64) -> Duration {
     Duration::from_secs(60 + size / SLOWEST)
 }
 

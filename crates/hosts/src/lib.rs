@@ -6,6 +6,7 @@
 //! | [`connection`] | one connection for any number of commands, forwarded sockets included |
 //! | [`run`] | commands: arguments that arrive as they are, bounded answers, an end to waiting |
 //! | [`files`] | files put whole or not at all |
+//! | [`folder`] | a set of files in a folder named by its digest, likewise |
 //! | [`facts`] | what a host is, gathered by one script and parsed as a stranger's words |
 //! | [`findings`](mod@findings) | pure: what of that is in the way of what is required |
 //! | [`lease`] | one run at a time on a host, from whichever management machine |
@@ -30,6 +31,7 @@ pub mod evacuation;
 pub mod facts;
 pub mod files;
 pub mod findings;
+pub mod folder;
 pub mod lease;
 pub mod marker;
 mod quote;

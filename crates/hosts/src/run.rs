@@ -1,13 +1,14 @@
 //! Commands on a host.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, PipeWriter};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sovereign_ssh::Complaint;
@@ -32,6 +33,17 @@ enum Input {
     Nothing,
     Bytes(Vec<u8>),
     File(PathBuf),
+    Written(Writes),
+}
+
+/// What writes a command's input as it is read, since it may be more than memory has room for.
+#[derive(Clone)]
+struct Writes(Arc<dyn Fn(PipeWriter) -> io::Result<()> + Send + Sync>);
+
+impl fmt::Debug for Writes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Writes")
+    }
 }
 
 /// A command to be run on a host. Arguments reach the program as they are, whatever is in them; a secret has no place
@@ -90,6 +102,13 @@ impl Run {
     #[must_use]
     pub fn input_file(mut self, path: &Path) -> Self {
         self.input = Input::File(path.to_owned());
+        self
+    }
+
+    /// What `write` writes as its standard input, in a thread of its own, while the command reads it.
+    #[must_use]
+    pub fn input_written(mut self, write: impl Fn(PipeWriter) -> io::Result<()> + Send + Sync + 'static) -> Self {
+        self.input = Input::Written(Writes(Arc::new(write)));
         self
     }
 
@@ -157,9 +176,16 @@ impl Connection {
         if run.words.iter().any(|word| word.as_bytes().contains(&0)) {
             return Err(here(io::Error::new(io::ErrorKind::InvalidInput, "no argument can have a NUL byte")));
         }
+        let mut writing = None;
         let (stdin, bytes) = match &run.input {
             Input::Nothing => (Stdio::null(), None),
             Input::Bytes(bytes) => (Stdio::piped(), Some(bytes.as_slice())),
+            Input::Written(Writes(write)) => {
+                let ((reader, writer), write) = (io::pipe().map_err(here)?, Arc::clone(write));
+                // It ends when nobody reads any more, at the latest.
+                writing = Some(tokio::task::spawn_blocking(move || write(writer)));
+                (Stdio::from(reader), None)
+            }
             Input::File(path) => {
                 let file = File::open(path)
                     .map_err(|source| SshError::Here { action: format!("read {}", path.display()), source })?;
@@ -212,6 +238,15 @@ impl Connection {
             return Err(SshError::TimedOut { host, action, waited: run.patience });
         };
         let ended = ended?;
+        if let Some(writing) = writing {
+            match writing.await {
+                // A command need not read all of its input.
+                Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    return Err(SshError::Here { action: run.action.clone(), source: error });
+                }
+                _ => {}
+            }
+        }
         let nowhere = ended.stderr.windows(NO_MASTER.len()).any(|text| text == NO_MASTER.as_bytes());
         if ended.code == OF_SSH && (nowhere || !self.is_alive().await) {
             let said = Complaint::of(&ended.stderr).filter(|_| !nowhere);

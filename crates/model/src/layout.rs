@@ -263,6 +263,12 @@ impl EdgeFolder {
         self.0.join(format!("webhook-{site}-{epoch}.key"))
     }
 
+    /// The files of a site that came here from the management machine, each set of them in a folder named by the digest
+    /// of its list.
+    pub fn files(&self, site: &SiteName) -> PathBuf {
+        self.0.join("files").join(site.as_str())
+    }
+
     /// The kept pages.
     pub fn store(&self) -> PathBuf {
         self.0.join("store")

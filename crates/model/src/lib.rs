@@ -14,6 +14,7 @@ pub mod edge_name;
 pub mod edge_rules;
 pub mod edge_status;
 pub mod file;
+pub mod file_set;
 pub mod instance;
 pub mod interval;
 pub mod keep_rules;
@@ -30,6 +31,7 @@ pub use digest::Digest;
 pub use dns_record::DnsRecord;
 pub use edge_name::EdgeName;
 pub use file::parse;
+pub use file_set::{FileSeen, FileSet};
 pub use interval::Interval;
 pub use layout::StateFolder;
 pub use name::{

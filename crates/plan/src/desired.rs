@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use sovereign_model::agent_config::AgentConfig;
 use sovereign_model::edge_config::{EdgeApp, EdgeConfig, EdgeSite, EpochProof, Source};
-use sovereign_model::layout::StateFolder;
+use sovereign_model::layout::{StateFolder, on_host};
 use sovereign_model::observed::Primary;
 use sovereign_model::stack::{App, EngineKind, Site, SiteSettings};
 use sovereign_model::unit::{Runs, UnitSpec};
@@ -36,6 +36,8 @@ pub struct World {
     pub link_keys: BTreeMap<EdgeName, String>,
     /// The file that holds the key of a site's publish notices, as its primary's edge can read it.
     pub webhook_keys: BTreeMap<SiteName, PathBuf>,
+    /// The digest of the files of each static site that is on a host.
+    pub files: BTreeMap<SiteName, Digest>,
     /// The units of applications, as the services describe them.
     pub units: BTreeMap<UnitName, AppUnit>,
     /// Which primary each site has, counted; 1 where nothing is said.
@@ -85,6 +87,12 @@ pub enum IncompleteWorld {
     LinkKey {
         /// The edge.
         edge: EdgeName,
+    },
+    /// A static site on a host, without what is in its folder.
+    #[error("it is not known which files site {site} has")]
+    Files {
+        /// The site.
+        site: SiteName,
     },
     /// A site without a key for its publish notices.
     #[error("there is no webhook key for site {site}")]
@@ -340,7 +348,18 @@ fn edge_site(
             };
             (EdgeApp::Ghost, source, Some(key.clone()))
         }
-        App::Static { folder } => (EdgeApp::Static, Source::Folder(folder.clone()), None),
+        App::Static { folder } => {
+            let folder = match site.host(stack) {
+                None => folder.clone(),
+                // Other files are another folder: the edge goes from one to the next at once.
+                Some(_) => {
+                    let digest = world.files.get(&site.name);
+                    let digest = digest.ok_or_else(|| IncompleteWorld::Files { site: site.name.clone() })?;
+                    on_host::state(&stack.name).edge(&site.primary).files(&site.name).join(digest.hex())
+                }
+            };
+            (EdgeApp::Static, Source::Folder(folder), None)
+        }
         App::Upstream { address, mirror, data: _ } => (EdgeApp::Upstream(mirror.clone()), Source::Tcp(*address), None),
     };
     Ok(EdgeSite {

@@ -134,7 +134,11 @@ impl Deployment {
         let mut problems: Vec<Failure> = Vec::new();
         for site in self.stack.sites.values() {
             if let App::Static { folder } = &site.app {
-                problems.extend(static_site::check(folder).into_iter().map(Failure::from));
+                let found = static_site::check(folder);
+                // What is sent to a host is read here, all of it.
+                let is_sent = found.is_empty() && site.host(&self.stack).is_some();
+                problems.extend(found.into_iter().map(Failure::from));
+                problems.extend(is_sent.then(|| static_site::files(folder).err()).flatten().map(Failure::from));
             }
         }
         let ghosts = self.stack.sites.values().any(|site| site.app == App::Ghost);
@@ -233,6 +237,7 @@ impl Deployment {
             reach: &self.reach,
             program: &self.program.installed,
             contents: &on_hosts.contents,
+            files: &on_hosts.files,
             openings: &self.openings,
             images: &on_hosts.images,
             now: self.now,

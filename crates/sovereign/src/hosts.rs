@@ -18,10 +18,11 @@ use sovereign_model::layout::on_host;
 use sovereign_model::observed::ImageSeen;
 use sovereign_model::stack::{App, Site};
 use sovereign_model::unit::Runs;
-use sovereign_model::{DatacenterName, Digest, EdgeName, ImageName, SiteName, Stack, StateFolder, UnitName};
+use sovereign_model::{DatacenterName, Digest, EdgeName, FileSet, ImageName, SiteName, Stack, StateFolder, UnitName};
 use sovereign_plan::AppUnit;
 use sovereign_services::ghost::{self, Placed};
 use sovereign_services::secret::Secret;
+use sovereign_services::static_site;
 
 use crate::declared::Declared;
 use crate::failure::{Failure, Reason};
@@ -214,6 +215,8 @@ pub(crate) struct OnHosts {
     pub(crate) locks: BTreeMap<ImageName, Digest>,
     /// The images as a look at the store sees them.
     pub(crate) seen: BTreeMap<ImageName, ImageSeen>,
+    /// The files of static sites; none where one cannot be read.
+    pub(crate) files: BTreeMap<SiteName, FileSet>,
 }
 
 /// What the roles of a Ghost on a host are called.
@@ -227,6 +230,11 @@ impl OnHosts {
     pub(crate) fn gather(declared: &Declared, keys: &WorkingKeys, store: &Store) -> Result<Self, Failure> {
         let mut all = Self::default();
         let stack = &declared.stack;
+        for site in stack.sites.values().filter(|site| site.host(stack).is_some()) {
+            let App::Static { folder } = &site.app else { continue };
+            // Who is about to send them says why they cannot be read.
+            all.files.insert(site.name.clone(), static_site::files(folder).unwrap_or_default());
+        }
         let placed = stack.sites.values().filter(|site| site.app == App::Ghost);
         let placed: Vec<_> = placed.filter_map(|site| Some((site, site.host(stack)?))).collect();
         if placed.is_empty() {

@@ -111,6 +111,7 @@ pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
         locks,
         link_keys,
         webhook_keys,
+        files: on_hosts.files.iter().map(|(site, files)| (site.clone(), files.digest())).collect(),
         units,
         epochs,
         now: unix_seconds(now),

@@ -75,6 +75,7 @@ pub fn world(stack: &Stack) -> World {
             .map(|edge| (edge.clone(), Digest::of(edge.to_string()).hex()))
             .collect(),
         webhook_keys: ghosts().map(|site| (site.name.clone(), state.keys().join(site.name.as_str()))).collect(),
+        files: BTreeMap::new(),
         units: units.collect(),
         epochs: BTreeMap::new(),
         epoch_proofs: BTreeMap::new(),

@@ -1,9 +1,9 @@
 //! What of an edge or another unit is on a host: its files, its services. Asked by a script, whose words are parsed as a stranger's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sovereign_hosts::systemd::Names;
-use sovereign_model::edge_config::EdgeConfig;
+use sovereign_model::edge_config::{EdgeConfig, Source};
 use sovereign_model::observed::{UnitSeen, UnitState};
 use sovereign_model::unit::UnitSpec;
 use sovereign_model::{Digest, StackName, UnitName};
@@ -12,6 +12,8 @@ use sovereign_model::{Digest, StackName, UnitName};
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct EdgeFiles {
     files: BTreeMap<String, Digest>,
+    /// The folders with files of sites.
+    folders: BTreeSet<String>,
     services: BTreeMap<String, String>,
     /// The service that starts with the host.
     current: Option<String>,
@@ -42,6 +44,7 @@ impl EdgeFiles {
                 ("file", Some((digest, name))) => {
                     files.files.extend(parse(digest).map(|digest| (name.to_owned(), digest)));
                 }
+                ("folder", None) => drop(files.folders.insert(rest.to_owned())),
                 ("text", Some((digest, name))) => {
                     files.texts.extend(parse(digest).map(|digest| (name.trim_start().to_owned(), digest)));
                 }
@@ -61,10 +64,15 @@ impl EdgeFiles {
         self.files.get(name).copied()
     }
 
-    /// Whether every key that a configuration names is there.
-    pub(super) fn has_keys(&self, config: &EdgeConfig) -> bool {
+    /// Whether every key and every folder of files that a configuration names is there.
+    pub(super) fn has_all(&self, config: &EdgeConfig) -> bool {
         let keys = config.sites.iter().filter_map(|site| site.webhook_key.as_ref()).chain([&config.link_key]);
+        let folders = config.sites.iter().filter_map(|site| match &site.source {
+            Source::Folder(folder) => Some(folder),
+            _ => None,
+        });
         keys.filter_map(|path| path.file_name()?.to_str()).all(|name| self.files.contains_key(name))
+            && folders.filter_map(|path| path.to_str()).all(|path| self.folders.contains(path))
     }
 
     /// Whether the service of this very description is the one that starts with the host.

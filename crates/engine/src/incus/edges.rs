@@ -93,7 +93,7 @@ impl IncusEngine<'_> {
         let generation = lies.as_ref().map_or(0, |opened| opened.generation).max(serves);
         let wanted = self.parts.wanted.edges.get(name);
         let config = match (status, &lies) {
-            _ if wanted.is_some_and(|wanted| !files.has_keys(&wanted.config)) => Digest::of(&bytes),
+            _ if wanted.is_some_and(|wanted| !files.has_all(&wanted.config)) => Digest::of(&bytes),
             (_, None) => Digest::of(&bytes),
             (Some(status), Some(_)) => status.config_digest,
             (None, Some(opened)) => Digest::of(&opened.payload),
@@ -157,13 +157,21 @@ impl IncusEngine<'_> {
         name: &EdgeName,
         generation: u64,
         config: &EdgeConfig,
+        tell: Tell<'_>,
     ) -> Result<Receipt, IncusEngineError> {
         let link = self.parts.reach.link(name).await?;
-        self.write_edge(name, link, generation, config).await?;
+        let note = self.write_edge(name, link, generation, config, tell).await?;
+        self.reload(name, link).await?;
+        self.tidy_files(name, link, config).await?;
+        Ok(Receipt { note, ..Receipt::default() })
+    }
+
+    /// Has an edge that runs read its configuration.
+    async fn reload(&self, name: &EdgeName, link: &Link) -> Result<(), IncusEngineError> {
         match edge::reload(&link.control).await {
-            Ok(()) => Ok(Receipt::default()),
+            Ok(()) => Ok(()),
             // It starts with this configuration.
-            Err(error) if error.nobody_listens() => Ok(Receipt::default()),
+            Err(error) if error.nobody_listens() => Ok(()),
             // Through a forwarded socket the connection is made before it is known that nobody listens. And one that is
             // about to be replaced may not be able to read it; its successor will.
             Err(source) if edge::ask(&link.control).await.is_none() || is_refusal(&source) => {
@@ -172,7 +180,7 @@ impl IncusEngine<'_> {
                 if unit.is_none_or(|unit| {
                     unit.spec != wanted || unit.state == sovereign_model::observed::UnitState::Stopped
                 }) {
-                    return Ok(Receipt::default());
+                    return Ok(());
                 }
                 Err(IncusEngineError::Edge { host: name.clone(), source: Box::new(source) })
             }
@@ -186,7 +194,8 @@ impl IncusEngine<'_> {
         link: &Link,
         generation: u64,
         config: &EdgeConfig,
-    ) -> Result<(), IncusEngineError> {
+        tell: Tell<'_>,
+    ) -> Result<Option<String>, IncusEngineError> {
         let failed = |source| IncusEngineError::Host { host: name.clone(), source: Box::new(source) };
         let keys = self.parts.keys;
         self.prepare(name, link).await.map_err(failed)?;
@@ -199,6 +208,8 @@ impl IncusEngine<'_> {
                 put(path, key.expose().as_bytes()).await.map_err(failed)?;
             }
         }
+        // Before the configuration that names them.
+        let sent = self.put_files(name, link, config, tell).await?;
         let payload = serde_json::to_string(config).expect("a configuration serializes to JSON");
         let key = keys.config_signing().map_err(IncusEngineError::Keys)?;
         let written = Written { generation, config: Digest::of(&payload) };
@@ -206,20 +217,21 @@ impl IncusEngine<'_> {
         // Killed in between, this machine knows both, whichever of them lies there.
         written::begin(self.parts.state, name, written)?;
         put(&self.on_host().edge(&name.datacenter).config(), sealed.as_bytes()).await.map_err(failed)?;
-        Ok(written::finish(self.parts.state, name, written)?)
+        written::finish(self.parts.state, name, written)?;
+        Ok(sent)
     }
 
     /// Has the edge run as it is described, in the place of the one before.
     pub(super) async fn run_edge(&self, name: &EdgeName, tell: Tell<'_>) -> Result<Receipt, IncusEngineError> {
         let link = self.parts.reach.link(name).await?;
         let unit = self.edge_unit(name)?;
-        self.ready(name, link).await?;
+        self.ready(name, link, tell).await?;
         self.run_on_host(name, link, unit, account(), &link.control, tell).await
     }
 
     /// Before an edge starts: its configuration must be one that it believes. It is not when there is none, or when the
     /// key that signs configurations was rotated.
-    async fn ready(&self, name: &EdgeName, link: &Link) -> Result<(), IncusEngineError> {
+    async fn ready(&self, name: &EdgeName, link: &Link, tell: Tell<'_>) -> Result<(), IncusEngineError> {
         let failed = |source| IncusEngineError::Host { host: name.clone(), source: Box::new(source) };
         let path = self.on_host().edge(&name.datacenter).config();
         let there = link.connection.get_file(&path, LONGEST_CONFIG).await.map_err(failed)?;
@@ -229,7 +241,7 @@ impl IncusEngine<'_> {
         }
         let wanted = self.parts.wanted.edges.get(name);
         let wanted = wanted.ok_or_else(|| IncusEngineError::Undeclared { what: format!("the edge of {name}") })?;
-        self.write_edge(name, link, 1, &wanted.config).await
+        self.write_edge(name, link, 1, &wanted.config, tell).await.map(drop)
     }
 }
 
@@ -239,7 +251,7 @@ pub(super) fn account() -> Account<'static> {
 }
 
 /// For root to write, and for edges to read.
-const READABLE: Access<'static> = Access { mode: 0o640, owner: "root:sovereign" };
+pub(super) const READABLE: Access<'static> = Access { mode: 0o640, owner: "root:sovereign" };
 
 /// Where a file comes from; `None` for what is no configuration, which says nothing of anybody's.
 fn provenance(bytes: &[u8], signed: bool, written: Vec<Written>) -> Option<Provenance> {

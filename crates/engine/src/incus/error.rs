@@ -153,6 +153,18 @@ pub enum IncusEngineError {
         /// Why.
         source: std::io::Error,
     },
+    /// There is nothing that an edge could serve.
+    #[error("there are no files of site {site}, or one of them cannot be read")]
+    NoFiles {
+        /// The site.
+        site: SiteName,
+    },
+    /// A plan names other files than there are.
+    #[error("the files of site {site} are others than the plan was made for")]
+    OtherFiles {
+        /// The site.
+        site: SiteName,
+    },
     /// A step names what this stack does not declare: the plan is not for this stack.
     #[error("the plan names {what}, which is not declared")]
     Undeclared {
@@ -198,7 +210,10 @@ impl Failure for IncusEngineError {
             Self::Certificate(error) => error.help(),
             Self::Record(error) => error.help(),
             Self::File { source, .. } => crate::file::help(source),
-            Self::Undeclared { .. } => Some("make the plan again: `sovereign plan`".to_owned()),
+            Self::NoFiles { .. } => Some("`sovereign up` says which".to_owned()),
+            Self::OtherFiles { .. } | Self::Undeclared { .. } => {
+                Some("make the plan again: `sovereign plan`".to_owned())
+            }
         }
     }
 }

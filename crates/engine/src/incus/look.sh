@@ -8,6 +8,9 @@ if cd "$1"; then
     for file in chain.pem key.pem config.json link-*.pem webhook-*.key; do
         test ! -f "$file" || echo "file $(sha256sum < "$file" | cut -d ' ' -f 1) $file"
     done
+    for list in "$1"/files/*/*/.list; do
+        test ! -f "$list" || echo "folder ${list%/.list}"
+    done
 fi
 cd /etc/systemd/system
 echo "current $(readlink "${2}service" || echo none)"

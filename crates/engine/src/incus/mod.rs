@@ -14,6 +14,7 @@
 //! | [`lease`] | one run at a time on a host |
 //! | `edges` | its edge: files, service |
 //! | `agents` | the agent beside it, likewise |
+//! | `site_files` | the files of static sites there |
 //! | `host_unit` | a unit of its own: program, service |
 //! | `written` | which configurations this machine wrote |
 //! | [`evacuated`] | hosts that are emptied on purpose |
@@ -46,6 +47,7 @@ mod mend;
 mod newcomer;
 mod perform;
 pub mod reach;
+mod site_files;
 pub mod usage;
 mod written;
 
@@ -63,7 +65,7 @@ use sovereign_model::layout::{StateFolder, on_host};
 use sovereign_model::observed::{DatacenterSeen, EdgeSeen, Primary, SiteSeen, UnitSeen, UnitState};
 use sovereign_model::stack::{App, Site};
 use sovereign_model::unit::UnitSpec;
-use sovereign_model::{Digest, EdgeName, Observed, SiteName, Stack, UnitName};
+use sovereign_model::{Digest, EdgeName, FileSet, Observed, SiteName, Stack, UnitName};
 use sovereign_plan::Wanted;
 use sovereign_services::ghost;
 use sovereign_services::secret::Secret;
@@ -100,6 +102,8 @@ pub struct Parts<'a> {
     pub program: &'a Path,
     /// What is in the files of instances.
     pub contents: &'a BTreeMap<UnitName, Contents>,
+    /// The files of static sites that are on hosts.
+    pub files: &'a BTreeMap<SiteName, FileSet>,
     /// What may come in on each host, where that was written down.
     pub openings: &'a BTreeMap<EdgeName, Openings>,
     /// The images that instances are made from, by the digest that Incus knows each by.

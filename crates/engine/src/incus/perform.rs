@@ -30,7 +30,7 @@ impl IncusEngine<'_> {
                 self.issue(edge, certificate::Wanted { names, addresses, not_after: *not_after }).await
             }
             Step::MendHost { edge } => self.mend(edge, tell).await,
-            Step::ConfigureEdge { edge, generation, config } => self.configure(edge, *generation, config).await,
+            Step::ConfigureEdge { edge, generation, config } => self.configure(edge, *generation, config, tell).await,
             Step::RunUnit { datacenter, unit, spec } | Step::ReplaceUnit { datacenter, unit, spec } => {
                 self.run(step, datacenter, unit, *spec, tell).await
             }

@@ -281,9 +281,6 @@ impl Check<'_> {
                 Some("local") => Some(AdminReach::Local),
                 _ => None,
             };
-            if let Some(place) = primary.as_ref().and_then(|name| datacenters.get(name)) {
-                self.files_on_hosts(node, app.as_ref(), place);
-            }
             let room = self.room(node);
             let hsts_days = node.integer("hsts").and_then(|days| days.try_into().ok()).unwrap_or_default();
             let ports = primary.as_ref().and_then(|name| datacenters.get(name)?.first_uplink);
@@ -339,17 +336,6 @@ impl Check<'_> {
                 Some(App::Upstream { address: address?, mirror: mirror_rules(node.node("mirror")), data })
             }
             _ => None,
-        }
-    }
-
-    /// The folder of a `static` site is on this machine; a host cannot read it.
-    fn files_on_hosts(&mut self, node: &Node, app: Option<&App>, primary: &Declared) {
-        let is_far = primary.complete.as_ref().is_some_and(|primary| primary.engine == EngineKind::Incus);
-        if is_far && matches!(app, Some(App::Static { .. })) {
-            let message = "a `static` site is written at a data center of this machine";
-            let help = "give it a primary with the engine \"embedded\", and name this data center in `mirrors`";
-            let finding = Finding::new(ProblemKind::Conflict, node.span_of("primary"), message);
-            self.find(finding.note(primary.span.clone(), "this one has hosts of its own").help(help));
         }
     }
 

@@ -126,7 +126,8 @@ impl<'a> EdgeAt<'a> {
             Source::Tcp(_) | Source::Link(_) => None,
         });
         let keys = sites.iter().filter_map(|site| site.webhook_key.clone());
-        let keys = keys.filter(|key| !key.starts_with(folder.path()));
+        // What lies in its own folder it reads anyway, and may be replaced without another description of it.
+        let content = keys.chain(content).filter(|path| !path.starts_with(folder.path()));
         UnitSpec {
             name: edge.unit(),
             datacenter: datacenter.name.clone(),
@@ -146,7 +147,7 @@ impl<'a> EdgeAt<'a> {
             sockets: edge_sockets(datacenter),
             confinement: Confinement {
                 // The folder rather than the files: they are replaced by renaming.
-                read: std::iter::once(folder.path().to_owned()).chain(keys).chain(content).collect(),
+                read: std::iter::once(folder.path().to_owned()).chain(content).collect(),
                 write: vec![folder.store(), folder.run(), folder.log()],
                 own_user: false,
                 connect: None,

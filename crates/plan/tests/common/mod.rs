@@ -64,6 +64,7 @@ pub(crate) fn world(stack: &Stack, release: u8) -> World {
             .map(|edge| (edge.clone(), Digest::of(edge.to_string()).hex()))
             .collect(),
         webhook_keys: ghosts.map(|site| (site.name.clone(), state.keys().join(site.name.as_str()))).collect(),
+        files: BTreeMap::new(),
         units: units.collect(),
         epochs: BTreeMap::new(),
         epoch_proofs: BTreeMap::new(),
