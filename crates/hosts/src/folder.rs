@@ -29,8 +29,7 @@ use crate::run::Run;
 const LONGEST_LIST: usize = 64 << 20;
 
 /// Whether folder `$1` is the set whose digest is `$2`, and nothing else.
-const WHOLE: &str = r#"
-set -eu
+pub(crate) const WHOLE: &str = r#"
 export LC_ALL=C
 whole() (
     cd -- "$1" 2> /dev/null || exit 1
@@ -46,6 +45,7 @@ whole() (
 /// `whole` when the set is there; otherwise the one that was used last, and its list. `$1`: the folder of all sets. `$2`:
 /// the digest.
 const LOOK: &str = r#"
+set -eu
 if whole "$1/$2" "$2" 2> /dev/null; then
     touch -- "$1/$2"
     echo whole
@@ -63,6 +63,7 @@ done
 /// `$1`: the folder of all sets. `$2`: the digest. `$3`: the set that has those of `.kept`, or nothing. `$4`, `$5`, `$6`: who
 /// owns it, the modes of its folders and files. An archive with all else comes in.
 const PUT: &str = r#"
+set -eu
 below=$1 digest=$2 before=$3 owner=$4
 umask 077
 for folder in "$(dirname -- "$below")" "$below"; do

@@ -5,11 +5,12 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use common::{NOW, apply, world};
+use sovereign_model::edge_config::Source;
 use sovereign_model::observed::{Primary, Provenance, SiteSeen, UnitState, Unrestored, Written};
-use sovereign_model::stack::{App, Reach, Stack, Uplink, UplinkAddress};
+use sovereign_model::stack::{App, EngineKind, Reach, Stack, Uplink, UplinkAddress};
 use sovereign_model::{Digest, Observed, Step};
 use sovereign_plan::{IncompleteWorld, LEAF_LIFE, Obstacle, Plan, Planned, Wanted, desired, lint, moving, plan};
 
@@ -386,6 +387,49 @@ fn a_static_site_needs_no_unit_and_no_set_up() {
     assert!(!plan.steps.iter().any(|planned| touches_site(&planned.step)));
     let home = edge_unit(&want, "home");
     assert!(home.as_unit().unwrap().confinement.read.contains(&"/srv/public".into()));
+}
+
+/// A stack of hosts with one static site, whose files are these.
+fn static_on_hosts(stack: &Stack, files: &str) -> Result<Wanted, IncompleteWorld> {
+    let mut world = world(stack, 0);
+    if !files.is_empty() {
+        world.files.insert("blog".parse().unwrap(), Digest::of(files));
+    }
+    desired(stack, &world)
+}
+
+#[test]
+fn a_static_site_on_hosts_is_one_folder_after_the_other_and_one_step() {
+    let mut stack = stack_of_hosts();
+    stack.sites.values_mut().next().unwrap().app = App::Static { folder: "/srv/public".into() };
+    assert!(matches!(static_on_hosts(&stack, ""), Err(IncompleteWorld::Files { .. })));
+    let [one, two] = ["one", "two"].map(|files| static_on_hosts(&stack, files).unwrap());
+    assert!(one.images.is_empty() && one.sites.is_empty());
+    // The host that other sites are on has it, and its edge reads nothing more than before.
+    let edges: std::collections::BTreeMap<String, &Source> =
+        one.edges.iter().map(|(edge, wanted)| (edge.to_string(), &wanted.config.sites[0].source)).collect();
+    let folder = format!("/var/lib/sovereign/shop/dc/home/edge/files/blog/{}", Digest::of("one").hex());
+    let link = Source::Link("home".parse().unwrap());
+    assert_eq!(edges["home/atlas"], &Source::Folder(folder.into()));
+    assert_eq!([edges["home/rhea"], edges["office/titan"]], [&link; 2]);
+    let unit = edge_unit(&one, "home/atlas").as_unit().unwrap();
+    assert_eq!(unit.confinement.read, [PathBuf::from("/var/lib/sovereign/shop/dc/home/edge")]);
+    assert_eq!(edge_unit(&one, "home/atlas"), edge_unit(&two, "home/atlas"));
+    let mut seen = up(&one);
+    assert_eq!(next(&one, &seen), "");
+    assert_eq!(next(&two, &seen), "configure the edge of home/atlas (generation 2) (declared otherwise now)");
+    // Emptied on purpose, it gets nothing until it is back.
+    seen.evacuated.insert("home/atlas".parse().unwrap(), "by ann".to_owned());
+    assert_eq!(next(&two, &seen), next(&one, &seen));
+
+    // Moved to this machine by one word, and to hosts by the same.
+    for datacenter in stack.datacenters.values_mut() {
+        datacenter.engine = EngineKind::Embedded;
+        datacenter.hosts.clear();
+    }
+    let here = desired(&stack, &world(&stack, 0)).unwrap();
+    let home = edge_unit(&here, "home").as_unit().unwrap();
+    assert!(home.confinement.read.contains(&"/srv/public".into()));
 }
 
 #[test]

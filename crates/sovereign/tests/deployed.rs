@@ -13,12 +13,14 @@ use sovereign_testkit::harness::{self, Test};
 use sovereign_testkit::incusd::Incusd;
 use support::hosts::{Host, Lab, add, another, missing, timed, up_with};
 use support::staff::Staff;
-use support::{At, Operator, Readers, debian, eventually};
+use support::{At, Operator, Readers, debian, eventually, leaf_on_hosts};
 
 const TESTS: &[Test<Incusd>] = &[("a_stack_lives_on_hosts_of_its_own", story)];
 
 /// What readers ask for.
 const AUTHORITY: &str = "blog.deployed.test";
+/// And of the site that is a folder of files.
+const LEAF: &str = "leaf.deployed.test";
 
 /// A first start of everything on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -149,6 +151,9 @@ fn out_and_back(operator: &Operator, lab: &Lab) {
     let out = operator.run(&["host", "evacuate", "home/home-1", "--yes"]).success();
     assert!(out.stderr().contains("nobody can write; kept pages are read at office/office-1"), "{out:?}");
     readers.stop_without_failure();
+    for edge in [home, office] {
+        operator.curl(LEAF, edge, "/about.html", &[]).ok();
+    }
     let plan = operator.json(&["plan"]);
     assert!(plan["evacuated"]["home/home-1"].as_str().unwrap().contains("on purpose"), "{plan}");
     let backup = operator.run(&["backup"]).exits(3);
@@ -196,7 +201,8 @@ fn drift_is_mended(operator: &Operator, lab: &Lab) {
 fn story(incusd: &Incusd) {
     let (operator, cache) = debian::operator();
     let lab = timed("two bare hosts", || Lab::up(incusd, "deployed", 2));
-    operator.write("stack.toml", &fs::read_to_string(lab.folder.join("stack.toml")).unwrap());
+    let declared = fs::read_to_string(lab.folder.join("stack.toml")).unwrap();
+    operator.write("stack.toml", &(declared + &leaf_on_hosts::declare(&operator, LEAF)));
     for role in ["site", "database"] {
         timed(role, || debian::lock(&operator, &cache, role));
     }
@@ -229,6 +235,9 @@ fn story(incusd: &Incusd) {
     let second = timed("second up", || operator.up_without_backup().success());
     assert!(second.stdout().contains("nothing has to change"), "{second:?}");
 
+    timed("a folder of files", || leaf_on_hosts::lives(&operator, &lab, LEAF));
+    timed("a service of the host's own", || leaf_on_hosts::service(&operator, &lab, "tool.deployed.test"));
+
     timed("restored in place, and rehearsed", || restore_in_place(&operator, &lab, &staff, &[home, office]));
 
     timed("audit", || operator.run(&["audit"]).success());
@@ -259,6 +268,9 @@ fn story(incusd: &Incusd) {
     lab.run(&["kill", "home"]);
     for path in ["/", "/rss/", "/geese/", "/about/"] {
         operator.curl(AUTHORITY, office, path, &[]).ok();
+    }
+    for path in ["/", "/about.html", "/style.css"] {
+        operator.curl(LEAF, office, path, &[]).ok();
     }
     let write =
         staff.call("POST", "/ghost/api/admin/posts/?source=html", Some(&json!({ "posts": [{ "title": "No" }] })));

@@ -107,6 +107,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn keys_and_files_that_a_configuration_names_are_missed() {
+        let config = |folder: &str| -> EdgeConfig {
+            let text = format!(
+                r#"{{"stack":"shop","datacenter":"home","certificate":{{"chain":"/e/chain.pem","key":"/e/key.pem"}},"store":"/e/store",
+                "link-key":"/e/link-1.pem","peers":[],"sites":[{{"site":"leaf","canonical":"https://leaf.test","names":["leaf.test"],
+                "app":"static","source":{{"folder":"{folder}"}},"mirrors":[],"admin":"public","webhook-key":null,"epoch":1}}],
+                "rules":{{"access-log":"truncated","limits":{{"connections":1,"connections-per-address":1,"requests-per-address":1,
+                "head":1,"head-within":1,"body":1,"body-within":1}}}},"access-log":null,"proxy":null,"https-port":443}}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        let digest = Digest::of("").hex();
+        let files = EdgeFiles::parse(&format!("file {digest} link-1.pem\nfolder /e/files/leaf/1f\nfolder\n"));
+        assert!(files.has_all(&config("/e/files/leaf/1f")));
+        assert!(!files.has_all(&config("/e/files/leaf/2e")));
+        assert!(!EdgeFiles::parse("folder /e/files/leaf/1f\n").has_all(&config("/e/files/leaf/1f")));
+    }
+
+    #[test]
     fn a_hosts_words_are_read_and_nonsense_is_passed_over() {
         let digest = Digest::of("chain");
         let text = format!(

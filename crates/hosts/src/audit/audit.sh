@@ -1,5 +1,5 @@
 # What is to be compared on a host, in lines of a key, a tab and a value. Changes nothing. $1: the folder of the stack's
-# state. $2: the folder of its edge. On standard input: the rules for packets as they should be.
+# state. $2: the folder of its edge. On standard input: the rules for packets as they should be. `whole` is said before.
 LC_ALL=C
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL PATH
@@ -56,11 +56,19 @@ done
         say runs "$unit $(sha256sum < "/proc/$process/exe" | cut -d ' ' -f 1) $(readlink "/proc/$process/exe")"
 done
 
+# Files of sites are as many as they are: each set of them is looked at as a whole.
+for files in "$2"/files/*/*; do
+    test -d "$files" || continue
+    odd=$(find "$files" ! \( -user root -group sovereign \( -type d -perm 750 -o -type f -perm 640 \) \) | head -n 1)
+    if ! whole "$files" "$(basename "$files")" || test -n "$odd"; then say changed "$files"; fi
+done
+
 # What an edge keeps, units write and open themselves is as many files as there are pages; a copy of an archive as many as there are
 # packs, in a folder that nobody but root enters.
 place=$(dirname "$2")
 find /opt/sovereign /etc/sovereign "$1" -xdev \( -path "$2/store/*" -o -path "$2/run/*" -o -path "$2/log/*" \
-    -o -path "$place/agent/run/*" -o -path "$place/archive/*" -o -path "$place/sites/*" -o -path "$place/set-up/*" \) -prune \
+    -o -path "$2/files/*/*/*" -o -path "$place/agent/run/*" -o -path "$place/archive/*" -o -path "$place/sites/*" \
+    -o -path "$place/set-up/*" \) -prune \
     -o -printf '%m %u %g %y %p\n' | head -n 5000 | while read -r line; do say file "$line"; done
 find /var/lib/sovereign /root/.ssh /root/.ssh/authorized_keys /root/.ssh/authorized_keys2 -maxdepth 0 \
     -printf '%m %u %g %y %p\n' | while read -r line; do say file "$line"; done

@@ -23,6 +23,12 @@ pub(super) fn judge(seen: &Seen, wanted: &Wanted, all: &mut Findings) {
             all.drift(SUBJECT, sentence, format_args!("on the host: `chown {owner} {what}; chmod {mode:04o} {what}`"));
         }
     }
+    for files in &seen.changed {
+        let help = format!(
+            "on the host: `rm -r {files}`; `sovereign up` sends them again, and what edges keep is read meanwhile"
+        );
+        all.drift(SUBJECT, format_args!("the files in {files} are not as they were sent"), help);
+    }
     for needed in [Path::new("/opt/sovereign"), &wanted.state, &wanted.edge] {
         if !wanted.services.is_empty() && !seen.files.contains_key(needed) {
             all.drift(SUBJECT, format_args!("{} is not there", needed.display()), "`sovereign up` makes it");
@@ -51,6 +57,7 @@ fn right(path: &Path, file: &File, wanted: &Wanted) -> (char, u32, &'static str)
         let name = within.to_str().unwrap_or_default();
         return match name {
             "" => ('d', 0o750, "root:sovereign"),
+            name if name == "files" || name.starts_with("files/") => ('d', 0o750, "root:sovereign"),
             name if EDGES_OWN.contains(&name) => ('d', 0o700, "sovereign:sovereign"),
             _ => ('f', 0o640, "root:sovereign"),
         };

@@ -39,6 +39,7 @@ pub use ports::Open;
 use crate::connection::Connection;
 use crate::error::SshError;
 use crate::facts::{Facts, Listener};
+use crate::folder;
 use crate::ready::Authorized;
 use crate::run::Run;
 use crate::systemd::UnitFile;
@@ -215,6 +216,8 @@ pub struct Seen {
     pub units: BTreeMap<String, Unit>,
     /// Files and folders.
     pub files: BTreeMap<PathBuf, File>,
+    /// Sets of files of sites that are not as they were sent.
+    pub changed: Vec<String>,
     /// Programs and their digests.
     pub programs: BTreeMap<PathBuf, String>,
     /// Lines of `authorized_keys`.
@@ -245,14 +248,18 @@ pub struct File {
     pub kind: char,
 }
 
+/// What says it.
+fn script() -> String {
+    [folder::WHOLE, include_str!("audit.sh")].concat()
+}
+
 impl Seen {
     /// Asks a host that said what it is.
     ///
     /// # Errors
     /// When it does not answer, or says what cannot be understood.
     pub async fn gather(connection: &Connection, wanted: &Wanted, facts: &Facts) -> Result<Self, SshError> {
-        let run =
-            Run::script("say what is to be compared", include_str!("audit.sh")).args([&wanted.state, &wanted.edge]);
+        let run = Run::script("say what is to be compared", &script()).args([&wanted.state, &wanted.edge]);
         let rules: String = wanted.rules(facts).into_values().collect();
         let run = run.input(rules).answers_at_most(LONGEST_ANSWER).within(PATIENCE);
         let answer = connection.succeed(&run).await?;

@@ -81,6 +81,7 @@ impl Seen {
                     self.files.insert(path.into(), file);
                 }
             }
+            "changed" => push(&mut self.changed, value),
             "program" if self.programs.len() < MOST => drop(self.programs.insert(clean(rest).into(), clean(first))),
             "authorized" => push(&mut self.authorized, value.trim()),
             _ => {}

@@ -143,6 +143,27 @@ fn bad(facts: &Facts, text: &str, wanted: &Wanted) -> String {
 }
 
 #[test]
+fn files_of_sites_are_as_they_were_sent() {
+    let files = format!("{EDGE}/files");
+    let more = format!(
+        "file\t750 root sovereign d {files}\nfile\t750 root sovereign d {files}/leaf\nfile\t750 root sovereign d {files}/leaf/1f\nend\n"
+    );
+    let right = said().replace("end\n", &more);
+    assert_eq!(bad(&facts(), &right, &wanted()), "");
+    let changed = right.replace("end\n", &format!("changed\t{files}/leaf/1f\nend\n"));
+    assert_eq!(
+        bad(&facts(), &changed, &wanted()),
+        format!("drift | files | the files in {files}/leaf/1f are not as they were sent\n")
+    );
+    let open =
+        right.replace(&format!("750 root sovereign d {files}/leaf\n"), &format!("755 root root d {files}/leaf\n"));
+    assert_eq!(
+        bad(&facts(), &open, &wanted()),
+        format!("drift | files | {files}/leaf is 0755 root:root, and should be 0750 root:sovereign\n")
+    );
+}
+
+#[test]
 fn a_host_as_it_should_be() {
     insta::assert_snapshot!(told(&facts(), &said(), &wanted()));
 }
@@ -355,7 +376,7 @@ fn a_scan_finds_who_listens() {
 fn the_script_speaks_to_the_parser() {
     let rules: String = wanted().rules(&facts()).into_values().collect();
     let mut command = Command::new("sh");
-    command.args(["-c", include_str!("audit.sh"), "sovereign", "/nonexistent/state", "/nonexistent/state/edge"]);
+    command.args(["-c", &super::script(), "sovereign", "/nonexistent/state", "/nonexistent/state/edge"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), rules.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();

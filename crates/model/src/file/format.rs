@@ -482,7 +482,7 @@ static SITE: Section = Section {
             name: "folder",
             kind: Kind::Text(Form::Folder),
             presence: Presence::Optional,
-            about: "The files of a `static` site, and only there: relative to the folder of this file, or absolute.",
+            about: "The files of a `static` site, and only there: relative to the folder of this file, or absolute. `up` sends them to hosts.",
             example: "\"./public\"",
         },
         Key {

@@ -194,6 +194,24 @@ fn every_problem_with_copies_is_reported() {
     assert_eq!(messages(&format!("{HOME_AND_OFFICE}{twice}")), ["copy `a` is declared twice"]);
 }
 
+#[test]
+fn a_site_of_any_kind_goes_to_hosts_by_one_word() {
+    for app in
+        ["app = \"static\"\nfolder = \"public\"", "app = \"upstream\"\naddress = \"192.0.2.9:3000\"", "app = \"ghost\""]
+    {
+        let on = |engine: &str, host: &str| {
+            let text = format!(
+                "version = 1\n[stack]\nname = \"shop\"\n[[datacenter]]\nname = \"home\"\nengine = \"{engine}\"\n\
+                 [[datacenter.uplink]]\nname = \"fibre\"\naddress = \"192.0.2.1\"\n{host}[[site]]\nname = \"leaf\"\n\
+                 {app}\ncanonical = \"leaf.test\"\nprimary = \"home\"\n"
+            );
+            parse_here(&text).unwrap().sites.remove(&"leaf".parse().unwrap()).unwrap()
+        };
+        let host = "[[datacenter.host]]\nname = \"atlas\"\naddress = \"192.0.2.1\"\n";
+        assert_eq!(on("embedded", ""), on("incus", host), "{app}");
+    }
+}
+
 const MISTAKES: &str = r##"version = 1
 colour = "red"
 
