@@ -100,7 +100,6 @@ pub(crate) fn lives(operator: &Operator, lab: &Lab, authority: &str) {
     lab.says(host, &format!("rm -r {THERE}"));
     operator.run(&["plan"]).exits(3);
     operator.up_without_backup().success();
-    operator.run(&["audit", "home/home-1"]).success();
     readers.stop_without_failure();
     is_read("/about.html", "Two");
     assert!(operator.up_without_backup().stdout().contains("nothing has to change"));
