@@ -130,7 +130,7 @@ fn a_site_comes_back_where_it_was_a_mirror() {
         assert!(format!("{refused:?}").contains("its data is not there yet"), "{refused:?}");
     }
     let left_out = operator.run(&["up", "--yes", "--no-backup"]).exits(1);
-    assert!(left_out.stdout().contains("site blog: its restore was cut off"), "{left_out:?}");
+    assert!(left_out.stderr().contains("site blog: its restore was cut off"), "{left_out:?}");
     operator.kill_at(&to_it, "configure the edge");
     let resumed = timed("back at the other data center", || operator.run(&to_it).success());
     assert!(resumed.stdout().contains("begun by an earlier run"), "{resumed:?}");
