@@ -5,8 +5,6 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -84,22 +82,6 @@ title = "Geese & others"
     )
 }
 
-/// Has it move until it begins a stage, and kills it there.
-#[track_caller]
-fn kill_at(operator: &Operator, stage: &str) {
-    let mut child = operator.command(&MOVE).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut said = Vec::new();
-    for line in BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok) {
-        said.push(line);
-        if said.last().is_some_and(|line| line.starts_with(stage)) {
-            break;
-        }
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert!(said.last().is_some_and(|line| line.starts_with(stage)), "{}", said.join("\n"));
-}
-
 const MOVE: [&str; 5] = ["site", "move", "blog", "--yes", "--no-backup"];
 
 /// What a page says, whichever Ghost gives it: without its address, and what each start makes anew.
@@ -157,7 +139,7 @@ fn a_site_moves_to_a_host_whatever_is_killed_and_keeps_what_it_was() {
     note("a host that is ready");
 
     // Killed while the old Ghost serves: it goes on.
-    kill_at(&operator, "copy what people uploaded");
+    operator.kill_at(&MOVE, "copy what people uploaded");
     operator.curl(&old, old_edge, "/ghost/api/admin/site/", &[]).ok();
     staff.publish("Third", "third", "<p>Written meanwhile.</p>");
     let second = staff.upload("gander.png", PNG);
@@ -177,7 +159,7 @@ fn a_site_moves_to_a_host_whatever_is_killed_and_keeps_what_it_was() {
     // Killed while nobody can write: kept pages are served, and the data is as it was left.
     let paths = ["/", "/first/", "/second/", "/third/", "/fourth/", "/about/", "/rss/", "/sitemap-posts.xml"];
     let pages = paths.map(|path| same(&operator.curl(&old, old_edge, path, &[]).ok().text(), &old));
-    kill_at(&operator, "take the database over");
+    operator.kill_at(&MOVE, "take the database over");
     operator.curl(&old, old_edge, "/first/", &[]).ok();
     eventually("a write is refused in words", Duration::from_secs(20), || {
         let body = json!({ "posts": [{ "title": "No" }] });
