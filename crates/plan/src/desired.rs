@@ -132,6 +132,11 @@ impl Wanted {
     pub fn unit(&self, datacenter: &DatacenterName, unit: &UnitName) -> Option<&WantedUnit> {
         self.datacenters.get(datacenter)?.units.get(unit)
     }
+
+    /// Whether a unit of this name is wanted anywhere.
+    pub fn declares(&self, unit: &UnitName) -> bool {
+        self.datacenters.values().any(|datacenter| datacenter.units.contains_key(unit))
+    }
 }
 
 /// What must be true at a data center.

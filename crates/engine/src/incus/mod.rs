@@ -245,6 +245,8 @@ impl<'a> IncusEngine<'a> {
             let state = match current.condition {
                 Condition::Well => UnitState::Healthy,
                 Condition::Unwell(_) => UnitState::Unhealthy,
+                // Its host may be booting: what nothing declares any more is not over while it starts with that.
+                Condition::Stopped if current.starts && !self.parts.wanted.declares(&unit) => UnitState::Unhealthy,
                 Condition::Stopped => UnitState::Stopped,
             };
             let superseded = runs.superseded.iter().any(|superseded| superseded.is_running);

@@ -166,6 +166,7 @@ mod tests {
             made: NOW - 7200,
             started: Some(NOW - 600),
             condition,
+            starts: true,
             spec,
         };
         Runs { current: Some(current), superseded: Vec::new(), unfinished: Vec::new() }

@@ -58,6 +58,8 @@ pub(super) struct Ours {
     pub(super) status: Status,
     pub(super) has_interface: bool,
     pub(super) priority: u32,
+    /// Whether it starts with its host.
+    pub(super) starts: bool,
 }
 
 impl Ours {
@@ -92,6 +94,7 @@ impl Ours {
             was_well: key(KEY_WELL) == Some("true"),
             status: status.clone(),
             has_interface: devices.contains_key(NIC),
+            starts: key(AUTOSTART) == Some("true"),
             priority: key(PRIORITY).and_then(|text| text.parse().ok()).unwrap_or(FIRST),
         }))
     }

@@ -49,6 +49,8 @@ pub struct Current {
     pub started: Option<u64>,
     /// How it is.
     pub condition: Condition,
+    /// Whether it starts with its host.
+    pub starts: bool,
 }
 
 /// How an instance is.
@@ -102,6 +104,7 @@ impl<H: InstanceHost> Instances<'_, H> {
                 digest: ours.digest,
                 made: ours.made,
                 condition: self.condition(ours).await,
+                starts: ours.starts,
             }),
             None => None,
         };
