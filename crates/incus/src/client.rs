@@ -293,14 +293,17 @@ impl Call {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
     use std::fmt;
     use std::io;
+    use std::sync::Mutex;
 
     use proptest::prelude::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
     use super::*;
     use crate::dial::{Dialing, Stream};
+    use crate::file::{Content, Owned};
 
     /// A server that says the same to everybody.
     #[derive(Debug)]
@@ -312,11 +315,17 @@ mod tests {
         }
     }
 
-    impl Dial for Canned {
-        fn dial(&self) -> Dialing<'_> {
+    impl Canned {
+        fn dial_once(&self) -> Dialing<'static> {
             let (ours, theirs) = duplex(64 << 10);
             tokio::spawn(say(theirs, self.0.clone()));
             Box::pin(async { Ok(Box::new(ours) as Box<dyn Stream>) })
+        }
+    }
+
+    impl Dial for Canned {
+        fn dial(&self) -> Dialing<'_> {
+            self.dial_once()
         }
     }
 
@@ -329,6 +338,22 @@ mod tests {
         }
         stream.write_all(&answer).await?;
         stream.shutdown().await
+    }
+
+    /// A server that says one thing after the other.
+    #[derive(Debug)]
+    struct Turns(Mutex<VecDeque<Vec<u8>>>);
+
+    impl fmt::Display for Turns {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("turns")
+        }
+    }
+
+    impl Dial for Turns {
+        fn dial(&self) -> Dialing<'_> {
+            Canned(self.0.lock().unwrap().pop_front().unwrap()).dial_once()
+        }
     }
 
     /// A server that says nothing.
@@ -371,6 +396,26 @@ mod tests {
         };
         assert_eq!(version, "5.21");
         assert!(missing.contains(&"instance_state_started_at".to_owned()) && !missing.contains(&"projects".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_file_is_sent_again_to_a_server_whose_helper_has_just_ended() {
+        let said = |error: &str| json(&format!(r#"{{"type":"error","error_code":500,"error":"{error}"}}"#));
+        let gone = said("dial unix /proc/self/fd/38/forkfile.sock: connect: no such file or directory");
+        let done = json(r#"{"type":"sync","metadata":{}}"#);
+        let (instance, full) = ("blog".parse().unwrap(), said("disk quota exceeded"));
+        for (answers, ends_well, left) in [
+            (vec![gone.clone(), gone.clone(), done.clone()], true, 0),
+            (vec![gone; 5], false, 1),
+            (vec![full, done], false, 1),
+        ] {
+            let answers = std::iter::once(server(crate::server::NEEDED)).chain(answers);
+            let turns = Arc::new(Turns(Mutex::new(answers.collect())));
+            let client = Client::connect(turns.clone(), Patience::default(), &[]).await.unwrap();
+            let content = Content::Bytes(b"words".to_vec());
+            let pushed = client.push_file(&instance, "/etc/motd".as_ref(), &content, Owned::by_root(0o644)).await;
+            assert_eq!((pushed.is_ok(), turns.0.lock().unwrap().len()), (ends_well, left), "{pushed:?}");
+        }
     }
 
     #[tokio::test]

@@ -191,6 +191,12 @@ impl IncusError {
         matches!(self, Self::NotFound { .. })
     }
 
+    /// Whether it is that the server's own helper for the files of an instance has just ended, as it does when the instance
+    /// starts, or nobody has needed it for a while. Nothing was done; the next call begins another one.
+    pub(crate) fn is_without_helper(&self) -> bool {
+        matches!(self, Self::Refused { message, .. } if message.contains("forkfile.sock"))
+    }
+
     /// Whether it is that the server is doing something else with that instance.
     pub fn is_busy(&self) -> bool {
         let (Self::Refused { message, .. } | Self::Failed { message, .. }) = self else { return false };

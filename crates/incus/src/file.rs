@@ -2,6 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hyper::Method;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName};
@@ -21,6 +22,10 @@ const WRITE: HeaderName = HeaderName::from_static("x-incus-write");
 
 /// What the server takes for a file, in whole. Anything that looks like a form is read as one: the file would be empty.
 const BYTES: &str = "application/octet-stream";
+
+/// How often a file is sent to a server whose helper ends under it.
+const MOST_TRIES: u32 = 4;
+const BETWEEN_TRIES: Duration = Duration::from_millis(200);
 
 /// Whose a file is and who may do what with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,12 +75,19 @@ impl Client {
         content: &Content,
         owned: Owned,
     ) -> Result<(), IncusError> {
-        let body = match content {
-            Content::Bytes(bytes) => Body::default().with(bytes.clone()),
-            Content::File(file) => Body::default().with_file(Readable::open(file).await?),
-        };
-        let call = self.put(instance, path, "file", owned).with_header(WRITE, "overwrite").with_body(body);
-        self.carry_out(call).await.map(drop)
+        let mut tries = MOST_TRIES;
+        loop {
+            let body = match content {
+                Content::Bytes(bytes) => Body::default().with(bytes.clone()),
+                Content::File(file) => Body::default().with_file(Readable::open(file).await?),
+            };
+            let call = self.put(instance, path, "file", owned).with_header(WRITE, "overwrite").with_body(body);
+            match self.carry_out(call).await {
+                Err(error) if tries > 1 && error.is_without_helper() => tries -= 1,
+                done => return done.map(drop),
+            }
+            tokio::time::sleep(BETWEEN_TRIES).await;
+        }
     }
 
     /// Makes a folder. One that is there stays as it is, and its owner too.
