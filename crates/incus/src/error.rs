@@ -197,6 +197,11 @@ impl IncusError {
         matches!(self, Self::Refused { message, .. } if message.contains("forkfile.sock"))
     }
 
+    /// Whether it is that an instance runs that may not.
+    pub fn is_running(&self) -> bool {
+        matches!(self, Self::Refused { message, .. } if message.contains("Instance is running"))
+    }
+
     /// Whether it is that the server is doing something else with that instance.
     pub fn is_busy(&self) -> bool {
         let (Self::Refused { message, .. } | Self::Failed { message, .. }) = self else { return false };

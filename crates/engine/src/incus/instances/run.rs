@@ -21,6 +21,9 @@ use crate::apply::Progress;
 
 /// What runs and is not well, after a boot of its host for instance, has this long before it is started anew.
 const COMES_ROUND: Duration = Duration::from_secs(60);
+/// How often an instance is stopped that runs all the same when it is to be removed.
+const MOST_STOPS: u32 = 25;
+const BETWEEN_STOPS: Duration = Duration::from_millis(200);
 
 /// Who is told what is being done.
 pub(super) type Tell<'p> = &'p (dyn Fn(Progress) + Send + Sync);
@@ -242,9 +245,16 @@ impl<H: InstanceHost> Instances<'_, H> {
 
     /// Stops an instance that nobody needs, at once, and removes it.
     pub(super) async fn discard(&self, name: &InstanceName) -> Result<(), InstancesError> {
-        // It may not run.
-        let _ = self.client.stop(name, Stop::AtOnce).await;
-        Ok(unless_gone(self.client.delete_instance(name).await)?)
+        let mut tries = MOST_STOPS;
+        loop {
+            // It may not run; or be in the midst of what a run that was cut began with it.
+            let _ = self.client.stop(name, Stop::AtOnce).await;
+            match self.client.delete_instance(name).await {
+                Err(error) if tries > 1 && error.is_running() => tries -= 1,
+                deleted => return Ok(unless_gone(deleted)?),
+            }
+            tokio::time::sleep(BETWEEN_STOPS).await;
+        }
     }
 
     /// Undoes what runs that were cut have left behind of a unit.
