@@ -251,11 +251,10 @@ async fn an_edit_is_seen_at_four_edges_at_once_and_rendered_once() {
     for edge in &running {
         edge.complete().await;
     }
-    // Once for the change, and not once for each edge. On a machine that stands still for a while the slow sweep follows, and
-    // what is old by the clock then is asked for too.
+    // Once for the change, and once more in the slow sweep that may have followed.
     let renders = hosts.origin.count("/first/") - 1;
     let how: Vec<_> = hosts.origin.asked().into_iter().filter(|asked| asked.target == "/first/").collect();
-    assert!((1..hosts.places.len()).contains(&renders), "{renders}: {how:#?}");
+    assert!((1..=2).contains(&renders), "{renders}: {how:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
