@@ -141,14 +141,16 @@ async fn what_nobody_confirms_is_undone_by_the_host_itself() {
         undo: "ip link del cut 2>/dev/null || true",
         within,
     };
-    // Nobody says a word. A host may be so slow that it is undone before it was made: then it is not made.
+    // Nobody says a word. A host may be so slow that it is undone before it was made, or ended while it is being made.
     let mut hasty = change(Duration::from_millis(100));
     loop {
         match hasty.make(&host).await {
             Ok(()) => break,
             Err(GuardError::Late) => assert!(!trace.exists() && !is_there()),
+            Err(GuardError::Change { said }) => assert!(said.starts_with("it was not done within") && !is_there()),
             Err(other) => panic!("{other:?}"),
         }
+        let _ = std::fs::remove_file(&trace);
         hasty.within *= 2;
     }
     assert!(trace.exists(), "it was made");
@@ -171,6 +173,16 @@ async fn what_nobody_confirms_is_undone_by_the_host_itself() {
         other => panic!("{other:?}"),
     }
     assert!(!is_there(), "the one before it was undone");
+    // One that does not come to its end, and does not want to be told, is ended and undone.
+    let within = Duration::from_secs(2);
+    let stuck = "trap '' TERM; ip link add cut type veth peer name other; echo waits for somebody >&2; sleep 1000";
+    match (Guarded { change: stuck, within, ..patient }).make(&host).await {
+        Err(GuardError::Change { said }) => {
+            assert!(said.starts_with("it was not done within 2 s. waits for somebody"), "{said}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(!is_there(), "what was ended half-way was undone");
     // Without anything that would undo it nothing is changed.
     std::fs::remove_file(host.path("/usr/bin/systemd-run")).unwrap();
     assert!(matches!(patient.make(&host).await, Err(GuardError::NoGuard { .. })));

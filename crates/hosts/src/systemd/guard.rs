@@ -20,9 +20,13 @@ const FOLDER: &str = "/run/sovereign";
 /// What undoing answers when somebody else has taken it, and the change when it was undone before it began.
 const NOTHING: i32 = 77;
 
-/// Changes, unless it was undone already: a timer may be faster than whoever set it. Undoing waits while this is at work.
-/// $1: the script that undoes it; $2: the change.
-const CHANGE: &str = r#"exec 9>"$1.lock"; flock 9; test -e "$1" || exit 77; sh -c "$2" 9>&-"#;
+/// Changes, unless it was undone already: a timer may be faster than whoever set it. Undoing waits while this is at work,
+/// which is why it is ended when it takes longer than its confirmation may.
+/// $1: the script that undoes it; $2: the change; $3: within how many seconds.
+const CHANGE: &str = r#"exec 9>"$1.lock"; flock 9; test -e "$1" || exit 77; timeout -k 1 "$3" sh -c "$2" 9>&-"#;
+
+/// What `timeout` answers for what it ended, kindly and not.
+const ENDED: [i32; 2] = [124, 137];
 
 /// A change that undoes itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +37,7 @@ pub struct Guarded<'a> {
     pub change: &'a str,
     /// What undoes it, as a script for `sh`. It may run when nothing was changed yet.
     pub undo: &'a str,
-    /// Within which it must be confirmed.
+    /// Within which it must be confirmed; a change that takes longer is ended.
     pub within: Duration,
 }
 
@@ -89,12 +93,12 @@ impl Guarded<'_> {
         format!("{FOLDER}/undo-{}.sh", self.name)
     }
 
-    /// Runs what undoes it, for whoever takes it first: a file is renamed by one only. A change that is at work is waited
-    /// for, but no longer than for its confirmation.
+    /// Runs what undoes it, for whoever takes it first, and one after the other: who finds that somebody else has taken it
+    /// finds it undone. A change that is at work is waited for: undone before it ends, it would stay.
     fn undoing(&self) -> String {
-        let (script, within) = (self.script(), self.within.as_secs_f64());
+        let script = self.script();
         format!(
-            "test -e {script} || exit {NOTHING}; exec 9>{script}.lock; flock -w {within} 9; \
+            "test -d {FOLDER} || exit {NOTHING}; exec 9>{script}.lock; flock 9; \
              mv {script} {script}.taken 2>/dev/null || exit {NOTHING}; sh {script}.taken 9>&-; code=$?; rm {script}.taken; exit $code"
         )
     }
@@ -119,16 +123,21 @@ impl Guarded<'_> {
         if timer.code != 0 {
             return Err(guard(timer));
         }
-        let change = ["sh", "-c", CHANGE, "sovereign", &self.script(), self.change];
+        let seconds = self.within.as_secs_f64().to_string();
+        let change = ["sh", "-c", CHANGE, "sovereign", &self.script(), self.change, &seconds];
         let change = host.run(&change).await.map_err(GuardError::Host)?;
         if change.code == 0 {
             return Ok(());
         }
         self.undo(host).await?;
-        if change.code == NOTHING {
-            return Err(GuardError::Late);
+        match change.code {
+            NOTHING => Err(GuardError::Late),
+            code if ENDED.contains(&code) => {
+                let said = format!("it was not done within {seconds} s. {}", Said(&change.stderr));
+                Err(GuardError::Change { said: said.trim_end().to_owned() })
+            }
+            _ => Err(GuardError::Change { said: Said(&change.stderr).to_string() }),
         }
-        Err(GuardError::Change { said: Said(&change.stderr).to_string() })
     }
 
     /// Undoes it now. Nothing happens when nothing waits to be undone.
