@@ -100,13 +100,28 @@ pub(crate) struct Flights {
 impl Flights {
     /// Asks the source of `site` for `key`, or waits for the question that is under way, to its end. The flag tells
     /// whether it was somebody else's.
-    pub(crate) async fn fetch(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key, said: Said) -> (Fetched, bool) {
-        Self::wait(edge, site, key, said, |fetched| !matches!(fetched, None | Some(Fetched::Coming(_)))).await
+    ///
+    /// Whoever asks has looked into the store before, and found nothing that is `good`. A question that ended since has
+    /// put it there.
+    pub(crate) async fn fetch(
+        edge: &Arc<Edge>,
+        site: &Arc<Site>,
+        key: &Key,
+        said: Said,
+        good: impl Fn(&Entry) -> bool,
+    ) -> (Fetched, bool) {
+        Self::wait(edge, site, key, said, good, |fetched| !matches!(fetched, None | Some(Fetched::Coming(_)))).await
     }
 
     /// The same for a reader, who takes a long answer as it comes.
-    pub(crate) async fn fetch_now(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key, said: Said) -> (Fetched, bool) {
-        Self::wait(edge, site, key, said, |fetched| fetched.is_some()).await
+    pub(crate) async fn fetch_now(
+        edge: &Arc<Edge>,
+        site: &Arc<Site>,
+        key: &Key,
+        said: Said,
+        good: impl Fn(&Entry) -> bool,
+    ) -> (Fetched, bool) {
+        Self::wait(edge, site, key, said, good, |fetched| fetched.is_some()).await
     }
 
     async fn wait(
@@ -114,9 +129,10 @@ impl Flights {
         site: &Arc<Site>,
         key: &Key,
         said: Said,
+        good: impl Fn(&Entry) -> bool,
         enough: impl Fn(&Option<Fetched>) -> bool,
     ) -> (Fetched, bool) {
-        let (mut landing, collapsed) = Self::board(edge, site, key, said.clone());
+        let (mut landing, collapsed) = Self::board(edge, site, key, said.clone(), good);
         // An error means that the task was ended with the process.
         let landed = landing.wait_for(enough).await.ok().and_then(|landed| landed.clone());
         match landed.unwrap_or_else(|| Fetched::Failed(Arc::new(UpstreamError::Timeout))) {
@@ -131,18 +147,38 @@ impl Flights {
     }
 
     /// Starts a question that nobody waits for.
-    pub(crate) fn fetch_behind(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key, said: Said) {
+    pub(crate) fn fetch_behind(
+        edge: &Arc<Edge>,
+        site: &Arc<Site>,
+        key: &Key,
+        said: Said,
+        good: impl Fn(&Entry) -> bool,
+    ) {
         if edge.may_write() {
-            Self::board(edge, site, key, said);
+            Self::board(edge, site, key, said, good);
         }
     }
 
-    fn board(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key, said: Said) -> (Landing, bool) {
+    fn board(
+        edge: &Arc<Edge>,
+        site: &Arc<Site>,
+        key: &Key,
+        said: Said,
+        good: impl Fn(&Entry) -> bool,
+    ) -> (Landing, bool) {
         let mut open = edge.flights.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(landing) = open.get(key) {
             return (landing.clone(), true);
         }
         let (sender, landing) = watch::channel(None);
+        // A question is on the list until its answer is in the store, so that what is in neither was not asked for.
+        let nothing = HeaderMap::new();
+        let kept = edge.store.select(key, said.as_deref().unwrap_or(&nothing)).filter(|entry| good(entry));
+        if let Some(entry) = kept {
+            let status = entry.status();
+            sender.send_replace(Some(Fetched::Kept { entry, status }));
+            return (landing, true);
+        }
         if open.len() >= MOST_FLIGHTS {
             sender.send_replace(Some(Fetched::Failed(Arc::new(UpstreamError::Busy))));
             return (landing, false);

@@ -183,11 +183,11 @@ async fn from_store(
             present(edge, site, &entry, hit, asked).await
         }
         Use::ServeAndRefresh if !stale && !asked.peer => {
-            Flights::fetch_behind(edge, site, key, said(site, asked));
+            Flights::fetch_behind(edge, site, key, said(site, asked), |entry| is_fresh(site, entry));
             present(edge, site, &entry, hit, asked).await
         }
         Use::ServeAndRefresh | Use::Confirm => {
-            let fetching = Flights::fetch(edge, site, key, said(site, asked));
+            let fetching = Flights::fetch(edge, site, key, said(site, asked), |entry| is_fresh(site, entry));
             match tokio::time::timeout(patience, fetching).await {
                 Ok((Fetched::Kept { entry, status }, collapsed)) => {
                     let status =
@@ -212,6 +212,12 @@ async fn from_store(
             present(edge, site, &entry, away, asked).await
         }
     }
+}
+
+/// Whether a kept page needs no question.
+fn is_fresh(site: &Site, entry: &Entry) -> bool {
+    let stale = entry.is_stale() || site.standing.news.doubts(entry);
+    policy::judge(&entry.terms(), stale, SystemTime::now(), || site.standing.source_reachable()) == Use::Fresh
 }
 
 fn by_book(site: &Site) -> bool {
@@ -244,7 +250,8 @@ async fn miss(
             return pass(edge, site, asked).await;
         }
     }
-    let (fetched, collapsed) = Flights::fetch_now(edge, site, key, said(site, asked)).await;
+    let fetching = Flights::fetch_now(edge, site, key, said(site, asked), |entry| is_fresh(site, entry));
+    let (fetched, collapsed) = fetching.await;
     let error = match fetched {
         Fetched::Kept { entry, status } => {
             let status = CacheStatus::Forwarded { why: Why::UriMiss, status: Some(status), stored: true, collapsed };

@@ -66,6 +66,28 @@ async fn one_question_serves_all_who_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_when_the_answer_has_just_arrived_asks_no_more() {
+    let lab = Lab::new();
+    let origin = Origin::start(lab.folder.path());
+    origin.fill();
+    let (home, _running, host) = home(&lab, &origin, |_| ()).await;
+    for page in 0..150 {
+        let path = format!("/unlinked-{page}/");
+        origin.put(&path, Page::html("<p>unlinked</p>"));
+        let readers: Vec<_> = (0..24)
+            .map(|_| {
+                let (client, address, host, path) = (lab.client.clone(), home.address(), host.clone(), path.clone());
+                tokio::spawn(async move { client.get(address, &host, &path).await.text() })
+            })
+            .collect();
+        for reader in readers {
+            assert_eq!(reader.await.unwrap(), "<p>unlinked</p>");
+        }
+        assert_eq!(origin.count(&path), 1, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_answer_is_given_to_all_who_wait_as_it_comes() {
     let lab = Lab::new();
     let origin = Origin::start(lab.folder.path());

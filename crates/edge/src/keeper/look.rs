@@ -63,16 +63,17 @@ pub(super) async fn look(edge: &Arc<Edge>, site: &Arc<Site>, target: &Target, si
         return Looked { seen: left_out(edge, site, &key).await, took: None };
     }
     let began = Instant::now();
-    let seen = fetch(edge, site, &key).await;
+    let seen = fetch(edge, site, &key, since).await;
     edge.store.expects_no_more(&key);
     Looked { seen, took: Some(began.elapsed()) }
 }
 
-async fn fetch(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key) -> Seen {
-    let (mut fetched, collapsed) = Flights::fetch(edge, site, key, None).await;
+async fn fetch(edge: &Arc<Edge>, site: &Arc<Site>, key: &Key, since: Option<SystemTime>) -> Seen {
+    let good = |entry: &Entry| is_good(site, entry, since);
+    let (mut fetched, collapsed) = Flights::fetch(edge, site, key, None, good).await;
     if collapsed && matches!(&fetched, Fetched::Kept { entry, .. } if entry.is_stale()) {
         // That question was begun by somebody else before the site changed.
-        fetched = Flights::fetch(edge, site, key, None).await.0;
+        fetched = Flights::fetch(edge, site, key, None, good).await.0;
     }
     match fetched {
         Fetched::Kept { entry, .. } => Seen::Kept(links(edge, site, &entry).await),
