@@ -31,6 +31,14 @@ pub enum LabError {
         /// How many it has in all.
         hosts: usize,
     },
+    /// It is there, on another Incus.
+    #[error("there is a lab {name} already, on the Incus at {}", incus.display())]
+    OtherIncus {
+        /// Its name.
+        name: String,
+        /// The socket of its Incus.
+        incus: PathBuf,
+    },
     /// There is none of that name.
     #[error("there is no lab {name}")]
     None {
@@ -155,7 +163,7 @@ impl LabError {
     /// What the operator can do about it.
     pub fn help(&self) -> Option<String> {
         Some(match self {
-            Self::OtherShape { name, .. } => {
+            Self::OtherShape { name, .. } | Self::OtherIncus { name, .. } => {
                 format!("`sovereign lab down --name {name}` removes it, or choose another --name")
             }
             Self::None { .. } => "`sovereign lab up` makes one".to_owned(),

@@ -8,6 +8,7 @@ use sovereign_incus::project::Project;
 use sovereign_incus::{Client, Config, IncusError, Patience};
 use sovereign_model::HostName;
 use sovereign_model::stack::Reach;
+use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -120,6 +121,16 @@ async fn begin(incus: &Client, socket: &Path, shape: &Shape, folder: &Path, sour
         if !lab.is(shape) {
             let (datacenters, hosts) = (lab.datacenters.len(), lab.size());
             return Err(LabError::OtherShape { name: lab.name.to_string(), datacenters, hosts });
+        }
+        if lab.incus != socket {
+            if UnixStream::connect(&lab.incus).await.is_ok() {
+                return Err(LabError::OtherIncus { name: lab.name.to_string(), incus: lab.incus });
+            }
+            // With its Incus everything is gone that was in it; its names, addresses and keys are as good as new ones.
+            refuse_foreign(incus, &lab, false).await?;
+            lab.incus = socket.to_owned();
+            lab.faults.clear();
+            lab.write(folder)?;
         }
         if lab.image != source.digest() {
             // Hosts that are there stay what they are.

@@ -163,6 +163,20 @@ fn again(world: &World) {
         let error = world.up(&other, &Silent).await.unwrap_err();
         assert!(matches!(error, LabError::OtherShape { hosts: 2, .. }), "{error}");
     });
+    // What is written down is of another Incus, which is there: nothing is made here under the same names.
+    let record = world.folder("small").join("lab.json");
+    let text = std::fs::read_to_string(&record).unwrap();
+    let elsewhere = world.folder("elsewhere.socket");
+    world.run(async {
+        let _listening = tokio::net::UnixListener::bind(&elsewhere).unwrap();
+        let mut of_elsewhere = world.lab();
+        of_elsewhere.incus.clone_from(&elsewhere);
+        std::fs::write(&record, serde_json::to_string(&of_elsewhere).unwrap()).unwrap();
+        let error = world.up(&small(), &Silent).await.unwrap_err();
+        assert!(matches!(&error, LabError::OtherIncus { incus, .. } if *incus == elsewhere), "{error}");
+    });
+    std::fs::remove_file(&elsewhere).unwrap();
+    std::fs::write(&record, text).unwrap();
 }
 
 fn other_key(world: &World) {
