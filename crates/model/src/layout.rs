@@ -89,6 +89,11 @@ impl StateFolder {
         self.host(datacenter, host).join("written.json")
     }
 
+    /// What is in files of static sites, as far as they were read already.
+    pub fn files_read(&self) -> PathBuf {
+        self.0.join("files-read.json")
+    }
+
     /// The internal certificate authority.
     pub fn ca(&self) -> PathBuf {
         self.0.join("ca")

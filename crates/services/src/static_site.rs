@@ -1,13 +1,16 @@
 //! A static site: a folder of files that an edge serves itself. Nothing runs; there is only something to check, and what is
 //! sent to an edge on a host.
 
+mod memory;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use sha2::{Digest as _, Sha256};
-use sovereign_model::{Digest, FileSeen, FileSet};
+use sovereign_model::{FileSeen, FileSet};
+
+pub use memory::Memory;
 
 /// Why a folder cannot be served as a site.
 #[derive(Debug, thiserror::Error)]
@@ -90,20 +93,26 @@ pub fn check(folder: &Path) -> Vec<Problem> {
 }
 
 /// The files of the site in `folder` that readers can ask for: no name that begins with a dot but `/.well-known/`, a link as
-/// what it leads to, when that is in the folder. Each is read.
+/// what it leads to, when that is in the folder. Each is read, unless `memory` knows what is in it.
 ///
 /// # Errors
 /// When something cannot be read, or has a name that no list can have.
-pub fn files(folder: &Path) -> Result<FileSet, Problem> {
+pub fn files(folder: &Path, memory: &mut Memory) -> Result<FileSet, Problem> {
     let unreadable = |source| Problem::Unreadable { path: folder.to_owned(), source };
     let root = fs::canonicalize(folder).map_err(unreadable)?;
     let mut found = Vec::new();
-    gather(&root, "", &mut vec![root.clone()], &mut found)?;
+    gather(&root, "", &mut vec![root.clone()], memory, &mut found)?;
     Ok(found.into_iter().collect())
 }
 
 /// All below the last folder of `way`, which begins with the site's; `path` is how readers come there.
-fn gather(root: &Path, path: &str, way: &mut Vec<PathBuf>, found: &mut Vec<(String, FileSeen)>) -> Result<(), Problem> {
+fn gather(
+    root: &Path,
+    path: &str,
+    way: &mut Vec<PathBuf>,
+    memory: &mut Memory,
+    found: &mut Vec<(String, FileSeen)>,
+) -> Result<(), Problem> {
     let folder = way.last().cloned().unwrap_or_else(|| root.to_owned());
     let unreadable = |path: &Path| {
         let path = path.to_owned();
@@ -132,28 +141,32 @@ fn gather(root: &Path, path: &str, way: &mut Vec<PathBuf>, found: &mut Vec<(Stri
         // A link that leads back up would never end.
         if kind.is_dir() && !way.contains(&real) {
             way.push(real);
-            gather(root, &format!("{path}/"), way, found)?;
+            gather(root, &format!("{path}/"), way, memory, found)?;
             way.pop();
         } else if kind.is_file() {
-            found.push((path, seen(&real).map_err(unreadable(&real))?));
+            found.push((path, seen(&real, memory).map_err(unreadable(&real))?));
         }
     }
     Ok(())
 }
 
-fn seen(path: &Path) -> io::Result<FileSeen> {
-    let mut file = fs::File::open(path)?;
-    let changed = file.metadata()?.modified()?.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-    let mut hash = Sha256::new();
-    let length = io::copy(&mut file, &mut hash)?;
-    Ok(FileSeen { from: path.to_owned(), content: Digest::from_bytes(hash.finalize().into()), length, changed })
+fn seen(path: &Path, memory: &mut Memory) -> io::Result<FileSeen> {
+    let (content, file) = memory.digest(path)?;
+    let changed = file.modified()?.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    Ok(FileSeen { from: path.to_owned(), content, length: file.len(), changed })
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
 
+    use sovereign_model::Digest;
+
     use super::*;
+
+    fn files(folder: &Path) -> Result<FileSet, Problem> {
+        super::files(folder, &mut Memory::default())
+    }
 
     #[test]
     fn files_are_those_that_readers_can_ask_for() {

@@ -1,6 +1,6 @@
 //! One stack with everything a run needs at hand: its declaration, state folder, images, this program, the hour.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -132,15 +132,17 @@ impl Deployment {
     /// All that was found, at once.
     pub(crate) fn check(&self, wanted: &Wanted, running: Option<&SupervisorStatus>) -> Result<(), Failure> {
         let mut problems: Vec<Failure> = Vec::new();
+        let mut unusable = BTreeSet::new();
         for site in self.stack.sites.values() {
             if let App::Static { folder } = &site.app {
                 let found = static_site::check(folder);
-                // What is sent to a host is read here, all of it.
-                let is_sent = found.is_empty() && site.host(&self.stack).is_some();
+                unusable.extend((!found.is_empty()).then_some(&site.name));
                 problems.extend(found.into_iter().map(Failure::from));
-                problems.extend(is_sent.then(|| static_site::files(folder).err()).flatten().map(Failure::from));
             }
         }
+        // What is sent to a host is read here, all of it.
+        let sent = hosts::static_files(&self.stack, &self.state).filter(|(site, _)| !unusable.contains(site));
+        problems.extend(sent.filter_map(|(_, files)| files.err()).map(Failure::from));
         let ghosts = self.stack.sites.values().any(|site| site.app == App::Ghost);
         if ghosts && sovereign_images::ghost::find(&self.images, &self.ghost)?.is_none() {
             let environment = sovereign_images::Environment::of_this_process();
@@ -205,7 +207,7 @@ impl Deployment {
 
     fn joined_with(&self, keys: &WorkingKeys, primaries: &Primaries) -> Result<Joined, Failure> {
         let Self { stack, state, declared, images, ghost, program, now, .. } = self;
-        let on_hosts = OnHosts::gather(declared, keys, images)?;
+        let on_hosts = OnHosts::gather(declared, keys, images, state)?;
         let on_hosts_now = &on_hosts;
         let parts =
             world::Parts { stack, state, keys, images, ghost, program, on_hosts: on_hosts_now, primaries, now: *now };

@@ -23,6 +23,7 @@ use sovereign_plan::AppUnit;
 use sovereign_services::ghost::{self, Placed};
 use sovereign_services::secret::Secret;
 use sovereign_services::static_site;
+use tracing::debug;
 
 use crate::declared::Declared;
 use crate::failure::{Failure, Reason};
@@ -227,14 +228,16 @@ impl OnHosts {
     ///
     /// # Errors
     /// When a key was not made ready, or a lock or the image store cannot be read.
-    pub(crate) fn gather(declared: &Declared, keys: &WorkingKeys, store: &Store) -> Result<Self, Failure> {
-        let mut all = Self::default();
+    pub(crate) fn gather(
+        declared: &Declared,
+        keys: &WorkingKeys,
+        store: &Store,
+        state: &StateFolder,
+    ) -> Result<Self, Failure> {
         let stack = &declared.stack;
-        for site in stack.sites.values().filter(|site| site.host(stack).is_some()) {
-            let App::Static { folder } = &site.app else { continue };
-            // Who is about to send them says why they cannot be read.
-            all.files.insert(site.name.clone(), static_site::files(folder).unwrap_or_default());
-        }
+        // Who is about to send them says why they cannot be read.
+        let files = static_files(stack, state).map(|(site, files)| (site, files.unwrap_or_default())).collect();
+        let mut all = Self { files, ..Self::default() };
         let placed = stack.sites.values().filter(|site| site.app == App::Ghost);
         let placed: Vec<_> = placed.filter_map(|site| Some((site, site.host(stack)?))).collect();
         if placed.is_empty() {
@@ -283,6 +286,24 @@ impl OnHosts {
         all.locks.insert(ghost_image(), ghost_lock.digest());
         Ok(all)
     }
+}
+
+/// The files of each static site that is on a host, or why they cannot be read.
+pub(crate) fn static_files(
+    stack: &Stack,
+    state: &StateFolder,
+) -> impl Iterator<Item = (SiteName, Result<FileSet, static_site::Problem>)> {
+    let mut memory = static_site::Memory::open(&state.files_read());
+    let on_hosts = stack.sites.values().filter(|site| site.host(stack).is_some());
+    let read = on_hosts.filter_map(|site| match &site.app {
+        App::Static { folder } => Some((site.name.clone(), static_site::files(folder, &mut memory))),
+        App::Ghost | App::Upstream { .. } => None,
+    });
+    let read: Vec<_> = read.collect();
+    if let Err(error) = memory.keep(&state.files_read()) {
+        debug!(%error, "what was read of static sites is read again the next time");
+    }
+    read.into_iter()
 }
 
 /// The state folder that a data center's edges have.

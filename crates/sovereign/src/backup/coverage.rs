@@ -136,7 +136,7 @@ fn rows() -> Vec<Row> {
             NOTHING,
         ),
         row(
-            "how Ghost is configured and started; dumps; sockets; locks; what a drill works on",
+            "how Ghost is configured and started; dumps; sockets; locks; what was read of static sites; what a drill works on",
             &[
                 "drill",
                 "dc/*/sites/*/run",
@@ -150,6 +150,7 @@ fn rows() -> Vec<Row> {
                 "run",
                 "lock",
                 "state.json.*",
+                "files-read.json",
             ],
             "not",
             "made again by itself",
