@@ -9,6 +9,7 @@ use std::process::Command;
 use sovereign_dns::geography::country::Country;
 use sovereign_dns::geography::nearest::Orders;
 use sovereign_dns::geography::{IPV4_FILE, IPV6_FILE, Source, compile};
+use sovereign_model::names::Names;
 
 const STACK: &str = r#"
 version = 1
@@ -40,7 +41,8 @@ const EACH: usize = 6000;
 
 #[test]
 fn mmdblookup_finds_in_it_what_debians_files_say() {
-    let orders = Orders::new(&sovereign_model::parse("stack.toml", STACK, Path::new("/")).unwrap());
+    let stack = sovereign_model::parse("stack.toml", STACK, Path::new("/")).unwrap();
+    let orders = Orders::new(&Names::of(&stack));
     let open = |file| {
         let text = File::open(file).expect("Debian's tor-geoipdb is installed");
         Source { file: Path::new(file), text: BufReader::new(text) }

@@ -19,7 +19,7 @@ use sovereign_dns::knot::files::{Geography, Setup};
 use sovereign_dns::knot::table;
 use sovereign_dns::zone::{World, public_addresses};
 use sovereign_keys::{Purpose, RootSeed, WorkingKeys, ZoneKey};
-use sovereign_model::stack::Stack;
+use sovereign_model::names::Names;
 use sovereign_model::{DnsName, DnsRecord};
 use tempfile::TempDir;
 
@@ -75,7 +75,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A Knot of a test, until it is dropped.
 struct Server {
     folder: TempDir,
-    stack: Stack,
+    names: Names,
     orders: Orders,
     table: PathBuf,
     key: ZoneKey,
@@ -102,7 +102,8 @@ impl Server {
         // Whatever its folder is called.
         let folder = tempfile::Builder::new().prefix("a \"b\\c ").tempdir().unwrap();
         let stack = sovereign_model::parse("stack.toml", STACK, Path::new("/")).unwrap();
-        let orders = Orders::new(&stack);
+        let names = Names::of(&stack);
+        let orders = Orders::new(&names);
         let number = |text: &str| u32::from(text.parse::<Ipv4Addr>().unwrap());
         let range = |from, code| format!("{},{},{code}\n", number(from), number(from) + 255);
         let ipv4 = range("192.88.99.0", "US") + &range("203.0.113.0", "AT");
@@ -127,7 +128,7 @@ impl Server {
         let start = ["knotd", "--daemonize", "--config", &conf].map(str::to_owned).into();
         let options = Options { folder: home, keys, start };
         let driver = Driver::new(options.clone());
-        Self { folder, stack, orders, table, key, listen: free_port(LOOPBACK), options, driver }
+        Self { folder, names, orders, table, key, listen: free_port(LOOPBACK), options, driver }
     }
 
     async fn bring(&mut self, world: &World) -> Result<Brought, DriverError> {
@@ -136,7 +137,7 @@ impl Server {
 
     async fn bring_at(&mut self, world: &World, now: Instant) -> Result<Brought, DriverError> {
         let setup = Setup {
-            stack: &self.stack,
+            names: &self.names,
             world,
             listen: &[self.listen],
             identity: "vienna",
@@ -149,8 +150,8 @@ impl Server {
     fn without(&self, names: &[&str]) -> World {
         let mut world = World::default();
         for name in names {
-            let datacenter = &self.stack.datacenters[&name.parse().unwrap()];
-            world.away.extend(public_addresses(datacenter, &world));
+            let place = self.names.place(&name.parse().unwrap()).unwrap();
+            world.away.extend(public_addresses(place, &world));
         }
         world
     }
@@ -216,8 +217,8 @@ impl Server {
     /// A zone of the operator's own making, to be broken.
     fn add_record(&mut self, owner: &str, kind: &str, data: &str) {
         let name: DnsName = owner.parse().unwrap();
-        let domain = self.stack.domains.get_mut(&"example.org".parse().unwrap()).unwrap();
-        domain.records.push(DnsRecord::new(&name, 300, kind, data));
+        let domain = self.names.domains.iter_mut().find(|domain| domain.name.as_str() == "example.org");
+        domain.unwrap().records.push(DnsRecord::new(&name, 300, kind, data));
     }
 }
 
@@ -404,7 +405,7 @@ async fn what_knot_refuses_is_never_loaded_and_what_was_served_is_served_on() {
     let before = leads();
 
     // A record that is none, beside others.
-    let good = server.stack.clone();
+    let good = server.names.clone();
     server.add_record("bad.example.org", "A", "not-an-address");
     let refused = server.bring(&World::default()).await.unwrap_err();
     assert!(
@@ -412,10 +413,10 @@ async fn what_knot_refuses_is_never_loaded_and_what_was_served_is_served_on() {
         "{refused}"
     );
     // A name that is another's, and yet has something of its own.
-    server.stack = good.clone();
+    server.names = good.clone();
     server.add_record("www.example.org", "CNAME", "example.org.");
     assert!(server.bring(&World::default()).await.is_err());
-    server.stack = good;
+    server.names = good;
 
     // A table that is cut off, or is none.
     let table = server.table.clone();
@@ -434,11 +435,9 @@ async fn what_knot_refuses_is_never_loaded_and_what_was_served_is_served_on() {
     assert_eq!(server.bring(&World::default()).await.unwrap(), Brought::Unchanged);
 
     // A domain that is new, and has no key, or one that is none.
-    let mut newer = server.stack.clone();
-    let mut domain = newer.domains[&"example.net".parse().unwrap()].clone();
+    let mut domain = server.names.domain(&"example.net".parse().unwrap()).unwrap().clone();
     domain.name = "example.com".parse().unwrap();
-    newer.domains.insert(domain.name.clone(), domain.clone());
-    server.stack = newer;
+    server.names.domains.push(domain.clone());
     let refused = server.bring(&World::default()).await.unwrap_err();
     assert!(matches!(&refused, DriverError::NoKey { .. }) && refused.help().is_some(), "{refused}");
     let file = server.folder.path().join("none.pem");
@@ -449,7 +448,7 @@ async fn what_knot_refuses_is_never_loaded_and_what_was_served_is_served_on() {
     let refused = server.bring(&World::default()).await.unwrap_err();
     assert!(matches!(&refused, DriverError::Refused { what: What::Key(_), .. }), "{refused}");
     server.driver = running;
-    server.stack.domains.remove(&"example.com".parse().unwrap());
+    server.names.domains.pop();
     assert_eq!(server.bring(&World::default()).await.unwrap(), Brought::Unchanged);
 
     // Killed after it has written half of the next one: that is not taken for one.
@@ -520,9 +519,9 @@ async fn with_debians_table_every_country_is_led_to_the_nearest_and_a_move_is_fo
     assert_eq!(server.bring(&World::default()).await.unwrap(), Brought::Unchanged);
 
     // A data center moves to the other side of the globe.
-    let datacenter = server.stack.datacenters.get_mut(&"vienna".parse().unwrap()).unwrap();
-    datacenter.location = Some(sovereign_model::stack::Location { latitude: -36.8, longitude: 174.8 });
-    server.orders = Orders::new(&server.stack);
+    let vienna = server.names.places.iter_mut().find(|place| place.name.as_str() == "vienna").unwrap();
+    vienna.location = Some(sovereign_model::stack::Location { latitude: -36.8, longitude: 174.8 });
+    server.orders = Orders::new(&server.names);
     let before =
         std::mem::replace(&mut server.table, table::bring(&home, &server.orders, debians[0], debians[1]).unwrap());
     assert_eq!(server.bring(&World::default()).await.unwrap(), Brought::Reloaded);

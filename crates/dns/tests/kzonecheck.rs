@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use sovereign_dns::zone::{World, public_addresses, zone};
+use sovereign_model::names::Names;
 
 const STACK: &str = r#"
 version = 1
@@ -53,14 +54,14 @@ mirrors = ["office"]
 
 #[test]
 fn knot_finds_nothing_wrong_with_a_zone() {
-    let stack = sovereign_model::parse("stack.toml", STACK, Path::new("/")).unwrap();
-    let home = &stack.datacenters[&"home".parse().unwrap()];
+    let names = Names::of(&sovereign_model::parse("stack.toml", STACK, Path::new("/")).unwrap());
+    let home = names.place(&"home".parse().unwrap()).unwrap();
     let mut world = World::default();
     for away in [BTreeSet::new(), public_addresses(home, &world)] {
         world.away = away;
-        for domain in stack.domains.values() {
+        for domain in &names.domains {
             let mut file = tempfile::NamedTempFile::new().unwrap();
-            write!(file, "{}", zone(&stack, domain, 1, &world)).unwrap();
+            write!(file, "{}", zone(&names, domain, 1, &world)).unwrap();
             let judged = Command::new("kzonecheck")
                 .args(["--origin", domain.name.as_str(), "--verbose"])
                 .arg(file.path())

@@ -9,7 +9,7 @@ use std::fmt;
 use domain::base::iana::{Class, Rtype};
 use domain::base::zonefile_fmt::{DisplayKind, ZonefileFmt as _};
 use domain::zonefile::inplace::{Entry, Zonefile};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::name::DnsName;
 
@@ -37,13 +37,17 @@ pub enum NotARecord {
     /// Not of the internet's class.
     #[error("class {0} is not the internet's, IN")]
     Class(String),
+    /// It is a record, and not in its normal form.
+    #[error("this record would be written `{0}`")]
+    NotNormal(DnsRecord),
     /// A time to live that RFC 2181 section 8 does not allow.
     #[error("a record cannot live {0} s, at most {LONGEST_TTL}")]
     Ttl(u32),
 }
 
 /// A resource record of class IN (RFC 1035 section 3.2).
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Fields")]
 pub struct DnsRecord {
     /// Whose it is: absolute, in lower case, without the dot at the end.
     pub owner: String,
@@ -56,6 +60,28 @@ pub struct DnsRecord {
     pub ttl: u32,
 }
 
+/// A record as it is stored, before it was looked at.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    owner: String,
+    #[serde(rename = "type")]
+    kind: String,
+    data: String,
+    ttl: u32,
+}
+
+impl TryFrom<Fields> for DnsRecord {
+    type Error = NotARecord;
+
+    fn try_from(Fields { owner, kind, data, ttl }: Fields) -> Result<Self, NotARecord> {
+        let record = Self { owner, kind, data, ttl };
+        // Its names are absolute, so it makes no difference what they would be relative to.
+        let read = Self::read(&record.to_string(), ".")?;
+        if read == record { Ok(record) } else { Err(NotARecord::NotNormal(read)) }
+    }
+}
+
 impl DnsRecord {
     /// A record of the stack's own making.
     pub fn new(owner: &DnsName, ttl: u32, kind: &str, data: impl Into<String>) -> Self {
@@ -64,13 +90,17 @@ impl DnsRecord {
 
     /// Reads one line of a zone file whose names are relative to `origin`.
     pub fn parse(line: &str, origin: &DnsName) -> Result<Self, NotARecord> {
+        Self::read(line, &format!("{origin}."))
+    }
+
+    fn read(line: &str, origin: &str) -> Result<Self, NotARecord> {
         if line.trim_start().starts_with('$') {
             return Err(NotARecord::Directive);
         }
         if has_comment(line) {
             return Err(NotARecord::Comment);
         }
-        let mut records = parse_zone(line, origin)?;
+        let mut records = read_zone(line, origin)?;
         match (records.pop(), records.len()) {
             (Some(record), 0) => Ok(record),
             (record, others) => Err(NotARecord::Count(others + usize::from(record.is_some()))),
@@ -93,8 +123,12 @@ pub fn is_within(name: &str, other: &str) -> bool {
 /// # Errors
 /// When it is not a zone file, includes another file, or has records of another class than the internet's.
 pub fn parse_zone(text: &str, origin: &DnsName) -> Result<Vec<DnsRecord>, NotARecord> {
+    read_zone(text, &format!("{origin}."))
+}
+
+fn read_zone(text: &str, origin: &str) -> Result<Vec<DnsRecord>, NotARecord> {
     let mut file = Zonefile::new();
-    file.extend_from_slice(format!("$ORIGIN {origin}.\n$TTL {DEFAULT_TTL}\n").as_bytes());
+    file.extend_from_slice(format!("$ORIGIN {origin}\n$TTL {DEFAULT_TTL}\n").as_bytes());
     file.extend_from_slice(text.as_bytes());
     file.extend_from_slice(b"\n");
     file.set_default_class(Class::IN);

@@ -44,6 +44,14 @@ impl EdgeName {
         self.unit_of("agent")
     }
 
+    /// The unit that the name server beside it runs as.
+    ///
+    /// # Panics
+    /// Never, as above.
+    pub fn name_server(&self) -> UnitName {
+        self.unit_of("name-server")
+    }
+
     fn unit_of(&self, daemon: &str) -> UnitName {
         let unit = match &self.host {
             None => daemon.to_owned(),
@@ -97,6 +105,7 @@ mod tests {
             let name: EdgeName = text.parse().unwrap();
             assert_eq!((name.to_string().as_str(), name.unit().as_str()), (text, unit));
             assert_eq!(name.agent().as_str(), unit.replace("edge", "agent"));
+            assert_eq!(name.name_server().as_str(), unit.replace("edge", "name-server"));
         }
         for wrong in ["", "/atlas", "home/", "home/a/b", "Home"] {
             assert!(wrong.parse::<EdgeName>().is_err(), "{wrong}");

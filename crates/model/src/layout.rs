@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
 use crate::edge_name::EdgeName;
-use crate::name::{DatacenterName, HostName, SiteName, UnitName};
+use crate::name::{DatacenterName, DnsName, HostName, SiteName, UnitName};
 
 /// The folder of a stack's state, as an absolute path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,6 +154,11 @@ impl StateFolder {
     /// All that belongs to the agent at a data center.
     pub fn agent(&self, datacenter: &DatacenterName) -> AgentFolder {
         AgentFolder(self.datacenter(datacenter).join("agent"))
+    }
+
+    /// All that belongs to the name server at a data center.
+    pub fn name_server(&self, datacenter: &DatacenterName) -> NameServerFolder {
+        NameServerFolder(self.datacenter(datacenter).join("name-server"))
     }
 
     /// The certificate of an edge as this machine keeps it, and its key: what was issued for a host is kept here too.
@@ -314,6 +319,50 @@ impl AgentFolder {
     /// own, can be gone back to.
     pub fn config(&self, digest: &Digest) -> PathBuf {
         self.0.join(format!("config-{}.json", digest.short()))
+    }
+
+    /// Sockets.
+    pub fn run(&self) -> PathBuf {
+        self.0.join("run")
+    }
+
+    /// The control socket.
+    pub fn control(&self) -> PathBuf {
+        self.run().join("control.sock")
+    }
+}
+
+/// The folder of a name server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameServerFolder(PathBuf);
+
+impl NameServerFolder {
+    /// The folder at `path`.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The signed configuration with this digest. Another one has another name, so that the unit before, which names its
+    /// own, can be gone back to.
+    pub fn config(&self, digest: &Digest) -> PathBuf {
+        self.0.join(format!("config-{}.json", digest.short()))
+    }
+
+    /// The private key that a domain is signed with: PKCS#8, PEM. Another key has another tag, and so another name: the
+    /// unit before finds its own.
+    pub fn key(&self, domain: &DnsName, tag: u16) -> PathBuf {
+        self.0.join(format!("key-{domain}-{tag}.pem"))
+    }
+
+    /// What is Knot's: each process of the name server has a folder in it, since two run beside each other while one
+    /// replaces the other. Written by the unit alone.
+    pub fn knot(&self) -> PathBuf {
+        self.0.join("knot")
     }
 
     /// Sockets.

@@ -151,13 +151,17 @@ pub struct Host {
 }
 
 /// A point on the globe, in degrees (WGS 84).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Location {
     /// -90 to 90, north positive.
     pub latitude: f64,
     /// -180 to 180, east positive.
     pub longitude: f64,
 }
+
+/// Both are numbers: the parser lets no others in, and JSON has none.
+impl Eq for Location {}
 
 /// One internet connection of a data center.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -209,7 +213,7 @@ impl Uplink {
 }
 
 /// Whether the provider keeps the address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UplinkAddress {
     /// Always this one.
@@ -248,7 +252,7 @@ pub struct Domain {
 }
 
 /// Where mail for a domain goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mail {
     /// Nowhere, and its zone says so.

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use sovereign_model::DatacenterName;
-use sovereign_model::stack::{Datacenter, Location, Stack};
+use sovereign_model::names::{Names, Place};
+use sovereign_model::stack::Location;
 
 use super::country::Country;
 
@@ -46,12 +47,12 @@ pub struct Orders {
 }
 
 impl Orders {
-    /// Those of a stack. There are none unless it is known of two data centers at least where they are: nobody is then
+    /// Those of a stack's data centers. There are none unless it is known of two data centers at least where they are: nobody is then
     /// nearer to one than to another.
-    pub fn new(stack: &Stack) -> Self {
+    pub fn new(names: &Names) -> Self {
         let places: Vec<(&DatacenterName, Option<Location>)> =
-            stack.datacenters.values().map(|datacenter| (&datacenter.name, place(datacenter))).collect();
-        if places.iter().filter(|(_, place)| place.is_some()).count() < 2 {
+            names.places.iter().map(|place| (&place.name, location(place))).collect();
+        if places.iter().filter(|(_, location)| location.is_some()).count() < 2 {
             return Self::default();
         }
         let by_country: BTreeMap<Country, Order> =
@@ -76,9 +77,9 @@ impl Orders {
 }
 
 /// Where a data center is, as far as the stack file says.
-fn place(datacenter: &Datacenter) -> Option<Location> {
+fn location(place: &Place) -> Option<Location> {
     let of_country = |code: &String| Country::from_code(code.as_bytes())?.place();
-    datacenter.location.or_else(|| datacenter.jurisdiction.as_ref().and_then(of_country))
+    place.location.or_else(|| place.jurisdiction.as_ref().and_then(of_country))
 }
 
 fn nearest_first(from: Location, places: &[(&DatacenterName, Option<Location>)]) -> Order {
@@ -103,7 +104,7 @@ fn kilometres(from: Location, to: Location) -> u32 {
 mod tests {
     use super::*;
 
-    fn stack(datacenters: &[(&str, &str)]) -> Stack {
+    fn names(datacenters: &[(&str, &str)]) -> Names {
         let mut text = "version = 1\n[stack]\nname = \"s\"\n".to_owned();
         for (at, (name, where_it_is)) in datacenters.iter().enumerate() {
             let uplink = format!("[[datacenter.uplink]]\nname = \"u\"\naddress = \"127.0.0.{}\"\nport = 8443", at + 1);
@@ -111,7 +112,8 @@ mod tests {
         }
         text += "[[site]]\nname = \"b\"\napp = \"ghost\"\ncanonical = \"b.localhost\"\n";
         text += &format!("primary = \"{}\"\n", datacenters[0].0);
-        sovereign_model::parse("stack.toml", &text, std::path::Path::new("/")).unwrap_or_else(|no| panic!("{no:?}"))
+        let stack = sovereign_model::parse("stack.toml", &text, std::path::Path::new("/"));
+        Names::of(&stack.unwrap_or_else(|no| panic!("{no:?}")))
     }
 
     fn order(orders: &Orders, code: &str) -> String {
@@ -121,7 +123,7 @@ mod tests {
 
     #[test]
     fn whoever_asks_is_sent_to_the_nearest() {
-        let orders = Orders::new(&stack(&[
+        let orders = Orders::new(&names(&[
             ("attic", ""),
             ("vienna", "location = { latitude = 48.2, longitude = 16.4 }"),
             ("denver", "location = { latitude = 39.7, longitude = -105.0 }"),
@@ -153,8 +155,8 @@ mod tests {
 
     #[test]
     fn without_two_places_nobody_is_nearer() {
-        assert_eq!(Orders::new(&stack(&[("a", ""), ("b", "jurisdiction = \"IS\"")])), Orders::default());
-        let same = Orders::new(&stack(&[("b", "jurisdiction = \"IS\""), ("a", "jurisdiction = \"IS\"")]));
+        assert_eq!(Orders::new(&names(&[("a", ""), ("b", "jurisdiction = \"IS\"")])), Orders::default());
+        let same = Orders::new(&names(&[("b", "jurisdiction = \"IS\""), ("a", "jurisdiction = \"IS\"")]));
         assert_eq!(order(&same, "IS"), "a.b");
     }
 }

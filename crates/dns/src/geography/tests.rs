@@ -3,6 +3,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
+use sovereign_model::names::Names;
 
 use super::country::Country;
 use super::*;
@@ -40,8 +41,9 @@ primary = "vienna"
 "#;
 
 fn orders() -> &'static Orders {
-    static ORDERS: LazyLock<Orders> =
-        LazyLock::new(|| Orders::new(&sovereign_model::parse("stack.toml", STACK, Path::new("/")).unwrap()));
+    static ORDERS: LazyLock<Orders> = LazyLock::new(|| {
+        Orders::new(&Names::of(&sovereign_model::parse("stack.toml", STACK, Path::new("/")).unwrap()))
+    });
     &ORDERS
 }
 

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use sovereign_model::dns_record::is_within;
-use sovereign_model::stack::{Domain, Site};
+use sovereign_model::names::{Domain, Site};
 use sovereign_model::{DatacenterName, DnsName};
 
 use super::files::Setup;
@@ -21,13 +21,13 @@ use crate::zone::answering;
 /// The module's file for a domain. `None` when nothing in it differs, because all sites there are at one data center.
 pub fn answers(setup: &Setup<'_>, domain: &Domain, orders: &Orders) -> Option<String> {
     let mut names: BTreeMap<&DnsName, &Site> = BTreeMap::new();
-    for site in setup.stack.sites.values() {
-        let within = site.all_names().filter(|name| is_within(name.as_str(), domain.name.as_str()));
+    for site in &setup.names.sites {
+        let within = site.names.iter().filter(|name| is_within(name.as_str(), domain.name.as_str()));
         names.extend(within.map(|name| (name, site)));
     }
     let mut text = String::new();
     for (name, site) in names {
-        let addresses = answering(setup.stack, site, setup.world);
+        let addresses = answering(setup.names, site, setup.world);
         let datacenters: BTreeSet<&DatacenterName> = addresses.iter().map(|(datacenter, _)| datacenter).collect();
         if datacenters.len() < 2 {
             continue;

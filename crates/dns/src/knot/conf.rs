@@ -21,7 +21,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use sovereign_model::stack::Domain;
+use sovereign_model::names::Domain;
 
 use super::files::{Setup, answers_file, zone_file};
 use crate::zone::ADDRESS_TTL;

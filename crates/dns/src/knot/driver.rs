@@ -26,7 +26,7 @@ use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::files::{CONF, Setup, domains, files, zone_file};
+use super::files::{CONF, Setup, files, zone_file};
 use super::table;
 
 /// The link to the generation that is served.
@@ -260,7 +260,7 @@ impl Driver {
         let conf = root.join(CONF);
         let judged = run("knotc", [OsStr::new("--config"), conf.as_os_str(), OsStr::new("conf-check")]).await?;
         refused_unless_well(&judged, || What::Configuration)?;
-        for domain in domains(setup.stack) {
+        for domain in &setup.names.domains {
             let (origin, zone) = (domain.name.as_str(), root.join(zone_file(domain)));
             let judged = run("kzonecheck", [OsStr::new("--origin"), origin.as_ref(), zone.as_os_str()]).await?;
             refused_unless_well(&judged, || What::Zone(domain.name.clone()))?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use sovereign_model::stack::{Domain, Stack};
+use sovereign_model::names::{Domain, Names};
 
 use super::{answers, conf};
 use crate::geography::nearest::Orders;
@@ -15,7 +15,7 @@ use crate::zone::{World, zone};
 #[derive(Debug, Clone, Copy)]
 pub struct Setup<'s> {
     /// The domains, the sites and where they are.
-    pub stack: &'s Stack,
+    pub names: &'s Names,
     /// Who is counted on.
     pub world: &'s World,
     /// Where questions are taken, by UDP and TCP.
@@ -40,11 +40,6 @@ pub const CONF: &str = "knot.conf";
 /// The number that zone files carry; Knot counts by itself, from the time.
 const SERIAL: u32 = 1;
 
-/// The domains that are answered for: those that no provider answers for.
-pub fn domains(stack: &Stack) -> impl Iterator<Item = &Domain> {
-    stack.domains.values().filter(|domain| domain.provider.is_none())
-}
-
 /// The zone file of a domain, in a generation.
 pub fn zone_file(domain: &Domain) -> PathBuf {
     Path::new("zones").join(format!("{}.zone", domain.name))
@@ -59,8 +54,8 @@ pub fn answers_file(domain: &Domain) -> PathBuf {
 pub fn files(setup: &Setup<'_>, home: &Path, generation: &Path) -> BTreeMap<PathBuf, String> {
     let mut files = BTreeMap::new();
     let mut served = Vec::new();
-    for domain in domains(setup.stack) {
-        files.insert(zone_file(domain), zone(setup.stack, domain, SERIAL, setup.world).to_string());
+    for domain in &setup.names.domains {
+        files.insert(zone_file(domain), zone(setup.names, domain, SERIAL, setup.world).to_string());
         let differing = setup.geography.and_then(|geography| answers::answers(setup, domain, geography.orders));
         served.push((domain, differing.is_some()));
         files.extend(differing.map(|text| (answers_file(domain), text)));

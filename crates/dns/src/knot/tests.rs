@@ -3,6 +3,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use proptest::prelude::*;
+use sovereign_model::names::Names;
 
 use super::files::{Geography, Setup, files};
 use crate::geography::nearest::Orders;
@@ -50,12 +51,16 @@ canonical = "lone.example.org"
 primary = "denver"
 "#;
 
+fn names() -> Names {
+    Names::of(&sovereign_model::parse("stack.toml", STACK, Path::new("/")).unwrap())
+}
+
 /// All files, as they are on disk.
 fn shown(world: &World) -> String {
-    let stack = sovereign_model::parse("stack.toml", STACK, Path::new("/")).unwrap();
-    let orders = Orders::new(&stack);
+    let names = names();
+    let orders = Orders::new(&names);
     let setup = Setup {
-        stack: &stack,
+        names: &names,
         world,
         listen: &["192.0.2.1:53".parse().unwrap(), "[2001:db8::1]:53".parse().unwrap()],
         identity: "vienna",
@@ -67,9 +72,8 @@ fn shown(world: &World) -> String {
 }
 
 fn without(name: &str) -> World {
-    let stack = sovereign_model::parse("stack.toml", STACK, Path::new("/")).unwrap();
     let mut world = World::default();
-    world.away = public_addresses(&stack.datacenters[&name.parse().unwrap()], &world);
+    world.away = public_addresses(names().place(&name.parse().unwrap()).unwrap(), &world);
     world
 }
 
@@ -102,10 +106,10 @@ proptest! {
     /// what is answered is of one data center, the first in the order that has an address of the kind.
     #[test]
     fn every_class_is_led_to_its_first_data_center_that_is_there(away in prop::collection::vec(any::<bool>(), 6)) {
-        let names = ["vienna", "denver", "sydney"];
+        let three = ["vienna", "denver", "sydney"];
         let mut text = "version = 1\n[stack]\nname = \"s\"\n".to_owned();
         let places = [(48.2, 16.4), (39.7, -105.0), (-33.9, 151.2)];
-        for (at, (name, (latitude, longitude))) in names.iter().zip(places).enumerate() {
+        for (at, (name, (latitude, longitude))) in three.iter().zip(places).enumerate() {
             text += &format!(
                 "[[datacenter]]\nname = \"{name}\"\nlocation = {{ latitude = {latitude:?}, longitude = {longitude:?} }}\n\
                  [[datacenter.uplink]]\nname = \"a\"\naddress = \"192.0.2.{at}\"\nlisten = {}\n\
@@ -116,17 +120,17 @@ proptest! {
         }
         text += "[[domain]]\nname = \"example.org\"\nregistrar = \"r\"\n[[site]]\nname = \"blog\"\napp = \"ghost\"\n\
                  canonical = \"example.org\"\nprimary = \"vienna\"\nmirrors = [\"denver\", \"sydney\"]\n";
-        let stack = sovereign_model::parse("stack.toml", &text, Path::new("/")).unwrap();
-        let all = |name: &str| public_addresses(&stack.datacenters[&name.parse().unwrap()], &World::default());
-        let every: Vec<_> = names.iter().flat_map(|name| all(name)).collect();
+        let names = Names::of(&sovereign_model::parse("stack.toml", &text, Path::new("/")).unwrap());
+        let all = |name: &str| public_addresses(names.place(&name.parse().unwrap()).unwrap(), &World::default());
+        let every: Vec<_> = three.iter().flat_map(|name| all(name)).collect();
         let away: BTreeSet<_> =
             every.iter().zip(&away).filter(|(_, is_away)| **is_away).map(|(place, _)| place.clone()).collect();
         let there: Vec<_> = every.iter().filter(|place| away.len() == every.len() || !away.contains(*place)).collect();
         let world = World { away: away.clone(), ..World::default() };
-        let orders = Orders::new(&stack);
-        let domain = &stack.domains[&"example.org".parse().unwrap()];
+        let orders = Orders::new(&names);
+        let domain = names.domain(&"example.org".parse().unwrap()).unwrap();
         let geography = Geography { orders: &orders, table: Path::new("/t") };
-        let setup = Setup { stack: &stack, world: &world, listen: &[], identity: "", geography: Some(geography) };
+        let setup = Setup { names: &names, world: &world, listen: &[], identity: "", geography: Some(geography) };
         let Some(answers) = super::answers::answers(&setup, domain, &orders) else {
             let left: BTreeSet<_> = there.iter().map(|(name, _)| name).collect();
             prop_assert!(left.len() < 2);

@@ -1,7 +1,8 @@
-//! The zone of a domain as it should be: pure, from the stack file and from which addresses are counted on.
+//! The zone of a domain as it should be: pure, from what name servers know of a stack and from which addresses
+//! are counted on.
 //!
 //! ```text
-//!  stack file ─┐
+//!  names ──────┐ (of the stack file)
 //!  addresses ──┼─▶ Zone: SOA, NS and their addresses, the sites' addresses, mail, the operator's records
 //!  who lives ──┘
 //! ```
@@ -21,7 +22,8 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 use sovereign_model::dns_record::{DEFAULT_TTL, is_within};
-use sovereign_model::stack::{Datacenter, Domain, Mail, Reach, Site, Stack, UplinkAddress, name_server};
+use sovereign_model::names::{Domain, Names, Place, Site};
+use sovereign_model::stack::{Mail, UplinkAddress, name_server};
 use sovereign_model::{DatacenterName, DnsName, DnsRecord};
 
 /// How long resolvers keep an address of a site, in seconds: so long a dead data center is still asked by those that know
@@ -37,7 +39,7 @@ const REFRESH: (u32, u32, u32) = (3600, 600, 1_209_600);
 /// So many name servers a domain needs (RFC 1034 section 4.1).
 pub const NAME_SERVERS: usize = 2;
 
-/// What a zone depends on beside the stack file.
+/// What a zone depends on beside the stack's names.
 #[derive(Debug, Clone, Default)]
 pub struct World {
     /// The addresses of uplinks whose provider changes them, by data center and uplink.
@@ -68,31 +70,27 @@ pub struct NameServer {
     pub addresses: BTreeSet<IpAddr>,
 }
 
-/// The name servers of a domain: one for each data center that can be reached at a fixed address. None where a provider
-/// answers.
-pub fn name_servers(stack: &Stack, domain: &Domain) -> Vec<NameServer> {
-    if domain.provider.is_some() {
-        return Vec::new();
-    }
-    let of = |datacenter: &Datacenter| {
-        let open = datacenter.uplinks.iter().filter(|uplink| uplink.reach != Reach::OutboundOnly);
-        let fixed = open.filter_map(|uplink| match uplink.address {
+/// The name servers of a domain that the stack answers for: one for each data center that can be reached at a fixed
+/// address.
+pub fn name_servers(names: &Names, domain: &DnsName) -> Vec<NameServer> {
+    let of = |place: &Place| {
+        let fixed = place.uplinks.iter().filter_map(|uplink| match uplink.address {
             UplinkAddress::Fixed(address) => Some(address),
             UplinkAddress::Dynamic => None,
         });
         let addresses: BTreeSet<IpAddr> = fixed.collect();
         // A domain that is too long for it is no domain of a parsed stack.
-        let name = name_server(&datacenter.name, &domain.name).ok().filter(|_| !addresses.is_empty())?;
-        Some(NameServer { datacenter: datacenter.name.clone(), name, addresses })
+        let name = name_server(&place.name, domain).ok().filter(|_| !addresses.is_empty())?;
+        Some(NameServer { datacenter: place.name.clone(), name, addresses })
     };
-    stack.datacenters.values().filter_map(of).collect()
+    names.places.iter().filter_map(of).collect()
 }
 
 /// The zone of a domain that the stack's own name servers answer for.
-pub fn zone(stack: &Stack, domain: &Domain, serial: u32, world: &World) -> Zone {
+pub fn zone(names: &Names, domain: &Domain, serial: u32, world: &World) -> Zone {
     let apex = &domain.name;
-    let servers = name_servers(stack, domain);
-    let mut records = records(stack, domain, world);
+    let servers = name_servers(names, apex);
+    let mut records = records(names, domain, world);
     for server in &servers {
         records.push(DnsRecord::new(apex, NAME_SERVER_TTL, "NS", format!("{}.", server.name)));
         records.extend(server.addresses.iter().map(|address| at(&server.name, NAME_SERVER_TTL, *address)));
@@ -109,15 +107,15 @@ pub fn zone(stack: &Stack, domain: &Domain, serial: u32, world: &World) -> Zone 
 
 /// What of a domain is the same whoever answers for it: the addresses of sites, what it does about mail, the operator's
 /// own records.
-pub fn records(stack: &Stack, domain: &Domain, world: &World) -> Vec<DnsRecord> {
+pub fn records(names: &Names, domain: &Domain, world: &World) -> Vec<DnsRecord> {
     let apex = &domain.name;
     let mut records = domain.records.clone();
     if domain.mail == Mail::None {
         records.extend(without_mail(apex));
     }
-    for site in stack.sites.values() {
-        let addresses: BTreeSet<IpAddr> = answering(stack, site, world).into_iter().map(|(_, ip)| ip).collect();
-        for name in site.all_names().filter(|name| is_within(name.as_str(), apex.as_str())) {
+    for site in &names.sites {
+        let addresses: BTreeSet<IpAddr> = answering(names, site, world).into_iter().map(|(_, ip)| ip).collect();
+        for name in site.names.iter().filter(|name| is_within(name.as_str(), apex.as_str())) {
             records.extend(addresses.iter().map(|address| at(name, ADDRESS_TTL, *address)));
         }
     }
@@ -126,23 +124,23 @@ pub fn records(stack: &Stack, domain: &Domain, world: &World) -> Vec<DnsRecord> 
 }
 
 /// Where readers of a site are led: the public addresses of its data centers that are counted on; when none is, of all.
-pub fn answering(stack: &Stack, site: &Site, world: &World) -> BTreeSet<(DatacenterName, IpAddr)> {
-    let places = site.datacenters().filter_map(|place| stack.datacenters.get(place));
-    let all: BTreeSet<_> = places.flat_map(|datacenter| public_addresses(datacenter, world)).collect();
+pub fn answering(names: &Names, site: &Site, world: &World) -> BTreeSet<(DatacenterName, IpAddr)> {
+    let places = site.datacenters.iter().filter_map(|name| names.place(name));
+    let all: BTreeSet<_> = places.flat_map(|place| public_addresses(place, world)).collect();
     let living: BTreeSet<_> = all.difference(&world.away).cloned().collect();
     if living.is_empty() { all } else { living }
 }
 
 /// Where readers reach a data center.
-pub fn public_addresses(datacenter: &Datacenter, world: &World) -> BTreeSet<(DatacenterName, IpAddr)> {
+pub fn public_addresses(place: &Place, world: &World) -> BTreeSet<(DatacenterName, IpAddr)> {
     let mut addresses = BTreeSet::new();
-    for uplink in datacenter.uplinks.iter().filter(|uplink| uplink.reach != Reach::OutboundOnly) {
-        let learned = world.learned.get(&(datacenter.name.clone(), uplink.name.clone()));
+    for uplink in &place.uplinks {
+        let learned = world.learned.get(&(place.name.clone(), uplink.name.clone()));
         let of_uplink: BTreeSet<IpAddr> = match uplink.address {
             UplinkAddress::Fixed(address) => BTreeSet::from([address]),
             UplinkAddress::Dynamic => learned.cloned().unwrap_or_default(),
         };
-        addresses.extend(of_uplink.into_iter().map(|address| (datacenter.name.clone(), address)));
+        addresses.extend(of_uplink.into_iter().map(|address| (place.name.clone(), address)));
     }
     addresses
 }

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use proptest::prelude::*;
+use sovereign_model::Stack;
 use sovereign_model::dns_record::parse_zone;
 
 use super::*;
@@ -62,8 +63,12 @@ fn stack() -> Stack {
     sovereign_model::parse("stack.toml", STACK, Path::new("/")).unwrap()
 }
 
-fn of<'s>(stack: &'s Stack, name: &str) -> &'s Domain {
-    &stack.domains[&name.parse().unwrap()]
+fn names() -> Names {
+    Names::of(&stack())
+}
+
+fn of(name: &str) -> Domain {
+    Domain::from(&stack().domains[&name.parse().unwrap()])
 }
 
 fn name(datacenter: &str) -> DatacenterName {
@@ -72,10 +77,10 @@ fn name(datacenter: &str) -> DatacenterName {
 
 #[test]
 fn a_zone_has_what_the_stack_file_says() {
-    let stack = stack();
+    let names = names();
     let learned = BTreeMap::from([((name("home"), "cable".to_owned()), ["192.0.2.200".parse().unwrap()].into())]);
     let world = World { learned, away: BTreeSet::new() };
-    insta::assert_snapshot!(zone(&stack, of(&stack, "example.org"), 7, &world), @r#"
+    insta::assert_snapshot!(zone(&names, &of("example.org"), 7, &world), @r#"
     example.org. 300 IN SOA ns-home.example.org. hostmaster.example.org. 7 3600 600 1209600 300
     _dmarc.example.org. 3600 IN TXT "v=DMARC1; p=reject; sp=reject; adkim=s; aspf=s"
     example.org. 30 IN A 192.0.2.1
@@ -99,24 +104,23 @@ fn a_zone_has_what_the_stack_file_says() {
     www.example.org. 30 IN A 198.51.100.7
     www.example.org. 30 IN AAAA 2001:db8::1
     "#);
-    let elsewhere = records(&stack, of(&stack, "example.net"), &World::default());
+    let elsewhere = records(&names, &of("example.net"), &World::default());
     let lines: Vec<String> = elsewhere.iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(lines.join("\n"), @r"
     blog.example.net. 30 IN A 192.0.2.1
     blog.example.net. 30 IN A 198.51.100.7
     blog.example.net. 30 IN AAAA 2001:db8::1
     ");
-    assert!(name_servers(&stack, of(&stack, "example.net")).is_empty(), "a provider has its own");
+    assert!(names.domain(&"example.net".parse().unwrap()).is_none(), "a provider answers for it");
 }
 
 #[test]
 fn what_is_away_is_not_answered_unless_everything_is() {
-    let stack = stack();
-    let domain = of(&stack, "example.org");
+    let (names, domain) = (names(), of("example.org"));
     let home = [(name("home"), "192.0.2.1".parse().unwrap()), (name("home"), "2001:db8::1".parse().unwrap())];
     let mut world = World { away: home.into(), ..World::default() };
     let addresses = |world: &World, owner: &str| -> Vec<String> {
-        let all = zone(&stack, domain, 1, world).records;
+        let all = zone(&names, &domain, 1, world).records;
         let of = all.into_iter().filter(|record| record.owner == owner && matches!(record.kind.as_str(), "A" | "AAAA"));
         of.map(|record| record.data).collect()
     };
@@ -137,12 +141,11 @@ fn away() -> impl Strategy<Value = BTreeSet<(DatacenterName, IpAddr)>> {
 proptest! {
     #[test]
     fn a_zone_is_sound_whoever_is_away(away in away(), serial in any::<u32>(), learns in any::<bool>()) {
-        let stack = stack();
-        let domain = of(&stack, "example.org");
+        let (names, domain) = (names(), of("example.org"));
         let cable = ((name("home"), "cable".to_owned()), BTreeSet::from(["192.0.2.200".parse().unwrap()]));
         let world = World { learned: learns.then_some(cable).into_iter().collect(), away };
-        let made = zone(&stack, domain, serial, &world);
-        prop_assert_eq!(&made, &zone(&stack, domain, serial, &world));
+        let made = zone(&names, &domain, serial, &world);
+        prop_assert_eq!(&made, &zone(&names, &domain, serial, &world));
 
         let mut read = parse_zone(&made.to_string(), &domain.name).unwrap();
         prop_assert_eq!(&read, &made.records, "it is read as what it is");

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 use sovereign_dns::zone::{self, NAME_SERVERS, NameServer, World};
+use sovereign_model::names::{self, Names};
 use sovereign_model::stack::{Domain, Stack, UplinkAddress};
 use sovereign_model::{DatacenterName, DnsName, DnsRecord};
 
@@ -79,25 +80,23 @@ impl Report for Shown {
 pub(crate) fn show(context: &Context, args: &DnsShowArgs) -> Result<Shown, Failure> {
     let stack = Declared::load(context)?.stack;
     let domains = declared(&stack, args.domain.as_ref())?;
+    let names = Names::of(&stack);
     let mut world = World::default();
     for name in &args.without {
-        let datacenter = stack
-            .datacenters
-            .get(name)
-            .ok_or_else(|| NotDeclared::Datacenter(name.clone(), texts(stack.datacenters.keys())))?;
-        world.away.extend(zone::public_addresses(datacenter, &world));
+        let place =
+            names.place(name).ok_or_else(|| NotDeclared::Datacenter(name.clone(), texts(stack.datacenters.keys())))?;
+        world.away.extend(zone::public_addresses(place, &world));
     }
     // A serial that grows with time, as the name servers choose it.
     let serial = u32::try_from(unix_seconds(SystemTime::now())).unwrap_or(u32::MAX);
-    let shown = |domain: &Domain| ShownDomain {
-        name: domain.name.clone(),
-        provider: domain.provider.clone(),
-        name_servers: zone::name_servers(&stack, domain),
-        records: match domain.provider {
-            None => zone::zone(&stack, domain, serial, &world).records,
-            Some(_) => zone::records(&stack, domain, &world),
-        },
-        remarks: remarks(&stack, domain),
+    let shown = |domain: &Domain| {
+        let named = names::Domain::from(domain);
+        let (name_servers, records) = match domain.provider {
+            None => (zone::name_servers(&names, &domain.name), zone::zone(&names, &named, serial, &world).records),
+            Some(_) => (Vec::new(), zone::records(&names, &named, &world)),
+        };
+        let remarks = remarks(&stack, domain, name_servers.len());
+        ShownDomain { name: domain.name.clone(), provider: domain.provider.clone(), name_servers, records, remarks }
     };
     Ok(Shown { domains: domains.into_iter().map(shown).collect() })
 }
@@ -122,9 +121,8 @@ fn texts(names: impl Iterator<Item: ToString>) -> Vec<String> {
 }
 
 /// What is missing in a zone, and why.
-fn remarks(stack: &Stack, domain: &Domain) -> Vec<String> {
+fn remarks(stack: &Stack, domain: &Domain, servers: usize) -> Vec<String> {
     let mut remarks = Vec::new();
-    let servers = zone::name_servers(stack, domain).len();
     if domain.provider.is_none() && servers < NAME_SERVERS {
         remarks.push(format!(
             "{servers} of the {NAME_SERVERS} name servers that a domain needs: each needs a fixed address in a data \

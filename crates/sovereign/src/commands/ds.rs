@@ -4,7 +4,8 @@ use serde::Serialize;
 use sovereign_dns::zone::{self, NameServer};
 use sovereign_keys::{Dnskey, Ds, ZoneKey};
 use sovereign_model::DnsName;
-use sovereign_model::stack::{Domain, Stack};
+use sovereign_model::names::Names;
+use sovereign_model::stack::Domain;
 
 use crate::cli::DnsDsArgs;
 use crate::commands::dns::declared;
@@ -113,7 +114,8 @@ pub(crate) fn print(context: &Context, args: &DnsDsArgs) -> Result<Told, Failure
         return Err(AllElsewhere.into());
     }
     let keys = secrets::zone_keys(context, &stack, &state, &ours)?;
-    let tell = |domain: &&Domain| Ok(told(&stack, domain, &keys.zone_key(&domain.name)?));
+    let names = Names::of(&stack);
+    let tell = |domain: &&Domain| Ok(told(&names, domain, &keys.zone_key(&domain.name)?));
     Ok(Told { domains: ours.iter().map(tell).collect::<Result<_, Failure>>()? })
 }
 
@@ -121,9 +123,9 @@ fn elsewhere(domains: &[&Domain]) -> Option<(DnsName, String)> {
     domains.iter().find_map(|domain| Some((domain.name.clone(), domain.provider.clone()?)))
 }
 
-fn told(stack: &Stack, domain: &Domain, key: &ZoneKey) -> ToldDomain {
+fn told(names: &Names, domain: &Domain, key: &ZoneKey) -> ToldDomain {
     let (ds, dnskey) = (key.ds(&domain.name), key.dnskey());
     let records = [format!("{}. IN DS {ds}", domain.name), format!("{}. IN DNSKEY {dnskey}", domain.name)];
-    let name_servers = zone::name_servers(stack, domain);
+    let name_servers = zone::name_servers(names, &domain.name);
     ToldDomain { name: domain.name.clone(), registrar: domain.registrar.clone(), ds, dnskey, records, name_servers }
 }

@@ -1,0 +1,186 @@
+//! What of a stack a name server needs to know, and nothing else: where its data centers are reached, which domains the
+//! stack answers for itself, and which names lead where.
+//!
+//! It is part of a name server's configuration, so whatever is left out here can change without a name server being
+//! replaced: what a site runs, say, or who its domain is registered with.
+
+use serde::{Deserialize, Serialize};
+
+use crate::dns_record::DnsRecord;
+use crate::name::{DatacenterName, DnsName};
+use crate::stack::{self, Location, Mail, Reach, Stack, UplinkAddress};
+
+/// The part of a [`Stack`] that its name servers know. Made by [`Names::of`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Names {
+    /// The data centers, by name.
+    pub places: Vec<Place>,
+    /// The domains that the stack's own name servers answer for, by name.
+    pub domains: Vec<Domain>,
+    /// The sites, in the order of their names.
+    pub sites: Vec<Site>,
+}
+
+/// A data center, as DNS knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Place {
+    /// Its name.
+    pub name: DatacenterName,
+    /// Where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<Location>,
+    /// The jurisdiction it is under (ISO 3166-1 alpha-2, upper case): where nobody said where it is, it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jurisdiction: Option<String>,
+    /// How readers reach it. Empty when it can only dial out.
+    pub uplinks: Vec<Uplink>,
+}
+
+/// An uplink that readers come in over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Uplink {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub address: UplinkAddress,
+}
+
+/// A domain, as its zone needs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Domain {
+    /// Its name.
+    pub name: DnsName,
+    /// Where mail for it goes.
+    pub mail: Mail,
+    /// The operator's own records, all within it.
+    pub records: Vec<DnsRecord>,
+}
+
+/// A site: which names lead to which data centers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Site {
+    /// The host names it is served under, the canonical one first.
+    pub names: Vec<DnsName>,
+    /// The data centers that it is at, the primary first.
+    pub datacenters: Vec<DatacenterName>,
+}
+
+impl Names {
+    /// What of a stack its name servers know.
+    pub fn of(stack: &Stack) -> Self {
+        Self {
+            places: stack.datacenters.values().map(Place::from).collect(),
+            domains: stack.domains.values().filter(|domain| domain.provider.is_none()).map(Domain::from).collect(),
+            sites: stack.sites.values().map(Site::from).collect(),
+        }
+    }
+
+    /// A data center.
+    pub fn place(&self, name: &DatacenterName) -> Option<&Place> {
+        self.places.iter().find(|place| place.name == *name)
+    }
+
+    /// A domain that is answered for.
+    pub fn domain(&self, name: &DnsName) -> Option<&Domain> {
+        self.domains.iter().find(|domain| domain.name == *name)
+    }
+}
+
+impl From<&stack::Datacenter> for Place {
+    fn from(datacenter: &stack::Datacenter) -> Self {
+        let open = datacenter.uplinks.iter().filter(|uplink| uplink.reach != Reach::OutboundOnly);
+        Self {
+            name: datacenter.name.clone(),
+            location: datacenter.location,
+            jurisdiction: datacenter.jurisdiction.clone(),
+            uplinks: open.map(|uplink| Uplink { name: uplink.name.clone(), address: uplink.address }).collect(),
+        }
+    }
+}
+
+impl From<&stack::Domain> for Domain {
+    fn from(domain: &stack::Domain) -> Self {
+        Self { name: domain.name.clone(), mail: domain.mail, records: domain.records.clone() }
+    }
+}
+
+impl From<&stack::Site> for Site {
+    fn from(site: &stack::Site) -> Self {
+        Self { names: site.all_names().cloned().collect(), datacenters: site.datacenters().cloned().collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STACK: &str = r#"
+version = 1
+[stack]
+name = "s"
+[[datacenter]]
+name = "home"
+location = { latitude = 48.2, longitude = 16.4 }
+[[datacenter.uplink]]
+name = "fibre"
+address = "192.0.2.1"
+[[datacenter.uplink]]
+name = "cable"
+address = "dynamic"
+listen = 8444
+[[datacenter]]
+name = "cabin"
+jurisdiction = "IS"
+[[datacenter.uplink]]
+name = "lte"
+address = "203.0.113.9"
+port = 10443
+reach = "outbound-only"
+[[domain]]
+name = "example.org"
+registrar = "r"
+records = ["_dmarc 60 TXT \"a \\\" b\"", "x TYPE65400 \\# 3 010203"]
+[[domain]]
+name = "example.net"
+registrar = "q"
+provider = "p"
+[[site]]
+name = "blog"
+app = "ghost"
+canonical = "example.org"
+names = ["www.example.net"]
+primary = "home"
+mirrors = ["cabin"]
+"#;
+
+    fn names() -> Names {
+        Names::of(&crate::parse("stack.toml", STACK, std::path::Path::new("/")).unwrap())
+    }
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        let names = names();
+        let text = serde_json::to_string(&names).unwrap();
+        assert_eq!(serde_json::from_str::<Names>(&text).unwrap(), names);
+        assert_eq!(names.domains.iter().map(|domain| domain.name.as_str()).collect::<Vec<_>>(), ["example.org"]);
+        assert_eq!(names.places.iter().map(|place| place.uplinks.len()).collect::<Vec<_>>(), [0, 2]);
+        assert!(!text.contains("example.net\",\"mail") && !text.contains("203.0.113.9"), "{text}");
+    }
+
+    #[test]
+    fn a_record_that_is_none_is_refused() {
+        let text = serde_json::to_string(&names()).unwrap();
+        for (good, bad) in
+            [("\"TXT\"", "\"TXT\\n@\""), ("\"TXT\"", "\"A\""), ("_dmarc.example.org", "a b"), ("01 02 03", "01 02")]
+        {
+            let damaged = text.replace(good, bad);
+            assert_ne!(damaged, text);
+            assert!(serde_json::from_str::<Names>(&damaged).is_err(), "{bad}");
+        }
+    }
+}
