@@ -124,7 +124,9 @@ pub async fn serve(options: Options, lifecycle: Lifecycle) -> Result<Drained, Ag
         prober,
         views,
     });
-    let control = Server::take_over(&options.control).map_err(AgentError::Control)?;
+    // The name server beside it, another user, asks it.
+    let control = Server::take_over(&options.control).and_then(Server::shared_with_group);
+    let control = control.map_err(AgentError::Control)?;
     let controlled = tokio::spawn({
         let (agent, lifecycle) = (Control(agent.clone()), lifecycle.clone());
         async move { control.serve(Arc::new(agent), &lifecycle).await }

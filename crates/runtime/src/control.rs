@@ -1,6 +1,6 @@
 //! The control socket: how a daemon is asked and told, by its own operator only.
 //!
-//! One JSON object per line, over a unix socket with mode 0600:
+//! One JSON object per line, over a unix socket with mode 0600 (0660 where it is shared):
 //!
 //! ```text
 //! -> {"protocol":1,"command":"status"}
@@ -10,7 +10,8 @@
 //! ```
 //!
 //! * A daemon answers its own protocol and the one before, and refuses others in words.
-//! * A peer is served when it is the daemon's own user or root (asked of the kernel, not of the peer).
+//! * A peer is served when it is the daemon's own user or root (asked of the kernel, not of the peer); of a daemon that
+//!   shares its socket with a group ([`Server::shared_with_group`]), which changes nothing, also when it may connect.
 //! * A line has at most [`MOST_LINE`] bytes, a daemon at most [`MOST_CONNECTIONS`] connections, an idle connection ends
 //!   after [`IDLE`]. A connection may carry several requests, one after the other.
 //!

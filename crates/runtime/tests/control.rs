@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -193,6 +194,37 @@ async fn a_successor_takes_the_socket_over_and_keeps_it() {
     old.lifecycle.run().await.unwrap();
     old.serving.await.unwrap();
     assert_eq!(request_async(&old.path, &Request::new("status"), LONG).await.unwrap(), json!({"healthy": true}));
+}
+
+/// Who may not is somebody who is in neither group; who may, another user that is in the socket's.
+#[tokio::test]
+async fn a_shared_socket_answers_its_group_and_nobody_else() {
+    const ASK: &str = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); \
+                       s.sendall(b'{\"protocol\":1,\"command\":\"status\"}\\n'); print(s.recv(100).decode())";
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let root = rustix::process::geteuid().is_root();
+    for shared in [false, true] {
+        let at = PathBuf::from(format!("/tmp/sovereign-shared-{}.sock", std::process::id()));
+        let server = Server::bind(&at).unwrap();
+        let server = if shared { server.shared_with_group().unwrap() } else { server };
+        let lifecycle = Lifecycle::new(LONG);
+        let serving = serve(server, &lifecycle);
+        assert_eq!(mode(&at), if shared { 0o660 } else { 0o600 });
+        std::fs::remove_file(&at).unwrap();
+        let wanted = || mode(&at) == if shared { 0o660 } else { 0o600 };
+        while !at.exists() || !wanted() {
+            tokio::task::yield_now().await;
+        }
+        for (group, answered) in [(0, shared), (65_534, false)].into_iter().filter(|_| root) {
+            let mut command = tokio::process::Command::new("python3");
+            command.args(["-c", ASK]).arg(&at).uid(65_534).gid(group);
+            let said = String::from_utf8(command.output().await.unwrap().stdout).unwrap();
+            assert_eq!(said.contains("healthy"), answered, "{said}");
+        }
+        lifecycle.stop();
+        lifecycle.run().await.unwrap();
+        serving.await.unwrap();
+    }
 }
 
 #[tokio::test]

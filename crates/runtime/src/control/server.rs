@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub trait Commands: Send + Sync + 'static {
 pub struct Server {
     listener: UnixListener,
     path: PathBuf,
+    /// Whether it answers the members of its group too.
+    shared: bool,
     /// Removes the name when the server ends.
     _name: BoundName,
 }
@@ -54,7 +57,19 @@ impl Server {
         let name = BoundName::of(path);
         listener.set_nonblocking(true).map_err(failed)?;
         let listener = UnixListener::from_std(listener).map_err(failed)?;
-        Ok(Self { listener, path: path.to_owned(), _name: name })
+        Ok(Self { listener, path: path.to_owned(), shared: false, _name: name })
+    }
+
+    /// The same, for all members of the socket's group too: for a daemon that has nothing but `status` to answer, and that
+    /// other users' daemons ask. Mode 0660; who may connect the kernel says.
+    ///
+    /// # Errors
+    /// When the socket's mode cannot be changed.
+    pub fn shared_with_group(self) -> Result<Self, SocketError> {
+        let mode = std::fs::Permissions::from_mode(0o660);
+        let failed = |source| SocketError::Bind { path: self.path.clone(), source };
+        std::fs::set_permissions(&self.path, mode).map_err(failed)?;
+        Ok(Self { shared: true, ..self })
     }
 
     /// Answers until the daemon has drained: `status` must work while the last readers are served. A name that somebody
@@ -65,7 +80,7 @@ impl Server {
         loop {
             tokio::select! {
                 () = self.accept(&commands, &places, lifecycle) => return,
-                () = removed(&self.path) => match Self::bind(&self.path) {
+                () = removed(&self.path) => match self.again() {
                     Ok(again) => {
                         warn!(socket = %self.path.display(), "somebody removed the control socket; it is there again");
                         self = again;
@@ -76,6 +91,12 @@ impl Server {
         }
     }
 
+    /// Another one of the same kind, in its place.
+    fn again(&self) -> Result<Self, SocketError> {
+        let again = Self::bind(&self.path)?;
+        if self.shared { again.shared_with_group() } else { Ok(again) }
+    }
+
     async fn accept(&self, commands: &Arc<impl Commands>, places: &Arc<Semaphore>, lifecycle: &Lifecycle) {
         accept_each(&self.listener, lifecycle.drained(), |connection| {
             // Over the bound, the connection is dropped: the client sees it end.
@@ -84,9 +105,9 @@ impl Server {
                 warn!(%socket, "too many control connections at the same time, one is refused");
                 return;
             };
-            let (commands, drained) = (Arc::clone(commands), lifecycle.drained());
+            let (commands, drained, shared) = (Arc::clone(commands), lifecycle.drained(), self.shared);
             tokio::spawn(async move {
-                let conversation = drained.run_until_cancelled(converse(connection, &*commands)).await;
+                let conversation = drained.run_until_cancelled(converse(connection, shared, &*commands)).await;
                 if let Some(Err(error)) = conversation {
                     debug!(%error, "a control connection broke off");
                 }
@@ -108,10 +129,10 @@ async fn removed(path: &Path) {
 }
 
 /// Answers one peer until it leaves, lies idle, or sends what cannot be answered.
-async fn converse(connection: UnixStream, commands: &impl Commands) -> io::Result<()> {
+async fn converse(connection: UnixStream, shared: bool, commands: &impl Commands) -> io::Result<()> {
     let (peer, own) = (connection.peer_cred()?.uid(), rustix::process::geteuid().as_raw());
     let mut stream = BufReader::new(connection);
-    if !may_control(peer, own) {
+    if !shared && !may_control(peer, own) {
         let refusal = Refusal::new(format!("user {peer} may not control a daemon of user {own}"));
         return stream.write_all(&response_line(Err(refusal))).await;
     }
