@@ -339,10 +339,10 @@ fn ports(facts: &Facts, ours: bool, all: &mut Findings) {
     }
 }
 
-/// Our own daemons, and the resolver that Incus runs on its own networks.
+/// Our own daemons, the Knot of a name server of ours, and the resolver that Incus runs on its own networks.
 fn is_own(listener: &Listener) -> bool {
     let of = |name: &str| listener.owners.iter().any(|owner| owner == name);
-    of("sovereign") || (of("dnsmasq") && listener.address.is_some())
+    of("sovereign") || ((of("dnsmasq") || of("knotd")) && listener.address.is_some())
 }
 
 fn managers(facts: &Facts, all: &mut Findings) {

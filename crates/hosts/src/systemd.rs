@@ -12,16 +12,17 @@
 //! until the old one has drained. Nobody on the host can change what it runs, and it sees of the state only what its
 //! description names. Texts are pure; [`replace`](fn@replace) has a host's systemd change from one to the next.
 
+mod account;
 mod guard;
 pub mod once;
 mod replace;
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use sovereign_model::unit::{Replace, UnitSpec};
 use sovereign_model::{StackName, UnitName};
 
+pub use account::Account;
 pub use guard::{GuardError, Guarded};
 pub use replace::{Answer, Host, ReplaceError, Replaced, remove, replace};
 
@@ -32,15 +33,6 @@ pub struct UnitFile {
     pub name: String,
     /// What is in it.
     pub text: String,
-}
-
-/// Who a unit runs as, and what is hidden from it but for what its description names.
-#[derive(Debug, Clone, Copy)]
-pub struct Account<'a> {
-    /// The user and the group of this name: none that can log in.
-    pub user: &'a str,
-    /// The folder with everything of all stacks on the host.
-    pub state: &'a Path,
 }
 
 /// The names of a unit's files.
@@ -97,11 +89,10 @@ impl Names {
 
 /// What keeps a service from everything that it does not need. Its memory may not be written and run, because none of
 /// ours compiles while it runs. `RestrictSUIDSGID` is not among it: it takes openat2(2) away, by which an edge stays within a
-/// folder of files, and gains nothing where no privileges can be had anyway.
+/// folder of files, and gains nothing where no privileges can be had anyway. Knot runs with all of it: what it would rather do and may
+/// not (give up rights that it has not got, choose its processors) it goes on without.
 const HARDENING: &[&str] = &[
     "NoNewPrivileges=yes",
-    "CapabilityBoundingSet=",
-    "AmbientCapabilities=",
     "ProtectSystem=strict",
     "ProtectHome=yes",
     "PrivateTmp=yes",
@@ -200,6 +191,9 @@ fn service(stack: &StackName, unit: &UnitSpec, names: &Names, account: Account<'
     }
     text.entry("User", account.user);
     text.entry("Group", account.user);
+    if let Some(group) = account.asks {
+        text.entry("SupplementaryGroups", group);
+    }
     text.entry("Restart", "always");
     text.entry("RestartSec", "1");
     text.entry("LimitNOFILE", &OPEN_FILES.to_string());
@@ -217,6 +211,10 @@ fn service(stack: &StackName, unit: &UnitSpec, names: &Names, account: Account<'
     for line in HARDENING {
         text.line(line);
     }
+    // No right of root's, but for the one right to listen where names are asked for.
+    let rights = if unit.confinement.low_ports { "CAP_NET_BIND_SERVICE" } else { "" };
+    text.entry("CapabilityBoundingSet", rights);
+    text.entry("AmbientCapabilities", rights);
     text.line("\n[Install]");
     text.entry("WantedBy", "multi-user.target");
     text.entry("Alias", &names.alias());
@@ -272,6 +270,7 @@ fn specifiers(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::path::Path;
     use std::process::Command;
 
     use sovereign_model::unit::{Confinement, Health, SocketSpec};
@@ -301,6 +300,7 @@ mod tests {
                 write: vec!["/var/lib/sovereign/shop/edge/store".into()],
                 own_user: false,
                 connect: None,
+                low_ports: false,
             },
             health: Health::Alive,
             after: Vec::new(),
@@ -311,7 +311,15 @@ mod tests {
     }
 
     fn account() -> Account<'static> {
-        Account { user: "sovereign-edge", state: Path::new("/var/lib/sovereign") }
+        Account { user: "sovereign-edge", state: Path::new("/var/lib/sovereign"), asks: None }
+    }
+
+    /// Who listens where names are asked for, and asks another daemon.
+    fn name_server() -> (UnitSpec, Account<'static>) {
+        let edge = edge();
+        let confinement = Confinement { low_ports: true, ..edge.confinement.clone() };
+        let unit = UnitSpec { name: "name-server@home".parse().unwrap(), sockets: Vec::new(), confinement, ..edge };
+        (unit, Account { asks: Some("sovereign-agent"), ..account() })
     }
 
     fn written(unit: &UnitSpec) -> Vec<UnitFile> {
@@ -322,6 +330,27 @@ mod tests {
     fn a_unit_has_a_service_and_a_file_for_each_name_of_its_sockets() {
         let all: String = written(&edge()).iter().map(|file| format!("# {}\n{}\n", file.name, file.text)).collect();
         insta::assert_snapshot!(all);
+    }
+
+    #[test]
+    fn one_that_listens_where_root_does_has_that_right_and_no_other() {
+        let (unit, account) = name_server();
+        let (written, edge) = (files(&"shop".parse().unwrap(), &unit, account), written(&edge()));
+        let rights = |file: &UnitFile| -> Vec<String> {
+            let lines = file.text.lines();
+            let is_right =
+                |line: &&str| ["Capab", "Ambient", "NoNew", "User=", "Supple"].iter().any(|of| line.starts_with(of));
+            lines.filter(is_right).map(str::to_owned).collect()
+        };
+        let common = ["NoNewPrivileges=yes", "User=sovereign-edge"];
+        let all = [rights(&written[0]), rights(&edge[0])];
+        assert!(common.iter().all(|line| all.iter().all(|rights| rights.contains(&(*line).to_owned()))), "{all:?}");
+        assert!(all[0].contains(&"SupplementaryGroups=sovereign-agent".to_owned()), "{all:?}");
+        for of in ["CapabilityBoundingSet=", "AmbientCapabilities="] {
+            assert!(all[0].contains(&format!("{of}CAP_NET_BIND_SERVICE")), "{all:?}");
+            assert!(all[1].contains(&of.to_owned()), "{all:?}");
+        }
+        assert_eq!((all[0].len(), all[1].len(), written.len()), (5, 4, 1));
     }
 
     #[test]
@@ -344,10 +373,14 @@ mod tests {
     #[test]
     fn systemd_understands_all_of_it() {
         let folder = tempfile::tempdir().unwrap();
-        let unit = edge();
-        let mut written = written(&unit);
-        let (alias, service) = (Names::of(&"shop".parse().unwrap(), &unit).alias(), written[0].text.clone());
-        written.push(UnitFile { name: alias, text: service });
+        let stack = "shop".parse().unwrap();
+        let mut all = Vec::new();
+        for (unit, account) in [(edge(), account()), name_server()] {
+            let written = files(&stack, &unit, account);
+            all.push(UnitFile { name: Names::of(&stack, &unit).alias(), text: written[0].text.clone() });
+            all.extend(written);
+        }
+        let written = all;
         for file in &written {
             std::fs::write(folder.path().join(&file.name), &file.text).unwrap();
         }

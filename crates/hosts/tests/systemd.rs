@@ -67,7 +67,7 @@ fn stack() -> StackName {
 }
 
 fn account() -> Account<'static> {
-    Account { user: "daemon", state: std::path::Path::new("/var/lib/sovereign") }
+    Account { user: "daemon", state: std::path::Path::new("/var/lib/sovereign"), asks: None }
 }
 
 fn unit(says: &str, port: u16) -> UnitSpec {
@@ -85,6 +85,7 @@ fn unit(says: &str, port: u16) -> UnitSpec {
             write: Vec::new(),
             own_user: true,
             connect: None,
+            low_ports: false,
         },
         health: Health::Alive,
         after: Vec::new(),

@@ -220,6 +220,9 @@ pub mod on_host {
     /// The user that agents run as: one reads no key of an edge's, nor a page that it keeps.
     pub const AGENT_USER: &str = "sovereign-agent";
 
+    /// The user that name servers run as: nobody else reads the keys that sign zones.
+    pub const NAME_SERVER_USER: &str = "sovereign-names";
+
     /// The program with this digest.
     pub fn program(digest: &Digest) -> PathBuf {
         [PROGRAMS, &digest.hex(), "sovereign"].iter().collect()

@@ -102,6 +102,9 @@ pub struct EdgeSeen {
     /// What on its host is not as it was made, in sentences: units of ours, rules for packets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drift: Vec<String>,
+    /// The packages that are not on its host, though what is to run there needs them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacks: Vec<String>,
 }
 
 /// A unit the engine knows.

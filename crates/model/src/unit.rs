@@ -154,6 +154,9 @@ pub struct Confinement {
     /// connect and listen anywhere. Kept where the kernel can (Linux 6.7).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect: Option<Vec<u16>>,
+    /// Whether it may itself listen at ports below 1024, which are root's otherwise. On hosts only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub low_ports: bool,
 }
 
 /// How to tell that a unit is well.

@@ -2,6 +2,7 @@
 
 mod agent;
 mod edge;
+mod name_server;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use sovereign_model::agent_config::AgentConfig;
 use sovereign_model::edge_config::{EdgeApp, EdgeConfig, EdgeSite, EpochProof, Source};
 use sovereign_model::layout::{StateFolder, on_host};
+use sovereign_model::name_server_config::NameServerConfig;
 use sovereign_model::observed::Primary;
 use sovereign_model::stack::{App, EngineKind, Site, SiteSettings};
 use sovereign_model::unit::{Runs, UnitSpec};
@@ -34,6 +36,8 @@ pub struct World {
     pub locks: BTreeMap<ImageName, Digest>,
     /// The public link key of each edge, in hex.
     pub link_keys: BTreeMap<EdgeName, String>,
+    /// The tag of the key of each domain that the stack answers for itself, where name servers do.
+    pub zone_keys: BTreeMap<DnsName, u16>,
     /// The file that holds the key of a site's publish notices, as its primary's edge can read it.
     pub webhook_keys: BTreeMap<SiteName, PathBuf>,
     /// The digest of the files of each static site that is on a host.
@@ -88,6 +92,12 @@ pub enum IncompleteWorld {
         /// The edge.
         edge: EdgeName,
     },
+    /// A domain whose name servers have no key.
+    #[error("there is no key for the zone of {domain}")]
+    ZoneKey {
+        /// The domain.
+        domain: DnsName,
+    },
     /// A static site on a host, without what is in its folder.
     #[error("it is not known which files site {site} has")]
     Files {
@@ -119,6 +129,8 @@ pub struct Wanted {
     pub edges: BTreeMap<EdgeName, WantedEdge>,
     /// The agents, by the edges that they stand beside.
     pub agents: BTreeMap<EdgeName, WantedAgent>,
+    /// The name servers, likewise.
+    pub name_servers: BTreeMap<EdgeName, WantedNameServer>,
     /// The sites that have a set-up.
     pub sites: BTreeMap<SiteName, WantedSite>,
     /// The primary of every site, as its edges are told.
@@ -168,6 +180,17 @@ pub struct WantedAgent {
     pub unit: UnitName,
     /// Its configuration, which the unit's description names by its digest.
     pub config: AgentConfig,
+    /// That digest.
+    pub config_digest: Digest,
+}
+
+/// What must be true of a name server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedNameServer {
+    /// The unit it runs as.
+    pub unit: UnitName,
+    /// Its configuration, which the unit's description names by its digest.
+    pub config: NameServerConfig,
     /// That digest.
     pub config_digest: Digest,
 }
@@ -277,6 +300,13 @@ pub fn desired(stack: &Stack, world: &World) -> Result<Wanted, IncompleteWorld> 
         units.insert(wanted.unit.clone(), WantedUnit::of_unit(spec));
         agents.insert(edge, wanted);
     }
+    let mut name_servers = BTreeMap::new();
+    for edge in stack.name_servers() {
+        let (wanted, spec) = name_server::name_server(stack, world, &edge)?;
+        let units = &mut datacenters.entry(edge.datacenter.clone()).or_default().units;
+        units.insert(wanted.unit.clone(), WantedUnit::of_unit(spec));
+        name_servers.insert(edge, wanted);
+    }
     let mut edges = BTreeMap::new();
     for (name, datacenter) in &stack.datacenters {
         let linked = links.remove(name).unwrap_or_default();
@@ -305,7 +335,19 @@ pub fn desired(stack: &Stack, world: &World) -> Result<Wanted, IncompleteWorld> 
     });
     let primaries = primaries.collect();
     let (stack, binary) = (stack.name.clone(), world.binary_digest);
-    Ok(Wanted { stack, binary, supervised, images, datacenters, edges, agents, sites, primaries, now: world.now })
+    Ok(Wanted {
+        stack,
+        binary,
+        supervised,
+        images,
+        datacenters,
+        edges,
+        agents,
+        name_servers,
+        sites,
+        primaries,
+        now: world.now,
+    })
 }
 
 fn epoch_of(site: &Site, world: &World) -> u64 {

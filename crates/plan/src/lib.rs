@@ -18,8 +18,8 @@ mod simulate;
 mod sparing;
 
 pub use desired::{
-    AppUnit, IncompleteWorld, Wanted, WantedAgent, WantedCertificate, WantedDatacenter, WantedEdge, WantedSite,
-    WantedUnit, World, desired,
+    AppUnit, IncompleteWorld, Wanted, WantedAgent, WantedCertificate, WantedDatacenter, WantedEdge, WantedNameServer,
+    WantedSite, WantedUnit, World, desired,
 };
 pub use lint::{Violation, lint};
 pub use moving::{Moving, moving};

@@ -96,7 +96,8 @@ impl<'p> Planner<'p> {
 
     fn obstacles(&self) -> Vec<Obstacle> {
         let primaries = self.written_elsewhere();
-        primaries.chain(self.data_elsewhere()).chain(self.made_elsewhere()).chain(self.older_versions()).collect()
+        let others = self.made_elsewhere().chain(self.older_versions()).chain(self.lacking());
+        primaries.chain(self.data_elsewhere()).chain(others).collect()
     }
 
     /// Sites that have a newer primary than what edges would be told.
@@ -105,6 +106,14 @@ impl<'p> Planner<'p> {
             let found = elsewhere(self.seen.primaries.get(site)?, *epoch, at)?;
             let (site, declared) = (site.clone(), at.clone());
             Some(Obstacle::WrittenElsewhere { site, declared, found: found.at.clone(), epoch: found.epoch })
+        })
+    }
+
+    /// Hosts that are to have a name server, and have not what it is made of.
+    fn lacking(&self) -> impl Iterator<Item = Obstacle> {
+        self.want.name_servers.keys().filter(|edge| !self.is_away(edge)).filter_map(|edge| {
+            let packages = self.seen.edges.get(edge)?.lacks.clone();
+            (!packages.is_empty()).then(|| Obstacle::Lacks { edge: edge.clone(), packages })
         })
     }
 

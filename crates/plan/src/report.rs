@@ -172,12 +172,24 @@ pub enum Obstacle {
         /// The version that its data was last used by.
         found: String,
     },
+    /// A host was made ready by a program that did not need as much of it.
+    #[error("{edge} lacks what a name server is made of: {}", packages.join(", "))]
+    Lacks {
+        /// The host, by its edge.
+        edge: EdgeName,
+        /// The packages.
+        packages: Vec<String>,
+    },
 }
 
 impl Obstacle {
     /// What the operator can do.
     pub fn help(&self) -> Option<String> {
         Some(match self {
+            Self::Lacks { edge: EdgeName { datacenter, host }, .. } => {
+                let name = host.as_ref().map(|host| format!(" --name {host}")).unwrap_or_default();
+                format!("`sovereign host add root@ADDRESS --datacenter {datacenter}{name}` once more installs them")
+            }
             Self::OlderVersion { found, .. } => format!(
                 "`sovereign images lock ghost --version {found}` stays with it; what was before is in the archive: \
                  `sovereign archive list`"

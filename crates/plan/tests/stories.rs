@@ -540,8 +540,7 @@ fn peers_are_told_every_uplink_that_can_be_dialled_the_preferred_one_first() {
 }
 
 /// Two data centers with hosts of their own; the applications are on the first host of the first one.
-fn stack_of_hosts() -> Stack {
-    let file = r#"
+const STACK_OF_HOSTS: &str = r#"
 version = 1
 [stack]
 name = "shop"
@@ -574,7 +573,9 @@ canonical = "blog.example.org"
 primary = "home"
 mirrors = ["office"]
 "#;
-    sovereign_model::parse("stack.toml", file, Path::new("/srv")).unwrap()
+
+fn stack_of_hosts() -> Stack {
+    sovereign_model::parse("stack.toml", STACK_OF_HOSTS, Path::new("/srv")).unwrap()
 }
 
 /// What is wanted when the image of Ghost is the one of a release.
@@ -941,4 +942,113 @@ fn what_serves_readers_is_left_alone_while_a_site_moves() {
     };
     assert!(!all.iter().any(|planned| elsewhere(&planned.step)), "{all:?}");
     assert!(parts.set_up.steps.iter().any(|planned| matches!(planned.step, Step::SetUpSite { .. })));
+}
+
+/// The same with a domain that the stack answers for itself, and one that it does not.
+fn stack_with_domains() -> Stack {
+    let more = r#"
+[[domain]]
+name = "example.org"
+registrar = "r"
+[[domain]]
+name = "example.net"
+registrar = "r"
+provider = "p"
+"#;
+    sovereign_model::parse("stack.toml", &(STACK_OF_HOSTS.to_owned() + more), Path::new("/srv")).unwrap()
+}
+
+fn wanted_with_domains(stack: &Stack) -> Wanted {
+    desired(stack, &on_hosts(stack)).unwrap()
+}
+
+/// Where each name server is asked, by its unit.
+fn asked(want: &Wanted) -> Vec<String> {
+    let asked = want.name_servers.values().map(|server| {
+        let places: Vec<_> = server.config.listen.iter().map(ToString::to_string).collect();
+        format!("{} {}", server.unit, places.join(" "))
+    });
+    asked.collect()
+}
+
+#[test]
+fn a_name_server_is_beside_each_edge_that_a_registry_can_be_told_of() {
+    let mut stack = stack_with_domains();
+    let want = wanted_with_domains(&stack);
+    assert_eq!(
+        asked(&want),
+        [
+            "name-server-atlas@home 192.0.2.1:53",
+            "name-server-rhea@home 192.0.2.2:53",
+            "name-server-titan@office 10.0.0.5:53"
+        ]
+    );
+    let server = &want.name_servers[&"home/atlas".parse().unwrap()];
+    assert_eq!(server.config.keys.iter().collect::<Vec<_>>(), [(&"example.org".parse().unwrap(), &20_000)]);
+    let unit = want.unit(&server.config.datacenter, &server.unit).unwrap().runs.as_unit().unwrap().clone();
+    assert!(unit.args[2].ends_with(&format!("/name-server/config-{}.json", server.config_digest.short())), "{unit:?}");
+    assert!(unit.confinement.low_ports && unit.after == ["agent-atlas@home".parse().unwrap()], "{unit:?}");
+    assert!(want.datacenters.values().flat_map(|of| of.units.values()).all(|unit| {
+        let runs = unit.runs.as_unit();
+        runs.is_none_or(|unit| unit.confinement.low_ports == unit.name.as_str().starts_with("name-server-"))
+    }));
+
+    // More addresses of its own, and one that is another host's.
+    let home = stack.datacenters.get_mut(&"home".parse().unwrap()).unwrap();
+    let address = UplinkAddress::Fixed("2001:db8::1".parse().unwrap());
+    home.uplinks.push(Uplink { name: "v6".to_owned(), address, ..home.uplinks[0].clone() });
+    // Nobody can be told of one that changes, or that does not lead in.
+    let office = stack.datacenters.get_mut(&"office".parse().unwrap()).unwrap();
+    office.uplinks[0].reach = Reach::OutboundOnly;
+    office.uplinks.push(Uplink {
+        name: "dsl".to_owned(),
+        address: UplinkAddress::Dynamic,
+        ..office.uplinks[0].clone()
+    });
+    assert_eq!(
+        asked(&wanted_with_domains(&stack)),
+        ["name-server-atlas@home 192.0.2.1:53 [2001:db8::1]:53", "name-server-rhea@home 192.0.2.2:53 [2001:db8::1]:53"]
+    );
+    stack.domains.remove(&"example.org".parse().unwrap());
+    assert!(wanted_with_domains(&stack).name_servers.is_empty());
+    assert!(desired(&default_stack(), &world(&default_stack(), 0)).unwrap().name_servers.is_empty());
+}
+
+#[test]
+fn name_servers_come_after_agents_and_go_with_the_last_domain() {
+    let stack = stack_with_domains();
+    let want = wanted_with_domains(&stack);
+    let steps = next(&want, &Observed::default());
+    let at = |what: &str| steps.find(what).unwrap_or_else(|| panic!("{what}: {steps}"));
+    assert!(at("run agent-atlas@home") < at("run name-server-atlas@home"));
+    let seen = up(&want);
+    assert_eq!(next(&want, &seen), "");
+    // Another address of a data center is another answer of all; what a site is called in a domain of others is none.
+    let mut moved = stack.clone();
+    moved.datacenters.get_mut(&"office".parse().unwrap()).unwrap().uplinks[0].address =
+        UplinkAddress::Fixed("198.51.100.2".parse().unwrap());
+    let steps = next(&wanted_with_domains(&moved), &seen);
+    for name in ["atlas@home", "rhea@home", "titan@office"] {
+        assert!(steps.contains(&format!("replace name-server-{name}")), "{steps}");
+    }
+    let steps = next(&wanted_on_hosts(0), &seen);
+    assert!(steps.contains("stop name-server-atlas@home, keep its data (no longer declared)"), "{steps}");
+    let keyless = sovereign_plan::World { zone_keys: Default::default(), ..on_hosts(&stack) };
+    let missing = IncompleteWorld::ZoneKey { domain: "example.org".parse().unwrap() };
+    assert_eq!(desired(&stack, &keyless), Err(missing));
+}
+
+#[test]
+fn a_host_that_lacks_what_a_name_server_is_made_of_is_named_with_the_way_out() {
+    let want = wanted_with_domains(&stack_with_domains());
+    let mut seen = Observed::default();
+    let edge: sovereign_model::EdgeName = "home/rhea".parse().unwrap();
+    seen.edges.entry(edge.clone()).or_default().lacks = vec!["knot".to_owned(), "tor-geoipdb".to_owned()];
+    let [obstacle] = &plan(&want, &seen).obstacles[..] else { panic!("one obstacle") };
+    assert_eq!(obstacle.to_string(), "home/rhea lacks what a name server is made of: knot, tor-geoipdb");
+    assert!(obstacle.help().unwrap().contains("sovereign host add root@ADDRESS --datacenter home --name rhea"));
+    // Where none is wanted nothing is missed, nor of a host that nothing is done on.
+    assert_eq!(plan(&wanted_on_hosts(0), &seen).obstacles, []);
+    seen.evacuated.insert(edge, "by ann".to_owned());
+    assert_eq!(plan(&want, &seen).obstacles, []);
 }

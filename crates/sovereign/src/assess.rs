@@ -2,6 +2,7 @@
 
 mod archive;
 mod copies;
+mod name_servers;
 mod on_hosts;
 mod room;
 mod sight;
@@ -20,6 +21,7 @@ use crate::gather::Gathered;
 use crate::output::figures;
 pub(crate) use archive::Backed;
 pub(crate) use copies::CopyReport;
+pub(crate) use name_servers::NameServerReport;
 pub(crate) use room::CopyRoom;
 use room::Judgement;
 pub(crate) use sight::SeenBy;
@@ -54,6 +56,9 @@ pub(crate) struct Assessment {
     pub(crate) sites: Vec<SiteReport>,
     /// Of what backups are proven.
     pub(crate) archive: Vec<Backed>,
+    /// The name servers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) name_servers: Vec<NameServerReport>,
     /// The archive's copies.
     pub(crate) archive_copies: Vec<CopyReport>,
     /// Who works on hosts just now.
@@ -201,6 +206,7 @@ pub(crate) struct Unattended {
 struct Serving {
     datacenters: Vec<DatacenterReport>,
     sites: Vec<SiteReport>,
+    name_servers: Vec<NameServerReport>,
     said: Said,
 }
 
@@ -224,7 +230,8 @@ fn serving(stack: &Stack, gathered: &Gathered, now: u64) -> Serving {
         .map(|name| datacenter(stack, name, gathered, supervisor, now, &mut said.problems))
         .collect();
     let sites = stack.sites.values().map(|declared| site(stack, declared, gathered, now, &mut said)).collect();
-    Serving { datacenters, sites, said }
+    let name_servers = name_servers::judge(gathered, now, &mut said);
+    Serving { datacenters, sites, name_servers, said }
 }
 
 /// What keeps readers or writers from being served, or may soon. Keys, backups and copies of them are none of it.
@@ -235,7 +242,7 @@ pub(crate) fn serving_problems(stack: &Stack, gathered: &Gathered, now: u64) -> 
 /// Judges. `now` is in seconds since 1970.
 pub(crate) fn assess(stack: &Stack, gathered: &Gathered, now: u64) -> Assessment {
     let supervisor = gathered.supervisor.as_ref();
-    let Serving { datacenters, sites, mut said } = serving(stack, gathered, now);
+    let Serving { datacenters, sites, name_servers, mut said } = serving(stack, gathered, now);
     if gathered.words_seen == Some(false) {
         let message = "nobody has shown yet that its 24 words are written down: nothing brings it back without them";
         let help =
@@ -262,6 +269,7 @@ pub(crate) fn assess(stack: &Stack, gathered: &Gathered, now: u64) -> Assessment
         }),
         datacenters,
         sites,
+        name_servers,
         archive,
         archive_copies,
         unattended_until,
@@ -580,6 +588,7 @@ pub(crate) mod tests {
                 .map(|(at, role)| (at.parse().unwrap(), Ok(edge(stack, at, role))))
                 .into(),
             agents: BTreeMap::new(),
+            name_servers: BTreeMap::new(),
             hosts: BTreeMap::new(),
             evacuated: BTreeMap::new(),
             certificates: BTreeMap::new(),
@@ -656,6 +665,7 @@ pub(crate) mod tests {
             supervisor: None,
             edges: stack.datacenters.values().flat_map(|datacenter| datacenter.edges()).map(nobody).collect(),
             agents: BTreeMap::new(),
+            name_servers: BTreeMap::new(),
             hosts: BTreeMap::new(),
             certificates: BTreeMap::new(),
             outgoing: BTreeMap::new(),

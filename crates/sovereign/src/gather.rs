@@ -16,6 +16,7 @@ use sovereign_keys::LeafFacts;
 use sovereign_model::agent_status::AgentStatus;
 use sovereign_model::edge_status::EdgeStatus;
 use sovereign_model::layout::StateFolder;
+use sovereign_model::name_server_status::NameServerStatus;
 use sovereign_model::stack::{App, Datacenter};
 use sovereign_model::{EdgeName, SiteName, Stack};
 use sovereign_runtime::control::{Request, request_async};
@@ -27,7 +28,7 @@ use crate::backup::copies::Copies;
 use crate::failure::Failure;
 use crate::secrets;
 
-/// An edge or an agent answers from memory; one that does not within this time is not well.
+/// An edge, an agent or a name server answers from memory; one that does not within this time is not well.
 const EDGE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What applications were refused is good to know, and nothing to wait for.
@@ -42,6 +43,8 @@ pub(crate) struct Gathered {
     pub(crate) edges: BTreeMap<EdgeName, Result<EdgeStatus, String>>,
     /// The agents' of those edges that have one beside them, or why there is none.
     pub(crate) agents: BTreeMap<EdgeName, Result<AgentStatus, String>>,
+    /// The name servers', likewise.
+    pub(crate) name_servers: BTreeMap<EdgeName, Result<NameServerStatus, String>>,
     /// The hosts' own, or why they cannot be asked.
     pub(crate) hosts: BTreeMap<EdgeName, Result<HostSeen, Away>>,
     /// The hosts that are evacuated on purpose.
@@ -101,10 +104,11 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder, reach: &Reach) ->
     let looked = there.iter().map(async |name| ((*name).clone(), look(stack, reach, name).await));
     let (asked, looked, supervisor) = tokio::join!(join_all(asked), join_all(looked), client.status());
     let (mut edges, mut hosts): (BTreeMap<_, _>, BTreeMap<_, _>) = (asked.into_iter().collect(), BTreeMap::new());
-    let mut agents = BTreeMap::new();
-    for (name, (edge, agent, host)) in looked {
+    let (mut agents, mut name_servers) = (BTreeMap::new(), BTreeMap::new());
+    for (name, Looked { edge, agent, name_server, host }) in looked {
         edges.insert(name.clone(), edge);
         agents.extend(agent.map(|agent| (name.clone(), agent)));
+        name_servers.extend(name_server.map(|name_server| (name.clone(), name_server)));
         hosts.insert(name, host);
     }
     let evacuated = evacuated(reach).await;
@@ -124,6 +128,7 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder, reach: &Reach) ->
         supervisor: supervisor?,
         edges,
         agents,
+        name_servers,
         hosts,
         evacuated,
         certificates,
@@ -134,26 +139,38 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder, reach: &Reach) ->
     })
 }
 
-/// A host, its edge, and the agent if there is one. The way there is tried once for all that is asked.
-async fn look(
-    stack: &Stack,
-    reach: &Reach,
-    name: &EdgeName,
-) -> (Result<EdgeStatus, String>, Option<Result<AgentStatus, String>>, Result<HostSeen, Away>) {
+/// What was heard of a host: of its edge, and of the agent and the name server where they are to be.
+struct Looked {
+    edge: Result<EdgeStatus, String>,
+    agent: Option<Result<AgentStatus, String>>,
+    name_server: Option<Result<NameServerStatus, String>>,
+    host: Result<HostSeen, Away>,
+}
+
+/// A host, and its daemons. The way there is tried once for all that is asked.
+async fn look(stack: &Stack, reach: &Reach, name: &EdgeName) -> Looked {
     let has_agent = stack.agents().any(|agent| agent == *name);
+    let has_name_server = stack.name_servers().any(|name_server| name_server == *name);
     let link = match reach.link(name).await {
         Ok(link) => link,
         Err(error) => {
             let away = Away::from(error);
-            return (Err(away.why.clone()), has_agent.then(|| Err(away.why.clone())), Err(away));
+            return Looked {
+                edge: Err(away.why.clone()),
+                agent: has_agent.then(|| Err(away.why.clone())),
+                name_server: has_name_server.then(|| Err(away.why.clone())),
+                host: Err(away),
+            };
         }
     };
-    let units: Vec<_> = std::iter::once(name.unit()).chain(has_agent.then(|| name.agent())).collect();
+    let beside = [has_agent.then(|| name.agent()), has_name_server.then(|| name.name_server())];
+    let units: Vec<_> = std::iter::once(name.unit()).chain(beside.into_iter().flatten()).collect();
     let agent = async { if has_agent { Some(ask(&link.agent).await) } else { None } };
+    let name_server = async { if has_name_server { Some(ask(&link.name_server).await) } else { None } };
     let asked = (ask_edge(&link.control), link.usage(&stack.name, &units), link.look(&stack.name));
-    let (edge, agent, usage, instances) = tokio::join!(asked.0, agent, asked.1, asked.2);
+    let (edge, agent, name_server, usage, instances) = tokio::join!(asked.0, agent, name_server, asked.1, asked.2);
     let seen = usage.map(|usage| HostSeen { usage, instances: instances.map_err(Away::from) });
-    (edge, agent, seen.map_err(Away::from))
+    Looked { edge, agent, name_server, host: seen.map_err(Away::from) }
 }
 
 /// What applications on hosts tried to reach and were refused, of those that can say so in a moment.

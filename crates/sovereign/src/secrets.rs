@@ -29,8 +29,15 @@ pub(crate) fn purposes(stack: &Stack) -> Vec<Purpose> {
     let links = stack.datacenters.values().flat_map(Datacenter::edges).map(Purpose::Link);
     let on_hosts = stack.sites.values().filter(|site| site.app == App::Ghost && site.host(stack).is_some());
     let databases = on_hosts.map(|site| Purpose::Database(site.name.clone()));
+    let zones = zones(stack).map(|domain| Purpose::Zone(domain.name.clone()));
     let of_stack = [Purpose::Ca, Purpose::ConfigSigning, Purpose::Archive].into_iter();
-    of_stack.chain(links).chain(of_sites).chain(databases).collect()
+    of_stack.chain(links).chain(of_sites).chain(databases).chain(zones).collect()
+}
+
+/// The domains whose zones name servers of the stack sign.
+pub(crate) fn zones(stack: &Stack) -> impl Iterator<Item = &Domain> {
+    let is_answered = stack.name_servers().next().is_some();
+    stack.domains.values().filter(move |domain| is_answered && domain.provider.is_none())
 }
 
 /// Where the stack's root seed lies.
@@ -133,8 +140,8 @@ fn ready(
     Ok(WorkingKeys::ensure(&state.keys(), &owner, &purposes(stack), &epochs, unlock)?)
 }
 
-/// The keys that sign these domains' zones. Not among those that every run makes ready, so that nobody is asked for the
-/// passphrase who does not need them.
+/// The keys that sign these domains' zones. Where no name server runs they are not among those that every run makes ready, so
+/// that nobody is asked for the passphrase who does not need them.
 ///
 /// # Errors
 /// As [`open`].

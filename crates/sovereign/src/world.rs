@@ -19,6 +19,7 @@ use crate::failure::Failure;
 use crate::hosts::{OnHosts, state_of};
 use crate::primaries::Primaries;
 use crate::program::Program;
+use crate::secrets;
 
 /// What joining takes.
 pub(crate) struct Parts<'a> {
@@ -53,6 +54,8 @@ pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
         let key = keys.link_key(&edge)?.public_hex;
         link_keys.insert(edge, key);
     }
+    let zone_keys = secrets::zones(stack).map(|domain| Ok((domain.name.clone(), keys.zone_key(&domain.name)?.tag())));
+    let zone_keys = zone_keys.collect::<Result<BTreeMap<_, _>, Failure>>()?;
     let mut units = on_hosts.units.clone();
     let mut locks = on_hosts.locks.clone();
     let mut webhook_keys = BTreeMap::new();
@@ -110,6 +113,7 @@ pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
         authority: keys.ca()?.pem().to_owned(),
         locks,
         link_keys,
+        zone_keys,
         webhook_keys,
         files: on_hosts.files.iter().map(|(site, files)| (site.clone(), files.digest())).collect(),
         units,

@@ -19,7 +19,7 @@ use support::{Operator, Ran, eventually};
 const STEPS: [&str; 8] = [
     "say on the host whose it is ...",
     "let the stack's keys in ...",
-    "install Incus and its tools ...",
+    "install Incus, a name server and their tools ...",
     "raise what the kernel gives to containers ...",
     "filter what comes in ...",
     "join the other hosts of the data center ...",

@@ -74,6 +74,7 @@ pub fn world(stack: &Stack) -> World {
             .flat_map(Datacenter::edges)
             .map(|edge| (edge.clone(), Digest::of(edge.to_string()).hex()))
             .collect(),
+        zone_keys: stack.domains.keys().map(|domain| (domain.clone(), 20_000)).collect(),
         webhook_keys: ghosts().map(|site| (site.name.clone(), state.keys().join(site.name.as_str()))).collect(),
         files: BTreeMap::new(),
         units: units.collect(),

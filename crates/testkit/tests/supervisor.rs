@@ -116,7 +116,13 @@ impl Bed {
         UnitSpec {
             args: vec!["daemon".into(), socket.display().to_string(), word.into()],
             sockets: vec![SocketSpec { name: "https".into(), address }],
-            confinement: Confinement { read: vec![], write: vec![control], own_user: false, connect: None },
+            confinement: Confinement {
+                read: vec![],
+                write: vec![control],
+                own_user: false,
+                connect: None,
+                low_ports: false,
+            },
             health: Health::Control { socket },
             replace,
             ..self.script(name, "")
@@ -580,7 +586,7 @@ async fn a_confined_unit_reaches_its_own_paths_and_nothing_else() {
         );
         let mut spec = bed.script("app@home", &script);
         let (read, write) = (vec![app.clone(), app.join("config")], vec![own.clone()]);
-        spec.confinement = Confinement { read, write, own_user, connect: Some(vec![allowed]) };
+        spec.confinement = Confinement { read, write, own_user, connect: Some(vec![allowed]), low_ports: false };
         if by_other {
             bed.start_as(ORDINARY_USER).await;
         } else {

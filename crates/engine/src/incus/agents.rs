@@ -3,8 +3,6 @@
 //! It has a user of its own, who reads neither the edge's keys nor its pages. Its configuration is a file that its
 //! description names by what is in it, so that the agent before, which is kept, finds what it was given.
 
-use std::path::Path;
-
 use sovereign_hosts::systemd::{Account, Names};
 use sovereign_hosts::{Access, Run};
 use sovereign_model::EdgeName;
@@ -23,10 +21,8 @@ use crate::edge;
 /// For root to write, and for the agent to read.
 const READABLE: Access<'static> = Access { mode: 0o640, owner: "root:sovereign-agent" };
 
-/// Who agents run as.
-fn account() -> Account<'static> {
-    Account { user: on_host::AGENT_USER, state: Path::new(on_host::STATE) }
-}
+/// The folder of its socket: the name server asks it, as a member of its group.
+const RUN_MODE: &str = "0750";
 
 /// It is never given anything newer: another configuration is another agent.
 const GENERATION: u64 = 1;
@@ -46,7 +42,7 @@ impl IncusEngine<'_> {
         let (said, is_well) = tokio::join!(link.connection.succeed(&look), edge::is_well(&link.agent));
         let files = EdgeFiles::parse(&String::from_utf8_lossy(&said.map_err(failed)?));
         let wanted = self.parts.wanted.unit(&name.datacenter, &unit).and_then(|unit| unit.runs.as_unit());
-        let drift = wanted.map(|wanted| drift::of_unit(&files, stack, wanted, account())).unwrap_or_default();
+        let drift = wanted.map(|wanted| drift::of_unit(&files, stack, wanted, Account::agent())).unwrap_or_default();
         Ok((files.unit(stack, &unit, wanted, is_well), drift))
     }
 
@@ -62,13 +58,13 @@ impl IncusEngine<'_> {
         let wanted = wanted.ok_or_else(|| IncusEngineError::Undeclared { what: unit.name.to_string() })?;
         let link = self.parts.reach.link(name).await?;
         let folder = self.on_host().agent(&name.datacenter);
-        link.prepare(on_host::AGENT_USER, folder.path(), &["run"]).await.map_err(failed)?;
+        link.prepare(on_host::AGENT_USER, folder.path(), RUN_MODE, &["run"]).await.map_err(failed)?;
         let payload = serde_json::to_string(&wanted.config).expect("a configuration serializes to JSON");
         let key = self.parts.keys.config_signing().map_err(IncusEngineError::Keys)?;
         let sealed = signed::seal(&key, PROTOCOL, GENERATION, payload);
         let path = folder.config(&wanted.config_digest);
         link.connection.put_bytes(&path, sealed.as_bytes(), READABLE).await.map_err(failed)?;
-        let receipt = self.run_on_host(name, link, unit, account(), &link.agent, tell).await?;
+        let receipt = self.run_on_host(name, link, unit, Account::agent(), &link.agent, tell).await?;
         let tidy = Run::script("remove older configurations", include_str!("tidy_configs.sh")).arg(folder.path());
         link.connection.succeed(&tidy).await.map_err(failed)?;
         Ok(receipt)

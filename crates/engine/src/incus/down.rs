@@ -15,13 +15,14 @@ impl Link {
         systemd::remove(&self.connection, stack, unit).await.map_err(failed)
     }
 
-    /// Stops the edge, its agent and all applications; what ran.
+    /// Stops the edge, its agent, the name server and all applications; what ran.
     ///
     /// # Errors
     /// When the host does not obey. What was stopped stays so, and doing it again goes on.
     pub async fn stop_all(&self, stack: &StackName, edge: &EdgeName) -> Result<Vec<UnitName>, IncusEngineError> {
         let mut stopped = Vec::new();
-        for unit in [edge.agent(), edge.unit()] {
+        // Nobody is to be led here any more before nobody serves.
+        for unit in [edge.name_server(), edge.agent(), edge.unit()] {
             self.remove_unit(stack, &unit).await?;
             stopped.push(unit);
         }

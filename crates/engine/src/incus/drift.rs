@@ -70,17 +70,12 @@ fn differs(seen: &EdgeFiles, name: &str, wanted: &Digest, all: &mut Vec<String>)
 mod tests {
     use std::collections::BTreeSet;
     use std::fmt::Write as _;
-    use std::path::Path;
 
     use sovereign_hosts::systemd::Names;
     use sovereign_model::unit::{Confinement, Health, Replace, SocketSpec};
 
     use super::*;
     use crate::incus::instances::FILTER_UNIT;
-
-    fn account() -> Account<'static> {
-        Account { user: "sovereign", state: Path::new("/var/lib/sovereign") }
-    }
 
     fn unit() -> UnitSpec {
         UnitSpec {
@@ -122,7 +117,7 @@ mod tests {
                 let digest = Digest::of(text);
                 writeln!(said, "text {}  {name}", digest.hex()).unwrap();
             };
-            for file in systemd::files(&self.stack, &self.unit, account()) {
+            for file in systemd::files(&self.stack, &self.unit, Account::edge()) {
                 text(&file.name, &file.text);
             }
             text(RULES, &self.openings.rules(22));
@@ -137,7 +132,7 @@ mod tests {
 
         fn drift(&self, said: &str) -> Vec<String> {
             let seen = EdgeFiles::parse(said);
-            let mut all = of_unit(&seen, &self.stack, &self.unit, account());
+            let mut all = of_unit(&seen, &self.stack, &self.unit, Account::edge());
             all.extend(of_filter(&seen, Some(&self.openings), Some(self.rules)));
             all
         }

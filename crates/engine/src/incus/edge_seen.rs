@@ -1,6 +1,7 @@
 //! What of an edge or another unit is on a host: its files, its services. Asked by a script, whose words are parsed as a stranger's.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use sovereign_hosts::systemd::Names;
 use sovereign_model::edge_config::{EdgeConfig, Source};
@@ -27,6 +28,8 @@ pub(super) struct EdgeFiles {
     pub(super) loaded: Option<Digest>,
     /// The same as they would be if the files were loaded now.
     pub(super) made: Option<Digest>,
+    /// Packages that were asked for and are not installed.
+    pub(super) lacks: Vec<String>,
 }
 
 impl EdgeFiles {
@@ -50,6 +53,7 @@ impl EdgeFiles {
                 }
                 ("socket", Some((state, name))) => drop(files.sockets.insert(name.to_owned(), state.to_owned())),
                 ("ssh-port", None) => files.ssh_port = rest.parse().ok(),
+                ("lacks", None) => files.lacks.push(rest.to_owned()),
                 ("loaded", None) => files.loaded = parse(rest),
                 ("made", None) => files.made = parse(rest),
                 ("service", Some((state, name))) => drop(files.services.insert(name.to_owned(), state.to_owned())),
@@ -62,6 +66,11 @@ impl EdgeFiles {
     /// The digest of a file in the edge's folder.
     pub(super) fn digest(&self, name: &str) -> Option<Digest> {
         self.files.get(name).copied()
+    }
+
+    /// Whether there is a file of that name in the folder.
+    pub(super) fn has(&self, path: &Path) -> bool {
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| self.files.contains_key(name))
     }
 
     /// Whether every key and every folder of files that a configuration names is there.

@@ -55,6 +55,7 @@ impl IncusEngine<'_> {
             certificate: self.certificate_seen(name, &files)?,
             mirrors: status.as_ref().map(|status| self.mirrors(name, status)).unwrap_or_default(),
             drift: Vec::new(),
+            lacks: Vec::new(),
         };
         let is_well = status.is_some_and(|status| status.healthy);
         let unit = files.unit(&self.parts.stack.name, &unit.name, Some(unit), is_well);
@@ -148,7 +149,7 @@ impl IncusEngine<'_> {
     /// The user of edges, and the folders of this one.
     async fn prepare(&self, name: &EdgeName, link: &Link) -> Result<(), SshError> {
         let folder = self.on_host().edge(&name.datacenter);
-        link.prepare(on_host::USER, folder.path(), &["store", "run", "log"]).await
+        link.prepare(on_host::USER, folder.path(), "0700", &["store", "run", "log"]).await
     }
 
     /// Writes an edge's configuration, and has it read that when it runs.
@@ -226,7 +227,7 @@ impl IncusEngine<'_> {
         let link = self.parts.reach.link(name).await?;
         let unit = self.edge_unit(name)?;
         self.ready(name, link, tell).await?;
-        self.run_on_host(name, link, unit, account(), &link.control, tell).await
+        self.run_on_host(name, link, unit, Account::edge(), &link.control, tell).await
     }
 
     /// Before an edge starts: its configuration must be one that it believes. It is not when there is none, or when the
@@ -243,11 +244,6 @@ impl IncusEngine<'_> {
         let wanted = wanted.ok_or_else(|| IncusEngineError::Undeclared { what: format!("the edge of {name}") })?;
         self.write_edge(name, link, 1, &wanted.config, tell).await.map(drop)
     }
-}
-
-/// Who edges run as.
-pub(super) fn account() -> Account<'static> {
-    Account { user: on_host::USER, state: Path::new(on_host::STATE) }
 }
 
 /// For root to write, and for edges to read.

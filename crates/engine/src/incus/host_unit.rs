@@ -64,10 +64,10 @@ impl IncusEngine<'_> {
 }
 
 impl Link {
-    /// The user of a unit and its folder, and in it those that are the unit's own.
-    pub(super) async fn prepare(&self, user: &str, folder: &Path, own: &[&str]) -> Result<(), SshError> {
+    /// The user of a unit and its folder, and in it those that are the unit's own, with their mode.
+    pub(super) async fn prepare(&self, user: &str, folder: &Path, mode: &str, own: &[&str]) -> Result<(), SshError> {
         let run = Run::script("make a unit's folders", include_str!("prepare.sh"));
-        let run = run.arg(user).arg(on_host::PROGRAMS).arg(on_host::STATE).arg(folder).args(own);
+        let run = run.arg(user).arg(on_host::PROGRAMS).arg(on_host::STATE).arg(folder).arg(mode).args(own);
         self.connection.succeed(&run).await.map(drop)
     }
 }

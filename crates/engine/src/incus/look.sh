@@ -5,7 +5,7 @@ PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL PATH
 exec 2> /dev/null
 if cd "$1"; then
-    for file in chain.pem key.pem config.json link-*.pem webhook-*.key; do
+    for file in chain.pem key.pem config.json link-*.pem webhook-*.key key-*.pem; do
         test ! -f "$file" || echo "file $(sha256sum < "$file" | cut -d ' ' -f 1) $file"
     done
     for list in "$1"/files/*/*/.list; do

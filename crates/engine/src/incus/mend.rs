@@ -1,6 +1,7 @@
 //! Putting right what was changed on a host behind our back.
 
 use sovereign_hosts::ready::{self, Change};
+use sovereign_hosts::systemd::Account;
 use sovereign_model::EdgeName;
 
 use super::edge_seen::EdgeFiles;
@@ -10,7 +11,7 @@ use crate::apply::{Progress, Receipt};
 impl IncusEngine<'_> {
     /// What of an edge is not as it was made.
     pub(super) fn drift_of_edge(&self, name: &EdgeName, files: &EdgeFiles) -> Result<Vec<String>, IncusEngineError> {
-        Ok(drift::of_unit(files, &self.parts.stack.name, self.edge_unit(name)?, super::edges::account()))
+        Ok(drift::of_unit(files, &self.parts.stack.name, self.edge_unit(name)?, Account::edge()))
     }
 
     /// Puts all that was changed on a host right: first what may come in, then what passes between instances, then units of
@@ -44,6 +45,12 @@ impl IncusEngine<'_> {
         let agent = self.parts.wanted.unit(&name.datacenter, &name.agent()).and_then(|unit| unit.runs.as_unit());
         if let Some(unit) = agent.filter(|_| !of_agent.is_empty()) {
             self.run_agent(name, unit, tell).await?;
+        }
+        let name_server = self.look_at_name_server(name, link).await?;
+        let described = self.parts.wanted.unit(&name.datacenter, &name.name_server());
+        let described = described.and_then(|unit| unit.runs.as_unit());
+        if let Some(unit) = described.filter(|_| !name_server.drift.is_empty()) {
+            self.run_name_server(name, unit, tell).await?;
         }
         Ok(Receipt::default())
     }

@@ -14,6 +14,7 @@
 //! | [`lease`] | one run at a time on a host |
 //! | `edges` | its edge: files, service |
 //! | `agents` | the agent beside it, likewise |
+//! | `name_servers` | the name server beside both, and the keys of its zones |
 //! | `site_files` | the files of static sites there |
 //! | `host_unit` | a unit of its own: program, service |
 //! | `written` | which configurations this machine wrote |
@@ -44,6 +45,7 @@ pub mod instances;
 pub mod lease;
 pub mod logs;
 mod mend;
+mod name_servers;
 mod newcomer;
 mod perform;
 pub mod reach;
@@ -222,14 +224,18 @@ impl<'a> IncusEngine<'a> {
     async fn look_at(&self, name: &EdgeName) -> Result<HostLook, IncusEngineError> {
         let link = self.parts.reach.link(name).await?;
         let looks = (self.look_at_edge(name, link), self.look_at_agent(name, link), self.look_at_instances(link));
-        let (edge, agent, instances) = tokio::join!(looks.0, looks.1, looks.2);
+        let (edge, agent, instances, name_server) =
+            tokio::join!(looks.0, looks.1, looks.2, self.look_at_name_server(name, link));
         let EdgeLook { seen: mut edge, unit, files, primaries } = edge?;
-        let ((mut units, rules), (agent, of_agent)) = (instances?, agent?);
+        let ((mut units, rules), (agent, of_agent), name_server) = (instances?, agent?, name_server?);
         edge.drift = drift::of_filter(&files, self.parts.openings.get(name), rules.as_deref());
         edge.drift.extend(self.drift_of_edge(name, &files)?);
         edge.drift.extend(of_agent);
+        edge.drift.extend(name_server.drift);
+        edge.lacks = name_server.lacks;
         units.extend(unit.map(|unit| (name.unit(), unit)));
         units.extend(agent.map(|unit| (name.agent(), unit)));
+        units.extend(name_server.unit.map(|unit| (name.name_server(), unit)));
         Ok((edge, units, primaries))
     }
 

@@ -38,7 +38,7 @@ impl IncusEngine<'_> {
                 // What nothing declares any more may be on any host; where it is not, nothing happens.
                 for edge in self.parts.stack.edges_on_hosts().filter(|edge| edge.datacenter == *datacenter) {
                     let link = self.parts.reach.link(&edge).await?;
-                    if *unit == edge.agent() {
+                    if [edge.agent(), edge.name_server()].contains(unit) {
                         link.remove_unit(&self.parts.stack.name, unit).await?;
                     } else {
                         self.with_instances(&edge, link, unit, async |instances| instances.stop(unit).await).await?;
@@ -92,6 +92,8 @@ impl IncusEngine<'_> {
                 let host = EdgeName::on(datacenter, unit.host.as_ref().ok_or_else(undeclared)?);
                 if unit.name == host.agent() {
                     self.run_agent(&host, unit, tell).await
+                } else if unit.name == host.name_server() {
+                    self.run_name_server(&host, unit, tell).await
                 } else {
                     self.run_edge(&host, tell).await
                 }

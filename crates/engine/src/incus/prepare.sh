@@ -1,5 +1,5 @@
-# The user of a unit and its folder. $1: the user. $2: where programs lie. $3: where state lies. $4: the unit's folder. All
-# else: folders in it that are the unit's own.
+# The user of a unit and its folder. $1: the user. $2: where programs lie. $3: where state lies. $4: the unit's folder. $5:
+# the mode of folders in it that are the unit's own. All else: those.
 set -eu
 id -u "$1" > /dev/null 2>&1 ||
     useradd --system --user-group --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin "$1"
@@ -13,6 +13,7 @@ done
 chown root:"$1" "$4"
 chmod 0750 "$4"
 user=$1
+mode=$5
 cd "$4"
-shift 4
-install -d -o "$user" -g "$user" -m 0700 "$@"
+shift 5
+install -d -o "$user" -g "$user" -m "$mode" "$@"

@@ -152,6 +152,8 @@ pub struct Link {
     pub control: PathBuf,
     /// The control socket of the agent beside it, brought here.
     pub agent: PathBuf,
+    /// That of the name server, likewise.
+    pub name_server: PathBuf,
     /// The edge of the host.
     pub(super) edge: EdgeName,
     incus: Arc<dyn Dial>,
@@ -163,8 +165,9 @@ impl Link {
         let connection = Connection::open(login, sockets, PATIENCE).await?;
         let control = connection.forward(&state.edge(&edge.datacenter).control()).await?;
         let agent = connection.forward(&state.agent(&edge.datacenter).control()).await?;
+        let name_server = connection.forward(&state.name_server(&edge.datacenter).control()).await?;
         let incus = incus_of(&connection, edge).await?;
-        Ok(Self { connection, control, agent, edge: edge.clone(), incus, client: OnceCell::new() })
+        Ok(Self { connection, control, agent, name_server, edge: edge.clone(), incus, client: OnceCell::new() })
     }
 
     fn asked(&self) -> Asked {

@@ -11,7 +11,9 @@ echo "now $(date +%s)"
 for service in "$@"; do
     systemctl show --timestamp=unix --property=MainPID,NRestarts,ActiveEnterTimestamp,CPUUsageNSec "$service" |
         sed "s/^/service $service /"
-    echo "service $service Memory=$(systemctl show --property=MainPID --value "$service" | grep -vx 0 | memory)"
+    # A name server's Knot is a process of its service too.
+    group=$(systemctl show --property=ControlGroup --value "$service")
+    echo "service $service Memory=$(cat "/sys/fs/cgroup${group:-/nothing}/cgroup.procs" 2> /dev/null | memory)"
 done
 cd /sys/fs/cgroup || exit 0
 for folder in "$instances"*; do

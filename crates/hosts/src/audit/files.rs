@@ -65,8 +65,16 @@ fn right(path: &Path, file: &File, wanted: &Wanted) -> (char, u32, &'static str)
     if let Ok(within) = path.strip_prefix(&wanted.agent) {
         return match within.to_str().unwrap_or_default() {
             "" => ('d', 0o750, "root:sovereign-agent"),
-            "run" => ('d', 0o700, "sovereign-agent:sovereign-agent"),
+            // Its socket is there for the name server too.
+            "run" => ('d', 0o750, "sovereign-agent:sovereign-agent"),
             _ => ('f', 0o640, "root:sovereign-agent"),
+        };
+    }
+    if let Ok(within) = path.strip_prefix(&wanted.name_server) {
+        return match within.to_str().unwrap_or_default() {
+            "" => ('d', 0o750, "root:sovereign-names"),
+            "run" | "knot" => ('d', 0o700, "sovereign-names:sovereign-names"),
+            _ => ('f', 0o640, "root:sovereign-names"),
         };
     }
     let beside = wanted.edge.parent().and_then(|place| path.strip_prefix(place).ok()?.to_str());

@@ -183,6 +183,10 @@ pub struct Wanted {
     pub edge: PathBuf,
     /// The agent's, which need not be there.
     pub agent: PathBuf,
+    /// The name server's, likewise.
+    pub name_server: PathBuf,
+    /// Where the name server takes questions, by UDP and TCP. Nothing when there is none.
+    pub asked: Vec<std::net::SocketAddr>,
     /// What listened before the host was made ready, and stays open. `None`: it was not written down.
     pub open_before: Option<Vec<Listener>>,
     /// The other hosts of the data center.

@@ -16,6 +16,8 @@ const DHCP_CLIENT: [u16; 2] = [68, 546];
 const EPHEMERAL: u16 = 32_768;
 /// Who has the sockets of an edge: systemd, and the program that it hands them to.
 const OF_EDGE: [&str; 2] = ["systemd", "sovereign"];
+/// Who has those of a name server: the Knot that it drives.
+const OF_NAME_SERVER: [&str; 1] = ["knotd"];
 
 /// A socket that takes what comes in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -58,12 +60,23 @@ pub(super) fn judge(open: &[Open], facts: &Facts, wanted: &Wanted, all: &mut Fin
             all.drift(SUBJECT, format_args!("nothing listens on {socket}, where the edge should"), "`sovereign up`");
         }
     }
+    for (place, protocol) in wanted.asked.iter().flat_map(|place| [(place, Protocol::Udp), (place, Protocol::Tcp)]) {
+        if !facts.listeners.iter().flatten().any(|listener| is_for(listener, *place, protocol)) {
+            let sentence = format!("nothing listens on {protocol} {place}, where the name server should");
+            let help = format!("`sovereign status` says why, and `sovereign logs`; on {} `ss -lntup`", wanted.host);
+            all.drift(SUBJECT, sentence, help);
+        }
+    }
     all.else_fine(SUBJECT, format_args!("{} sockets listen, each for a reason", open.len()));
 }
 
 fn is_at(listener: &Listener, socket: SocketAddr) -> bool {
+    is_for(listener, socket, Protocol::Tcp)
+}
+
+fn is_for(listener: &Listener, socket: SocketAddr, protocol: Protocol) -> bool {
     let address = Some(socket.ip()).filter(|ip| !ip.is_unspecified());
-    listener.protocol == Protocol::Tcp && listener.port == socket.port() && listener.address == address
+    listener.protocol == protocol && listener.port == socket.port() && listener.address == address
 }
 
 fn why(listener: &Listener, facts: &Facts, wanted: &Wanted) -> Option<&'static str> {
@@ -72,6 +85,9 @@ fn why(listener: &Listener, facts: &Facts, wanted: &Wanted) -> Option<&'static s
     let is_of = |names: &[&str]| owners.iter().all(|owner| names.contains(&owner.as_str()));
     if wanted.sockets.iter().any(|socket| is_at(listener, *socket)) {
         return is_of(&OF_EDGE).then_some("the edge");
+    }
+    if wanted.asked.iter().any(|place| is_for(listener, *place, *protocol)) {
+        return is_of(&OF_NAME_SERVER).then_some("the name server");
     }
     if is_tcp && Some(*port) == facts.ssh_port {
         return Some("ssh");

@@ -13,6 +13,7 @@ const ALIAS: &str = "sovereign-shop.edge.home.service";
 const BEFORE: &str = "sovereign-shop.edge.home.ba9876543210.service";
 const EDGE: &str = "/var/lib/sovereign/shop/home/edge";
 const AGENT: &str = "/var/lib/sovereign/shop/home/agent";
+const NAME_SERVER: &str = "/var/lib/sovereign/shop/home/name-server";
 const MANAGEMENT: &str = "ssh-ed25519 AAAA sovereign:shop:management";
 
 fn program() -> (PathBuf, Digest) {
@@ -45,6 +46,8 @@ fn wanted() -> Wanted {
         state: "/var/lib/sovereign/shop".into(),
         edge: EDGE.into(),
         agent: AGENT.into(),
+        name_server: NAME_SERVER.into(),
+        asked: Vec::new(),
         open_before: Some(vec![listener(Protocol::Tcp, 8080, None, "wiki")]),
         peers: BTreeSet::new(),
         instances: Some("table inet sovereign_instances {}\n".to_owned()),
@@ -255,7 +258,7 @@ fn what_was_changed_is_named() {
 
 /// Another unit of the host's own, beside the edge.
 #[test]
-fn what_was_changed_of_an_agent_is_named() {
+fn what_was_changed_of_an_agent_or_a_name_server_is_named() {
     let beside = |text: &str| text.replace(".edge.", ".agent.").replace(EDGE, AGENT);
     let (service, alias) = (beside(SERVICE), beside(ALIAS));
     let mut wanted = wanted();
@@ -272,7 +275,10 @@ fn what_was_changed_of_an_agent_is_named() {
          show\t{service}\tFragmentPath=/etc/systemd/system/{service}\nshow\t{service}\tActiveState=active\n\
          text\t{}\t[Service]\nshow\t{}\tActiveState=inactive\n\
          file\t750 root sovereign-agent d {AGENT}\nfile\t640 root sovereign-agent f {AGENT}/config-0123456789ab.json\n\
-         file\t700 sovereign-agent sovereign-agent d {AGENT}/run\nend\n",
+         file\t750 sovereign-agent sovereign-agent d {AGENT}/run\n\
+         file\t750 root sovereign-names d {NAME_SERVER}\nfile\t640 root sovereign-names f {NAME_SERVER}/key-a.pem\n\
+         file\t700 sovereign-names sovereign-names d {NAME_SERVER}/knot\n\
+         file\t700 sovereign-names sovereign-names d {NAME_SERVER}/run\nend\n",
         beside(BEFORE),
         beside(BEFORE),
     );
@@ -291,6 +297,12 @@ fn what_was_changed_of_an_agent_is_named() {
         format!(
             "drift | files | {AGENT}/config-0123456789ab.json is 0660 root:sovereign-agent, and should be 0640 \
              root:sovereign-agent\n"
+        )
+    );
+    assert_eq!(
+        at(&format!("640 root sovereign-names f {NAME_SERVER}"), &format!("644 root sovereign-names f {NAME_SERVER}")),
+        format!(
+            "drift | files | {NAME_SERVER}/key-a.pem is 0644 root:sovereign-names, and should be 0640 root:sovereign-names\n"
         )
     );
     assert_eq!(
@@ -318,7 +330,18 @@ fn what_listens_is_named() {
         facts.listeners.as_mut().unwrap().retain(|listener| listener.port != port);
         facts
     };
+    let names = |listeners: &[(Protocol, &str)]| {
+        let mut facts = facts();
+        let more = listeners.iter().map(|(protocol, owner)| listener(*protocol, 53, Some("192.0.2.8"), owner));
+        facts.listeners.as_mut().unwrap().extend(more);
+        facts
+    };
+    let asked = || Wanted { asked: vec!["192.0.2.8:53".parse().unwrap()], ..wanted() };
     let cases = [
+        ("a name server", names(&[(Protocol::Udp, "knotd"), (Protocol::Tcp, "knotd")]), asked()),
+        ("half a name server", names(&[(Protocol::Udp, "knotd")]), asked()),
+        ("another in its place", names(&[(Protocol::Udp, "named"), (Protocol::Tcp, "named")]), asked()),
+        ("a name server that nobody wants", names(&[(Protocol::Udp, "knotd")]), wanted()),
         ("a port", with(listener(Protocol::Tcp, 4444, None, "nc")), wanted()),
         ("a port for names", with(listener(Protocol::Udp, 53, None, "dnsmasq")), wanted()),
         ("a passing port", with(listener(Protocol::Udp, 40_000, None, "dig")), wanted()),

@@ -60,7 +60,8 @@ test -d /etc/pve && say manager proxmox
 systemctl -q is-active firewalld && say firewall firewalld
 { has nft && nft list tables | head -n 100; } | while read -r _ family name; do say table "$family $name"; done
 
-for package in incus incus-base incus-client btrfs-progs nftables dnsmasq-base udev; do
+for package in incus incus-base incus-client btrfs-progs nftables dnsmasq-base udev knot knot-dnssecutils \
+    knot-module-geoip tor-geoipdb; do
     dpkg-query -W -f '${db:Status-Status}\t${Version}\n' "$package" | while read -r status version; do
         test "$status" = installed && say package "$package $version"
     done

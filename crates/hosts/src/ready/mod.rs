@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  mark ─▶ keys ─▶ packages ─▶ kernel ─▶ firewall ─▶ cluster ─▶ storage ─▶ project
-//!  whose   who     Incus and   limits    what may    with the    a pool     a fenced
-//!  it is   may in  its tools             come in     others      of btrfs   project
+//!  whose   who     Incus, Knot limits    what may    with the    a pool     a fenced
+//!  it is   may in  and tools             come in     others      of btrfs   project
 //! ```
 //!
 //! Promise: each step looks first and does only what is left to do, so that any of them can be killed anywhere and done
@@ -22,8 +22,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use cluster::{ClusterError, Leaving, Neighbour, PORT, leave};
-pub use packages::PackagesError;
 pub(crate) use packages::{Apt, NO_MIRROR, send as send_packages};
+pub use packages::{NEEDED, OF_NAME_SERVERS, PackagesError};
 pub(crate) use rules::{FILE as RULES_FILE, wanted as wanted_rules};
 pub use rules::{FROM_INSTANCE, open_before};
 
@@ -61,7 +61,7 @@ pub enum Step {
     Mark,
     /// Let the stack's keys in.
     Keys,
-    /// Install Incus and its tools.
+    /// Install Incus and its tools, and what a name server is made of.
     Packages,
     /// Raise what a kernel gives to containers.
     Kernel,
@@ -108,7 +108,7 @@ impl fmt::Display for Step {
         f.write_str(match self {
             Self::Mark => "say on the host whose it is",
             Self::Keys => "let the stack's keys in",
-            Self::Packages => "install Incus and its tools",
+            Self::Packages => "install Incus, a name server and their tools",
             Self::Kernel => "raise what the kernel gives to containers",
             Self::Firewall => "filter what comes in",
             Self::Cluster => "join the other hosts of the data center",

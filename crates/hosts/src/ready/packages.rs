@@ -16,8 +16,21 @@ use crate::connection::Connection;
 use crate::files::Access;
 use crate::run::Run;
 
-/// What must be installed.
-const NEEDED: [&str; 6] = ["incus-base", "incus-client", "btrfs-progs", "nftables", "dnsmasq-base", "udev"];
+/// What must be installed: Incus and its tools, and what name servers are made of.
+pub const NEEDED: [&str; 10] = [
+    "incus-base",
+    "incus-client",
+    "btrfs-progs",
+    "nftables",
+    "dnsmasq-base",
+    "udev",
+    "knot",
+    "knot-dnssecutils",
+    "knot-module-geoip",
+    "tor-geoipdb",
+];
+/// What of it a name server is made of: its programs, and where in the world addresses are.
+pub const OF_NAME_SERVERS: [&str; 4] = ["knot", "knot-dnssecutils", "knot-module-geoip", "tor-geoipdb"];
 /// The exit code of a script that finds no mirror.
 pub(crate) const NO_MIRROR: i32 = 75;
 /// The largest list of installed packages.
@@ -66,7 +79,7 @@ impl PackagesError {
 impl Ready<'_> {
     pub(super) async fn packages(&self) -> Result<Change, ReadyError> {
         let action = Step::Packages.to_string();
-        let run = one_at_a_time(&action, include_str!("packages.sh")).args(NEEDED);
+        let run = one_at_a_time(&action, concat!(include_str!("mask.sh"), include_str!("packages.sh"))).args(NEEDED);
         let ended = self.host.run(&run).await?;
         match ended.code {
             0 => return Ok(change(&ended.stdout)),
@@ -79,7 +92,7 @@ impl Ready<'_> {
         let apt = Apt::of(self.host, self.work).await?;
         let files = apt.download(&self.facts.system.codename, &self.facts.system.version).await?;
         let there = send(self.host, &files).await?;
-        let run = one_at_a_time(&action, include_str!("brought.sh")).arg(&there);
+        let run = one_at_a_time(&action, concat!(include_str!("mask.sh"), include_str!("brought.sh"))).arg(&there);
         let said = self.host.succeed(&run).await?;
         Ok(change(&said))
     }

@@ -46,7 +46,7 @@ for unit in /etc/systemd/system/sovereign-*.socket /etc/systemd/system/sovereign
     attempt rm -f "$unit"
 done
 attempt rm -rf /opt/sovereign
-for user in sovereign-agent sovereign; do
+for user in sovereign-names sovereign-agent sovereign; do
     if id -u "$user" > /dev/null 2>&1; then attempt userdel "$user"; fi
 done
 if test -e /etc/systemd/system/sovereign-nftables.service; then
@@ -84,6 +84,7 @@ if test -s $list; then
     fi
 fi
 test $failed = 0 || exit 1
+for unit in $(cat /etc/sovereign/masked 2> /dev/null); do attempt systemctl --quiet unmask "$unit"; done
 attempt rm -rf /etc/apt/sources.list.d/sovereign-backports.sources /var/lib/sovereign
 # The marker before the keys: without them nobody could come back and finish this.
 attempt rm -rf /etc/sovereign

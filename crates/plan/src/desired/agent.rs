@@ -115,6 +115,7 @@ fn unit(stack: &Stack, world: &World, edge: &EdgeName, config: &AgentConfig, dig
             write: vec![folder.run()],
             own_user: false,
             connect: Some(ports),
+            low_ports: false,
         },
         health: Health::Control { socket: folder.control() },
         after: Vec::new(),

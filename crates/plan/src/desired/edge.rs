@@ -151,6 +151,7 @@ impl<'a> EdgeAt<'a> {
                 write: vec![folder.store(), folder.run(), folder.log()],
                 own_user: false,
                 connect: None,
+                low_ports: false,
             },
             health: Health::Control { socket: folder.control() },
             after: Vec::new(),

@@ -55,6 +55,7 @@ pub fn unit(home: &Home<'_>) -> Result<UnitSpec, InvalidName> {
             own_user: true,
             // Webhooks. The guard inside Ghost keeps the address too; this holds should the guard fail.
             connect: Some(vec![home.site.edge_port]),
+            low_ports: false,
         },
         health: Health::HttpUnix {
             socket: home.socket(),

@@ -49,12 +49,13 @@ pub(crate) fn run(context: &Context, args: &RotateArgs) -> Result<Rotated, Failu
     let (stack, state) = (&declared.stack, &declared.state);
     let ours = secrets::purposes(stack);
     let purpose = args.name.parse::<Purpose>().ok().filter(|purpose| ours.contains(purpose)).ok_or_else(|| {
-        let names = ours.iter().filter(|purpose| !matches!(purpose, Purpose::OwnerPassword(_) | Purpose::Archive));
+        let names = ours.iter().filter(|purpose| is_rotated(purpose));
         NotOurs { name: args.name.clone(), ours: names.map(ToString::to_string).collect() }
     })?;
     match purpose {
         Purpose::OwnerPassword(_) => return Err(FirstPassword.into()),
         Purpose::Archive => return Err(OpensTheArchive.into()),
+        Purpose::Zone(_) => return Err(BelievedByResolvers.into()),
         _ => {}
     }
     let _lock = secrets::lock(state, "rotate")?;
@@ -68,6 +69,21 @@ pub(crate) fn run(context: &Context, args: &RotateArgs) -> Result<Rotated, Failu
     })?;
     epochs.write(&file)?;
     Ok(Rotated { secret: purpose.to_string(), epoch })
+}
+
+fn is_rotated(purpose: &Purpose) -> bool {
+    !matches!(purpose, Purpose::OwnerPassword(_) | Purpose::Archive | Purpose::Zone(_))
+}
+
+/// Whoever checks signatures would believe none of the new key's.
+#[derive(Debug, thiserror::Error)]
+#[error("a zone's key is not exchanged at once: resolvers believe the old DS record for as long as they keep it")]
+struct BelievedByResolvers;
+
+impl Reason for BelievedByResolvers {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
 }
 
 /// An archive that exists is opened by the password it was made with.

@@ -38,6 +38,7 @@ impl Report for Assessment {
         let theme = page.theme();
         self.show_units(page);
         self.show_sights(page);
+        self.show_name_servers(page);
         self.show_sites(page);
         self.show_archive(page);
         page.gap();
@@ -138,6 +139,31 @@ impl Assessment {
         }
         if !table.is_empty() {
             page.title("Data centers, from each other");
+            page.table(&table);
+        }
+    }
+
+    fn show_name_servers(&self, page: &mut Page) {
+        let theme = page.theme();
+        let mut table = Table::new(["NAME SERVER", "ANSWERS FOR", "LEAVES OUT", ">SIGNED", ">GEOGRAPHY OF"]);
+        let ago = |seconds: u64| format!("{} ago", figures::seconds(seconds));
+        for server in &self.name_servers {
+            let domains: Vec<&str> = server.zones.iter().map(|zone| zone.domain.as_str()).collect();
+            let answers = match &server.silent {
+                Some(why) => Cell::styled(format!("nobody: {why}"), theme.warning),
+                None => Cell::from(domains.join(", ")),
+            };
+            let signed = server.zones.iter().filter_map(|zone| zone.signed_seconds).max();
+            table.row([
+                Cell::from(server.at.to_string()),
+                answers,
+                Cell::styled(server.without(), theme.warning),
+                signed.map(ago).unwrap_or_default().into(),
+                server.geography_seconds.map(ago).unwrap_or_default().into(),
+            ]);
+        }
+        if !table.is_empty() {
+            page.title("Name servers");
             page.table(&table);
         }
     }

@@ -125,6 +125,7 @@ mod tests {
             supervisor,
             edges,
             agents: BTreeMap::new(),
+            name_servers: BTreeMap::new(),
             hosts: BTreeMap::new(),
             evacuated: BTreeMap::new(),
             certificates: BTreeMap::new(),

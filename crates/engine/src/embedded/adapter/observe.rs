@@ -48,6 +48,7 @@ impl EmbeddedEngine<'_> {
                 )?,
                 mirrors: answer.map(|status| self.mirrors(name, &status)).unwrap_or_default(),
                 drift: Vec::new(),
+                lacks: Vec::new(),
             };
             if edge != EdgeSeen::default() {
                 seen.edges.insert(EdgeName::here(name), edge);

@@ -1,7 +1,6 @@
 //! A host, from inside and from outside.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -49,12 +48,13 @@ impl<'a> Asked<'a> {
     ) -> Self {
         let stack = &declared.stack.name;
         let unit = |name| joined.wanted.unit(&edge.datacenter, name).and_then(|unit| unit.runs.as_unit());
-        let (unit, agent) = (unit(&edge.unit()), unit(&edge.agent()));
-        let account = |user| Account { user, state: Path::new(on_host::STATE) };
+        let (unit, agent, name_server) = (unit(&edge.unit()), unit(&edge.agent()), unit(&edge.name_server()));
         let mut units: Vec<UnitFile> =
             [FILTER_UNIT, INSTANCES_UNIT].map(|(name, text)| UnitFile { name: name.into(), text: text.into() }).into();
-        units.extend(unit.into_iter().flat_map(|unit| files(stack, unit, account(on_host::USER))));
-        units.extend(agent.into_iter().flat_map(|unit| files(stack, unit, account(on_host::AGENT_USER))));
+        units.extend(unit.into_iter().flat_map(|unit| files(stack, unit, Account::edge())));
+        units.extend(agent.into_iter().flat_map(|unit| files(stack, unit, Account::agent())));
+        let names = Account::name_server(agent.is_some());
+        units.extend(name_server.into_iter().flat_map(|unit| files(stack, unit, names)));
         let service = |unit: &UnitSpec| {
             let names = Names::of(stack, unit);
             let program = (unit.program.clone(), joined.wanted.binary);
@@ -68,12 +68,14 @@ impl<'a> Asked<'a> {
             host: id.to_string(),
             units,
             may_lack,
-            services: unit.into_iter().chain(agent).map(service).collect(),
+            services: unit.into_iter().chain(agent).chain(name_server).map(service).collect(),
             sockets: unit.iter().flat_map(|unit| &unit.sockets).map(|socket| socket.address).collect(),
             authorized: keys.authorized.clone(),
             comments: comments(&required(declared, keys, record, &id, None)),
             edge: state.edge(&edge.datacenter).path().to_owned(),
             agent: state.agent(&edge.datacenter).path().to_owned(),
+            name_server: state.name_server(&edge.datacenter).path().to_owned(),
+            asked: joined.wanted.name_servers.get(&edge).map(|wanted| wanted.config.listen.clone()).unwrap_or_default(),
             state: state.path().to_owned(),
             open_before: known.open_before.clone(),
             peers: peers(record, &id),

@@ -6,7 +6,7 @@ use serde::Serialize;
 use sovereign_hosts::evacuation::Evacuation;
 use sovereign_hosts::facts::Incus;
 use sovereign_hosts::marker::Found;
-use sovereign_hosts::ready::Step;
+use sovereign_hosts::ready::{NEEDED, Step};
 use sovereign_hosts::record::{HostId, Known, Record};
 use sovereign_hosts::{Facts, Finding, Requirements, Verdict, findings};
 use tokio::sync::Semaphore;
@@ -160,6 +160,10 @@ fn drift(facts: &Facts, required: &Requirements) -> Vec<Finding> {
         return vec![gone("ready", format!("still to be done: {}", steps.join(", ")))];
     }
     let mut found = Vec::new();
+    let lacking: Vec<_> = NEEDED.into_iter().filter(|package| !facts.packages.contains_key(*package)).collect();
+    if !lacking.is_empty() {
+        found.push(gone("packages", format!("not installed: {}", lacking.join(", "))));
+    }
     if !facts.tables.contains("inet sovereign") {
         found.push(gone("packet filter", "the rules for packets are gone".to_owned()));
     }

@@ -1,0 +1,101 @@
+//! The name server on a host, beside its edge and the agent: its configuration, the keys of its zones, its service.
+//!
+//! It has a user of its own, the only one beside root that reads the keys; the agent, which talks to the world, does not.
+//! A key's file is named by its tag: one that was exchanged is another file, and the name server before finds its own.
+
+use sovereign_hosts::ready::OF_NAME_SERVERS;
+use sovereign_hosts::systemd::{Account, Names};
+use sovereign_hosts::{Access, Run};
+use sovereign_model::EdgeName;
+use sovereign_model::layout::on_host;
+use sovereign_model::name_server_config::PROTOCOL;
+use sovereign_model::observed::UnitSeen;
+use sovereign_model::unit::UnitSpec;
+use sovereign_runtime::signed;
+
+use super::edge_seen::EdgeFiles;
+use super::reach::Link;
+use super::{IncusEngine, IncusEngineError, drift};
+use crate::apply::{Progress, Receipt};
+use crate::edge;
+
+/// For root to write, and for the name server to read.
+const READABLE: Access<'static> = Access { mode: 0o640, owner: "root:sovereign-names" };
+
+/// It is never given anything newer: another configuration is another name server.
+const GENERATION: u64 = 1;
+
+/// What there is of a name server on a host.
+#[derive(Debug, Default)]
+pub(super) struct NameServerLook {
+    pub(super) unit: Option<UnitSeen>,
+    /// What of it is not as it was made.
+    pub(super) drift: Vec<String>,
+    /// The packages that it needs and that are not installed.
+    pub(super) lacks: Vec<String>,
+}
+
+impl IncusEngine<'_> {
+    fn name_server_account(&self, name: &EdgeName) -> Account<'static> {
+        Account::name_server(self.parts.stack.agents().any(|agent| agent == *name))
+    }
+
+    /// What there is of the name server on a host, wanted or not.
+    pub(super) async fn look_at_name_server(
+        &self,
+        name: &EdgeName,
+        link: &Link,
+    ) -> Result<NameServerLook, IncusEngineError> {
+        let failed = |source| IncusEngineError::Host { host: name.clone(), source: Box::new(source) };
+        let (stack, unit) = (&self.parts.stack.name, name.name_server());
+        let script = concat!(include_str!("look.sh"), include_str!("look_packages.sh"));
+        let look = Run::script("look at its name server", script)
+            .arg(self.on_host().name_server(&name.datacenter).path())
+            .arg(format!("{}.", Names::base(stack, &unit)))
+            .args(OF_NAME_SERVERS);
+        let (said, is_well) = tokio::join!(link.connection.succeed(&look), edge::is_well(&link.name_server));
+        let files = EdgeFiles::parse(&String::from_utf8_lossy(&said.map_err(failed)?));
+        let described = self.parts.wanted.unit(&name.datacenter, &unit).and_then(|unit| unit.runs.as_unit());
+        let mut drift = Vec::new();
+        if let (Some(described), Some(wanted)) = (described, self.parts.wanted.name_servers.get(name)) {
+            drift = drift::of_unit(&files, stack, described, self.name_server_account(name));
+            let folder = self.on_host().name_server(&name.datacenter);
+            let keys = wanted.config.keys.iter().map(|(domain, tag)| folder.key(domain, *tag));
+            let gone = keys.filter(|key| files.is_current(stack, described) && !files.has(key));
+            drift.extend(gone.map(|key| format!("{} is gone", key.display())));
+        }
+        let unit = files.unit(stack, &unit, described, is_well);
+        Ok(NameServerLook { unit, drift, lacks: files.lacks })
+    }
+
+    /// Has the name server run as it is described, in the place of the one before.
+    pub(super) async fn run_name_server(
+        &self,
+        name: &EdgeName,
+        unit: &UnitSpec,
+        tell: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Receipt, IncusEngineError> {
+        let failed = |source| IncusEngineError::Host { host: name.clone(), source: Box::new(source) };
+        let wanted = self.parts.wanted.name_servers.get(name);
+        let wanted = wanted.ok_or_else(|| IncusEngineError::Undeclared { what: unit.name.to_string() })?;
+        let link = self.parts.reach.link(name).await?;
+        let folder = self.on_host().name_server(&name.datacenter);
+        link.prepare(on_host::NAME_SERVER_USER, folder.path(), "0700", &["run", "knot"]).await.map_err(failed)?;
+        // The keys first: a configuration names them.
+        for (domain, tag) in &wanted.config.keys {
+            let key = self.parts.keys.zone_key(domain).map_err(IncusEngineError::Keys)?.private_pem();
+            let path = folder.key(domain, *tag);
+            link.connection.put_bytes(&path, key.expose().as_bytes(), READABLE).await.map_err(failed)?;
+        }
+        let payload = serde_json::to_string(&wanted.config).expect("a configuration serializes to JSON");
+        let signing = self.parts.keys.config_signing().map_err(IncusEngineError::Keys)?;
+        let sealed = signed::seal(&signing, PROTOCOL, GENERATION, payload);
+        let path = folder.config(&wanted.config_digest);
+        link.connection.put_bytes(&path, sealed.as_bytes(), READABLE).await.map_err(failed)?;
+        let account = self.name_server_account(name);
+        let receipt = self.run_on_host(name, link, unit, account, &link.name_server, tell).await?;
+        let tidy = Run::script("remove older configurations", include_str!("tidy_configs.sh")).arg(folder.path());
+        link.connection.succeed(&tidy).await.map_err(failed)?;
+        Ok(receipt)
+    }
+}
