@@ -1,19 +1,20 @@
 //! A stack on hosts of its own, from bare hosts to nothing again: a real Ghost on a real MariaDB in a real Incus, reached
-//! over SSH, in the smallest lab of two data centers. Read while everything is replaced, and while one of them has no power.
+//! over SSH, in the smallest lab of two data centers, with name servers of its own. Read, and asked for names, while everything is
+//! replaced, and while one of them has no power.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod support;
 
 use std::fs;
 use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sovereign_testkit::harness::{self, Test};
 use sovereign_testkit::incusd::Incusd;
 use support::hosts::{Host, Lab, add, another, missing, timed, up_with};
 use support::staff::Staff;
-use support::{At, Operator, Readers, debian, eventually, leaf_on_hosts};
+use support::{At, Operator, Readers, debian, eventually, leaf_on_hosts, names};
 
 const TESTS: &[Test<Incusd>] = &[("a_stack_lives_on_hosts_of_its_own", story)];
 
@@ -21,6 +22,9 @@ const TESTS: &[Test<Incusd>] = &[("a_stack_lives_on_hosts_of_its_own", story)];
 const AUTHORITY: &str = "blog.deployed.test";
 /// And of the site that is a folder of files.
 const LEAF: &str = "leaf.deployed.test";
+
+/// Within which a data center whose power is cut must have left the answers.
+const OUT_OF_ANSWERS: Duration = Duration::from_secs(10);
 
 /// A first start of everything on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -171,6 +175,18 @@ fn out_and_back(operator: &Operator, lab: &Lab) {
     eventually("it is written again", PATIENCE, written);
 }
 
+/// What a name server is made of is missed on a host that was made ready by a program that did not need it.
+fn packages_are_missed(operator: &Operator, lab: &Lab) {
+    let (host, status) = (&lab.hosts[1], "/var/lib/dpkg/status");
+    let unpacked = "s/^Status: install ok installed/Status: install ok unpacked/";
+    lab.says(host, &format!("cp {status} /root/status; sed -i '/^Package: knot$/,/^$/{unpacked}' {status}"));
+    let refused = operator.run(&["plan"]).exits(1);
+    assert!(refused.stdout().contains("office/office-1 lacks what a name server is made of: knot"), "{refused:?}");
+    assert!(refused.stdout().contains("sovereign host add root@ADDRESS --datacenter office"), "{refused:?}");
+    lab.says(host, &format!("mv /root/status {status}"));
+    assert_eq!(lab.says(host, "systemctl is-enabled knot.service || true").trim(), "masked");
+}
+
 /// What was changed on a host is planned and put right, and readers go on reading.
 fn drift_is_mended(operator: &Operator, lab: &Lab) {
     let host = &lab.hosts[0];
@@ -180,7 +196,7 @@ fn drift_is_mended(operator: &Operator, lab: &Lab) {
         &format!(
             "cd /etc/systemd/system; sed -i s/NoNewPrivileges=yes/NoNewPrivileges=no/ {unit}; \
              systemctl stop --job-mode=ignore-dependencies sovereign-*.edge-home-1.home.http.socket; \
-             rm /etc/sovereign/instances.nft"
+             rm /etc/sovereign/instances.nft /var/lib/sovereign/*/dc/home/name-server/key-*.pem"
         ),
     );
     let plan = operator.run(&["plan"]).exits(3);
@@ -189,6 +205,7 @@ fn drift_is_mended(operator: &Operator, lab: &Lab) {
         ".service was changed",
         "http.socket is inactive",
         "/etc/sovereign/instances.nft is gone",
+        ".pem is gone",
         "the packet filter that is in effect is another",
     ] {
         assert!(plan.stdout().contains(what), "{what}: {plan:?}");
@@ -198,11 +215,12 @@ fn drift_is_mended(operator: &Operator, lab: &Lab) {
     operator.run(&["plan"]).success();
 }
 
+#[expect(clippy::print_stderr, reason = "figures are shown")]
 fn story(incusd: &Incusd) {
     let (operator, cache) = debian::operator();
     let lab = timed("two bare hosts", || Lab::up(incusd, "deployed", 2));
     let declared = fs::read_to_string(lab.folder.join("stack.toml")).unwrap();
-    operator.write("stack.toml", &(declared + &leaf_on_hosts::declare(&operator, LEAF)));
+    operator.write("stack.toml", &(declared + &leaf_on_hosts::declare(&operator, LEAF) + &names::declare()));
     for role in ["site", "database"] {
         timed(role, || debian::lock(&operator, &cache, role));
     }
@@ -214,6 +232,7 @@ fn story(incusd: &Incusd) {
     for host in &lab.hosts {
         timed(&host.name, || add(&operator, &lab, host));
     }
+    packages_are_missed(&operator, &lab);
     let first = timed("first up", || operator.run(&["up", "--yes"]).success());
     assert!(first.stdout().contains("the dump is complete"), "{first:?}");
     assert!(first.stdout().contains("office/office-1"), "{first:?}");
@@ -230,6 +249,8 @@ fn story(incusd: &Incusd) {
         let read = || Some(operator.curl(AUTHORITY, edge, "/geese/", &[])).filter(|page| page.status == 200);
         assert!(eventually("the new page", PATIENCE, read).text().contains("Early this year."));
     }
+
+    timed("names answered", || names::answer(&operator, &lab, &[AUTHORITY, LEAF]));
 
     timed("backed up and restored", || back_up(&operator));
     let second = timed("second up", || operator.up_without_backup().success());
@@ -249,22 +270,27 @@ fn story(incusd: &Incusd) {
 
     // Everything is replaced while people read: the database, Ghost beside its predecessor, both edges.
     let readers = Readers::start(&operator, AUTHORITY, &[home, office], "/geese/");
+    let resolvers = names::Resolvers::start(&lab, AUTHORITY);
     operator.run(&["rotate", "database/blog"]).success();
     let program = another(&operator);
     let (code, replaced) = timed("everything replaced", || up_with(&program, &operator));
     assert_eq!(code, Some(0), "{replaced}");
-    let agents = ["agent-home-1@home", "agent-office-1@office"];
+    let beside =
+        ["agent-home-1@home", "agent-office-1@office", "name-server-home-1@home", "name-server-office-1@office"];
     for unit in
-        ["database-blog@home", "ghost-blog@home", "edge-home-1@home", "edge-office-1@office"].iter().chain(&agents)
+        ["database-blog@home", "ghost-blog@home", "edge-home-1@home", "edge-office-1@office"].iter().chain(&beside)
     {
         assert!(replaced.contains(&format!("replace {unit}")), "{replaced}");
     }
     readers.stop_without_failure();
+    resolvers.stop_without_failure();
     staff.publish("Written after it", "after", "<p>Still here.</p>");
     timed("a host taken out and brought back", || out_and_back(&operator, &lab));
 
     // The primary data center has no power: everything is read at the other, and a write is refused in words.
     seen_from_office(&operator, "alive");
+    let watch = names::Watch::begin(&lab, &lab.hosts[1], &lab.hosts[0], AUTHORITY);
+    let cut = Instant::now();
     lab.run(&["kill", "home"]);
     for path in ["/", "/rss/", "/geese/", "/about/"] {
         operator.curl(AUTHORITY, office, path, &[]).ok();
@@ -283,6 +309,10 @@ fn story(incusd: &Incusd) {
     assert!(partly.contains("left out: home/home-1"), "{partly}");
 
     let status = timed("seen dead from the other", || seen_from_office(&operator, "dead"));
+    let took = watch.took(cut);
+    eprintln!("out of the answers of the other name server: {:.1} s", took.as_secs_f64());
+    assert!(took <= OUT_OF_ANSWERS, "{took:?}");
+    assert_eq!(status["name_servers"][0]["left_out"][0]["datacenter"], "home", "{status:#}");
     let told = status["problems"].as_array().unwrap().iter().find(|problem| problem["subject"] == "home").unwrap();
     assert!(told["message"].as_str().unwrap().contains("office/office-1 sees it dead"), "{status:#}");
 
@@ -295,6 +325,7 @@ fn story(incusd: &Incusd) {
         });
     });
     timed("seen alive from the other", || seen_from_office(&operator, "alive"));
+    timed("names answered by both again", || lab.hosts.iter().for_each(|host| names::back(&lab, host, AUTHORITY)));
     staff.publish("Geese come back", "back", "<p>Late.</p>");
     for edge in [home, office] {
         let read = || Some(operator.curl(AUTHORITY, edge, "/back/", &[])).filter(|page| page.status == 200);
@@ -303,8 +334,11 @@ fn story(incusd: &Incusd) {
     let (code, third) = up_with(&program, &operator);
     assert!(code == Some(0) && third.contains("nothing has to change"), "{third}");
 
+    timed("audit", || operator.run(&["audit"]).success());
+
     timed("down --purge", || operator.run(&["down", "--purge", "--with-archive", "--yes"]).success());
     assert!(!operator.state().exists());
+    names::silent(&lab);
     for (host, before) in lab.hosts.iter().zip(before) {
         assert_eq!(lab.inventory(host), before, "{} is as it was", host.name);
     }

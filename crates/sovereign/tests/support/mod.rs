@@ -5,6 +5,7 @@ pub(crate) mod debian;
 pub(crate) mod hosts;
 pub(crate) mod leaf;
 pub(crate) mod leaf_on_hosts;
+pub(crate) mod names;
 pub(crate) mod staff;
 
 use std::collections::{BTreeMap, BTreeSet};
