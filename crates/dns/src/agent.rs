@@ -15,13 +15,13 @@ use sovereign_model::agent_status::{AgentStatus, Standing};
 use sovereign_runtime::VerifyingKey;
 use sovereign_runtime::control::{Commands, Refusal, Request, Server};
 use sovereign_runtime::lifecycle::{Drained, Lifecycle, Readiness};
-use sovereign_runtime::signed::{self, SignedError};
 use sovereign_runtime::socket::SocketError;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::health::{Rules, fails_open};
+use crate::loaded::{LoadError, load};
 use crate::probe::{Prober, TrustError};
 use crate::view::View;
 
@@ -47,30 +47,9 @@ pub struct Options {
 /// Why the agent does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// The configuration is missing or unreadable.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// Its file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The envelope is not one of ours.
-    #[error("{} is refused", path.display())]
-    Signed {
-        /// Its file.
-        path: PathBuf,
-        /// Why.
-        source: SignedError,
-    },
-    /// What was signed is not a configuration of an agent.
-    #[error("{} is not an agent's configuration", path.display())]
-    Payload {
-        /// Its file.
-        path: PathBuf,
-        /// Where it goes wrong.
-        source: serde_json::Error,
-    },
+    /// There is no configuration.
+    #[error(transparent)]
+    Config(#[from] LoadError),
     /// Certificates cannot be checked.
     #[error("certificates cannot be checked")]
     Trust(#[source] TrustError),
@@ -86,11 +65,9 @@ impl AgentError {
     /// What the operator should do.
     pub fn help(&self) -> Option<String> {
         match self {
-            Self::Signed { source, .. } => source.help(),
+            Self::Config(source) => source.help(),
             Self::Control(source) => source.help(),
-            Self::Read { .. } | Self::Payload { .. } | Self::Trust(_) => {
-                Some("`sovereign up` writes the configuration anew".into())
-            }
+            Self::Trust(_) => Some("`sovereign up` writes the configuration anew".into()),
             Self::Signals(_) => None,
         }
     }
@@ -109,7 +86,7 @@ pub async fn run(options: Options) -> Result<Drained, AgentError> {
 /// # Errors
 /// As [`run`].
 pub async fn serve(options: Options, lifecycle: Lifecycle) -> Result<Drained, AgentError> {
-    let (config, config_digest) = load(&options)?;
+    let (config, config_digest): (AgentConfig, Digest) = load(&options.config, &options.trust, PROTOCOL, "an agent")?;
     let with_public = config.watched.iter().any(|watched| watched.public);
     let prober = Prober::new(&config.authority, with_public, options.rules.timeout).map_err(AgentError::Trust)?;
     info!(agent = %config.edge(), watched = config.watched.len(), "the agent starts");
@@ -141,15 +118,6 @@ pub async fn serve(options: Options, lifecycle: Lifecycle) -> Result<Drained, Ag
     // Removes the control socket's name, if it still is ours.
     let _ = controlled.await;
     Ok(drained)
-}
-
-fn load(options: &Options) -> Result<(AgentConfig, Digest), AgentError> {
-    let path = || options.config.clone();
-    let bytes = std::fs::read(&options.config).map_err(|source| AgentError::Read { path: path(), source })?;
-    let opened = signed::open(&options.trust, PROTOCOL, &bytes);
-    let payload = opened.map_err(|source| AgentError::Signed { path: path(), source })?.payload;
-    let config = serde_json::from_str(&payload).map_err(|source| AgentError::Payload { path: path(), source })?;
-    Ok((config, Digest::of(&payload)))
 }
 
 /// An agent at work.

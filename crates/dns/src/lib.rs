@@ -4,6 +4,8 @@
 //!  agent at home ──HTTPS, as a reader──▶ each uplink of office, rack, …   judged from outside
 //!        │
 //!        └──HTTPS, within the place────▶ the edges of home                judged by its insides
+//!
+//!  name server at home ──control socket──▶ agent at home      ──files──▶ Knot ◀── questions of resolvers
 //! ```
 //!
 //! | module | what it gives |
@@ -14,6 +16,9 @@
 //! | [`geography`] | pure: which data center is nearest to whoever asks |
 //! | [`knot`] | the name server: what it is configured with (pure), and how it is driven |
 //! | [`agent`] | the daemon: looks at all of them, and tells on its control socket how it sees them |
+//! | [`away`] | pure: from what an agent tells to who is away, and whether to fall silent |
+//! | [`challenge`] | pure: what certificate authorities ask to see, for how long |
+//! | [`name_server`] | the daemon: asks the agent, and drives Knot |
 //!
 //! Promise: nobody judges a public address from behind it, since homes lead nobody back in; what flaps is not believed
 //! for a while; when everything looks dead, everything is counted on. With the intervals that are shipped
@@ -23,11 +28,17 @@
 //! is systemd's.
 
 pub mod agent;
+pub mod away;
+pub mod challenge;
 pub mod geography;
 pub mod health;
 pub mod knot;
+mod loaded;
+pub mod name_server;
 pub mod probe;
 mod view;
 pub mod zone;
 
 pub use agent::{AgentError, Options, run};
+pub use loaded::LoadError;
+pub use name_server::NameServerError;

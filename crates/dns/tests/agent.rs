@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
+use sovereign_dns::LoadError;
 use sovereign_dns::agent::{self, AgentError, Options};
 use sovereign_dns::health::Rules;
 use sovereign_model::agent_config::{AgentConfig, HEALTH_PATH, PROTOCOL, Watched};
@@ -302,7 +303,7 @@ async fn what_the_operator_did_not_sign_is_refused_with_a_way_out() {
     let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new("ours"));
     let foreign = options(&folder, &SigningKey::from_bytes(&[8; 32]), &authority, Vec::new());
     let refused = agent::serve(foreign.clone(), Lifecycle::new(Duration::ZERO)).await.unwrap_err();
-    assert!(matches!(refused, AgentError::Signed { .. }) && refused.help().is_some(), "{refused}");
+    assert!(matches!(refused, AgentError::Config(LoadError::Signed { .. })) && refused.help().is_some(), "{refused}");
     let text = std::fs::read(&foreign.config).unwrap();
     for damaged in [&text[..text.len() / 2], b"", b"{}"] {
         std::fs::write(&foreign.config, damaged).unwrap();
@@ -311,7 +312,7 @@ async fn what_the_operator_did_not_sign_is_refused_with_a_way_out() {
     }
     std::fs::remove_file(&foreign.config).unwrap();
     let refused = agent::serve(foreign, Lifecycle::new(Duration::ZERO)).await.unwrap_err();
-    assert!(matches!(refused, AgentError::Read { .. }), "{refused}");
+    assert!(matches!(refused, AgentError::Config(LoadError::Read { .. })), "{refused}");
     let mut authority = authority;
     authority.pem = authority.pem.replace("MII", "!!!");
     let unusable = options(&folder, &SigningKey::from_bytes(&[7; 32]), &authority, Vec::new());

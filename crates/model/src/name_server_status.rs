@@ -37,8 +37,8 @@ pub struct NameServerStatus {
     /// Why it answers nobody, when it does so on purpose.
     #[serde(default)]
     pub silent: Option<String>,
-    /// What its agent sees: until when it is known, in seconds since the Unix epoch; `None` when nothing is known, and all
-    /// are counted on.
+    /// When its agent last told what it sees, in seconds since the Unix epoch; `None` when nothing is believed, and all are
+    /// counted on.
     #[serde(default)]
     pub seen_unix: Option<u64>,
     /// Why the agent could not be asked the last time, when it could not.

@@ -184,6 +184,9 @@ pub(crate) enum Command {
     /// Watches the other data centers. Started by a host's systemd.
     #[command(hide = true)]
     Agent(AgentArgs),
+    /// Answers for the stack's domains, by Knot. Started by a host's systemd.
+    #[command(hide = true)]
+    NameServer(NameServerArgs),
     /// The embedded engine. Started by `up`.
     #[command(hide = true)]
     Supervise(SuperviseArgs),
@@ -262,6 +265,7 @@ impl Command {
             Self::Completions(_) => "completions",
             Self::Edge(_) => "edge",
             Self::Agent(_) => "agent",
+            Self::NameServer(_) => "name-server",
             Self::Supervise(_) => "supervise",
             Self::ArchiveSource(_) => "archive-source",
             Self::Shim => "shim",
@@ -270,7 +274,15 @@ impl Command {
 
     /// Whether this is a long-running part of the stack and not something an operator types.
     pub(crate) const fn is_daemon(&self) -> bool {
-        matches!(self, Self::Edge(_) | Self::Agent(_) | Self::Supervise(_) | Self::ArchiveSource(_) | Self::Shim)
+        matches!(
+            self,
+            Self::Edge(_)
+                | Self::Agent(_)
+                | Self::NameServer(_)
+                | Self::Supervise(_)
+                | Self::ArchiveSource(_)
+                | Self::Shim
+        )
     }
 }
 
@@ -1132,6 +1144,23 @@ pub(crate) struct AgentArgs {
     /// Where to make the control socket
     #[arg(long)]
     pub(crate) control: PathBuf,
+}
+
+/// `name-server`.
+#[derive(Debug, Args)]
+pub(crate) struct NameServerArgs {
+    /// The signed configuration file
+    #[arg(long)]
+    pub(crate) config: PathBuf,
+    /// The Ed25519 key that must have signed it, 64 hex digits
+    #[arg(long)]
+    pub(crate) trust: String,
+    /// Where to make the control socket
+    #[arg(long)]
+    pub(crate) control: PathBuf,
+    /// The control socket of the agent beside it
+    #[arg(long)]
+    pub(crate) agent: PathBuf,
 }
 
 /// `supervise`. The state folder is named by `--state`.

@@ -114,6 +114,7 @@ reasons! {
     sovereign_archive::ArchiveError,
     sovereign_archive::copy::CopyError,
     sovereign_dns::AgentError,
+    sovereign_dns::NameServerError,
     sovereign_edge::EdgeError,
     sovereign_engine::embedded::ClientError,
     sovereign_engine::embedded::SuperviseError,

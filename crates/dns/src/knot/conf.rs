@@ -11,6 +11,8 @@
 //!   is never limited.
 //! - **Nothing leaves but answers**: no transfers, no updates, no notices are allowed to anybody, and who asks for version
 //!   or machine is told nothing. Its name server identifier is the data center, which is public anyway.
+//! - **Sockets that others may open too** (`tcp-reuseport`; by UDP it is Knot's default), but only others of the same user:
+//!   so one Knot can take over from another while both answer.
 //! - **One key signs everything** (`single-type-signing`), it is brought and never made or exchanged by Knot (`manual`).
 //!   Signatures live for 14 days and are renewed a week before they end; those by geography are made when they are loaded,
 //!   therefore the driver reloads every day.
@@ -37,10 +39,11 @@ pub fn conf(setup: &Setup<'_>, served: &[(&Domain, bool)], home: &Path, generati
     let listen: Vec<String> = setup.listen.iter().map(place).collect();
     let mut text = format!(
         "\
-# Written by the agent, and written anew at the next change.
+# Written by sovereign, and written anew at the next change.
 server:
     rundir: {rundir}
     listen: [ {listen} ]
+    tcp-reuseport: on
     identity: \"\"
     version: \"\"
     nsid: {identity}

@@ -8,6 +8,8 @@
 //!        └───────────────┴──────────────┴── refused: removed, and what is current stays
 //! ```
 //!
+//! Knot is a child of this process: it is stopped by it and with it, and when it dies that is known at once.
+//!
 //! A generation is a folder; `current` is a symbolic link to one, which is replaced in one step: killed at any moment, what
 //! is current is whole. The one before is kept for the operator to compare with.
 
@@ -16,7 +18,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::{ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 use std::{fmt, fs};
 
@@ -26,7 +28,9 @@ use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use super::ask::Ask;
 use super::files::{CONF, Setup, files, zone_file};
+use super::process::Process;
 use super::table;
 
 /// The link to the generation that is served.
@@ -37,9 +41,13 @@ const GENERATION: &str = "generation-";
 const RENEWED_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// None of Knot's tools takes longer; a second is much.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Where Debian has Knot and its tools. A unit of a host has no `PATH` of its own.
+pub(super) const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Knot answers on its control socket once it has read its configuration.
+/// Knot answers on its control socket once it has read its configuration, and has its zones soon after.
 const STARTS_WITHIN: Duration = Duration::from_secs(10);
+/// Knot stops in a fraction of a second, unless the machine is overwhelmed.
+const STOPS_WITHIN: Duration = Duration::from_secs(5);
 /// It is asked so often whether it does.
 const BETWEEN: Duration = Duration::from_millis(50);
 
@@ -59,8 +67,8 @@ pub struct Options {
     pub folder: PathBuf,
     /// The keys of the domains.
     pub keys: BTreeMap<DnsName, Key>,
-    /// The program, and its arguments, that starts Knot with `current/knot.conf` and ends once it runs.
-    pub start: Vec<String>,
+    /// The program that is Knot, and its arguments; which configuration is added to them.
+    pub program: Vec<String>,
 }
 
 /// What was done.
@@ -181,17 +189,38 @@ pub struct Driver {
     options: Options,
     /// When Knot loaded the last time, as far as this process knows.
     loaded: Option<Instant>,
+    knot: Option<Process>,
 }
 
 impl Driver {
-    /// For this Knot, which may run already.
+    /// For this Knot, which does not run yet.
     pub fn new(options: Options) -> Self {
-        Self { options, loaded: None }
+        Self { options, loaded: None, knot: None }
     }
 
-    /// The control socket of Knot.
-    pub fn control(&self) -> PathBuf {
-        self.options.folder.join("run/knot.sock")
+    /// The process id of Knot, while it runs.
+    pub fn process(&mut self) -> Option<u32> {
+        self.knot.as_mut().and_then(Process::id)
+    }
+
+    /// Waits until Knot ends; for ever where none runs. May be given up and called again.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let Some(knot) = &mut self.knot else { return std::future::pending().await };
+        let ended = knot.ended().await;
+        self.knot = None;
+        ended
+    }
+
+    /// Whether signatures are to be renewed.
+    pub fn is_due(&self, now: Instant) -> bool {
+        !self.loaded.is_some_and(|loaded| now.duration_since(loaded) < RENEWED_EVERY)
+    }
+
+    /// Ends Knot, if it runs: nobody listens any more.
+    pub async fn stop(&mut self) {
+        if let Some(mut knot) = self.knot.take() {
+            knot.stop(STOPS_WITHIN).await;
+        }
     }
 
     /// Makes Knot serve this.
@@ -207,11 +236,10 @@ impl Driver {
         }
         let current = current(folder);
         if current.as_ref().is_some_and(|root| files(setup, folder, root).iter().all(|file| is_there(root, file))) {
-            let is_fresh = self.loaded.is_some_and(|loaded| now.duration_since(loaded) < RENEWED_EVERY);
-            if is_fresh && self.runs().await? {
+            if !self.is_due(now) && self.runs().await? {
                 return Ok(Brought::Unchanged);
             }
-            return self.load(now).await;
+            return self.load(setup, now).await;
         }
         let next = next_generation(folder)?;
         let checked = self.write_and_check(setup, &next).await;
@@ -223,13 +251,13 @@ impl Driver {
             remove(&next);
             return Err(error);
         }
-        let brought = match self.load(now).await {
+        let brought = match self.load(setup, now).await {
             Ok(brought) => brought,
             Err(error) => {
                 if let Some(before) = &current {
                     lead(folder, before)?;
                     // Best effort: it refused, so it still has what it had.
-                    let _ = self.load(now).await;
+                    let _ = self.load(setup, now).await;
                     remove(&next);
                 }
                 // It is not known what it has.
@@ -301,40 +329,68 @@ impl Driver {
     }
 
     /// Has Knot load what is current, or starts it.
-    async fn load(&mut self, now: Instant) -> Result<Brought, DriverError> {
+    async fn load(&mut self, setup: &Setup<'_>, now: Instant) -> Result<Brought, DriverError> {
         let brought = if self.runs().await? {
-            let reloaded = self.knotc("reload").await?;
+            let reloaded = self.ask().of(&["reload"]).await?;
             refused_unless_well(&reloaded, || What::Reload)?;
             Brought::Reloaded
         } else {
-            let nothing = String::new();
-            let program = self.options.start.first().unwrap_or(&nothing);
-            let started = run(program, self.options.start.iter().skip(1)).await?;
-            refused_unless_well(&started, || What::Start)?;
-            // It may have gone into the background, and have ended there.
-            let is_up = async {
-                while !self.runs().await? {
-                    sleep(BETWEEN).await;
-                }
-                Ok::<(), DriverError>(())
-            };
-            let said = || "it was started, and does not answer".to_owned();
-            timeout(STARTS_WITHIN, is_up)
-                .await
-                .map_err(|_| DriverError::Refused { what: What::Start, said: said() })??;
+            self.start(setup).await?;
             Brought::Started
         };
         self.loaded = Some(now);
         Ok(brought)
     }
 
-    async fn runs(&self) -> Result<bool, DriverError> {
-        Ok(self.knotc("status").await?.status.success())
+    /// Starts Knot, and waits until it has all zones.
+    async fn start(&mut self, setup: &Setup<'_>) -> Result<(), DriverError> {
+        // One that runs, and does not answer.
+        self.stop().await;
+        let conf = self.options.folder.join(CURRENT).join(CONF);
+        let (program, arguments) = self
+            .options
+            .program
+            .split_first()
+            .ok_or_else(|| DriverError::Run { program: String::new(), source: io::ErrorKind::NotFound.into() })?;
+        let started = Process::start(program, arguments, &conf);
+        let mut knot = started.map_err(|source| DriverError::Run { program: program.clone(), source })?;
+        let asked = self.ask();
+        let has_all = async {
+            loop {
+                let serials = asked.serials().await?;
+                if setup.names.domains.iter().all(|domain| serials.contains_key(&domain.name))
+                    && asked.answers().await?
+                {
+                    return Ok::<(), DriverError>(());
+                }
+                sleep(BETWEEN).await;
+            }
+        };
+        let refused = |said: String| DriverError::Refused { what: What::Start, said };
+        let is_up = tokio::select! {
+            is_up = timeout(STARTS_WITHIN, has_all) => {
+                is_up.unwrap_or_else(|_| Err(refused("it was started, and does not have its zones".to_owned())))
+            }
+            ended = knot.ended() => Err(refused(knot.said(ended).await)),
+        };
+        match is_up {
+            Ok(()) => self.knot = Some(knot),
+            Err(error) => {
+                knot.stop(STOPS_WITHIN).await;
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
-    async fn knotc(&self, command: &str) -> Result<Output, DriverError> {
-        let within = OsStr::new("--timeout=10");
-        run("knotc", [within, OsStr::new("--socket"), self.control().as_os_str(), OsStr::new(command)]).await
+    /// Whether it was started, and answers.
+    async fn runs(&mut self) -> Result<bool, DriverError> {
+        Ok(self.process().is_some() && self.ask().answers().await?)
+    }
+
+    /// Knot's control socket, to be asked beside this.
+    pub fn ask(&self) -> Ask {
+        Ask { control: self.options.folder.join("run/knot.sock") }
     }
 }
 
@@ -391,9 +447,12 @@ fn refused_unless_well(output: &Output, what: impl FnOnce() -> What) -> Result<(
     Err(DriverError::Refused { what: what(), said: said.join("\n").trim().to_owned() })
 }
 
-async fn run<A: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = A>) -> Result<Output, DriverError> {
+pub(super) async fn run<A: AsRef<OsStr>>(
+    program: &str,
+    arguments: impl IntoIterator<Item = A>,
+) -> Result<Output, DriverError> {
     let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    command.args(arguments).env_clear().env("PATH", PATH).stdin(Stdio::null()).kill_on_drop(true);
     match timeout(PATIENCE, command.output()).await {
         Ok(ended) => ended.map_err(|source| DriverError::Run { program: program.to_owned(), source }),
         Err(_) => Err(DriverError::Slow { program: program.to_owned() }),

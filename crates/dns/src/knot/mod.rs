@@ -1,7 +1,7 @@
 //! The name server: Debian's Knot DNS, driven by us.
 //!
 //! ```text
-//!  stack, who is counted on, ─▶ files (pure): knot.conf, a zone per domain, answers by geography
+//!  names, who is counted on, ─▶ files (pure): knot.conf, a zone per domain, answers by geography
 //!  table of addresses                │
 //!                                    ▼ written as a generation, checked by Knot's own tools
 //!                     generation-7 ◀─ current      Knot reloads; generation-6 is kept
@@ -14,6 +14,7 @@
 //! | [`answers`] | pure: what differs by where a question comes from |
 //! | [`table`] | the table of addresses, as a file |
 //! | [`driver`] | writes it, has it checked, starts or reloads Knot; only when something changed |
+//! | [`ask`] | what a running Knot says of itself |
 //!
 //! Promise: what Knot's own tools refuse is never loaded: what was served before is served on. Every name server of a
 //! domain has the same key, and signs by itself; so each answers alike, whoever else is away.
@@ -21,9 +22,11 @@
 //! Left out: transfers to others, which have their own zones made of the same stack file; a change of the key.
 
 pub mod answers;
+pub mod ask;
 pub mod conf;
 pub mod driver;
 pub mod files;
+mod process;
 pub mod table;
 
 #[cfg(test)]

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Promise: the same inputs give the same zone, byte for byte. Everything in it is within its domain. A name of a site has
-//! the addresses of all data centers with that site that are counted on, and when none is, of all of them: a name that
-//! leads nowhere helps nobody. Name servers keep fixed addresses, whoever lives: resolvers find the living by themselves.
+//! the addresses of all data centers with that site that are counted on; when none is, of those that are taken out on
+//! purpose and live; when nobody lives, of all of them: a name that leads nowhere helps nobody. Name servers keep fixed addresses, whoever lives: resolvers find the living by themselves.
 //!
 //! Left out: signatures, which the name server makes; the order by geography, which it makes of the addresses.
 
@@ -29,6 +29,8 @@ use sovereign_model::{DatacenterName, DnsName, DnsRecord};
 /// How long resolvers keep an address of a site, in seconds: so long a dead data center is still asked by those that know
 /// it.
 pub const ADDRESS_TTL: u32 = 30;
+/// How long resolvers keep what a certificate authority asks to see, in seconds: the next question is a new one.
+const CHALLENGE_TTL: u32 = 10;
 /// How long resolvers keep who answers for a domain, in seconds; the parent's own is a day or two.
 pub const NAME_SERVER_TTL: u32 = 86_400;
 /// How long resolvers believe that a name is not there, in seconds (RFC 2308 section 5).
@@ -40,12 +42,16 @@ const REFRESH: (u32, u32, u32) = (3600, 600, 1_209_600);
 pub const NAME_SERVERS: usize = 2;
 
 /// What a zone depends on beside the stack's names.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct World {
     /// The addresses of uplinks whose provider changes them, by data center and uplink.
     pub learned: BTreeMap<(DatacenterName, String), BTreeSet<IpAddr>>,
-    /// What is not counted on: dead, or taken out on purpose.
+    /// What is not counted on.
     pub away: BTreeSet<(DatacenterName, IpAddr)>,
+    /// The data centers that are taken out on purpose.
+    pub drained: BTreeSet<DatacenterName>,
+    /// What certificate authorities ask to see, by the name that a certificate is to have (RFC 8555 section 8.4).
+    pub challenges: BTreeMap<DnsName, BTreeSet<String>>,
 }
 
 /// All records of a domain that somebody answers.
@@ -95,6 +101,14 @@ pub fn zone(names: &Names, domain: &Domain, serial: u32, world: &World) -> Zone 
         records.push(DnsRecord::new(apex, NAME_SERVER_TTL, "NS", format!("{}.", server.name)));
         records.extend(server.addresses.iter().map(|address| at(&server.name, NAME_SERVER_TTL, *address)));
     }
+    for (name, texts) in world.challenges.iter().filter(|(name, _)| is_within(name.as_str(), apex.as_str())) {
+        records.extend(texts.iter().map(|text| DnsRecord {
+            owner: challenge_owner(name),
+            ttl: CHALLENGE_TTL,
+            kind: "TXT".to_owned(),
+            data: format!("\"{text}\""),
+        }));
+    }
     agree_on_ttls(&mut records);
     records.sort();
     records.dedup();
@@ -103,6 +117,11 @@ pub fn zone(names: &Names, domain: &Domain, serial: u32, world: &World) -> Zone 
     let start = format!("{first}. hostmaster.{apex}. {serial} {refresh} {retry} {expire} {NEGATIVE_TTL}");
     records.insert(0, DnsRecord::new(apex, NEGATIVE_TTL, "SOA", start));
     Zone { domain: apex.clone(), serial, records }
+}
+
+/// Where a certificate authority looks for what it asked to see.
+pub fn challenge_owner(name: &DnsName) -> String {
+    format!("_acme-challenge.{name}")
 }
 
 /// What of a domain is the same whoever answers for it: the addresses of sites, what it does about mail, the operator's
@@ -123,12 +142,14 @@ pub fn records(names: &Names, domain: &Domain, world: &World) -> Vec<DnsRecord> 
     records
 }
 
-/// Where readers of a site are led: the public addresses of its data centers that are counted on; when none is, of all.
+/// Where readers of a site are led: the public addresses of its data centers that are counted on; when none is, of those
+/// that live; when none does, of all.
 pub fn answering(names: &Names, site: &Site, world: &World) -> BTreeSet<(DatacenterName, IpAddr)> {
     let places = site.datacenters.iter().filter_map(|name| names.place(name));
     let all: BTreeSet<_> = places.flat_map(|place| public_addresses(place, world)).collect();
     let living: BTreeSet<_> = all.difference(&world.away).cloned().collect();
-    if living.is_empty() { all } else { living }
+    let counted_on: BTreeSet<_> = living.iter().filter(|(place, _)| !world.drained.contains(place)).cloned().collect();
+    [counted_on, living].into_iter().find(|addresses| !addresses.is_empty()).unwrap_or(all)
 }
 
 /// Where readers reach a data center.

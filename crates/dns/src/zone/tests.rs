@@ -79,7 +79,7 @@ fn name(datacenter: &str) -> DatacenterName {
 fn a_zone_has_what_the_stack_file_says() {
     let names = names();
     let learned = BTreeMap::from([((name("home"), "cable".to_owned()), ["192.0.2.200".parse().unwrap()].into())]);
-    let world = World { learned, away: BTreeSet::new() };
+    let world = World { learned, ..World::default() };
     insta::assert_snapshot!(zone(&names, &of("example.org"), 7, &world), @r#"
     example.org. 300 IN SOA ns-home.example.org. hostmaster.example.org. 7 3600 600 1209600 300
     _dmarc.example.org. 3600 IN TXT "v=DMARC1; p=reject; sp=reject; adkim=s; aspf=s"
@@ -131,6 +131,36 @@ fn what_is_away_is_not_answered_unless_everything_is() {
     assert_eq!(addresses(&world, "www.example.org"), ["192.0.2.1", "198.51.100.7", "2001:db8::1"]);
 }
 
+#[test]
+fn what_is_taken_out_on_purpose_is_answered_before_the_dead_are() {
+    let (names, site) = (names(), &names().sites[0]);
+    let there = |world: &World| -> Vec<String> {
+        answering(&names, site, world).iter().map(|(_, address)| address.to_string()).collect()
+    };
+    let mut world = World { drained: [name("home")].into(), ..World::default() };
+    assert_eq!(there(&world), ["198.51.100.7"]);
+    world.away.insert((name("office"), "198.51.100.7".parse().unwrap()));
+    assert_eq!(there(&world), ["192.0.2.1", "2001:db8::1"]);
+    world.away.insert((name("home"), "192.0.2.1".parse().unwrap()));
+    assert_eq!(there(&world), ["2001:db8::1"]);
+    world.away.insert((name("home"), "2001:db8::1".parse().unwrap()));
+    assert_eq!(there(&world).len(), 3);
+}
+
+#[test]
+fn challenges_are_in_the_zone_that_they_are_for() {
+    let texts = BTreeSet::from(["b-2".to_owned(), "a_1".to_owned()]);
+    let challenges =
+        BTreeMap::from([("www.example.org".parse().unwrap(), texts.clone()), ("example.net".parse().unwrap(), texts)]);
+    let made = zone(&names(), &of("example.org"), 7, &World { challenges, ..World::default() });
+    let lines: Vec<String> = made.records.iter().map(ToString::to_string).collect();
+    let found: Vec<&String> = lines.iter().filter(|line| line.contains("_acme-challenge")).collect();
+    assert_eq!(
+        found,
+        ["_acme-challenge.www.example.org. 10 IN TXT \"a_1\"", "_acme-challenge.www.example.org. 10 IN TXT \"b-2\"",]
+    );
+}
+
 fn away() -> impl Strategy<Value = BTreeSet<(DatacenterName, IpAddr)>> {
     let places = [("home", "192.0.2.1"), ("home", "2001:db8::1"), ("home", "192.0.2.200"), ("office", "198.51.100.7")];
     let places: Vec<_> =
@@ -143,7 +173,7 @@ proptest! {
     fn a_zone_is_sound_whoever_is_away(away in away(), serial in any::<u32>(), learns in any::<bool>()) {
         let (names, domain) = (names(), of("example.org"));
         let cable = ((name("home"), "cable".to_owned()), BTreeSet::from(["192.0.2.200".parse().unwrap()]));
-        let world = World { learned: learns.then_some(cable).into_iter().collect(), away };
+        let world = World { learned: learns.then_some(cable).into_iter().collect(), away, ..World::default() };
         let made = zone(&names, &domain, serial, &world);
         prop_assert_eq!(&made, &zone(&names, &domain, serial, &world));
 

@@ -2,12 +2,13 @@
 //! hand.
 
 use serde::Serialize;
+use sovereign_dns::geography::{IPV4_FILE, IPV6_FILE};
 use sovereign_engine::embedded::{self, Timing};
 use sovereign_model::layout::StateFolder;
 use sovereign_runtime::lifecycle::Drained;
 use sovereign_runtime::signed::parse_trust;
 
-use crate::cli::{AgentArgs, EdgeArgs, SuperviseArgs};
+use crate::cli::{AgentArgs, EdgeArgs, NameServerArgs, SuperviseArgs};
 use crate::context::Context;
 use crate::deployment::supervise_arguments;
 use crate::exit::Exit;
@@ -69,6 +70,25 @@ pub(crate) fn agent(args: &AgentArgs) -> Result<Ended, Failure> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(NoRuntime)?;
     let drained = runtime.block_on(sovereign_dns::run(options))?;
+    Ok(Ended { drained: matches!(drained, Drained::Quiet) })
+}
+
+/// `name-server`. One thread: it waits most of the time, and so does Knot beside it.
+pub(crate) fn name_server(args: &NameServerArgs) -> Result<Ended, Failure> {
+    let options = sovereign_dns::name_server::Options {
+        config: args.config.clone(),
+        trust: parse_trust(&args.trust)?,
+        control: args.control.clone(),
+        agent: args.agent.clone(),
+        geography: [IPV4_FILE, IPV6_FILE].map(Into::into),
+        knot: vec!["knotd".to_owned()],
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .thread_keep_alive(std::time::Duration::from_secs(1))
+        .enable_all()
+        .build()
+        .map_err(NoRuntime)?;
+    let drained = runtime.block_on(sovereign_dns::name_server::run(options))?;
     Ok(Ended { drained: matches!(drained, Drained::Quiet) })
 }
 

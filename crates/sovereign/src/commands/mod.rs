@@ -132,6 +132,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Completions(args) => completions::run(&args).into(),
         Command::Edge(args) => daemons::edge(&args)?.into(),
         Command::Agent(args) => daemons::agent(&args)?.into(),
+        Command::NameServer(args) => daemons::name_server(&args)?.into(),
         Command::Supervise(args) => daemons::supervise(context, &args)?.into(),
         Command::ArchiveSource(args) => archive::source(&args)?.into(),
         Command::Shim => daemons::shim()?.into(),
