@@ -3,20 +3,16 @@
 //! It has a user of its own, who reads neither the edge's keys nor its pages. Its configuration is a file that its
 //! description names by what is in it, so that the agent before, which is kept, finds what it was given.
 
-use sovereign_hosts::systemd::{Account, Names};
+use sovereign_hosts::systemd::Account;
 use sovereign_hosts::{Access, Run};
 use sovereign_model::EdgeName;
 use sovereign_model::agent_config::PROTOCOL;
 use sovereign_model::layout::on_host;
-use sovereign_model::observed::UnitSeen;
 use sovereign_model::unit::UnitSpec;
 use sovereign_runtime::signed;
 
-use super::edge_seen::EdgeFiles;
-use super::reach::Link;
-use super::{IncusEngine, IncusEngineError, drift};
+use super::{IncusEngine, IncusEngineError};
 use crate::apply::{Progress, Receipt};
-use crate::edge;
 
 /// For root to write, and for the agent to read.
 const READABLE: Access<'static> = Access { mode: 0o640, owner: "root:sovereign-agent" };
@@ -28,24 +24,6 @@ const RUN_MODE: &str = "0750";
 const GENERATION: u64 = 1;
 
 impl IncusEngine<'_> {
-    /// What there is of the agent on a host, wanted or not, and what of it is not as it was made.
-    pub(super) async fn look_at_agent(
-        &self,
-        name: &EdgeName,
-        link: &Link,
-    ) -> Result<(Option<UnitSeen>, Vec<String>), IncusEngineError> {
-        let failed = |source| IncusEngineError::Host { host: name.clone(), source: Box::new(source) };
-        let (stack, unit) = (&self.parts.stack.name, name.agent());
-        let look = Run::script("look at its agent", include_str!("look.sh"));
-        let look =
-            look.arg(self.on_host().agent(&name.datacenter).path()).arg(format!("{}.", Names::base(stack, &unit)));
-        let (said, is_well) = tokio::join!(link.connection.succeed(&look), edge::is_well(&link.agent));
-        let files = EdgeFiles::parse(&String::from_utf8_lossy(&said.map_err(failed)?));
-        let wanted = self.parts.wanted.unit(&name.datacenter, &unit).and_then(|unit| unit.runs.as_unit());
-        let drift = wanted.map(|wanted| drift::of_unit(&files, stack, wanted, Account::agent())).unwrap_or_default();
-        Ok((files.unit(stack, &unit, wanted, is_well), drift))
-    }
-
     /// Has the agent run as it is described, in the place of the one before.
     pub(super) async fn run_agent(
         &self,

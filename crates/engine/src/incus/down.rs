@@ -9,8 +9,8 @@ use super::IncusEngineError;
 use super::reach::Link;
 
 impl Link {
-    /// Stops a unit of the host's own, and removes it.
-    pub(super) async fn remove_unit(&self, stack: &StackName, unit: &UnitName) -> Result<(), IncusEngineError> {
+    /// Stops a unit of the host's own, and removes it. Whether it was there.
+    pub(super) async fn remove_unit(&self, stack: &StackName, unit: &UnitName) -> Result<bool, IncusEngineError> {
         let failed = |source| IncusEngineError::Unit { host: self.edge.clone(), source: Box::new(source) };
         systemd::remove(&self.connection, stack, unit).await.map_err(failed)
     }
@@ -23,8 +23,9 @@ impl Link {
         let mut stopped = Vec::new();
         // Nobody is to be led here any more before nobody serves.
         for unit in [edge.name_server(), edge.agent(), edge.unit()] {
-            self.remove_unit(stack, &unit).await?;
-            stopped.push(unit);
+            if self.remove_unit(stack, &unit).await? {
+                stopped.push(unit);
+            }
         }
         let incus = |source| IncusEngineError::Incus { host: edge.clone(), source: Box::new(source) };
         let instances = self.instances(stack).await.map_err(incus)?;

@@ -41,15 +41,14 @@ impl IncusEngine<'_> {
         if !self.drift_of_edge(name, &files)?.is_empty() {
             self.run_edge(name, tell).await?;
         }
-        let (_, of_agent) = self.look_at_agent(name, link).await?;
+        let companions = self.look_beside(name, link).await?;
         let agent = self.parts.wanted.unit(&name.datacenter, &name.agent()).and_then(|unit| unit.runs.as_unit());
-        if let Some(unit) = agent.filter(|_| !of_agent.is_empty()) {
+        if let Some(unit) = agent.filter(|_| !companions.agent.drift.is_empty()) {
             self.run_agent(name, unit, tell).await?;
         }
-        let name_server = self.look_at_name_server(name, link).await?;
         let described = self.parts.wanted.unit(&name.datacenter, &name.name_server());
         let described = described.and_then(|unit| unit.runs.as_unit());
-        if let Some(unit) = described.filter(|_| !name_server.drift.is_empty()) {
+        if let Some(unit) = described.filter(|_| !companions.name_server.drift.is_empty()) {
             self.run_name_server(name, unit, tell).await?;
         }
         Ok(Receipt::default())

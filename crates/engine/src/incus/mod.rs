@@ -15,6 +15,7 @@
 //! | `edges` | its edge: files, service |
 //! | `agents` | the agent beside it, likewise |
 //! | `name_servers` | the name server beside both, and the keys of its zones |
+//! | `companions` | one look at both |
 //! | `site_files` | the files of static sites there |
 //! | `host_unit` | a unit of its own: program, service |
 //! | `written` | which configurations this machine wrote |
@@ -33,6 +34,7 @@
 pub mod access;
 mod agents;
 pub mod beside;
+mod companions;
 pub mod door;
 mod down;
 mod drift;
@@ -73,6 +75,7 @@ use sovereign_services::ghost;
 use sovereign_services::secret::Secret;
 use tokio::sync::Semaphore;
 
+use companions::Companions;
 use edges::EdgeLook;
 pub use error::IncusEngineError;
 use instances::{Condition, Contents, Instances};
@@ -223,18 +226,17 @@ impl<'a> IncusEngine<'a> {
 
     async fn look_at(&self, name: &EdgeName) -> Result<HostLook, IncusEngineError> {
         let link = self.parts.reach.link(name).await?;
-        let looks = (self.look_at_edge(name, link), self.look_at_agent(name, link), self.look_at_instances(link));
-        let (edge, agent, instances, name_server) =
-            tokio::join!(looks.0, looks.1, looks.2, self.look_at_name_server(name, link));
+        let looks = (self.look_at_edge(name, link), self.look_beside(name, link), self.look_at_instances(link));
+        let (edge, companions, instances) = tokio::join!(looks.0, looks.1, looks.2);
         let EdgeLook { seen: mut edge, unit, files, primaries } = edge?;
-        let ((mut units, rules), (agent, of_agent), name_server) = (instances?, agent?, name_server?);
+        let ((mut units, rules), Companions { agent, name_server, lacks }) = (instances?, companions?);
         edge.drift = drift::of_filter(&files, self.parts.openings.get(name), rules.as_deref());
         edge.drift.extend(self.drift_of_edge(name, &files)?);
-        edge.drift.extend(of_agent);
+        edge.drift.extend(agent.drift);
         edge.drift.extend(name_server.drift);
-        edge.lacks = name_server.lacks;
+        edge.lacks = lacks;
         units.extend(unit.map(|unit| (name.unit(), unit)));
-        units.extend(agent.map(|unit| (name.agent(), unit)));
+        units.extend(agent.unit.map(|unit| (name.agent(), unit)));
         units.extend(name_server.unit.map(|unit| (name.name_server(), unit)));
         Ok((edge, units, primaries))
     }

@@ -3,21 +3,15 @@
 //! It has a user of its own, the only one beside root that reads the keys; the agent, which talks to the world, does not.
 //! A key's file is named by its tag: one that was exchanged is another file, and the name server before finds its own.
 
-use sovereign_hosts::ready::OF_NAME_SERVERS;
-use sovereign_hosts::systemd::{Account, Names};
 use sovereign_hosts::{Access, Run};
 use sovereign_model::EdgeName;
 use sovereign_model::layout::on_host;
 use sovereign_model::name_server_config::PROTOCOL;
-use sovereign_model::observed::UnitSeen;
 use sovereign_model::unit::UnitSpec;
 use sovereign_runtime::signed;
 
-use super::edge_seen::EdgeFiles;
-use super::reach::Link;
-use super::{IncusEngine, IncusEngineError, drift};
+use super::{IncusEngine, IncusEngineError};
 use crate::apply::{Progress, Receipt};
-use crate::edge;
 
 /// For root to write, and for the name server to read.
 const READABLE: Access<'static> = Access { mode: 0o640, owner: "root:sovereign-names" };
@@ -25,49 +19,7 @@ const READABLE: Access<'static> = Access { mode: 0o640, owner: "root:sovereign-n
 /// It is never given anything newer: another configuration is another name server.
 const GENERATION: u64 = 1;
 
-/// What there is of a name server on a host.
-#[derive(Debug, Default)]
-pub(super) struct NameServerLook {
-    pub(super) unit: Option<UnitSeen>,
-    /// What of it is not as it was made.
-    pub(super) drift: Vec<String>,
-    /// The packages that it needs and that are not installed.
-    pub(super) lacks: Vec<String>,
-}
-
 impl IncusEngine<'_> {
-    fn name_server_account(&self, name: &EdgeName) -> Account<'static> {
-        Account::name_server(self.parts.stack.agents().any(|agent| agent == *name))
-    }
-
-    /// What there is of the name server on a host, wanted or not.
-    pub(super) async fn look_at_name_server(
-        &self,
-        name: &EdgeName,
-        link: &Link,
-    ) -> Result<NameServerLook, IncusEngineError> {
-        let failed = |source| IncusEngineError::Host { host: name.clone(), source: Box::new(source) };
-        let (stack, unit) = (&self.parts.stack.name, name.name_server());
-        let script = concat!(include_str!("look.sh"), include_str!("look_packages.sh"));
-        let look = Run::script("look at its name server", script)
-            .arg(self.on_host().name_server(&name.datacenter).path())
-            .arg(format!("{}.", Names::base(stack, &unit)))
-            .args(OF_NAME_SERVERS);
-        let (said, is_well) = tokio::join!(link.connection.succeed(&look), edge::is_well(&link.name_server));
-        let files = EdgeFiles::parse(&String::from_utf8_lossy(&said.map_err(failed)?));
-        let described = self.parts.wanted.unit(&name.datacenter, &unit).and_then(|unit| unit.runs.as_unit());
-        let mut drift = Vec::new();
-        if let (Some(described), Some(wanted)) = (described, self.parts.wanted.name_servers.get(name)) {
-            drift = drift::of_unit(&files, stack, described, self.name_server_account(name));
-            let folder = self.on_host().name_server(&name.datacenter);
-            let keys = wanted.config.keys.iter().map(|(domain, tag)| folder.key(domain, *tag));
-            let gone = keys.filter(|key| files.is_current(stack, described) && !files.has(key));
-            drift.extend(gone.map(|key| format!("{} is gone", key.display())));
-        }
-        let unit = files.unit(stack, &unit, described, is_well);
-        Ok(NameServerLook { unit, drift, lacks: files.lacks })
-    }
-
     /// Has the name server run as it is described, in the place of the one before.
     pub(super) async fn run_name_server(
         &self,

@@ -1,4 +1,4 @@
-# Installs $@ from the host's own mirrors. Exit code 75: it cannot get them there. `mask_knot` is said before.
+# Installs $@ from the host's own mirrors. Exit code 75: it cannot get them there. `mask_all` is said before.
 set -eu
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 installed() { test "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2> /dev/null)" = installed; }
@@ -35,7 +35,7 @@ apt-get -q $patient --simulate --no-install-recommends install $wanted < /dev/nu
 mkdir -p /etc/sovereign
 apt-get -q --simulate --no-install-recommends install $wanted < /dev/null | awk '$1 == "Inst" && $3 !~ /^\[/ { print $2 }' >> /etc/sovereign/packages
 sort -u -o /etc/sovereign/packages /etc/sovereign/packages
-mask_knot
+mask_all
 # To a file: whoever listens may be gone before it is done, and that must not stop it half-way.
 log=/etc/sovereign/apt.log
 apt-get -q -y $patient --no-install-recommends -o Dpkg::Options::=--force-confold install $wanted < /dev/null > $log 2>&1 ||

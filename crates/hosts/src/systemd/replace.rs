@@ -192,17 +192,18 @@ pub async fn replace<H: Host>(
     Ok(replaced)
 }
 
-/// Stops a unit, and removes everything of it that is systemd's.
+/// Stops a unit, and removes everything of it that is systemd's. Whether there was a service of it.
 ///
 /// # Errors
 /// When the host does not obey.
-pub async fn remove<H: Host>(host: &H, stack: &StackName, unit: &UnitName) -> Result<(), ReplaceError<H::Error>> {
+pub async fn remove<H: Host>(host: &H, stack: &StackName, unit: &UnitName) -> Result<bool, ReplaceError<H::Error>> {
     let names = Names::of_any(stack, unit);
     let systemd = Systemd { host };
     let there = systemd.there(&names).await?;
     // Sockets first, and by themselves: a connection to one of them would start the service again, and with it the others.
     systemd.each("stop --job-mode=ignore-dependencies", there.sockets(&names)).await?;
-    systemd.forget(there.sockets(&names).chain(there.services(&names))).await
+    systemd.forget(there.sockets(&names).chain(there.services(&names))).await?;
+    Ok(there.services(&names).next().is_some())
 }
 
 /// What a host has of a unit.

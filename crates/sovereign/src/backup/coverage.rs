@@ -89,7 +89,13 @@ fn rows() -> Vec<Row> {
             "`sovereign recover`, `sovereign seed restore`",
             "everything",
         ),
-        row("working keys", &["keys"], "not: they follow from the root seed", "`sovereign up`", NOTHING),
+        row(
+            "working keys, those that sign zones among them",
+            &["keys"],
+            "not: they follow from the root seed",
+            "`sovereign up`",
+            NOTHING,
+        ),
         row(
             "a host's pinned key as SSH reads it; the public key for recovery",
             &["hosts/*/*", "hosts/recovery.json"],
@@ -178,7 +184,7 @@ This page is made from the program's own list, and a test looks whether each fil
         writeln!(page, "| {what} | {lives} | {saved} | {back} | {loss} |").expect("a String takes any text");
     }
     page.push_str(
-        "\nCertificates of public authorities, DNSSEC keys, onion keys and Bitcoin wallets do not exist yet: see the \
+        "\nCertificates of public authorities, onion keys and Bitcoin wallets do not exist yet: see the \
          README.\nWhen and how backups are made: [the archive](archive.md).\n",
     );
     page
