@@ -1,138 +1,24 @@
 //! An agent that watches real TLS servers, which die in every way that servers do, and come back.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+mod common;
+
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::Empty;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
-use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
 use sovereign_dns::LoadError;
 use sovereign_dns::agent::{self, AgentError, Options};
-use sovereign_dns::health::Rules;
-use sovereign_model::agent_config::{AgentConfig, HEALTH_PATH, PROTOCOL, Watched};
+use sovereign_model::agent_config::{AgentConfig, PROTOCOL, Watched};
 use sovereign_model::agent_status::{AgentStatus, Sight, Standing};
 use sovereign_runtime::SigningKey;
-use sovereign_runtime::control::{Request as Asking, request_async};
+use sovereign_runtime::control::{Request, request_async};
 use sovereign_runtime::lifecycle::{Drained, Lifecycle};
 use sovereign_runtime::signed;
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
 
-const NAME: &str = "blog.example";
-
-/// As shipped, many times as fast.
-const RULES: Rules = Rules {
-    interval: Duration::from_millis(40),
-    jitter_percent: 10,
-    timeout: Duration::from_millis(500),
-    fall: 3,
-    rise: 2,
-    hold: Duration::from_millis(200),
-    longest_hold: Duration::from_secs(1),
-    calm: Duration::from_secs(60),
-};
-
-/// Long enough for a busy machine; nothing waits for it to pass.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// An authority.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), pem }
-    }
-
-    /// A server's side of TLS, for a name and for loopback.
-    fn server(&self, name: &str) -> TlsAcceptor {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        params.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
-        let chain = vec![params.signed_by(&key, &self.issuer).unwrap().der().clone()];
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        TlsAcceptor::from(Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap()))
-    }
-}
-
-/// How a server behaves.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Manner {
-    /// As an edge.
-    Edge,
-    /// It answers everything with this status.
-    Status(u16),
-    /// It takes connections, and says nothing.
-    Silent,
-}
-
-/// A server, until it is dropped.
-struct Server {
-    address: SocketAddr,
-    tasks: JoinHandle<()>,
-}
-
-impl Server {
-    async fn start(tls: TlsAcceptor, manner: Manner) -> Self {
-        Self::start_at("127.0.0.1:0".parse().unwrap(), tls, manner).await
-    }
-
-    async fn start_at(address: SocketAddr, tls: TlsAcceptor, manner: Manner) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let tasks = tokio::spawn(async move {
-            let mut connections = tokio::task::JoinSet::new();
-            loop {
-                let (socket, _) = listener.accept().await.unwrap();
-                let tls = tls.clone();
-                connections.spawn(async move {
-                    if manner == Manner::Silent {
-                        std::future::pending::<()>().await;
-                    }
-                    let Ok(stream) = tls.accept(socket).await else { return };
-                    let service = service_fn(|request: Request<Incoming>| {
-                        assert_eq!(request.uri().path(), HEALTH_PATH);
-                        let status = if let Manner::Status(status) = manner { status } else { 204 };
-                        let mut response = Response::new(Empty::<Bytes>::new());
-                        *response.status_mut() = StatusCode::from_u16(status).unwrap();
-                        std::future::ready(Ok::<_, std::convert::Infallible>(response))
-                    });
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
-                });
-            }
-        });
-        Self { address, tasks }
-    }
-
-    /// Nobody listens any more, and who is connected is cut off.
-    async fn kill(self) -> SocketAddr {
-        self.tasks.abort();
-        assert!(self.tasks.await.unwrap_err().is_cancelled());
-        self.address
-    }
-}
+use common::{Authority, Manner, NAME, PATIENCE, RULES, Server};
 
 /// An agent at home in this process.
 struct Agent {
@@ -179,7 +65,7 @@ impl Agent {
     }
 
     async fn status(&self) -> Option<AgentStatus> {
-        let answer = request_async(&self.control(), &Asking::new("status"), Duration::from_secs(5)).await.ok()?;
+        let answer = request_async(&self.control(), &Request::new("status"), Duration::from_secs(5)).await.ok()?;
         Some(serde_json::from_value(answer).unwrap())
     }
 

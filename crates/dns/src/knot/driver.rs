@@ -174,7 +174,9 @@ impl DriverError {
             Self::Refused { what: What::Start, .. } => Some(
                 "another program may listen at the port: `ss --listening --numeric --processes 'sport = 53'`".into(),
             ),
-            Self::NoKey { .. } => Some("`sovereign up` brings the keys".into()),
+            Self::NoKey { .. } | Self::Refused { what: What::Key(_), .. } => {
+                Some("`sovereign up` brings the keys".into())
+            }
             Self::OtherKey { domain, .. } => Some(format!(
                 "its DS record at the registry decides: see `sovereign dns ds {domain}`; keymgr removes a key"
             )),
@@ -300,32 +302,20 @@ impl Driver {
 
     async fn bring_key(&self, conf: &Path, domain: &DnsName) -> Result<(), DriverError> {
         let key = self.options.keys.get(domain).ok_or_else(|| DriverError::NoKey { domain: domain.clone() })?;
-        let keymgr = |arguments: Vec<String>| {
-            let conf = conf.display().to_string();
-            run(
-                "keymgr",
-                [vec!["--mono".to_owned(), "--config".to_owned(), conf, domain.to_string()], arguments].concat(),
-            )
-        };
-        let listed = keymgr(vec!["list".into()]).await?;
-        refused_unless_well(&listed, || What::Key(domain.clone()))?;
-        // Each key on a line: what Knot calls it, its tag, and more.
-        let text = String::from_utf8_lossy(&listed.stdout);
-        let known: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        if known_keys(conf, domain).await?.is_empty() {
+            let mut import: Vec<String> = vec!["import-pem".into(), key.file.display().to_string()];
+            let said = ["algorithm=13", "ksk=yes", "zsk=yes", "created=-1d", "publish=-1d", "ready=-1d", "active=-1d"];
+            import.extend(said.map(str::to_owned));
+            let imported = keymgr(conf, domain, import).await?;
+            refused_unless_well(&imported, || What::Key(domain.clone()))?;
+        }
+        // What a file has is not what its name says.
+        let known = known_keys(conf, domain).await?;
         let tag = key.tag.to_string();
-        if let [only] = known.as_slice()
-            && only.split_whitespace().nth(1) == Some(&tag)
-        {
-            return Ok(());
+        match known.as_slice() {
+            [only] if only.split_whitespace().nth(1) == Some(&tag) => Ok(()),
+            _ => Err(DriverError::OtherKey { domain: domain.clone(), tag: key.tag, found: known.join("; ") }),
         }
-        if !known.is_empty() {
-            return Err(DriverError::OtherKey { domain: domain.clone(), tag: key.tag, found: known.join("; ") });
-        }
-        let mut import: Vec<String> = vec!["import-pem".into(), key.file.display().to_string()];
-        let said = ["algorithm=13", "ksk=yes", "zsk=yes", "created=-1d", "publish=-1d", "ready=-1d", "active=-1d"];
-        import.extend(said.map(str::to_owned));
-        let imported = keymgr(import).await?;
-        refused_unless_well(&imported, || What::Key(domain.clone()))
     }
 
     /// Has Knot load what is current, or starts it.
@@ -437,6 +427,19 @@ fn remove(generation: &Path) {
         }
         _ => {}
     }
+}
+
+async fn keymgr(conf: &Path, domain: &DnsName, arguments: Vec<String>) -> Result<Output, DriverError> {
+    let of = ["--mono".to_owned(), "--config".to_owned(), conf.display().to_string(), domain.to_string()];
+    run("keymgr", of.into_iter().chain(arguments)).await
+}
+
+/// The keys that Knot has for a domain, each on a line: what it calls it, its tag, and more.
+async fn known_keys(conf: &Path, domain: &DnsName) -> Result<Vec<String>, DriverError> {
+    let listed = keymgr(conf, domain, vec!["list".into()]).await?;
+    refused_unless_well(&listed, || What::Key(domain.clone()))?;
+    let text = String::from_utf8_lossy(&listed.stdout);
+    Ok(text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect())
 }
 
 fn refused_unless_well(output: &Output, what: impl FnOnce() -> What) -> Result<(), DriverError> {
