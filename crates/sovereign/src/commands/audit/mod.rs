@@ -81,8 +81,16 @@ impl OnHost {
         let mut table = Table::new([">PORT", "AT", "WHO", "WHY", "FROM OUTSIDE"]);
         for Open { listener, why } in &self.open {
             let answers = self.outside.as_ref().map(|answers| answers.open.contains(&listener.port));
+            // Who answered at a port that several have is the one at the address that was tried.
+            let is_another = |other: &Open| {
+                let other = &other.listener;
+                (other.port, other.protocol) == (listener.port, listener.protocol) && other.address != listener.address
+            };
+            let elsewhere = listener.address.is_some_and(|at| !self.address.contains(&at.to_string()))
+                && self.open.iter().any(is_another);
             let outside = match (listener.protocol, answers) {
                 (Protocol::Udp, _) | (_, None) => "not tried",
+                (Protocol::Tcp, _) if elsewhere => "not tried",
                 (Protocol::Tcp, Some(true)) => "answers",
                 (Protocol::Tcp, Some(false)) => "closed",
             };
