@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use sovereign_dns::geography::nearest::Orders;
 use sovereign_dns::geography::{IPV4_FILE, IPV6_FILE, Source, compile};
-use sovereign_dns::knot::driver::{Brought, Driver, DriverError, Key, Options, What};
+use sovereign_dns::knot::driver::{Brought, Driver, Key, Options};
 use sovereign_dns::knot::files::{Geography, Setup};
-use sovereign_dns::knot::table;
+use sovereign_dns::knot::{DriverError, What, table};
 use sovereign_dns::zone::{World, public_addresses};
 use sovereign_keys::{Purpose, RootSeed, WorkingKeys, ZoneKey};
 use sovereign_model::names::Names;

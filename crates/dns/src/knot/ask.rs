@@ -7,7 +7,8 @@ use std::process::Output;
 
 use sovereign_model::DnsName;
 
-use super::driver::{DriverError, run};
+use super::driver::run;
+use super::error::DriverError;
 
 /// Knot's control socket.
 #[derive(Debug, Clone)]

@@ -15,20 +15,21 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
-use std::{fmt, fs};
 
 use sovereign_model::DnsName;
-use sovereign_runtime::file::{FileError, replace};
+use sovereign_runtime::file::replace;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::ask::Ask;
+use super::error::{DriverError, What};
 use super::files::{CONF, Setup, files, zone_file};
 use super::process::Process;
 use super::table;
@@ -40,7 +41,7 @@ const GENERATION: &str = "generation-";
 /// Signatures by geography are made when they are loaded and live for 14 days.
 const RENEWED_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// None of Knot's tools takes longer; a second is much.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// Where Debian has Knot and its tools. A unit of a host has no `PATH` of its own.
 pub(super) const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -82,109 +83,6 @@ pub enum Brought {
     Started,
 }
 
-/// Knot does not serve what it should; it serves what it did before.
-#[derive(Debug, thiserror::Error)]
-pub enum DriverError {
-    /// Its folder cannot be written.
-    #[error("the name server's folder {} cannot be written", path.display())]
-    Folder {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A file cannot be written.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// A program of Knot's cannot be run.
-    #[error("{program} cannot be run")]
-    Run {
-        /// Which.
-        program: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// A program of Knot's did not end.
-    #[error("{program} has not ended within {} s", PATIENCE.as_secs())]
-    Slow {
-        /// Which.
-        program: String,
-    },
-    /// Nobody brought the key of a domain.
-    #[error("there is no key for {domain}")]
-    NoKey {
-        /// Whose.
-        domain: DnsName,
-    },
-    /// Knot has another key for a domain than the one that was brought.
-    #[error("{domain} is signed with another key than {tag}: Knot has {found}")]
-    OtherKey {
-        /// Whose.
-        domain: DnsName,
-        /// The one that was brought.
-        tag: u16,
-        /// What Knot has, as it lists it.
-        found: String,
-    },
-    /// Knot refuses it.
-    #[error("{what} is refused: {said}")]
-    Refused {
-        /// What.
-        what: What,
-        /// What Knot said.
-        said: String,
-    },
-}
-
-/// What can be refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
-    /// The configuration, or what it refers to.
-    Configuration,
-    /// The zone of a domain.
-    Zone(DnsName),
-    /// The key of a domain.
-    Key(DnsName),
-    /// The reload.
-    Reload,
-    /// The start.
-    Start,
-}
-
-impl fmt::Display for What {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Configuration => f.write_str("the name server's configuration"),
-            Self::Zone(domain) => write!(f, "the zone of {domain}"),
-            Self::Key(domain) => write!(f, "the key of {domain}"),
-            Self::Reload => f.write_str("the name server's reload"),
-            Self::Start => f.write_str("the name server's start"),
-        }
-    }
-}
-
-impl DriverError {
-    /// What the operator can do about it.
-    pub fn help(&self) -> Option<String> {
-        match self {
-            Self::Run { .. } => Some("install Debian's packages knot, knot-dnssecutils and knot-module-geoip".into()),
-            Self::Refused { what: What::Zone(domain), .. } => {
-                Some(format!("look at `sovereign dns show {domain}`: your own `records` may not go together"))
-            }
-            Self::Refused { what: What::Start, .. } => Some(
-                "another program may listen at the port: `ss --listening --numeric --processes 'sport = 53'`".into(),
-            ),
-            Self::NoKey { .. } | Self::Refused { what: What::Key(_), .. } => {
-                Some("`sovereign up` brings the keys".into())
-            }
-            Self::OtherKey { domain, .. } => Some(format!(
-                "its DS record at the registry decides: see `sovereign dns ds {domain}`; keymgr removes a key"
-            )),
-            Self::Folder { .. } | Self::File(_) | Self::Slow { .. } | Self::Refused { .. } => None,
-        }
-    }
-}
-
 /// Drives one Knot.
 #[derive(Debug)]
 pub struct Driver {
@@ -215,7 +113,7 @@ impl Driver {
 
     /// Whether signatures are to be renewed.
     pub fn is_due(&self, now: Instant) -> bool {
-        !self.loaded.is_some_and(|loaded| now.duration_since(loaded) < RENEWED_EVERY)
+        self.loaded.is_none_or(|loaded| now.duration_since(loaded) >= RENEWED_EVERY)
     }
 
     /// Ends Knot, if it runs: nobody listens any more.

@@ -25,9 +25,12 @@ pub mod answers;
 pub mod ask;
 pub mod conf;
 pub mod driver;
+mod error;
 pub mod files;
 mod process;
 pub mod table;
+
+pub use error::{DriverError, What};
 
 #[cfg(test)]
 mod tests;

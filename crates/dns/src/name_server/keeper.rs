@@ -19,7 +19,8 @@ use super::tables::{Made, Tables};
 use crate::away::Seen;
 use crate::challenge::{Challenges, Texts};
 use crate::geography::nearest::Orders;
-use crate::knot::driver::{Brought, Driver, DriverError};
+use crate::knot::DriverError;
+use crate::knot::driver::{Brought, Driver};
 use crate::knot::files::{Geography, Setup};
 use crate::zone::{World, challenge_owner, public_addresses};
 

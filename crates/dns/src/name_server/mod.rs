@@ -50,7 +50,8 @@ use self::keeper::Keeper;
 use self::room::{Room, RoomError};
 use self::tables::Tables;
 use crate::geography::nearest::Orders;
-use crate::knot::driver::{self, Driver, DriverError, Key};
+use crate::knot::DriverError;
+use crate::knot::driver::{self, Driver, Key};
 use crate::loaded::{LoadError, load};
 
 /// Knot is told to stop, and killed after five seconds.

@@ -54,7 +54,7 @@ impl Tables {
             let of = self.files.each_ref().map(|file| stamp(file));
             if self.of.as_ref() != Some(&of) {
                 // Files that change while they are read are read again at the next look.
-                self.of = Some(of.clone());
+                self.of = Some(of);
                 let made = self.make(of).await;
                 let failed = made.as_ref().err().cloned();
                 if let Some(error) = &failed {

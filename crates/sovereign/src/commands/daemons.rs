@@ -81,7 +81,8 @@ pub(crate) fn name_server(args: &NameServerArgs) -> Result<Ended, Failure> {
         control: args.control.clone(),
         agent: args.agent.clone(),
         geography: [IPV4_FILE, IPV6_FILE].map(Into::into),
-        knot: vec!["knotd".to_owned()],
+        // Whatever ends this process ends Knot too: nobody would tell it any more who lives.
+        knot: ["setpriv", "--pdeathsig", "KILL", "knotd"].map(str::to_owned).into(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .thread_keep_alive(std::time::Duration::from_secs(1))
