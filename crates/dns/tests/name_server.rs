@@ -319,8 +319,9 @@ async fn one_takes_over_from_another_while_both_answer() {
     let all = asking.map(|asking| asking.join().unwrap());
     for (by, Asked { asked, lost, longest }) in ["UDP", "UDP", "TCP"].into_iter().zip(all) {
         eprintln!("{TIMES} replacements, by {by}: {lost} of {asked} were lost, the longest answer took {longest:?}");
-        // What waits in the sockets of a Knot that stops goes with it: of whoever asks, one question is under way.
-        assert!(asked > 50 && lost <= TIMES, "{lost} of {asked} by {by}");
+        // What waits in the sockets of a Knot that stops goes with it, and of whoever asks one question is under way; by TCP
+        // the sockets close one after the other.
+        assert!(asked > 50 && lost <= 2 * TIMES, "{lost} of {asked} by {by}");
     }
     assert!(Path::new(&stage.options.control).exists());
     before.stop().await;

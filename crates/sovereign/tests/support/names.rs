@@ -20,10 +20,10 @@ pub(crate) fn declare() -> String {
     format!("\n[[domain]]\nname = \"{DOMAIN}\"\nregistrar = \"nobody\"\n")
 }
 
-/// The addresses that a name server gives for a name, if it answers with a signature.
+/// The addresses that a name server gives for a name, if it answers with a signature. Asked twice, as resolvers do.
 fn addresses(server: &str, name: &str) -> Option<BTreeSet<Ipv4Addr>> {
     let mut kdig = Command::new("kdig");
-    kdig.arg(format!("@{server}")).args([name, "A", "+dnssec", "+short", "+time=1", "+retry=0"]);
+    kdig.arg(format!("@{server}")).args([name, "A", "+dnssec", "+short", "+time=1", "+retry=1"]);
     let said = String::from_utf8(kdig.output().unwrap().stdout).unwrap();
     let is_signed = said.lines().any(|line| line.starts_with("A 13 "));
     is_signed.then(|| said.lines().filter_map(|line| line.parse().ok()).collect())
