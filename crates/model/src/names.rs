@@ -2,11 +2,15 @@
 //! stack answers for itself, and which names lead where.
 //!
 //! It is part of a name server's configuration, so whatever is left out here can change without a name server being
-//! replaced: what a site runs, say, or who its domain is registered with.
+//! replaced: what a site runs, say, or who its domain is registered with. Beside it, which edges have a name server, and
+//! where that is asked.
+
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::dns_record::DnsRecord;
+use crate::edge_name::EdgeName;
 use crate::name::{DatacenterName, DnsName};
 use crate::stack::{self, Location, Mail, Reach, Stack, UplinkAddress};
 
@@ -112,6 +116,43 @@ impl From<&stack::Domain> for Domain {
 impl From<&stack::Site> for Site {
     fn from(site: &stack::Site) -> Self {
         Self { names: site.all_names().cloned().collect(), datacenters: site.datacenters().cloned().collect() }
+    }
+}
+
+/// Where names are asked for, by UDP and TCP (RFC 1035 section 4.2).
+pub const NAMES_PORT: u16 = 53;
+
+impl Stack {
+    /// The edges that have a name server beside them: those on hosts of data centers that are reached at a fixed address,
+    /// where the stack answers for a domain itself.
+    pub fn name_servers(&self) -> impl Iterator<Item = EdgeName> {
+        let answers = self.domains.values().any(|domain| domain.provider.is_none());
+        let is_fixed = |edge: &EdgeName| {
+            self.datacenters.get(&edge.datacenter).is_some_and(stack::Datacenter::is_reached_for_good)
+        };
+        self.edges_on_hosts().filter(move |edge| answers && is_fixed(edge))
+    }
+}
+
+impl stack::Datacenter {
+    /// Whether it is reached from outside at an address that stays: one that a registry can be told.
+    pub fn is_reached_for_good(&self) -> bool {
+        let is_fixed = |uplink: &stack::Uplink| matches!(uplink.address, UplinkAddress::Fixed(_));
+        self.uplinks.iter().any(|uplink| uplink.reach != Reach::OutboundOnly && is_fixed(uplink))
+    }
+
+    /// Where the name server beside an edge of it takes questions: at the address where the edge is reached, and at those of
+    /// direct uplinks that no other host is reached at. Not at every address, since on its networks Incus answers for
+    /// instances.
+    pub fn asked(&self, edge: &EdgeName) -> Vec<SocketAddr> {
+        let own = self.uplinks.iter().filter(|uplink| uplink.reach == Reach::Direct);
+        let own = own.filter_map(|uplink| match uplink.address {
+            UplinkAddress::Fixed(ip) => Some(ip),
+            UplinkAddress::Dynamic => None,
+        });
+        let others = self.hosts.iter().filter(|host| edge.host.as_ref() != Some(&host.name));
+        let own = own.filter(|ip| !others.clone().any(|host| host.address == Some(*ip)));
+        stack::each_once(std::iter::once(self.reached(edge).ip()).chain(own).map(|ip| SocketAddr::new(ip, NAMES_PORT)))
     }
 }
 

@@ -17,9 +17,6 @@ use crate::interval::Interval;
 use crate::keep_rules::KeepRules;
 use crate::name::{DatacenterName, DnsName, HostName, InvalidName, Origin, SiteName, StackName};
 
-/// Where names are asked for, by UDP and TCP (RFC 1035 section 4.2).
-pub const NAMES_PORT: u16 = 53;
-
 /// Everything one operator declares, in one file.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Stack {
@@ -47,15 +44,6 @@ impl Stack {
     /// The edges that have an agent beside them: those on hosts, where there is another data center to watch.
     pub fn agents(&self) -> impl Iterator<Item = EdgeName> {
         self.edges_on_hosts().filter(|_| self.datacenters.len() > 1)
-    }
-
-    /// The edges that have a name server beside them: those on hosts of data centers that are reached at a fixed address,
-    /// where the stack answers for a domain itself.
-    pub fn name_servers(&self) -> impl Iterator<Item = EdgeName> {
-        let answers = self.domains.values().any(|domain| domain.provider.is_none());
-        let is_fixed =
-            |edge: &EdgeName| self.datacenters.get(&edge.datacenter).is_some_and(Datacenter::is_reached_for_good);
-        self.edges_on_hosts().filter(move |edge| answers && is_fixed(edge))
     }
 }
 
@@ -119,26 +107,6 @@ impl Datacenter {
         }
     }
 
-    /// Whether it is reached from outside at an address that stays: one that a registry can be told.
-    pub fn is_reached_for_good(&self) -> bool {
-        let is_fixed = |uplink: &Uplink| matches!(uplink.address, UplinkAddress::Fixed(_));
-        self.uplinks.iter().any(|uplink| uplink.reach != Reach::OutboundOnly && is_fixed(uplink))
-    }
-
-    /// Where the name server beside an edge of it takes questions: at the address where the edge is reached, and at those of
-    /// direct uplinks that no other host is reached at. Not at every address, since on its networks Incus answers for
-    /// instances.
-    pub fn asked(&self, edge: &EdgeName) -> Vec<SocketAddr> {
-        let own = self.uplinks.iter().filter(|uplink| uplink.reach == Reach::Direct);
-        let own = own.filter_map(|uplink| match uplink.address {
-            UplinkAddress::Fixed(ip) => Some(ip),
-            UplinkAddress::Dynamic => None,
-        });
-        let others = self.hosts.iter().filter(|host| edge.host.as_ref() != Some(&host.name));
-        let own = own.filter(|ip| !others.clone().any(|host| host.address == Some(*ip)));
-        each_once(std::iter::once(self.reached(edge).ip()).chain(own).map(|ip| SocketAddr::new(ip, NAMES_PORT)))
-    }
-
     /// A host of it by its name.
     pub fn host(&self, name: &HostName) -> Option<&Host> {
         self.hosts.iter().find(|host| host.name == *name)
@@ -153,7 +121,7 @@ impl Datacenter {
     }
 }
 
-fn each_once(places: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+pub(crate) fn each_once(places: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut each: Vec<SocketAddr> = Vec::new();
     for place in places {
         if !each.contains(&place) {

@@ -336,8 +336,6 @@ fn story(incusd: &Incusd) {
     let (code, third) = up_with(&program, &operator);
     assert!(code == Some(0) && third.contains("nothing has to change"), "{third}");
 
-    timed("audit", || operator.run(&["audit"]).success());
-
     timed("down --purge", || operator.run(&["down", "--purge", "--with-archive", "--yes"]).success());
     assert!(!operator.state().exists());
     names::silent(&lab);
