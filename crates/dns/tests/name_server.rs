@@ -194,6 +194,20 @@ async fn knot_is_started_again_when_it_dies_and_ends_with_the_name_server() {
 }
 
 #[tokio::test]
+async fn a_knot_that_hangs_is_ended_and_started_again() {
+    let stage = Stage::new();
+    let _agent = StandIn::start(&stage, Standing::Alive, Standing::Alive);
+    let daemon = stage.start();
+    let hangs = daemon.is("it is ready", |status| status.healthy).await.knot.unwrap();
+    assert!(Command::new("kill").args(["-STOP", &hangs.to_string()]).status().unwrap().success());
+    let began = Instant::now();
+    daemon.is("there is another", |status| status.knot.is_some_and(|knot| knot != hangs)).await;
+    stage.answers(None, WWW, "A", BOTH).await;
+    eprintln!("Knot hung, and another answered after {:?}", began.elapsed());
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_served_is_not_begun_with() {
     let mut stage = Stage::new();
     let refused = async |stage: &Stage| {

@@ -12,8 +12,8 @@ use sovereign_keys::{Purpose, RootSeed, WorkingKeys};
 use sovereign_model::layout::NameServerFolder;
 use sovereign_model::name_server_config::{NameServerConfig, PROTOCOL};
 use sovereign_model::name_server_status::NameServerStatus;
-use sovereign_model::names::{Domain, Names};
-use sovereign_model::stack::Mail;
+use sovereign_model::names::{Domain, Names, Place, Uplink};
+use sovereign_model::stack::{Mail, UplinkAddress};
 use sovereign_model::{DnsName, StackName};
 use sovereign_runtime::SigningKey;
 use sovereign_runtime::control::{Request, request};
@@ -46,7 +46,12 @@ fn write_config(folder: &Path) -> SocketAddr {
         folder: folder.to_owned(),
         listen: vec![listen],
         names: Names {
-            places: Vec::new(),
+            places: vec![Place {
+                name: "home".parse().unwrap(),
+                location: None,
+                jurisdiction: None,
+                uplinks: vec![Uplink { name: "isp".to_owned(), address: UplinkAddress::Fixed(listen.ip()) }],
+            }],
             domains: vec![Domain { name: domain.clone(), mail: Mail::None, records: Vec::new() }],
             sites: Vec::new(),
         },

@@ -17,12 +17,12 @@ pub struct Ask {
 }
 
 impl Ask {
-    /// Whether anybody answers there.
+    /// Whether anybody answers there, within three seconds.
     ///
     /// # Errors
     /// When Knot's tools cannot be run.
     pub async fn answers(&self) -> Result<bool, DriverError> {
-        Ok(self.of(&["status"]).await?.status.success())
+        Ok(self.of_within(3, &["status"]).await?.status.success())
     }
 
     /// The numbers of the zones that are loaded. None when nobody answers.
@@ -44,7 +44,12 @@ impl Ask {
     }
 
     pub(super) async fn of(&self, command: &[&str]) -> Result<Output, DriverError> {
-        let to = [OsStr::new("--timeout=10"), OsStr::new("--socket"), self.control.as_os_str()];
+        self.of_within(10, command).await
+    }
+
+    async fn of_within(&self, seconds: u32, command: &[&str]) -> Result<Output, DriverError> {
+        let within = format!("--timeout={seconds}");
+        let to = [OsStr::new(&within), OsStr::new("--socket"), self.control.as_os_str()];
         run("knotc", to.into_iter().chain(command.iter().map(OsStr::new))).await
     }
 }

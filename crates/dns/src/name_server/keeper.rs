@@ -28,6 +28,12 @@ use crate::zone::{World, challenge_owner, public_addresses};
 const LOOK: Duration = Duration::from_secs(1);
 /// The agent is on this machine, and has its answer ready.
 const AGENT_WITHIN: Duration = Duration::from_millis(900);
+/// From one question to Knot, whether it answers at all, to the next.
+const CHECK: Duration = Duration::from_secs(5);
+/// A Knot that runs and has not answered so often in a row hangs.
+const HANGS: u32 = 2;
+/// Systemd tells Knot to stop at the same time as its parent, which may hear of it later than of Knot's end.
+const MAY_BE_TOLD_WITHIN: Duration = Duration::from_millis(50);
 /// What failed is tried again after this, and after twice as long each time, up to the second.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Knot loads a zone in milliseconds.
@@ -64,6 +70,8 @@ pub(super) struct Keeper {
     table: Option<Made>,
     served: Option<Wanted>,
     failed: Option<Failed>,
+    /// So often in a row Knot has not answered.
+    unanswered: u32,
     /// Last, so that Knot is gone when its folder goes.
     _room: Room,
 }
@@ -89,6 +97,7 @@ impl Keeper {
             table: None,
             served: None,
             failed: None,
+            unanswered: 0,
             _room: room,
         }
     }
@@ -113,21 +122,46 @@ impl Keeper {
     /// Until it is told to stop.
     pub(super) async fn keep(mut self) {
         let stopping = self.shared.lifecycle.stopping();
-        let mut looks = interval(LOOK);
+        let [mut looks, mut checks] = [LOOK, CHECK].map(interval);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stopping.cancelled() => break,
                 _ = looks.tick() => self.look().await,
                 Some(wish) = self.wishes.recv() => self.publish(wish).await,
                 Some(made) = next(&mut self.tables) => self.take(made),
-                ended = self.driver.ended() => warn!("Knot has ended by itself, with {ended}, and is started again"),
+                _ = checks.tick() => self.check().await,
+                ended = self.driver.ended() => {
+                    if stopping.run_until_cancelled(sleep(MAY_BE_TOLD_WITHIN)).await.is_some() {
+                        warn!("Knot has ended by itself, with {ended}, and is started again");
+                    }
+                }
             }
-            // What went wrong is told by `status`, and tried again.
-            let _ = self.bring().await;
+            // What went wrong is told by `status`, and tried again. What is begun when it is told to stop is given up.
+            if stopping.run_until_cancelled(self.bring()).await.is_none() {
+                break;
+            }
         }
         self.driver.stop().await;
         self.shared.state().knot = None;
+    }
+
+    /// Ends a Knot that hangs.
+    async fn check(&mut self) {
+        if self.driver.process().is_none() {
+            return;
+        }
+        // That its tool cannot be run says nothing of Knot.
+        self.unanswered = match self.driver.ask().answers().await {
+            Ok(false) => self.unanswered + 1,
+            Ok(true) | Err(_) => 0,
+        };
+        if self.unanswered == HANGS {
+            warn!("Knot runs and does not answer: it is ended, and started again");
+            self.driver.stop().await;
+            self.unanswered = 0;
+        }
     }
 
     /// Asks the agent.
@@ -266,7 +300,8 @@ impl Keeper {
         let mut state = self.shared.state();
         let own = &self.shared.config.datacenter;
         state.silent = is_silent.then(|| format!("nothing of {own} lives, and others do"));
-        state.seen_unix = believed.map(|seen| unix(SystemTime::now()) - now.duration_since(seen.at()).as_secs());
+        state.seen_unix =
+            believed.map(|seen| unix(SystemTime::now()).saturating_sub(now.duration_since(seen.at()).as_secs()));
         state.fails_open = believed.is_some_and(Seen::fails_open);
         state.away = away.into_iter().collect();
         state.challenges = world.challenges.keys().cloned().collect();

@@ -18,7 +18,8 @@
 //! | [`room`] | a folder of Knot's for each process, and what dead ones left |
 //! | [`tables`] | makes the table of addresses anew when Debian's files change |
 //!
-//! Promise: it starts whole or not at all, and is ready when Knot has all zones. A Knot that dies is started again at once.
+//! Promise: it starts whole or not at all, and is ready when Knot has all zones. A Knot that dies is started again at once,
+//! one that hangs within half a minute.
 //! What Knot refuses leaves what is served in place. Two may run beside each other, on the same addresses: the new one
 //! answers before the old one stops.
 //!
