@@ -13,10 +13,10 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`keeper`] | the loop: from what is known to what Knot serves; starts it again when it dies |
-//! | [`control`] | answers on the control socket |
-//! | [`room`] | a folder of Knot's for each process, and what dead ones left |
-//! | [`tables`] | makes the table of addresses anew when Debian's files change |
+//! | `keeper` | the loop: from what is known to what Knot serves; starts it again when it dies |
+//! | `control` | answers on the control socket |
+//! | `room` | a folder of Knot's for each process, and what dead ones left |
+//! | `tables` | makes the table of addresses anew when Debian's files change |
 //!
 //! Promise: it starts whole or not at all, and is ready when Knot has all zones. A Knot that dies is started again at once,
 //! one that hangs within half a minute.
