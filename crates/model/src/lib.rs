@@ -7,6 +7,7 @@ pub mod access_entry;
 pub mod agent_config;
 pub mod agent_status;
 pub mod archive_copy;
+pub mod authority;
 pub mod digest;
 pub mod dns_record;
 pub mod edge_config;
@@ -38,8 +39,8 @@ pub use file_set::{FileSeen, FileSet};
 pub use interval::Interval;
 pub use layout::StateFolder;
 pub use name::{
-    CopyName, DatacenterName, DnsName, DomainName, HostName, ImageName, InvalidName, Origin, SiteName, StackName,
-    UnitName,
+    AuthorityName, CopyName, DatacenterName, DnsName, DomainName, HostName, ImageName, InvalidName, Origin, SiteName,
+    StackName, UnitName,
 };
 pub use observed::Observed;
 pub use size::ByteSize;

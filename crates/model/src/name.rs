@@ -179,6 +179,10 @@ text_type!(
     CopyName, label
 );
 text_type!(
+    /// The name of an authority that issues certificates: a DNS label.
+    AuthorityName, label
+);
+text_type!(
     /// The name of an image, `ghost` for instance: a DNS label.
     ImageName, label
 );

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::archive_copy::ArchiveCopy;
+use crate::authority::Authority;
 use crate::dns_record::DnsRecord;
 use crate::edge_name::EdgeName;
 use crate::edge_rules::{EdgeRules, Proxy, Room};
@@ -32,6 +33,8 @@ pub struct Stack {
     pub archive: Archive,
     /// What holds for all edges.
     pub edge: EdgeRules,
+    /// Who issues certificates by ACME, the preferred first. None: the stack's own authority issues all.
+    pub authorities: Vec<Authority>,
 }
 
 impl Stack {

@@ -9,6 +9,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use sovereign_model::archive_copy::{ArchiveCopy, CopyFormat, CopyPlace, SftpPlace};
+use sovereign_model::authority::Authority;
 use sovereign_model::dns_record::LONGEST_TTL;
 use sovereign_model::edge_rules::{AccessLog, EdgeRules, Keep, Limits, Proxy, ProxySpeech, Room};
 use sovereign_model::file::{ProblemKind, Problems, Style, parse};
@@ -211,13 +212,36 @@ fn keep_rules((last, daily, yearly): (u32, u32, u32)) -> KeepRules {
     KeepRules { last, daily, yearly, ..KeepRules::NOTHING }
 }
 
+/// Each name and each address once: which of them, and whether what can be left out is there.
+fn authorities() -> impl Strategy<Value = Vec<Authority>> {
+    let own = |index: usize, more: bool| Authority {
+        name: format!("ca-{index}").parse().unwrap(),
+        directory: format!("https://ca{index}.example:14000/dir?a=%20").parse().unwrap(),
+        roots: more.then(|| "/srv/a b/roots.pem".into()),
+        profile: more.then(|| "shortlived \"ü\"".to_owned()),
+        caa: more.then(|| "ca.example".parse().unwrap()),
+    };
+    let known = Authority {
+        name: "letsencrypt".parse().unwrap(),
+        directory: "https://acme-v02.api.letsencrypt.org/directory".parse().unwrap(),
+        roots: None,
+        profile: None,
+        caa: Some("letsencrypt.org".parse().unwrap()),
+    };
+    (proptest::collection::vec(any::<bool>(), 0..3), any::<bool>()).prop_map(move |(owned, with_known)| {
+        let owned = owned.into_iter().enumerate().map(|(index, more)| own(index, more));
+        with_known.then(|| known.clone()).into_iter().chain(owned).collect()
+    })
+}
+
 fn any_stack() -> impl Strategy<Value = Stack> {
     let datacenters = (1..5u16).prop_flat_map(|count| (0..count).map(datacenter).collect::<Vec<_>>());
     let domains = proptest::collection::vec(domain(), 0..3);
     let sites = proptest::collection::vec(site_seed(), 0..5);
     let archive = archive();
     let edge = prop_oneof![Just(EdgeRules::default()), edge_rules()];
-    (datacenters, domains, sites, archive, edge).prop_map(|(datacenters, domains, sites, archive, edge)| Stack {
+    let all = (datacenters, domains, sites, archive, edge, authorities());
+    all.prop_map(|(datacenters, domains, sites, archive, edge, authorities)| Stack {
         name: "any-stack".parse().unwrap(),
         sites: sites
             .into_iter()
@@ -239,6 +263,7 @@ fn any_stack() -> impl Strategy<Value = Stack> {
         datacenters: datacenters.into_iter().map(|datacenter| (datacenter.name.clone(), datacenter)).collect(),
         archive,
         edge,
+        authorities,
     })
 }
 
@@ -371,6 +396,15 @@ fn written(stack: &Stack) -> String {
         writeln!(file, "requests-per-address = {}", limits.requests_per_address).unwrap();
         writeln!(file, "head = \"{}\"\nhead-within = {}", limits.head, limits.head_within).unwrap();
         writeln!(file, "body = \"{}\"\nbody-within = {}", limits.body, limits.body_within).unwrap();
+    }
+    for Authority { name, directory, roots, profile, caa } in &stack.authorities {
+        writeln!(file, "[[authority]]\nname = \"{name}\"").unwrap();
+        if name.as_str() != "letsencrypt" {
+            writeln!(file, "directory = \"{directory}\"").unwrap();
+            put(&mut file, "caa", caa.as_ref().map(DnsName::as_str));
+        }
+        put(&mut file, "roots", roots.as_ref().map(|_| "./a b/roots.pem"));
+        put(&mut file, "profile", profile.as_ref());
     }
     file.push_str("[archive]\n");
     if stack.archive.copies.is_empty() {

@@ -4,6 +4,7 @@
 //! not called unknown while a name that it may mean could not be read.
 
 mod archive;
+mod authority;
 mod domain;
 mod edge;
 
@@ -32,6 +33,7 @@ pub(super) fn stack(file: &Node, base: &Path, reader: &mut Reader) -> Option<Sta
     check.names_in_domains(file.nodes("domain"), &domains, &sites, &places);
     let archive = check.archive(file, &datacenters, &sites);
     let edge = check.edge_rules(file.node("edge"));
+    let authorities = check.authorities(file.nodes("authority"));
     let name = file.node("stack").and_then(|node| node.parse("name"));
     if !check.reader.findings.is_empty() {
         return None;
@@ -43,6 +45,7 @@ pub(super) fn stack(file: &Node, base: &Path, reader: &mut Reader) -> Option<Sta
         sites,
         archive,
         edge,
+        authorities,
     })
 }
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::archive_copy::{DiskUuid, SftpAddress};
+use crate::authority::DirectoryUrl;
 use crate::interval::{Interval, InvalidInterval};
 use crate::name::{DnsName, InvalidName, SiteName};
 use crate::size::ByteSize;
@@ -32,6 +33,8 @@ pub enum Form {
     Path,
     /// A folder; a relative one starts at the folder of the stack file.
     Folder,
+    /// A file; a relative path starts at the folder of the stack file.
+    File,
     /// An ISO 3166-1 alpha-2 code.
     Jurisdiction,
     /// A language tag in the shape of BCP 47 (RFC 5646 section 2.1).
@@ -52,6 +55,8 @@ pub enum Form {
     HostKey,
     /// A record of a zone file (RFC 1035 section 5.1).
     Record,
+    /// The address of an ACME directory.
+    Directory,
 }
 
 /// Why a text does not have a form, and what would.
@@ -80,6 +85,7 @@ impl Form {
             Self::Socket => "IP address and port",
             Self::Path => "path: begins with `/`",
             Self::Folder => "folder",
+            Self::File => "file",
             Self::Jurisdiction => "two-letter code (ISO 3166-1)",
             Self::Language => "language tag (BCP 47)",
             Self::Timezone => "time zone (IANA)",
@@ -90,6 +96,7 @@ impl Form {
             Self::Sftp => "`\"user@host:port/folder\"`",
             Self::HostKey => "public key of an SSH host",
             Self::Record => "record of a zone file, on one line",
+            Self::Directory => "address: `\"https://...\"`",
         }
     }
 
@@ -102,7 +109,7 @@ impl Form {
             Self::Line | Self::Record => "^[^\\n\\r]+$".to_owned(),
             Self::Label { most } => format!("^(?=.{{1,{most}}}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?$"),
             Self::HostName => format!("^(?=.{{1,253}}$){LABEL}(\\.{LABEL})*$"),
-            Self::Folder => "^[^~]".to_owned(),
+            Self::Folder | Self::File => "^[^~]".to_owned(),
             Self::Jurisdiction => "^[A-Za-z]{2}$".to_owned(),
             Self::Language => "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$".to_owned(),
             Self::Timezone => "^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$".to_owned(),
@@ -111,6 +118,7 @@ impl Form {
             Self::Interval => "^([0-9]+[mhdw]|hourly|daily|weekly|monthly|never)$".to_owned(),
             Self::Disk => "^[0-9A-Fa-f-]{4,64}$".to_owned(),
             Self::Sftp => "^[A-Za-z0-9._+][A-Za-z0-9._+-]*@[^/@]+/.+$".to_owned(),
+            Self::Directory => "^https://[^/@]+(/.*)?$".to_owned(),
             Self::HostKey => "^(ssh|ecdsa|sk)-[A-Za-z0-9.@-]+ +AAAA[A-Za-z0-9+/=]+( .*)?$".to_owned(),
         })
     }
@@ -137,12 +145,15 @@ impl Form {
             Self::Folder if text.is_empty() => {
                 Err(Complaint::new("a folder cannot be empty", "write \".\" for the folder of this file"))
             }
-            Self::Folder if text.starts_with('~') => Err(Complaint::new(
+            Self::File if text.is_empty() => Err(Complaint::new("this cannot be empty", "write the name of a file")),
+            Self::Folder | Self::File if text.starts_with('~') => Err(Complaint::new(
                 "`~` has no meaning here",
                 "write the whole path, or one relative to the folder of this file",
             )),
-            Self::Folder if text.contains('\0') => Err(Complaint::new("a path cannot contain a NUL", "leave it out")),
-            Self::Folder => Ok(()),
+            Self::Folder | Self::File if text.contains('\0') => {
+                Err(Complaint::new("a path cannot contain a NUL", "leave it out"))
+            }
+            Self::Folder | Self::File => Ok(()),
             Self::Jurisdiction if text.len() == 2 && text.bytes().all(|b| b.is_ascii_alphabetic()) => Ok(()),
             Self::Jurisdiction => Err(Complaint::new(
                 format!("{text:?} is not a jurisdiction"),
@@ -163,6 +174,9 @@ impl Form {
                 let help = "write \"user@host:port/folder\"; the port may be left out, and a folder of the user's home \
                             is written \"user@host/~/folder\"";
                 Complaint::new(not.to_string(), help)
+            }),
+            Self::Directory => text.parse::<DirectoryUrl>().map(drop).map_err(|not| {
+                Complaint::new(not.to_string(), "write it whole: \"https://ca.example.org/acme/directory\"")
             }),
             Self::HostKey => text.parse::<HostKey>().map(drop).map_err(|not| {
                 let help = "write what is in /etc/ssh/ssh_host_ed25519_key.pub on that host: \"ssh-ed25519 AAAA...\"";

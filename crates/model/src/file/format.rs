@@ -187,6 +187,13 @@ pub static FILE: Section = Section {
             example: "",
         },
         Key { name: "edge", kind: Kind::Section(&EDGE), presence: Presence::Optional, about: EDGE.about, example: "" },
+        Key {
+            name: "authority",
+            kind: Kind::Sections { of: &AUTHORITY, least: 0 },
+            presence: Presence::Optional,
+            about: AUTHORITY.about,
+            example: "",
+        },
     ],
 };
 
@@ -946,6 +953,52 @@ static LIMITS: Section = Section {
             presence: Presence::Default("60"),
             about: "Seconds that a request's body may stand still.",
             example: "20",
+        },
+    ],
+};
+
+static AUTHORITY: Section = Section {
+    path: "authority",
+    shape: Shape::Tables,
+    about: "An authority that certificates are asked for by ACME (RFC 8555), the preferred one first; declaring it agrees to \
+            its terms of service. It issues for names of sites within domains that the stack's own name servers answer for. \
+            Without any, the stack's own authority issues all certificates.",
+    keys: &[
+        Key {
+            name: "name",
+            kind: Kind::Text(LABEL),
+            presence: Presence::Required,
+            about: "Its name, unique in the stack. Of \"letsencrypt\" it is known where it is, and what it calls itself.",
+            example: "\"letsencrypt\"",
+        },
+        Key {
+            name: "directory",
+            kind: Kind::Text(Form::Directory),
+            presence: Presence::Optional,
+            about: "The address of its ACME directory. Every authority needs one that is not known by its name.",
+            example: "",
+        },
+        Key {
+            name: "roots",
+            kind: Kind::Text(Form::File),
+            presence: Presence::Optional,
+            about: "A file with certificates (PEM): what it issues must begin from one of them. Without, it must begin from one \
+                    that the machine believes in.",
+            example: "",
+        },
+        Key {
+            name: "profile",
+            kind: Kind::Text(Form::Line),
+            presence: Presence::Optional,
+            about: "Which of its kinds of certificate, by its own word for it; its usual one when left out.",
+            example: "\"shortlived\"",
+        },
+        Key {
+            name: "caa",
+            kind: Kind::Text(Form::HostName),
+            presence: Presence::Optional,
+            about: "What it calls itself in CAA records (RFC 8659), where it heeds them.",
+            example: "",
         },
     ],
 };

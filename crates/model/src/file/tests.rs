@@ -473,3 +473,54 @@ records = ["@ MX 10 mx.example.net.", "@ A 1.2.3", "t TXT half;lost", "@ SOA a. 
     let nested = "[[domain]]\nname = \"sub.example.org\"\nregistrar = \"r\"";
     assert_eq!(messages(&file(nested)), ["`sub.example.org` is within domain `example.org`"]);
 }
+
+#[test]
+fn authorities_are_asked_in_the_order_of_the_file() {
+    let file = |text: &str| {
+        format!(
+            "version = 1\n[stack]\nname = \"s\"\n[[datacenter]]\nname = \"a\"\n\
+             [[datacenter.uplink]]\nname = \"u\"\naddress = \"192.0.2.1\"\n{text}\n"
+        )
+    };
+    assert!(parse_here(&file("")).unwrap().authorities.is_empty());
+    let good = r#"
+[[authority]]
+name = "own"
+directory = "https://ca.example.org/dir"
+roots = "ca.pem"
+[[authority]]
+name = "letsencrypt"
+profile = "shortlived""#;
+    let authorities = parse_here(&file(good)).unwrap().authorities;
+    let names: Vec<&str> = authorities.iter().map(|authority| authority.name.as_str()).collect();
+    assert_eq!(names, ["own", "letsencrypt"]);
+    assert_eq!((authorities[0].roots.as_deref(), &authorities[0].caa), (Some(Path::new("/srv/stack/ca.pem")), &None));
+    let caa = authorities[1].caa.as_ref().unwrap();
+    assert_eq!((authorities[1].profile.as_deref(), caa.as_str()), (Some("shortlived"), "letsencrypt.org"));
+
+    let bad = r#"
+[[authority]]
+name = "letsencrypt"
+directory = "https://ca.example.org/dir"
+[[authority]]
+name = "own"
+[[authority]]
+name = "other"
+directory = "http://ca.example.org/dir"
+[[authority]]
+name = "third"
+directory = "https://acme-v02.api.letsencrypt.org/directory"
+[[authority]]
+name = "letsencrypt""#;
+    insta::assert_snapshot!(
+        messages(&file(bad)).join("\n"),
+        @r#"
+    what `directory` of "letsencrypt" is, is known
+    `directory` is missing in [[authority]]
+    "http://ca.example.org/dir" is not the address of a directory
+    this authority is declared twice
+    this authority is declared twice
+    authority `letsencrypt` is declared twice
+    "#
+    );
+}
