@@ -43,6 +43,8 @@ name = "example.net"
 registrar = "r"
 mail = "elsewhere"
 records = ["@ MX 10 mx.example.com."]
+[[authority]]
+name = "letsencrypt"
 [[site]]
 name = "blog"
 app = "ghost"

@@ -7,6 +7,8 @@
 
 use std::net::SocketAddr;
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::dns_record::DnsRecord;
@@ -24,6 +26,10 @@ pub struct Names {
     pub domains: Vec<Domain>,
     /// The sites, in the order of their names.
     pub sites: Vec<Site>,
+    /// What the authorities that issue certificates call themselves in CAA records; `None` where nobody is kept from issuing,
+    /// because no authority is declared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuers: Option<BTreeSet<DnsName>>,
 }
 
 /// A data center, as DNS knows it.
@@ -81,6 +87,8 @@ impl Names {
             places: stack.datacenters.values().map(Place::from).collect(),
             domains: stack.domains.values().filter(|domain| domain.provider.is_none()).map(Domain::from).collect(),
             sites: stack.sites.values().map(Site::from).collect(),
+            issuers: (!stack.authorities.is_empty())
+                .then(|| stack.authorities.iter().filter_map(|authority| authority.caa.clone()).collect()),
         }
     }
 
@@ -211,6 +219,21 @@ mirrors = ["cabin"]
         assert_eq!(names.domains.iter().map(|domain| domain.name.as_str()).collect::<Vec<_>>(), ["example.org"]);
         assert_eq!(names.places.iter().map(|place| place.uplinks.len()).collect::<Vec<_>>(), [0, 2]);
         assert!(!text.contains("example.net\",\"mail") && !text.contains("203.0.113.9"), "{text}");
+    }
+
+    #[test]
+    fn who_may_issue_is_known_once_an_authority_is_declared() {
+        let issuers = |more: &str| {
+            let stack = crate::parse("stack.toml", &format!("{STACK}{more}"), std::path::Path::new("/")).unwrap();
+            let names = Names::of(&stack);
+            assert_eq!(serde_json::from_str::<Names>(&serde_json::to_string(&names).unwrap()).unwrap(), names);
+            names.issuers.map(|all| all.into_iter().map(String::from).collect::<Vec<_>>())
+        };
+        let own = "[[authority]]\nname = \"own\"\ndirectory = \"https://ca.example/dir\"\n";
+        assert_eq!(issuers(""), None);
+        assert_eq!(issuers(own), Some(vec![]));
+        let both = format!("[[authority]]\nname = \"letsencrypt\"\n{own}caa = \"ca.example\"\n");
+        assert_eq!(issuers(&both), Some(vec!["ca.example".into(), "letsencrypt.org".into()]));
     }
 
     #[test]

@@ -109,6 +109,12 @@ pub fn zone(names: &Names, domain: &Domain, serial: u32, world: &World) -> Zone 
             data: format!("\"{text}\""),
         }));
     }
+    let within = |name: &DnsName| is_within(name.as_str(), apex.as_str());
+    if let Some(issuers) = &names.issuers
+        && names.sites.iter().flat_map(|site| &site.names).any(within)
+    {
+        records.extend(pinned(apex, issuers));
+    }
     agree_on_ttls(&mut records);
     records.sort();
     records.dedup();
@@ -181,6 +187,18 @@ fn without_mail(apex: &DnsName) -> [DnsRecord; 3] {
         DnsRecord::new(apex, DEFAULT_TTL, "TXT", "\"v=spf1 -all\""),
         policy,
     ]
+}
+
+/// Says that these may issue certificates for a domain and what is below it, and nobody else; for all names below one at
+/// once nobody (RFC 8659 section 4). What the operator allows besides stands beside it, and counts.
+fn pinned(apex: &DnsName, issuers: &BTreeSet<DnsName>) -> Vec<DnsRecord> {
+    let record = |data: String| DnsRecord::new(apex, DEFAULT_TTL, "CAA", data);
+    let mut records: Vec<DnsRecord> = issuers.iter().map(|issuer| record(format!("0 issue \"{issuer}\""))).collect();
+    if records.is_empty() {
+        records.push(record("0 issue \";\"".into()));
+    }
+    records.push(record("0 issuewild \";\"".into()));
+    records
 }
 
 /// Records of one owner and type live equally long (RFC 2181 section 5.2): as long as the shortest-lived.

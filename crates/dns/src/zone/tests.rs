@@ -196,3 +196,24 @@ proptest! {
         prop_assert!(read.iter().all(dead) || !read.iter().any(dead), "the dead are answered with all or not at all");
     }
 }
+
+#[test]
+fn only_declared_authorities_may_issue_for_domains_with_sites_and_whom_the_operator_allows() {
+    let caa = |more: &str| -> Vec<String> {
+        let text =
+            format!("{}{more}", STACK.replace("\"shop CNAME", "\"@ CAA 0 issue \\\"other.example\\\"\", \"shop CNAME"));
+        let names = Names::of(&sovereign_model::parse("stack.toml", &text, Path::new("/")).unwrap());
+        let domain = |name: &str| names.domain(&name.parse().unwrap()).unwrap();
+        let bare = zone(&names, domain("bare.example"), 1, &World::default());
+        assert!(bare.records.iter().all(|record| record.kind != "CAA"), "it has no site");
+        let zone = zone(&names, domain("example.org"), 1, &World::default());
+        zone.records.iter().filter(|record| record.kind == "CAA").map(|record| record.data.clone()).collect()
+    };
+    let bare = "[[domain]]\nname = \"bare.example\"\nregistrar = \"r\"\n";
+    let own = "[[authority]]\nname = \"own\"\ndirectory = \"https://ca.example/dir\"\n";
+    let (other, wild) = (r#"0 issue "other.example""#, r#"0 issuewild ";""#);
+    assert_eq!(caa(bare), [other]);
+    assert_eq!(caa(&format!("{bare}{own}")), [r#"0 issue ";""#, other, wild]);
+    let known = format!("{bare}{own}[[authority]]\nname = \"letsencrypt\"\n");
+    assert_eq!(caa(&known), [r#"0 issue "letsencrypt.org""#, other, wild]);
+}
