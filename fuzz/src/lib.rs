@@ -10,6 +10,7 @@
 
 mod applications;
 mod archive;
+mod authorities;
 mod hosts;
 mod local;
 mod pages;
@@ -52,6 +53,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "archive-wire", from: "hosts whose data is backed up", run: archive::wire },
     Target { name: "incus-answer", from: "hosts that run an Incus", run: incus_answer },
     Target { name: "host-facts", from: "hosts, before and after they are the stack's", run: hosts::facts },
+    Target { name: "certificate", from: "authorities", run: authorities::certificate },
+    Target { name: "challenge-answer", from: "name servers, or whoever answers for them", run: authorities::answer },
     Target { name: "words", from: "the operator", run: local::words },
 ];
 

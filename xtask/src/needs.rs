@@ -45,6 +45,7 @@ const NEEDS: &[Need] = &[
     Need { program: GEOIP_MODULE, package: "knot-module-geoip", why: "lets it answer by where a question comes from" },
     Need { program: "/usr/share/tor/geoip", package: "tor-geoipdb", why: "knows in which country an address is" },
     Need { program: "mmdblookup", package: "mmdb-bin", why: "reads what we make of that" },
+    Need { program: "pebble", package: "pebble", why: "is an authority that issues certificates" },
     Need { program: "dnssec-dsfromkey", package: "bind9-utils", why: "judges digests of keys" },
     Need { program: "delv", package: "bind9-dnsutils", why: "judges signatures" },
     Need { program: "node", package: "nodejs", why: "runs the HTTP cache test suite" },

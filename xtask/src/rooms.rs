@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("services", &["model", "runtime"]),
     ("edge", &["model", "runtime"]),
     ("dns", &["model", "runtime"]),
+    ("certs", &["model", "runtime"]),
     ("ssh", &["model", "runtime"]),
     ("archive", &["model", "runtime", "ssh"]),
     ("hosts", &["model", "runtime", "ssh"]),
@@ -32,7 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "incus", "lab",
         ],
     ),
-    ("fuzz", &["model", "keys", "images", "services", "runtime", "edge", "dns", "archive", "hosts", "incus"]),
+    ("fuzz", &["model", "keys", "images", "services", "runtime", "edge", "dns", "certs", "archive", "hosts", "incus"]),
     ("testkit", &["model", "plan", "services", "images", "keys", "runtime", "edge", "hosts", "engine", "incus"]),
 ];
 

@@ -1,0 +1,382 @@
+//! Debian's Knot and Debian's pebble on loopback, and what stands between pebble and whoever asks it.
+
+pub(crate) mod front;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use sovereign_certs::challenges::{Challenges, PublishError};
+use sovereign_certs::{Access, Options, Outcome, Pass, Renewer, ask};
+use sovereign_dns::knot::driver::{Driver, Key, Options as KnotOptions};
+use sovereign_dns::knot::files::Setup;
+use sovereign_dns::zone::World;
+use sovereign_keys::{Purpose, RootSeed, WorkingKeys};
+use sovereign_model::authority::Authority;
+use sovereign_model::dns_record::is_within;
+use sovereign_model::names::Names;
+use sovereign_model::{DnsName, DnsRecord};
+use tempfile::TempDir;
+
+const STARTS_WITHIN: Duration = Duration::from_secs(30);
+/// What certificates wait for name servers and authorities.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+const STACK: &str = r#"
+version = 1
+[stack]
+name = "s"
+[[datacenter]]
+name = "vienna"
+[[datacenter.uplink]]
+name = "fibre"
+address = "192.0.2.1"
+[[domain]]
+name = "example.org"
+registrar = "r"
+[[domain]]
+name = "example.net"
+registrar = "r"
+"#;
+
+/// A port that nobody has, neither for UDP nor for TCP.
+pub(crate) fn free_port() -> SocketAddr {
+    loop {
+        let tcp = TcpListener::bind((LOOPBACK, 0)).unwrap();
+        let place = tcp.local_addr().unwrap();
+        if UdpSocket::bind(place).is_ok() {
+            return place;
+        }
+    }
+}
+
+/// A name server that answers for `example.org` and `example.net`, until it is dropped.
+pub(crate) struct Knot {
+    _folder: TempDir,
+    pub(crate) listen: SocketAddr,
+    names: Names,
+    driver: Driver,
+    /// The number of the answers that it has.
+    brought: u64,
+}
+
+impl Knot {
+    pub(crate) async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let stack = sovereign_model::parse("stack.toml", STACK, Path::new("/")).unwrap();
+        let purposes: Vec<Purpose> = stack.domains.keys().cloned().map(Purpose::Zone).collect();
+        let working = WorkingKeys::imagined(&stack.name, &purposes, &RootSeed::generate());
+        let mut keys = BTreeMap::new();
+        for domain in stack.domains.keys() {
+            let key = working.zone_key(domain).unwrap();
+            let file = folder.path().join(format!("{domain}.pem"));
+            std::fs::write(&file, key.private_pem().expose()).unwrap();
+            keys.insert(domain.clone(), Key { tag: key.tag(), file });
+        }
+        let home = folder.path().join("knot");
+        let conf = home.join("current/knot.conf").display().to_string();
+        let start = ["knotd", "--daemonize", "--config", &conf].map(str::to_owned).into();
+        let driver = Driver::new(KnotOptions { folder: home, keys, start });
+        let mut knot = Self { _folder: folder, listen: free_port(), names: Names::of(&stack), driver, brought: 0 };
+        knot.bring().await.unwrap();
+        knot
+    }
+
+    async fn bring(&mut self) -> Result<(), PublishError> {
+        let setup = Setup {
+            names: &self.names,
+            world: &World::default(),
+            listen: &[self.listen],
+            identity: "vienna",
+            geography: None,
+        };
+        self.driver.bring(&setup, Instant::now()).await?;
+        Ok(())
+    }
+
+    /// Brings all answers to challenges that there are to be.
+    async fn answer(&mut self, answers: &Answers) -> Result<(), PublishError> {
+        if self.brought >= answers.number {
+            return Ok(());
+        }
+        for domain in &mut self.names.domains {
+            domain.records.clear();
+            for (name, values) in
+                answers.values.iter().filter(|(name, _)| is_within(name.as_str(), domain.name.as_str()))
+            {
+                for value in values {
+                    let mut record = DnsRecord::new(name, 1, "TXT", format!("\"{value}\""));
+                    record.owner = ask::owner(name);
+                    domain.records.push(record);
+                }
+            }
+        }
+        self.bring().await?;
+        self.brought = answers.number;
+        Ok(())
+    }
+}
+
+impl Drop for Knot {
+    fn drop(&mut self) {
+        let control = self.driver.control();
+        let _ = Command::new("knotc").arg("--socket").arg(control).args(["--blocking", "stop"]).output();
+    }
+}
+
+/// What is to be answered, and the number of this state of it.
+#[derive(Clone, Default)]
+struct Answers {
+    number: u64,
+    values: BTreeMap<DnsName, Vec<String>>,
+}
+
+/// The stack's name servers, as certificates know them. What comes while they load is loaded at once afterwards.
+#[derive(Clone)]
+pub(crate) struct Servers {
+    answers: Arc<Mutex<Answers>>,
+    pub(crate) knot: Arc<tokio::sync::Mutex<Knot>>,
+    /// Who is asked whether the answer is there.
+    pub(crate) asked: Arc<Mutex<Vec<SocketAddr>>>,
+    /// Published instead of what should be.
+    pub(crate) wrong: Arc<Mutex<Option<String>>>,
+}
+
+impl Servers {
+    pub(crate) async fn start() -> Self {
+        let knot = Knot::start().await;
+        let asked = Arc::new(Mutex::new(vec![knot.listen]));
+        Self { answers: Arc::default(), knot: Arc::new(tokio::sync::Mutex::new(knot)), asked, wrong: Arc::default() }
+    }
+}
+
+impl Servers {
+    async fn set(&self, name: &DnsName, values: Option<Vec<String>>) -> Result<(), PublishError> {
+        let mine = {
+            let mut answers = self.answers.lock().unwrap();
+            answers.number += 1;
+            match values {
+                Some(values) => answers.values.insert(name.clone(), values),
+                None => answers.values.remove(name),
+            };
+            answers.number
+        };
+        let mut knot = self.knot.lock().await;
+        if knot.brought >= mine {
+            return Ok(());
+        }
+        let answers = self.answers.lock().unwrap().clone();
+        knot.answer(&answers).await
+    }
+}
+
+impl Challenges for Servers {
+    async fn publish(&self, name: &DnsName, values: &[String]) -> Result<(), PublishError> {
+        let wrong = self.wrong.lock().unwrap().clone();
+        let values = wrong.map_or_else(|| values.to_vec(), |wrong| vec![wrong]);
+        let answered = |domain: &str| is_within(name.as_str(), domain);
+        if !["example.org", "example.net"].into_iter().any(answered) {
+            return Err("nobody answers for its domain".into());
+        }
+        self.set(name, Some(values)).await
+    }
+
+    async fn withdraw(&self, name: &DnsName) -> Result<(), PublishError> {
+        self.set(name, None).await
+    }
+
+    fn servers(&self, _name: &DnsName) -> Vec<SocketAddr> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+/// What authorities of tests are believed by when they are talked to.
+pub(crate) struct Trust {
+    pub(crate) root: String,
+    pub(crate) chain: String,
+    pub(crate) key: String,
+}
+
+impl Trust {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, "what pebble is talked to by");
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        let chain = params.signed_by(&key, &authority).unwrap().pem();
+        Self { root: authority.pem(), chain, key: key.serialize_pem() }
+    }
+}
+
+/// A pebble, until it is dropped.
+pub(crate) struct Pebble {
+    folder: TempDir,
+    child: Child,
+    pub(crate) place: SocketAddr,
+    manage: SocketAddr,
+}
+
+impl Pebble {
+    /// One that asks `dns`. Which root it issues from is new each time.
+    pub(crate) fn start(trust: &Trust, dns: SocketAddr) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (place, manage) = (free_port(), free_port());
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let config = serde_json::json!({ "pebble": {
+            "listenAddress": place.to_string(),
+            "managementListenAddress": manage.to_string(),
+            "certificate": file("chain.pem", &trust.chain),
+            "privateKey": file("key.pem", &trust.key),
+            "httpPort": 1,
+            "tlsPort": 1,
+            "ocspResponderURL": "",
+            "externalAccountBindingRequired": false,
+            "domainBlocklist": ["blocked.org"],
+            "certificateValidityPeriod": 90 * 86_400,
+        }});
+        let config = file("pebble.json", &config.to_string());
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        // One nonce of twenty is refused, as it is by default.
+        let child = Command::new("pebble")
+            .arg("-strict")
+            .arg("-config")
+            .arg(config)
+            .arg("-dnsserver")
+            .arg(dns.to_string())
+            .env("PEBBLE_VA_NOSLEEP", "1")
+            .env("PEBBLE_AUTHZREUSE", "0")
+            .stdout(Stdio::from(log.try_clone().unwrap()))
+            .stderr(Stdio::from(log))
+            .spawn()
+            .expect("pebble starts");
+        let pebble = Self { folder, child, place, manage };
+        let began = Instant::now();
+        while TcpStream::connect(place).is_err() || TcpStream::connect(manage).is_err() {
+            assert!(began.elapsed() < STARTS_WITHIN, "pebble does not listen: {}", pebble.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        pebble
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// What its management says.
+    pub(crate) fn manage(&self, path: &str) -> String {
+        let asked = Command::new("curl").args(["-sk", &format!("https://{}{path}", self.manage)]).output().unwrap();
+        String::from_utf8(asked.stdout).unwrap()
+    }
+
+    pub(crate) fn root(&self) -> String {
+        self.manage("/roots/0")
+    }
+}
+
+impl Drop for Pebble {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An authority that listens there.
+pub(crate) fn access(name: &str, place: SocketAddr, roots: &[&str]) -> Access {
+    Access::new(authority(name, place), Some(&roots.join("\n"))).unwrap()
+}
+
+/// One that is asked for certificates of a kind.
+pub(crate) fn with_profile(name: &str, place: SocketAddr, roots: &[&str], profile: &str) -> Access {
+    let authority = Authority { profile: Some(profile.to_owned()), ..authority(name, place) };
+    Access::new(authority, Some(&roots.join("\n"))).unwrap()
+}
+
+fn authority(name: &str, place: SocketAddr) -> Authority {
+    Authority {
+        name: name.parse().unwrap(),
+        directory: format!("https://127.0.0.1:{}/dir", place.port()).parse().unwrap(),
+        roots: None,
+        profile: None,
+        caa: None,
+    }
+}
+
+/// A clock that can be moved on.
+#[derive(Clone, Default)]
+pub(crate) struct Clock(Arc<AtomicU64>);
+
+impl Clock {
+    pub(crate) fn advance(&self, time: Duration) {
+        self.0.fetch_add(time.as_secs(), Ordering::Relaxed);
+    }
+
+    fn port(&self) -> Arc<dyn Fn() -> SystemTime + Send + Sync> {
+        let ahead = self.0.clone();
+        Arc::new(move || SystemTime::now() + Duration::from_secs(ahead.load(Ordering::Relaxed)))
+    }
+}
+
+pub(crate) fn renewer(folder: &Path, authorities: Vec<Access>, servers: &Servers, clock: &Clock) -> Renewer<Servers> {
+    let options = Options { folder: folder.join("certs"), authorities, patience: PATIENCE };
+    Renewer::new(options, servers.clone(), clock.port()).unwrap()
+}
+
+pub(crate) fn named(names: &[&str]) -> BTreeMap<DnsName, DnsName> {
+    let domain = |name: &str| {
+        name.split_once('.').filter(|(_, rest)| rest.contains('.')).map_or(name, |(_, rest)| rest).to_owned()
+    };
+    names.iter().map(|name| (name.parse().unwrap(), domain(name).parse().unwrap())).collect()
+}
+
+/// Who issued for a name.
+pub(crate) fn issued(pass: &Pass, name: &str) -> String {
+    match &pass.outcomes[&name.parse().unwrap()] {
+        Outcome::Issued { authority, .. } => authority.to_string(),
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+/// Why there is none for a name, and what can be done about it.
+pub(crate) fn failed(pass: &Pass, name: &str) -> Vec<(String, Option<String>)> {
+    match &pass.outcomes[&name.parse().unwrap()] {
+        Outcome::Waits { failures, .. } => failures
+            .iter()
+            .map(|failure| {
+                let mut text = failure.to_string();
+                let mut source = std::error::Error::source(failure);
+                while let Some(cause) = source {
+                    text = format!("{text}: {cause}");
+                    source = cause.source();
+                }
+                (text, failure.help())
+            })
+            .collect(),
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+/// Where the certificate of a name lies.
+pub(crate) fn served(renewer: &Renewer<Servers>, name: &str) -> (PathBuf, PathBuf) {
+    let name = name.parse().unwrap();
+    let state = renewer.store().state(&name).unwrap();
+    let served = renewer.store().served(&name, &state.held.expect("there is one"));
+    (served.chain, served.key)
+}
+
+/// What OpenSSL says.
+pub(crate) fn openssl(args: &[&str]) -> String {
+    let said = Command::new("openssl").args(args).output().unwrap();
+    String::from_utf8_lossy(&said.stdout).into_owned() + &String::from_utf8_lossy(&said.stderr)
+}
