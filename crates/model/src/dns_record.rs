@@ -8,6 +8,7 @@ use std::fmt;
 
 use domain::base::iana::{Class, Rtype};
 use domain::base::zonefile_fmt::{DisplayKind, ZonefileFmt as _};
+use domain::rdata::ZoneRecordData;
 use domain::zonefile::inplace::{Entry, Zonefile};
 use serde::{Deserialize, Serialize};
 
@@ -113,9 +114,86 @@ impl DnsRecord {
     }
 }
 
+/// All records of one owner and type, as an operator names them: `old TXT`, `@ MX`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct RecordSet {
+    /// Whose they are, as [`DnsRecord::owner`].
+    pub owner: String,
+    /// Their type.
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+/// A text does not name records.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotARecordSet {
+    /// Not a name and a type.
+    #[error("this is not a name and a type of records")]
+    Form,
+    /// The second word is no type.
+    #[error("`{0}` is not a type of records")]
+    Type(String),
+}
+
+impl RecordSet {
+    /// Reads a name, relative to `origin`, and a type.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn parse(text: &str, origin: &DnsName) -> Result<Self, NotARecordSet> {
+        let mut words = text.split_whitespace();
+        let (Some(owner), Some(kind), None) = (words.next(), words.next(), words.next()) else {
+            return Err(NotARecordSet::Form);
+        };
+        let rtype: Rtype = kind.parse().map_err(|_| NotARecordSet::Type(kind.to_owned()))?;
+        // Names are read where those of records are.
+        let read = DnsRecord::parse(&format!("{owner} IN TYPE65400 \\# 0"), origin);
+        let owner = read.map_err(|_| NotARecordSet::Form)?.owner;
+        Ok(Self { owner, kind: kind_name(rtype) })
+    }
+
+    /// Whether a record is one of them.
+    pub fn has(&self, record: &DnsRecord) -> bool {
+        self.owner == record.owner && self.kind == record.kind
+    }
+}
+
+impl fmt::Display for RecordSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}. {}", self.owner, self.kind)
+    }
+}
+
+/// A name as it is written relative to `origin`: `@` for that itself, and with a dot at its end where it is not below it.
+pub fn relative(owner: &str, origin: &DnsName) -> String {
+    match owner.strip_suffix(origin.as_str()) {
+        Some("") => "@".to_owned(),
+        Some(before) if is_within(owner, origin.as_str()) => before.trim_end_matches('.').to_owned(),
+        _ => format!("{owner}."),
+    }
+}
+
+/// The number that a DS record calls a DNSKEY record by (RFC 4034 appendix B).
+pub fn key_tag(record: &DnsRecord) -> Option<u16> {
+    let mut file = Zonefile::new();
+    file.extend_from_slice(format!("{record}\n").as_bytes());
+    match file.next_entry() {
+        Ok(Some(Entry::Record(record))) => match record.data() {
+            ZoneRecordData::Dnskey(key) => Some(key.key_tag()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 /// Whether a name, absolute and in lower case, is another one or below it.
 pub fn is_within(name: &str, other: &str) -> bool {
-    name.strip_suffix(other).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+    name.strip_suffix(other).is_some_and(|before| {
+        let label = before.strip_suffix('.');
+        // A dot after an odd number of backslashes is one within a label.
+        let escaped = |label: &str| label.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1;
+        before.is_empty() || label.is_some_and(|label| !escaped(label))
+    })
 }
 
 /// Reads a zone file whose names are relative to `origin`, until it says otherwise.
@@ -143,8 +221,8 @@ fn read_zone(text: &str, origin: &str) -> Result<Vec<DnsRecord>, NotARecord> {
             return Err(NotARecord::Ttl(ttl));
         }
         records.push(DnsRecord {
-            owner: record.owner().to_string().trim_end_matches('.').to_ascii_lowercase(),
-            kind: kind(record.rtype()),
+            owner: owner_text(record.owner()),
+            kind: kind_name(record.rtype()),
             data: record.data().display_zonefile(DisplayKind::Simple).to_string(),
             ttl,
         });
@@ -152,7 +230,13 @@ fn read_zone(text: &str, origin: &str) -> Result<Vec<DnsRecord>, NotARecord> {
     Ok(records)
 }
 
-fn kind(rtype: Rtype) -> String {
+/// A name as [`DnsRecord::owner`] has it; the root is empty.
+pub(crate) fn owner_text(name: impl fmt::Display) -> String {
+    let text = name.to_string();
+    text.strip_suffix('.').unwrap_or(&text).to_ascii_lowercase()
+}
+
+pub(crate) fn kind_name(rtype: Rtype) -> String {
     rtype.to_mnemonic().and_then(|name| std::str::from_utf8(name).ok()).map_or_else(|| rtype.to_string(), str::to_owned)
 }
 
@@ -246,6 +330,35 @@ mod tests {
     fn what_is_within_a_domain_ends_at_a_dot() {
         assert!(is_within("example.org", "example.org") && is_within("a.b.example.org", "example.org"));
         assert!(!is_within("notexample.org", "example.org") && !is_within("org", "example.org"));
+        assert!(!is_within("a\\.example.org", "example.org"), "a dot within a label");
+        assert!(is_within("a\\\\.example.org", "example.org"), "a backslash at the end of one");
+    }
+
+    #[test]
+    fn records_are_named_by_owner_and_type() {
+        let named = |text: &str| RecordSet::parse(text, &origin());
+        let old = named("Old txt").unwrap();
+        assert_eq!(old.to_string(), "old.example.org. TXT");
+        assert!(old.has(&DnsRecord::parse("old TXT x", &origin()).unwrap()));
+        assert!(!old.has(&DnsRecord::parse("older TXT x", &origin()).unwrap()));
+        assert_eq!(named("@ DS").unwrap().to_string(), "example.org. DS");
+        assert_eq!(named("*.a MX").unwrap().owner, "*.a.example.org");
+        assert_eq!(named("old"), Err(NotARecordSet::Form));
+        assert_eq!(named("old TXT x"), Err(NotARecordSet::Form));
+        assert_eq!(named("old NOTHING"), Err(NotARecordSet::Type("NOTHING".to_owned())));
+        assert_eq!(named("a..b TXT"), Err(NotARecordSet::Form));
+        for owner in ["example.org", "a.b.example.org", "example.net", "notexample.org", "*.example.org"] {
+            let text = format!("{} TXT", relative(owner, &origin()));
+            assert_eq!(named(&text).unwrap().owner, owner, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_called_by_its_number() {
+        // As `sovereign dns ds` and dnssec-dsfromkey have it.
+        let key = "@ DNSKEY 257 3 13 /xGUKyg/9gowcO/R3Y4ScjhP7VuWS8MWZ6csnZm2mV5HqxC6MNNKPchxVSY0deqvww4+b8jJdN9fz2nhFCcUJw==";
+        assert_eq!(key_tag(&DnsRecord::parse(key, &origin()).unwrap()), Some(19865));
+        assert_eq!(key_tag(&DnsRecord::parse("@ TXT x", &origin()).unwrap()), None);
     }
 
     proptest! {

@@ -34,6 +34,11 @@ impl StateFolder {
         self.0.join("primaries.json")
     }
 
+    /// What the stack's domains published before they were taken over.
+    pub fn adopted(&self) -> PathBuf {
+        self.0.join("adopted.json")
+    }
+
     /// The lock: one `sovereign` works on a stack at a time.
     pub fn lock(&self) -> PathBuf {
         self.0.join("lock")

@@ -9,6 +9,7 @@ pub mod agent_status;
 pub mod archive_copy;
 pub mod authority;
 pub mod digest;
+pub mod dns_message;
 pub mod dns_record;
 pub mod edge_config;
 pub mod edge_name;

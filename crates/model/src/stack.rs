@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive_copy::ArchiveCopy;
 use crate::authority::Authority;
-use crate::dns_record::DnsRecord;
+use crate::dns_record::{DnsRecord, RecordSet};
 use crate::edge_name::EdgeName;
 use crate::edge_rules::{EdgeRules, Proxy, Room};
 use crate::interval::Interval;
@@ -252,6 +252,8 @@ pub struct Domain {
     pub mail: Mail,
     /// The operator's own records, all within it.
     pub records: Vec<DnsRecord>,
+    /// What it had before somebody else's answers became the stack's, and what is to go with them.
+    pub drop: Vec<RecordSet>,
 }
 
 /// Where mail for a domain goes.

@@ -11,6 +11,7 @@ use proptest::sample::{Index, select};
 use sovereign_model::archive_copy::{ArchiveCopy, CopyFormat, CopyPlace, SftpPlace};
 use sovereign_model::authority::Authority;
 use sovereign_model::dns_record::LONGEST_TTL;
+use sovereign_model::dns_record::RecordSet;
 use sovereign_model::edge_rules::{AccessLog, EdgeRules, Keep, Limits, Proxy, ProxySpeech, Room};
 use sovereign_model::file::{ProblemKind, Problems, Style, parse};
 use sovereign_model::keep_rules::KeepRules;
@@ -257,7 +258,8 @@ fn any_stack() -> impl Strategy<Value = Stack> {
                 let owner = |index| format!("r{index}.{name}").parse().unwrap();
                 let record = |(index, ttl)| DnsRecord::new(&owner(index), ttl, "TXT", format!("\"\\\"{ttl}; \""));
                 let records = ttls.into_iter().enumerate().map(record).collect();
-                (name.clone(), Domain { name, registrar, provider, jurisdiction, mail, records })
+                let drop = vec![RecordSet { owner: format!("old.{name}"), kind: "TXT".to_owned() }];
+                (name.clone(), Domain { name, registrar, provider, jurisdiction, mail, records, drop })
             })
             .collect(),
         datacenters: datacenters.into_iter().map(|datacenter| (datacenter.name.clone(), datacenter)).collect(),
@@ -333,6 +335,7 @@ fn written(stack: &Stack) -> String {
         put(&mut file, "jurisdiction", domain.jurisdiction.as_ref());
         put(&mut file, "mail", (domain.mail == Mail::Elsewhere).then_some("elsewhere"));
         writeln!(file, "records = {}", list(domain.records.iter().map(ToString::to_string))).unwrap();
+        writeln!(file, "drop = {}", list(domain.drop.iter().map(ToString::to_string))).unwrap();
     }
     for site in stack.sites.values() {
         writeln!(file, "[[site]]\nname = \"{}\"", site.name).unwrap();

@@ -57,6 +57,8 @@ pub enum Form {
     Record,
     /// The address of an ACME directory.
     Directory,
+    /// A name and a type of records.
+    RecordSet,
 }
 
 /// Why a text does not have a form, and what would.
@@ -97,6 +99,7 @@ impl Form {
             Self::HostKey => "public key of an SSH host",
             Self::Record => "record of a zone file, on one line",
             Self::Directory => "address: `\"https://...\"`",
+            Self::RecordSet => "name, and type of records",
         }
     }
 
@@ -106,7 +109,7 @@ impl Form {
         Some(match self {
             Self::Prose | Self::Address | Self::UplinkAddress | Self::Socket => return None,
             Self::Path => "^/[!-~]*$".to_owned(),
-            Self::Line | Self::Record => "^[^\\n\\r]+$".to_owned(),
+            Self::Line | Self::Record | Self::RecordSet => "^[^\\n\\r]+$".to_owned(),
             Self::Label { most } => format!("^(?=.{{1,{most}}}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?$"),
             Self::HostName => format!("^(?=.{{1,253}}$){LABEL}(\\.{LABEL})*$"),
             Self::Folder | Self::File => "^[^~]".to_owned(),
@@ -127,14 +130,14 @@ impl Form {
     pub(super) fn check(self, text: &str) -> Result<(), Complaint> {
         match self {
             Self::Prose => Ok(()),
-            Self::Line | Self::Record if text.trim().is_empty() => {
+            Self::Line | Self::Record | Self::RecordSet if text.trim().is_empty() => {
                 Err(Complaint::new("this cannot be empty", "write a word or two"))
             }
-            Self::Line | Self::Record if text.chars().any(char::is_control) => {
+            Self::Line | Self::Record | Self::RecordSet if text.chars().any(char::is_control) => {
                 Err(Complaint::new("this must fit on one line", "leave out line breaks and tabs"))
             }
             // Names in it are relative to its domain, which is known where domains are checked.
-            Self::Line | Self::Record => Ok(()),
+            Self::Line | Self::Record | Self::RecordSet => Ok(()),
             Self::Label { most } => label(text, most),
             Self::HostName => host_name(text),
             Self::Address => address(text, "write an IPv4 or IPv6 address, \"192.0.2.1\" say"),

@@ -455,6 +455,13 @@ static DOMAIN: Section = Section {
             about: "Your own records, beside those that the stack makes: as in a zone file, names relative to the domain.",
             example: "['@ TXT \"some-service=0123\"', 'shop 3600 CNAME shops.example.net.']",
         },
+        Key {
+            name: "drop",
+            kind: Kind::Texts(Form::RecordSet),
+            presence: Presence::Default("[]"),
+            about: "What `sovereign dns adopt` found there and is to go: name, relative to the domain, and type.",
+            example: "[\"old TXT\", \"@ MX\"]",
+        },
     ],
 };
 

@@ -11,6 +11,7 @@ use toml::de::DeTable;
 use crate::stack::Stack;
 
 mod check;
+mod complaint;
 pub mod form;
 pub mod format;
 mod problem;
@@ -18,6 +19,7 @@ mod reader;
 mod reference;
 mod schema;
 
+pub use complaint::{Complaint, complain};
 pub use problem::{Note, Problem, ProblemKind, Problems, Style};
 pub use reference::reference_markdown;
 pub use schema::json_schema;

@@ -470,6 +470,19 @@ records = ["@ MX 10 mx.example.net.", "@ A 1.2.3", "t TXT half;lost", "@ SOA a. 
         messages(&file(r#"records = ["www NS ns.else.", "org NS x."]"#)),
         ["`www.example.org` of site `x` would be somebody else's to answer"]
     );
+    let dropped = parse_here(&file(r#"drop = ["@ MX", "old txt"]"#)).unwrap();
+    let dropped: Vec<String> =
+        dropped.domains.values().flat_map(|domain| &domain.drop).map(ToString::to_string).collect();
+    assert_eq!(dropped, ["example.org. MX", "old.example.org. TXT"]);
+    assert_eq!(
+        messages(&file(r#"drop = ["@ MX", "@ MX", "old", "old WHAT", "example.net. TXT"]"#)),
+        [
+            "this is there twice",
+            "this is not a name and a type of records",
+            "`WHAT` is not a type of records",
+            "`example.net` is not within `example.org`"
+        ]
+    );
     let nested = "[[domain]]\nname = \"sub.example.org\"\nregistrar = \"r\"";
     assert_eq!(messages(&file(nested)), ["`sub.example.org` is within domain `example.org`"]);
 }

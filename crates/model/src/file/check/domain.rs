@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::{Check, jurisdiction};
-use crate::dns_record::{DnsRecord, NotARecord, is_within};
+use crate::dns_record::{DnsRecord, NotARecord, NotARecordSet, RecordSet, is_within};
 use crate::file::problem::{Finding, ProblemKind};
 use crate::file::reader::Node;
 use crate::name::{DatacenterName, DnsName, SiteName};
@@ -23,10 +23,11 @@ impl Check<'_> {
             self.unique(&mut seen, name.clone(), &format!("domain `{name}`"), node.span_of("name"));
             let records = self.records(node, &name);
             let mail = self.mail(node, &name, &records);
+            let drop = self.dropped(node, &name);
             let Some(registrar) = node.owned("registrar") else { continue };
             let (provider, jurisdiction) = (node.owned("provider"), jurisdiction(node));
             let records = records.into_iter().map(|(record, _)| record).collect();
-            domains.insert(name.clone(), Domain { name, registrar, provider, jurisdiction, mail, records });
+            domains.insert(name.clone(), Domain { name, registrar, provider, jurisdiction, mail, records, drop });
         }
         domains
     }
@@ -52,6 +53,38 @@ impl Check<'_> {
             }
         }
         records
+    }
+
+    fn dropped(&mut self, node: &Node, origin: &DnsName) -> Vec<RecordSet> {
+        let mut dropped: Vec<(RecordSet, Range<usize>)> = Vec::new();
+        for text in node.texts("drop") {
+            let set = match RecordSet::parse(text.get_ref(), origin) {
+                Ok(set) => set,
+                Err(not) => {
+                    let help = match &not {
+                        NotARecordSet::Form => "write the name, relative to the domain, and the type: `\"old TXT\"`",
+                        NotARecordSet::Type(_) => "types are `A`, `MX`, `TXT` and so on; several are several entries",
+                    };
+                    self.find(Finding::new(ProblemKind::BadValue, text.span(), not.to_string()).help(help));
+                    continue;
+                }
+            };
+            let finding = if !is_within(&set.owner, origin.as_str()) {
+                let message = format!("`{}` is not within `{origin}`", set.owner);
+                let help = "names are relative to the domain; one that ends with a dot stands for itself";
+                Some(Finding::new(ProblemKind::Conflict, text.span(), message).help(help))
+            } else if let Some((_, first)) = dropped.iter().find(|(other, _)| *other == set) {
+                let finding = Finding::new(ProblemKind::Duplicate, text.span(), "this is there twice");
+                Some(finding.note(first.clone(), "first given here").help("remove one of them"))
+            } else {
+                None
+            };
+            match finding {
+                Some(finding) => self.find(finding),
+                None => dropped.push((set, text.span())),
+            }
+        }
+        dropped.into_iter().map(|(set, _)| set).collect()
     }
 
     fn mail(&mut self, node: &Node, name: &DnsName, records: &[(DnsRecord, Range<usize>)]) -> Mail {
