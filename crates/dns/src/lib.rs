@@ -15,6 +15,9 @@
 //! | [`zone`] | pure: what a domain is to have in DNS, from the stack file and from who is counted on |
 //! | [`geography`] | pure: which data center is nearest to whoever asks |
 //! | [`knot`] | the name server: what it is configured with (pure), and how it is driven |
+//! | [`ask`] | asks name servers, from the root downwards |
+//! | [`drift`] | what the world is told of a domain, beside what is wanted |
+//! | [`adopt`] | what a domain publishes before it is taken over, and what of it would vanish |
 //! | [`agent`] | the daemon: looks at all of them, and tells on its control socket how it sees them |
 //! | [`away`] | pure: from what an agent tells to who is away, and whether to fall silent |
 //! | [`challenge`] | pure: what certificate authorities ask to see, for how long |
@@ -27,9 +30,12 @@
 //! Left out: undoing a change of the network that nobody confirmed, which
 //! is systemd's.
 
+pub mod adopt;
 pub mod agent;
+pub mod ask;
 pub mod away;
 pub mod challenge;
+pub mod drift;
 pub mod geography;
 pub mod health;
 pub mod knot;

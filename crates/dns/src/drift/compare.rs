@@ -1,0 +1,256 @@
+//! Wanted × seen → what differs. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::found::{At, Drift, Place, What};
+use super::{OWN_LAG, Said, SaidZone, Seen, Set, Wanted};
+use crate::ask::walk::{Delegation, Parent};
+
+/// All that differs, the worst first.
+pub fn compare(wanted: &Wanted, seen: &Seen) -> Vec<Drift> {
+    let mut found = Found { wanted, drifts: Vec::new() };
+    match &seen.parent {
+        Parent::Silent { zone } => found.push(Place::Registry(zone.clone()), What::ParentSilent),
+        Parent::NoSuchName { zone } => found.registrar(What::NotRegistered { parent: zone.clone() }),
+        Parent::NotDelegated { zone } => found.registrar(What::NotDelegated { parent: zone.clone() }),
+        Parent::Delegated(delegation) => {
+            found.delegation(delegation);
+            found.digests(delegation, seen);
+        }
+    }
+    found.servers(seen);
+    found.zones(seen);
+    found.serials(seen);
+    let mut drifts = found.drifts;
+    drifts.sort_by_key(|drift| drift.severity);
+    drifts
+}
+
+struct Found<'w> {
+    wanted: &'w Wanted,
+    drifts: Vec<Drift>,
+}
+
+/// The servers that say something of the domain, and what.
+fn zones(seen: &Seen) -> impl Iterator<Item = (At, &SaidZone)> {
+    seen.servers.iter().filter_map(|server| match &server.said {
+        Said::Zone(zone) => Some((At { name: server.name.clone(), address: server.address }, zone)),
+        Said::Nothing(_) | Said::NotMine(_) => None,
+    })
+}
+
+impl Found<'_> {
+    fn push(&mut self, place: Place, what: What) {
+        let is_own = self.wanted.provider.is_none();
+        self.drifts.push(Drift { severity: what.severity(is_own), place, what });
+    }
+
+    fn registrar(&mut self, what: What) {
+        self.push(Place::Registrar(self.wanted.registrar.clone()), what);
+    }
+
+    /// Whoever has the zone, at these servers.
+    fn answerer(&mut self, servers: Vec<At>, what: What) {
+        let place = match &self.wanted.provider {
+            Some(provider) => Place::Provider { provider: provider.clone(), servers },
+            None => Place::NameServers(servers),
+        };
+        self.push(place, what);
+    }
+
+    fn delegation(&mut self, delegation: &Delegation) {
+        let Delegation { parent, servers, with_glue, .. } = delegation;
+        let wanted = self.wanted;
+        if wanted.provider.is_some() {
+            return;
+        }
+        let ours: BTreeMap<String, &BTreeSet<IpAddr>> =
+            wanted.name_servers.iter().map(|server| (server.name.to_string(), &server.addresses)).collect();
+        if !servers.keys().any(|name| ours.contains_key(name)) {
+            let (found, wanted) = (servers.keys().cloned().collect(), ours.keys().cloned().collect());
+            return self.registrar(What::DelegatedElsewhere { parent: parent.clone(), found, wanted });
+        }
+        for (name, addresses) in &ours {
+            match servers.get(name) {
+                None => self.registrar(What::ServerMissing {
+                    parent: parent.clone(),
+                    server: name.clone(),
+                    addresses: (*addresses).clone(),
+                }),
+                Some(glue) if *with_glue && glue != *addresses => self.registrar(What::Glue {
+                    parent: parent.clone(),
+                    server: name.clone(),
+                    wanted: (*addresses).clone(),
+                    found: glue.clone(),
+                }),
+                Some(_) => {}
+            }
+        }
+        for name in servers.keys().filter(|name| !ours.contains_key(*name)) {
+            self.registrar(What::ServerForeign { parent: parent.clone(), server: name.clone() });
+        }
+    }
+
+    /// DS records at the parent, and the keys that servers have.
+    fn digests(&mut self, delegation: &Delegation, seen: &Seen) {
+        let parent = delegation.parent.clone();
+        let Some(found) = &delegation.ds else {
+            return self.push(Place::Registry(parent), What::DigestsUnknown);
+        };
+        let led_to: Vec<(u16, String)> = found.iter().filter_map(|ds| tag_and_algorithm(ds)).collect();
+        // Each server needs a key that some DS record leads to; of the stack's own it is the stack's.
+        if !found.is_empty() {
+            let without = |zone: &SaidZone| {
+                let keys = zone.keys.as_ref()?;
+                let is_led_to = |(tag, algorithm, _): &(u16, String, String)| led_to.contains(&(*tag, algorithm.clone()));
+                (!keys.iter().any(is_led_to)).then_some(())
+            };
+            let servers: Vec<At> = zones(seen).filter_map(|(at, zone)| without(zone).map(|()| at)).collect();
+            let is_known = self.wanted.provider.is_some()
+                || self.wanted.signed.as_ref().is_none_or(|signed| found.iter().any(|ds| same(ds, &signed.ds)));
+            if !servers.is_empty() && is_known {
+                let what = What::KeyMissing { parent: parent.clone(), found: found.clone() };
+                self.answerer(servers, what);
+            }
+        }
+        if self.wanted.provider.is_some() {
+            return;
+        }
+        let Some(signed) = &self.wanted.signed else { return };
+        let wanted = signed.ds.clone();
+        let is_ours = |ds: &&String| same(ds, &wanted);
+        // Another digest of the same key, which is not computed here.
+        let is_akin = |ds: &&String| tag_and_algorithm(ds) == tag_and_algorithm(&wanted) && kind(ds) != kind(&wanted);
+        if found.is_empty() {
+            self.registrar(What::DigestMissing { parent, wanted });
+        } else if !found.iter().any(|ds| is_ours(&ds)) {
+            if found.iter().any(|ds| is_akin(&ds)) {
+                self.registrar(What::DigestUnchecked { parent, wanted, found: found.clone() });
+            } else {
+                self.registrar(What::DigestWrong { parent, wanted, found: found.clone() });
+            }
+        } else {
+            let others: BTreeSet<String> = found.iter().filter(|ds| !is_ours(ds) && !is_akin(ds)).cloned().collect();
+            if !others.is_empty() {
+                self.registrar(What::DigestForeign { parent, found: others });
+            }
+        }
+    }
+
+    /// Servers that say nothing of the domain.
+    fn servers(&mut self, seen: &Seen) {
+        let mut says = false;
+        for server in &seen.servers {
+            let at = At { name: server.name.clone(), address: server.address };
+            match &server.said {
+                Said::Nothing(why) => self.answerer(vec![at], What::Silent { why: why.clone() }),
+                Said::NotMine(how) => self.answerer(vec![at], What::Lame { how: how.clone() }),
+                Said::Zone(_) => says = true,
+            }
+        }
+        if !says && !seen.servers.is_empty() {
+            let servers = seen.servers.iter().map(|server| At { name: server.name.clone(), address: server.address });
+            self.answerer(servers.collect(), What::NobodyAnswers);
+        }
+    }
+
+    /// What servers answer. What several answer in the same way is said once.
+    fn zones(&mut self, seen: &Seen) {
+        let mut differing: BTreeMap<(Set, BTreeSet<String>, BTreeSet<String>), Vec<At>> = BTreeMap::new();
+        let mut unanswered: BTreeMap<Set, Vec<At>> = BTreeMap::new();
+        for (at, zone) in zones(seen) {
+            for set in &zone.unanswered {
+                unanswered.entry(set.clone()).or_default().push(at.clone());
+            }
+            for (set, wanted, found) in self.differences(zone, seen) {
+                differing.entry((set, wanted, found)).or_default().push(at.clone());
+            }
+        }
+        for ((set, wanted, found), servers) in differing {
+            let (owner, kind) = set;
+            self.answerer(servers, What::Differs { owner, kind, wanted, found });
+        }
+        for ((owner, kind), servers) in unanswered {
+            self.answerer(servers, What::Unanswered { owner, kind });
+        }
+    }
+
+    fn differences(&self, zone: &SaidZone, seen: &Seen) -> Vec<(Set, BTreeSet<String>, BTreeSet<String>)> {
+        let none = BTreeSet::new();
+        let is_own = self.wanted.provider.is_none();
+        let mut differing = Vec::new();
+        for (set, found) in &zone.sets {
+            let (owner, kind) = set;
+            let wanted = match (&seen.parent, is_own) {
+                // Who answers is the provider's own business, as long as the registry says the same.
+                (Parent::Delegated(delegation), false) if self.is_apex_ns(set) => {
+                    &delegation.servers.keys().map(|name| format!("{name}.")).collect()
+                }
+                (_, false) if self.is_apex_ns(set) => continue,
+                _ => self.wanted.sets.get(set).unwrap_or(&none),
+            };
+            let is_open = self.wanted.open.contains(owner);
+            let is_address = matches!(kind.as_str(), "A" | "AAAA");
+            let differs = if is_own && is_address && self.wanted.by_health.contains(owner) {
+                // Any of them, as long as there is one of either kind.
+                let other = (owner.clone(), if kind == "A" { "AAAA" } else { "A" }.to_owned());
+                let has_none = |set: &Set| zone.sets.get(set).is_none_or(BTreeSet::is_empty);
+                let lacks_all = kind == "A" && has_none(set) && has_none(&other) && !zone.unanswered.contains(&other);
+                let is_alias = found.iter().any(|data| data.starts_with("CNAME "));
+                lacks_all || is_alias || (!is_open && !found.is_subset(wanted))
+            } else if is_address && is_open {
+                !found.is_superset(wanted)
+            } else {
+                found != wanted
+            };
+            if differs {
+                differing.push((set.clone(), wanted.clone(), found.clone()));
+            }
+        }
+        differing
+    }
+
+    fn is_apex_ns(&self, set: &Set) -> bool {
+        set.0 == self.wanted.domain.as_str() && set.1 == "NS"
+    }
+
+    /// Servers whose zone is older than that of others.
+    fn serials(&mut self, seen: &Seen) {
+        let numbers: Vec<(At, u32)> = zones(seen).map(|(at, zone)| (at, zone.serial)).collect();
+        // By RFC 1982: whichever no other one is ahead of.
+        let newest = numbers.iter().map(|(_, serial)| *serial).reduce(|one, other| if ahead(other, one) > 0 { other } else { one });
+        let Some(newest) = newest else { return };
+        let lag = if self.wanted.provider.is_none() { OWN_LAG } else { 0 };
+        for (at, serial) in numbers {
+            if i64::from(ahead(newest, serial)) > i64::from(lag) {
+                self.answerer(vec![at], What::Behind { serial, newest });
+            }
+        }
+    }
+}
+
+/// How far a serial number is ahead of another one (RFC 1982 section 3.2).
+fn ahead(one: u32, other: u32) -> i32 {
+    one.wrapping_sub(other).cast_signed()
+}
+
+fn tag_and_algorithm(ds: &str) -> Option<(u16, String)> {
+    let mut words = ds.split_whitespace();
+    Some((words.next()?.parse().ok()?, words.next()?.to_owned()))
+}
+
+/// The type of a digest.
+fn kind(ds: &str) -> Option<&str> {
+    ds.split_whitespace().nth(2)
+}
+
+/// Digits have no case, and the digest may be in several pieces (RFC 4034 section 5.3).
+fn same(one: &str, other: &str) -> bool {
+    let pieces = |ds: &str| {
+        let words: Vec<&str> = ds.split_whitespace().collect();
+        let head = words.get(..3).map(|head| head.join(" "));
+        head.map(|head| (head, words[3..].concat().to_ascii_uppercase()))
+    };
+    pieces(one) == pieces(other)
+}
