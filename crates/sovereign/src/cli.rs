@@ -15,7 +15,7 @@ use sovereign_engine::embedded::Part;
 use sovereign_hosts::record::HostId;
 use sovereign_model::{CopyName, DatacenterName, SiteName, StackName};
 
-pub(crate) use self::dns::{DnsCommand, DnsDsArgs, DnsShowArgs};
+pub(crate) use self::dns::{DnsAdoptArgs, DnsCommand, DnsDriftArgs, DnsDsArgs, DnsShowArgs};
 pub(crate) use self::host::{
     HostAddArgs, HostCheckArgs, HostCommand, HostEvacuateArgs, HostRemoveArgs, HostRestoreArgs, HostUpgradeArgs,
 };
@@ -219,6 +219,8 @@ impl Command {
             Self::Ca(CaCommand::Show) => "ca show",
             Self::Dns(DnsCommand::Show(_)) => "dns show",
             Self::Dns(DnsCommand::Ds(_)) => "dns ds",
+            Self::Dns(DnsCommand::Drift(_)) => "dns drift",
+            Self::Dns(DnsCommand::Adopt(_)) => "dns adopt",
             Self::Images(ImagesCommand::List) => "images list",
             Self::Images(ImagesCommand::Lock(_)) => "images lock",
             Self::Images(ImagesCommand::Build(_)) => "images build",

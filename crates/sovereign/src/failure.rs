@@ -115,6 +115,8 @@ reasons! {
     sovereign_archive::copy::CopyError,
     sovereign_dns::AgentError,
     sovereign_dns::NameServerError,
+    sovereign_dns::adopt::usual::UsualError,
+    sovereign_dns::ask::TransferError,
     sovereign_edge::EdgeError,
     sovereign_engine::embedded::ClientError,
     sovereign_engine::embedded::SuperviseError,

@@ -3,6 +3,7 @@
 //! Promises: stdout carries the answer, stderr the conversation; how it ended is in the exit code ([`exit::Exit`]).
 //! This crate wires: what is decided and done lives in the other rooms.
 
+mod adopted;
 mod assess;
 mod backup;
 mod cli;

@@ -127,7 +127,8 @@ pub fn record_text(record: &DnsRecord, domain: &DnsName) -> Option<String> {
 /// Whether mail comes to the domain today, and would not any more.
 pub fn loses_mail(domain: &Domain, compared: &Compared) -> bool {
     let gone = compared.vanishing.iter().chain(&compared.dropped);
-    let takes = |record: &DnsRecord| record.kind == "MX" && record.owner == domain.name.as_str() && record.data != "0 .";
+    let takes =
+        |record: &DnsRecord| record.kind == "MX" && record.owner == domain.name.as_str() && record.data != "0 .";
     domain.mail == Mail::None && gone.into_iter().any(takes)
 }
 
@@ -208,7 +209,29 @@ x.example.net. A 203.0.113.9
     #[test]
     fn what_nobody_said_may_go_is_named() {
         insta::assert_snapshot!(text(&compared(r#"records = ["@ TXT \"some-service=1\""]
-drop = ["shop CNAME"]"#)), @"");
+drop = ["shop CNAME"]"#)), @r#"
+        same
+          example.org. 3600 IN TXT "some-service=1"
+        new
+          _dmarc.example.org. 3600 IN TXT "v=DMARC1; p=reject; sp=reject; adkim=s; aspf=s"
+          example.org. 30 IN A 192.0.2.1
+          example.org. 3600 IN MX 0 .
+          example.org. 86400 IN NS ns-home.example.org.
+          example.org. 3600 IN TXT "v=spf1 -all"
+          ns-home.example.org. 86400 IN A 192.0.2.1
+          www.example.org. 30 IN A 192.0.2.1
+        replaced
+          example.org. 3600 IN A 203.0.113.1
+          www.example.org. 3600 IN CNAME example.org.
+        dropped
+          shop.example.org. 3600 IN CNAME shops.example.net.
+        vanishing
+          example.org. 3600 IN MX 10 Mx.provider.example.
+          example.org. 3600 IN TXT "v=spf1 include:provider.example -all"
+          _dmarc.example.org. 3600 IN TXT "v=DMARC1; p=none"
+          example.org. 3600 IN DS 1 13 2 3B124A67F4FAF4AB84A639BCA6BCACF797DC7C02964A517CD53EA4A453A50A9A
+        "#
+        );
     }
 
     #[test]

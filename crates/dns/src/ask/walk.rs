@@ -285,7 +285,8 @@ mod tests {
             let glue = "ns.example.org. A 192.0.2.1\nns.evil.net. A 192.0.2.66\nother.example.org. A 192.0.2.2";
             means(&answer(Code::NoError, false, authority, glue), zone, "www.example.org")
         };
-        let Means::Ask { zone, servers } = leads("org", "example.org. NS NS.example.org.\nexample.org. NS ns.evil.net.")
+        let Means::Ask { zone, servers } =
+            leads("org", "example.org. NS NS.example.org.\nexample.org. NS ns.evil.net.")
         else {
             panic!("it leads nowhere");
         };

@@ -67,7 +67,7 @@ impl Found<'_> {
         }
         let ours: BTreeMap<String, &BTreeSet<IpAddr>> =
             wanted.name_servers.iter().map(|server| (server.name.to_string(), &server.addresses)).collect();
-        if !servers.keys().any(|name| ours.contains_key(name)) {
+        if self.is_elsewhere(delegation) {
             let (found, wanted) = (servers.keys().cloned().collect(), ours.keys().cloned().collect());
             return self.registrar(What::DelegatedElsewhere { parent: parent.clone(), found, wanted });
         }
@@ -92,18 +92,37 @@ impl Found<'_> {
         }
     }
 
+    /// Whether none of the stack's name servers is known at the parent.
+    fn is_elsewhere(&self, delegation: &Delegation) -> bool {
+        let is_ours = |name: &String| self.wanted.name_servers.iter().any(|server| server.name.as_str() == name);
+        self.wanted.provider.is_none() && !delegation.servers.keys().any(is_ours)
+    }
+
     /// DS records at the parent, and the keys that servers have.
     fn digests(&mut self, delegation: &Delegation, seen: &Seen) {
         let parent = delegation.parent.clone();
         let Some(found) = &delegation.ds else {
             return self.push(Place::Registry(parent), What::DigestsUnknown);
         };
+        if self.is_elsewhere(delegation) {
+            // It is signed by somebody else today, and well. What matters is the order in which that ends.
+            let ours = self.wanted.signed.as_ref().map(|signed| &signed.ds);
+            let (ours, others): (BTreeSet<String>, BTreeSet<String>) =
+                found.iter().cloned().partition(|ds| ours.is_some_and(|ours| same(ds, ours)));
+            if others.is_empty() && !ours.is_empty() {
+                self.registrar(What::DigestEarly { parent, found: ours });
+            } else if !others.is_empty() {
+                self.registrar(What::DigestOfBefore { parent, found: others });
+            }
+            return;
+        }
         let led_to: Vec<(u16, String)> = found.iter().filter_map(|ds| tag_and_algorithm(ds)).collect();
         // Each server needs a key that some DS record leads to; of the stack's own it is the stack's.
         if !found.is_empty() {
             let without = |zone: &SaidZone| {
                 let keys = zone.keys.as_ref()?;
-                let is_led_to = |(tag, algorithm, _): &(u16, String, String)| led_to.contains(&(*tag, algorithm.clone()));
+                let is_led_to =
+                    |(tag, algorithm, _): &(u16, String, String)| led_to.contains(&(*tag, algorithm.clone()));
                 (!keys.iter().any(is_led_to)).then_some(())
             };
             let servers: Vec<At> = zones(seen).filter_map(|(at, zone)| without(zone).map(|()| at)).collect();
@@ -219,7 +238,10 @@ impl Found<'_> {
     fn serials(&mut self, seen: &Seen) {
         let numbers: Vec<(At, u32)> = zones(seen).map(|(at, zone)| (at, zone.serial)).collect();
         // By RFC 1982: whichever no other one is ahead of.
-        let newest = numbers.iter().map(|(_, serial)| *serial).reduce(|one, other| if ahead(other, one) > 0 { other } else { one });
+        let newest = numbers
+            .iter()
+            .map(|(_, serial)| *serial)
+            .reduce(|one, other| if ahead(other, one) > 0 { other } else { one });
         let Some(newest) = newest else { return };
         let lag = if self.wanted.provider.is_none() { OWN_LAG } else { 0 };
         for (at, serial) in numbers {

@@ -112,6 +112,10 @@ pub enum What {
     DigestMissing { parent: String, wanted: String },
     /// Digests are there, and none is of the stack's key.
     DigestWrong { parent: String, wanted: String, found: BTreeSet<String> },
+    /// The digest of the stack's key is there, and others answer.
+    DigestEarly { parent: String, found: BTreeSet<String> },
+    /// Digests are there of whoever answers today.
+    DigestOfBefore { parent: String, found: BTreeSet<String> },
     /// The digest there is of another type than the stack's.
     DigestUnchecked { parent: String, wanted: String, found: BTreeSet<String> },
     /// Digests of other keys are there, too.
@@ -143,9 +147,11 @@ impl What {
             Self::NotRegistered { .. }
             | Self::NotDelegated { .. }
             | Self::DigestWrong { .. }
+            | Self::DigestEarly { .. }
             | Self::KeyMissing { .. }
             | Self::NobodyAnswers => Severity::Vanishes,
             Self::DelegatedElsewhere { .. }
+            | Self::DigestOfBefore { .. }
             | Self::ServerMissing { .. }
             | Self::ServerForeign { .. }
             | Self::Glue { .. }
@@ -188,6 +194,15 @@ impl fmt::Display for What {
                  domain. It is {}",
                 list(found)
             ),
+            Self::DigestEarly { parent, found } => write!(
+                f,
+                "{parent} has the DS record of the stack's key, and leads to others: whoever checks signatures does not \
+                 reach the domain. It is {}",
+                list(found)
+            ),
+            Self::DigestOfBefore { parent, found } => {
+                write!(f, "{parent} has a DS record of whoever answers today: {}", list(found))
+            }
             Self::DigestUnchecked { parent, found, .. } => {
                 write!(f, "{parent} has a digest of the stack's key that is of another type: {}", list(found))
             }
@@ -245,6 +260,12 @@ impl Drift {
             ),
             (What::DigestWrong { wanted, .. }, _) => {
                 format!("remove it there now, and give the stack's, as `sovereign dns ds` has it: {wanted}")
+            }
+            (What::DigestEarly { .. }, _) => {
+                "remove it there now; it is given when the stack's own name servers answer".to_owned()
+            }
+            (What::DigestOfBefore { .. }, _) => {
+                "have it removed, and wait a day, before the name servers change".to_owned()
             }
             (What::DigestForeign { .. }, _) => {
                 "remove it there, unless whoever has that key still answers for the domain".to_owned()

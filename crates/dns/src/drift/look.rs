@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use sovereign_model::{DnsName, DnsRecord};
 use sovereign_model::dns_message::{Answer, Code, Question};
 use sovereign_model::dns_record::key_tag;
+use sovereign_model::{DnsName, DnsRecord};
 use tokio::task::JoinSet;
 
 use super::{Said, SaidZone, Seen, SeenServer, Set, Wanted, alias, normal};

@@ -245,6 +245,11 @@ pub(crate) const STATE_PARTS: &[StatePart] = &[
         path: |of| of.state.primaries(),
     },
     StatePart {
+        name: "adopted.json",
+        what: "what the domains published before they were taken over",
+        path: |of| of.state.adopted(),
+    },
+    StatePart {
         name: "hosts.json",
         what: "which hosts there are, and their pinned keys",
         path: |of| of.state.hosts_record(),

@@ -1,6 +1,10 @@
 //! What can be said about names.
 
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
+use sovereign_dns::ask::PORT;
 use sovereign_model::{DatacenterName, DnsName};
 
 /// `dns`.
@@ -12,12 +16,20 @@ pub(crate) enum DnsCommand {
     /// Print what the registrar is told of the keys that sign your domains
     #[command(after_help = DS_HELP)]
     Ds(DnsDsArgs),
+    /// Ask registries and name servers what they say of the stack's domains, and print what differs
+    #[command(after_help = DRIFT_HELP)]
+    Drift(DnsDriftArgs),
+    /// Print what a domain publishes today, and what of it would vanish with the stack's answers
+    #[command(after_help = ADOPT_HELP)]
+    Adopt(DnsAdoptArgs),
 }
 
 pub(super) const HELP: &str = "\
 Example:
   sovereign dns show example.org
-  sovereign dns ds example.org";
+  sovereign dns ds example.org
+  sovereign dns adopt example.org --zone-file example.org.zone
+  sovereign dns drift";
 
 /// `dns show`.
 #[derive(Debug, Args)]
@@ -57,3 +69,73 @@ everybody who checks. Take it away, and wait a day, before you move the domain t
 Examples:
   sovereign dns ds
   sovereign dns ds example.org --json";
+
+/// `dns drift`.
+#[derive(Debug, Args)]
+pub(crate) struct DnsDriftArgs {
+    /// Only these domains
+    #[arg(value_name = "DOMAIN")]
+    pub(crate) domains: Vec<DnsName>,
+    #[command(flatten)]
+    pub(crate) roots: Roots,
+}
+
+/// Where the way from the root begins.
+#[derive(Debug, Args)]
+pub(crate) struct Roots {
+    /// A root server, with a port where that is not 53, instead of the world's; may be given several times
+    #[arg(long = "root", value_name = "ADDRESS", value_parser = place)]
+    pub(crate) roots: Vec<SocketAddr>,
+}
+
+/// An address, with a port or DNS's own.
+fn place(text: &str) -> Result<SocketAddr, String> {
+    let alone = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, PORT));
+    let bare = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().map(|ip| SocketAddr::new(ip, PORT));
+    let found = text.parse().or(alone).or(bare);
+    found.map_err(|_| "not an address like 192.0.2.1, 192.0.2.1:5300 or [2001:db8::1]:5300".to_owned())
+}
+
+const DRIFT_HELP: &str = "\
+Goes from the root servers to the registry of each domain, as resolvers do, and compares what is published there (name
+servers, their addresses, the DS record) and what each name server answers with what the stack file wants. For each thing
+that differs it says how bad that is, who can put it right, and how. No resolver is asked, so nothing old is believed.
+
+A name of a site may have any of its data centers' addresses on your own name servers: who is dead is left out there.
+
+Exit code 3 when something differs.
+
+Examples:
+  sovereign dns drift
+  sovereign dns drift example.org --json";
+
+/// `dns adopt`.
+#[derive(Debug, Args)]
+pub(crate) struct DnsAdoptArgs {
+    /// The domain, as the stack file has it
+    #[arg(value_name = "DOMAIN")]
+    pub(crate) domain: DnsName,
+    /// The zone as a file, as whoever answers for the domain exports it: the only way to see all of it for certain
+    #[arg(long, value_name = "FILE", conflicts_with = "server")]
+    pub(crate) zone_file: Option<PathBuf>,
+    /// A name server that is asked for the whole zone (AXFR), or for the usual names where it hands out none
+    #[arg(long, value_name = "ADDRESS", value_parser = place)]
+    pub(crate) server: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) roots: Roots,
+}
+
+const ADOPT_HELP: &str = "\
+Reads what the domain publishes today, from a zone file, from a server that hands the zone out, or else by asking its name
+servers for the usual names, and shows it beside what the stack would answer. For what would vanish it prints the lines
+for the stack file: `records` keeps it, `drop` lets it go.
+
+What was seen is remembered. As long as something of it would vanish and is neither kept nor dropped, `check`, `plan` and
+`up` say so and stop. Adopt again whenever the domain's records have changed.
+
+Exit code 3 when something would vanish.
+
+Examples:
+  sovereign dns adopt example.org --zone-file example.org.zone
+  sovereign dns adopt example.org --server 192.0.2.53
+  sovereign dns adopt example.org";

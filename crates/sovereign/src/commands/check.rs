@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::adopted;
 use crate::context::Context;
+use crate::declared::Declared;
 use crate::failure::Failure;
 use crate::output::{Page, Report, figures};
-use crate::stack_file::StackFile;
 
 /// A good stack file, counted.
 #[derive(Debug, Serialize)]
@@ -33,11 +34,13 @@ impl Report for Checked {
     }
 }
 
-/// Parses the stack file and counts what is in it.
+/// Parses the stack file, and counts what is in it. What its domains published before must not vanish unseen.
 pub(crate) fn run(context: &Context) -> Result<Checked, Failure> {
-    let StackFile { path, stack } = StackFile::load(&context.places()?)?;
+    let declared = Declared::load(context)?;
+    adopted::nothing_vanishes(&declared)?;
+    let Declared { stack, file, .. } = declared;
     Ok(Checked {
-        file: path,
+        file,
         stack: stack.name.to_string(),
         datacenters: stack.datacenters.len(),
         domains: stack.domains.len(),

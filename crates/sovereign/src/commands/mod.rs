@@ -14,6 +14,8 @@ mod check;
 mod completions;
 mod daemons;
 mod dns;
+mod dns_adopt;
+mod dns_drift;
 mod down;
 mod drill;
 mod drill_on_host;
@@ -79,6 +81,8 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Ca(CaCommand::Show) => ca::show(context)?.into(),
         Command::Dns(DnsCommand::Show(args)) => dns::show(context, &args)?.into(),
         Command::Dns(DnsCommand::Ds(args)) => ds::print(context, &args)?.into(),
+        Command::Dns(DnsCommand::Drift(args)) => dns_drift::run(context, &args)?.into(),
+        Command::Dns(DnsCommand::Adopt(args)) => dns_adopt::run(context, &args)?.into(),
         Command::Images(ImagesCommand::List) => images::list(context)?.into(),
         Command::Images(ImagesCommand::Lock(args)) if args.role == ghost_lock::NAME => {
             images_lock_ghost::run(context, &args)?.into()

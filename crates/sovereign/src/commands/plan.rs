@@ -13,6 +13,7 @@ use sovereign_model::observed::Unrestored;
 use sovereign_plan::Plan;
 
 use super::backup::short;
+use crate::adopted;
 use crate::cli::PlanArgs;
 use crate::context::Context;
 use crate::declared::Declared;
@@ -120,7 +121,9 @@ impl Reason for PlanFileError {
 
 /// Observes and plans. Changes nothing: before the first `up` it plans with keys that it makes up and forgets.
 pub(crate) fn run(context: &Context, args: &PlanArgs) -> Result<Shown, Failure> {
-    let mut deployment = Deployment::new(Declared::load(context)?)?;
+    let declared = Declared::load(context)?;
+    adopted::nothing_vanishes(&declared)?;
+    let mut deployment = Deployment::new(declared)?;
     let keys = match secrets::seed_file(&deployment.stack, &deployment.state).open() {
         Ok(_) => secrets::open(context, &deployment.stack, &deployment.state)?,
         Err(SeedError::Missing { .. }) if args.out.is_some() => return Err(PlanFileError::NoSeed.into()),

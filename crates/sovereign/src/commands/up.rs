@@ -21,6 +21,7 @@ use sovereign_model::{EdgeName, SiteName, Stack, Step, StepId};
 use sovereign_plan::{Plan, Planned};
 use tokio_util::sync::CancellationToken;
 
+use crate::adopted;
 use crate::assess::{addresses, assess};
 use crate::cli::UpArgs;
 use crate::context::Context;
@@ -253,6 +254,7 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
     let kept_plan = args.plan.as_deref().map(read_plan).transpose()?;
     let given = Given { kept_plan, take_over: args.take_over };
     let declared = Declared::load_or_write(context)?;
+    adopted::nothing_vanishes(&declared)?;
     for site in &args.begin_empty {
         find(&declared.stack, Some(site))?;
     }
