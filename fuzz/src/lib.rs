@@ -13,6 +13,7 @@ mod archive;
 mod authorities;
 mod hosts;
 mod local;
+mod names;
 mod pages;
 mod requests;
 
@@ -55,6 +56,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "host-facts", from: "hosts, before and after they are the stack's", run: hosts::facts },
     Target { name: "certificate", from: "authorities", run: authorities::certificate },
     Target { name: "challenge-answer", from: "name servers, or whoever answers for them", run: authorities::answer },
+    Target { name: "dns-answer", from: "name servers, whosever they are", run: names::answer },
     Target { name: "words", from: "the operator", run: local::words },
 ];
 

@@ -277,7 +277,7 @@ $TTL 600
 @ NS ns1.provider.org.
 @ A 203.0.113.1
 www CNAME example.org.
-@ MX 10 Mx.Provider.ORG.
+@ MX 10 mx.provider.org.
 @ TXT "some-service=0123"
 old TXT "it's old"
 selector1._domainkey CNAME selector1.provider.org.
@@ -318,10 +318,10 @@ fn nothing_that_was_published_vanishes_unless_somebody_says_so() {
     let (code, _, stderr) = world.run(&["check"]);
     assert_eq!(code, Some(2));
     assert!(
-        stderr.contains("--> stack.toml:16:8") && stderr.contains("example.org. MX would vanish: 10 Mx"),
+        stderr.contains("--> stack.toml:16:8") && stderr.contains("example.org. MX would vanish: 10 mx"),
         "{stderr}"
     );
-    assert!(stderr.contains("help: keep it: `records = ['@ 600 MX 10 Mx.Provider.ORG.']`, or let it go"), "{stderr}");
+    assert!(stderr.contains("help: keep it: `records = ['@ 600 MX 10 mx.provider.org.']`, or let it go"), "{stderr}");
     assert!(stderr.contains("4 problems in stack.toml"), "{stderr}");
     for command in ["plan", "up"] {
         let (code, _, again) = world.run(&[command]);
