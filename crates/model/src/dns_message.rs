@@ -11,12 +11,13 @@ use std::fmt;
 use domain::base::iana::{Class, Rcode, Rtype};
 use domain::base::message::RecordSection;
 use domain::base::name::{Name, ParsedName};
+use domain::base::rdata::ComposeRecordData;
 use domain::base::zonefile_fmt::{DisplayKind, ZonefileFmt as _};
 use domain::base::{Message, MessageBuilder};
 use domain::rdata::AllRecordData;
 use serde::Serialize;
 
-use crate::dns_record::{DnsRecord, kind_name, owner_text};
+use crate::dns_record::{DnsRecord, LONGEST_TTL, kind_name, owner_text};
 
 /// How long an answer over UDP may be, in bytes: what passes every network in one piece (RFC 9715).
 pub const UDP_ANSWER: u16 = 1232;
@@ -224,16 +225,37 @@ fn records(section: RecordSection<'_, [u8]>) -> Result<Vec<DnsRecord>, NotAnAnsw
             continue;
         }
         type Data<'a> = AllRecordData<&'a [u8], ParsedName<&'a [u8]>>;
-        let record = record.to_any_record::<Data<'_>>().map_err(|_| NotAnAnswer::Malformed)?;
-        records.push(DnsRecord {
+        let data = record.to_any_record::<Data<'_>>().map_err(|_| NotAnAnswer::Malformed)?;
+        let text = |data: String| DnsRecord {
             owner: owner_text(record.owner()),
             kind: kind_name(record.rtype()),
-            data: record.data().display_zonefile(DisplayKind::Simple).to_string(),
+            data,
             // One that RFC 2181 section 8 does not allow counts as none.
-            ttl: Some(record.ttl().as_secs()).filter(|ttl| *ttl <= crate::dns_record::LONGEST_TTL).unwrap_or_default(),
-        });
+            ttl: Some(record.ttl().as_secs()).filter(|ttl| *ttl <= LONGEST_TTL).unwrap_or_default(),
+        };
+        let usual = text(data.data().display_zonefile(DisplayKind::Simple).to_string());
+        let sound = if is_sound(&usual) { Some(usual) } else { Some(text(as_bytes(data.data()))).filter(is_sound) };
+        records.push(sound.ok_or(NotAnAnswer::Malformed)?);
     }
     Ok(records)
+}
+
+/// Whether a record is read as what it is: not every text that a stranger puts into one can be.
+fn is_sound(record: &DnsRecord) -> bool {
+    let line = record.to_string();
+    let nowhere = "invalid".parse().ok();
+    line.chars().all(|c| c.is_ascii() && !c.is_control())
+        && nowhere.is_some_and(|origin| DnsRecord::parse(&line, &origin).as_ref() == Ok(record))
+}
+
+/// What a record says as bytes, for those that have no other form (RFC 3597 section 5).
+fn as_bytes(data: &impl ComposeRecordData) -> String {
+    let mut bytes = Vec::new();
+    if data.compose_rdata(&mut bytes).is_err() {
+        return String::new();
+    }
+    let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+    format!("\\# {} {}", bytes.len(), hex.join(" "))
 }
 
 #[cfg(test)]
@@ -316,6 +338,23 @@ x.example.org. 3600 IN TYPE65400 \# 3 01 02 03"#;
         assert!(stray(&bare, &asked));
         bare[3] |= 5;
         assert_eq!(Answer::read(&bare, 7, &asked).unwrap().code, Code::Refused);
+    }
+
+    /// The names of protocols are written out as they are by who writes records out.
+    #[test]
+    fn what_a_stranger_writes_steers_no_terminal() {
+        let asked = question("example.org", "HTTPS");
+        let mut bytes = answer(7, &asked, "example.org. 300 IN HTTPS 1 . alpn=h2");
+        let at = bytes.len() - 2;
+        for wild in [*b"\x1bc", *b"\"\n", *b"h;"] {
+            bytes[at..].copy_from_slice(&wild);
+            match Answer::read(&bytes, 7, &asked) {
+                Ok(read) => assert!(read.answer.iter().all(is_sound), "{:?}", read.answer),
+                Err(not) => assert_eq!(not, NotAnAnswer::Malformed),
+            }
+        }
+        bytes[at..].copy_from_slice(b"h3");
+        assert_eq!(Answer::read(&bytes, 7, &asked).unwrap().answer[0].data, "1 . alpn=h3");
     }
 
     #[test]

@@ -346,7 +346,7 @@ mod tests {
         assert_eq!(named("old"), Err(NotARecordSet::Form));
         assert_eq!(named("old TXT x"), Err(NotARecordSet::Form));
         assert_eq!(named("old NOTHING"), Err(NotARecordSet::Type("NOTHING".to_owned())));
-        assert_eq!(named("a..b TXT"), Err(NotARecordSet::Form));
+        assert_eq!(named("a;b TXT"), Err(NotARecordSet::Form));
         for owner in ["example.org", "a.b.example.org", "example.net", "notexample.org", "*.example.org"] {
             let text = format!("{} TXT", relative(owner, &origin()));
             assert_eq!(named(&text).unwrap().owner, owner, "{text}");

@@ -32,7 +32,7 @@ Start here:
   sovereign open                  open the site
 
 Exit codes:
-  0 done, and all is well         3 changes are pending (plan), not all is well (status, audit)
+  0 done, and all is well         3 changes are pending (plan), not all is well (status, audit, dns)
   1 failed                        4 the plan is stale: the world has moved on
   2 usage, or a bad stack file  130 interrupted
 

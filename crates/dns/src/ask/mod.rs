@@ -26,8 +26,8 @@ use tokio::time::timeout;
 /// The port of DNS.
 pub const PORT: u16 = 53;
 
-/// So much is read of a zone that a server hands out: a thousand times what a zone of people has.
-const MOST_TRANSFERRED: usize = 16 << 20;
+/// So much is read of a zone that a server hands out: hundreds of times what people's zones have.
+const MOST_TRANSFERRED: usize = 4 << 20;
 
 /// So long a zone may take.
 const TRANSFER_PATIENCE: Duration = Duration::from_secs(30);

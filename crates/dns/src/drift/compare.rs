@@ -62,7 +62,8 @@ impl Found<'_> {
     fn delegation(&mut self, delegation: &Delegation) {
         let Delegation { parent, servers, with_glue, .. } = delegation;
         let wanted = self.wanted;
-        if wanted.provider.is_some() {
+        // Without servers of its own there is nowhere that it should lead.
+        if wanted.provider.is_some() || wanted.name_servers.is_empty() {
             return;
         }
         let ours: BTreeMap<String, &BTreeSet<IpAddr>> =

@@ -121,7 +121,7 @@ fn texts(names: impl Iterator<Item: ToString>) -> Vec<String> {
 }
 
 /// What is missing in a zone, and why.
-fn remarks(stack: &Stack, domain: &Domain, servers: usize) -> Vec<String> {
+pub(super) fn remarks(stack: &Stack, domain: &Domain, servers: usize) -> Vec<String> {
     let mut remarks = Vec::new();
     if domain.provider.is_none() && servers < NAME_SERVERS {
         remarks.push(format!(

@@ -10,7 +10,7 @@ use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::{Domain, Stack};
 
 use crate::cli::DnsDriftArgs;
-use crate::commands::dns::declared;
+use crate::commands::dns::{declared, remarks};
 use crate::context::Context;
 use crate::declared::Declared;
 use crate::exit::Exit;
@@ -112,7 +112,7 @@ pub(crate) fn run(context: &Context, args: &DnsDriftArgs) -> Result<Looked, Fail
         let mut domains = Vec::new();
         for (domain, wanted) in &looks {
             let seen = look(asker, &mut walk, wanted).await;
-            domains.push(looked(domain, wanted, seen));
+            domains.push(looked(&stack, domain, wanted, seen));
         }
         domains
     };
@@ -125,18 +125,11 @@ pub(crate) fn run(context: &Context, args: &DnsDriftArgs) -> Result<Looked, Fail
     Ok(Looked { well: domains.iter().all(|domain| domain.drift.is_empty()), domains })
 }
 
-fn looked(domain: &Domain, wanted: &Wanted, seen: Seen) -> LookedDomain {
+fn looked(stack: &Stack, domain: &Domain, wanted: &Wanted, seen: Seen) -> LookedDomain {
     let told = |drift: Drift| Told { message: drift.what.to_string(), help: drift.help(), drift };
-    let mut remarks = Vec::new();
+    let mut remarks = remarks(stack, domain, wanted.name_servers.len());
     if domain.provider.is_none() && wanted.signed.is_none() {
         remarks.push("the stack has no root seed yet, so a DS record is not compared".to_owned());
-    }
-    if !wanted.open.is_empty() {
-        let names: Vec<&str> = wanted.open.iter().map(String::as_str).collect();
-        remarks.push(format!(
-            "a dynamic address belongs to {}: others than the fixed ones are not looked at",
-            names.join(", ")
-        ));
     }
     LookedDomain {
         name: domain.name.clone(),
