@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 const ROOT: &str = "127.0.0.102";
 const REGISTRY: &str = "127.0.0.103";
+const OTHER_REGISTRY: &str = "127.0.0.104";
 const HOME: &str = "127.0.0.111";
 const OFFICE: &str = "127.0.0.112";
 const PROVIDER: &str = "127.0.0.121";
@@ -60,7 +61,7 @@ fn free_port() -> u16 {
     loop {
         let port = TcpListener::bind((ROOT, 0)).unwrap().local_addr().unwrap().port();
         let is_free = |ip: &str| TcpListener::bind((ip, port)).is_ok() && UdpSocket::bind((ip, port)).is_ok();
-        if [ROOT, REGISTRY, HOME, OFFICE, PROVIDER].into_iter().all(is_free) {
+        if [ROOT, REGISTRY, OTHER_REGISTRY, HOME, OFFICE, PROVIDER].into_iter().all(is_free) {
             return port;
         }
     }
@@ -126,7 +127,7 @@ impl World {
         std::fs::write(home.path().join("stack.toml"), STACK).unwrap();
         let root = format!(
             ". 60 SOA a.root. h.root. 1 60 60 60 60\n. 60 NS a.root.\na.root. 60 A {ROOT}\n\
-             org. 60 NS a.org.\na.org. 60 A {REGISTRY}\n"
+             org. 60 NS a.org.\na.org. 60 A {REGISTRY}\nnet. 60 NS a.net.\na.net. 60 A {OTHER_REGISTRY}\n"
         );
         let _root = Knot::start(ROOT, port, ".", &root, false);
         let world = Self { home, port, _root };
@@ -290,8 +291,11 @@ fn texts(value: &Value) -> Vec<&str> {
 #[test]
 fn nothing_that_was_published_vanishes_unless_somebody_says_so() {
     let world = World::new();
-    let provided = format!("provider.org. 60 NS ns1.provider.org.\nns1.provider.org. 60 A {PROVIDER}\n");
-    let delegation = format!("{provided}example.org. 60 NS ns1.provider.org.\nexample.org. 60 DS {OTHER_DS}");
+    // Its server is called by a name of another registry's, so that its address has to be found first.
+    let net =
+        format!("net. 60 SOA a.net. h.net. 1 60 60 60 60\nnet. 60 NS a.net.\nns1.provider.net. 60 A {PROVIDER}\n");
+    let _net = Knot::start(OTHER_REGISTRY, world.port, "net.", &net, false);
+    let delegation = format!("example.org. 60 NS ns1.provider.net.\nexample.org. 60 DS {OTHER_DS}");
     let _registry = world.registry(&delegation);
     std::fs::write(world.home.path().join("old.zone"), OLD).unwrap();
 
@@ -358,6 +362,15 @@ fn nothing_that_was_published_vanishes_unless_somebody_says_so() {
     // Going over, seen from the registry: the old key first.
     let (_, drift) = world.drift();
     assert!(kinds(&drift).contains(&"delegated-elsewhere") && kinds(&drift).contains(&"digest-of-before"), "{drift:?}");
+
+    // Where a provider goes on answering, it is the provider's to put right.
+    world.say("provider = \"Example DNS\"\nrecords = ['@ TXT \"some-service=0123\"', '@ MX 10 mx.provider.org.']");
+    let (code, drift) = world.drift();
+    assert_eq!((code, &drift[0]["what"]), (Some(3), &"key-missing".into()), "{drift:?}");
+    assert!(drift.iter().all(|each| each["place"]["provider"]["provider"] == "Example DNS"), "{drift:?}");
+    let differing: Vec<String> =
+        drift[1..].iter().map(|each| format!("{} {}", each["owner"], each["kind"]).replace('"', "")).collect();
+    assert_eq!(differing, ["example.org A", "example.org NS", "www.example.org A", "www.example.org AAAA"]);
 }
 
 #[test]

@@ -148,10 +148,8 @@ impl Walk {
                 (servers, false)
             }
         };
-        let ds = match self.ask(&zone, domain, "DS").await {
-            Some(answer) => Some(answer.of(domain, "DS").map(|record| record.data.clone()).collect()),
-            None => None,
-        };
+        let digests = self.ask(&zone, domain, "DS").await;
+        let ds = digests.map(|answer| answer.of(domain, "DS").map(|record| record.data.clone()).collect());
         Parent::Delegated(Delegation { parent: zone, servers, with_glue, ds })
     }
 
