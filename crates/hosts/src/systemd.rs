@@ -90,7 +90,7 @@ impl Names {
 /// What keeps a service from everything that it does not need. Its memory may not be written and run, because none of
 /// ours compiles while it runs. `RestrictSUIDSGID` is not among it: it takes openat2(2) away, by which an edge stays within a
 /// folder of files, and gains nothing where no privileges can be had anyway. Knot runs with all of it: what it would rather do and may
-/// not (give up rights that it has not got, choose its processors) it goes on without.
+/// not (choose its processors) it goes on without.
 const HARDENING: &[&str] = &[
     "NoNewPrivileges=yes",
     "ProtectSystem=strict",
@@ -215,6 +215,10 @@ fn service(stack: &StackName, unit: &UnitSpec, names: &Names, account: Account<'
     let rights = if unit.confinement.low_ports { "CAP_NET_BIND_SERVICE" } else { "" };
     text.entry("CapabilityBoundingSet", rights);
     text.entry("AmbientCapabilities", rights);
+    if unit.confinement.low_ports {
+        // What begins Knot sets its rights to those that it has: more are not to be had.
+        text.entry("SystemCallFilter", "capset");
+    }
     text.line("\n[Install]");
     text.entry("WantedBy", "multi-user.target");
     text.entry("Alias", &names.alias());
@@ -350,6 +354,8 @@ mod tests {
             assert!(all[0].contains(&format!("{of}CAP_NET_BIND_SERVICE")), "{all:?}");
             assert!(all[1].contains(&of.to_owned()), "{all:?}");
         }
+        let has_capset = |file: &UnitFile| file.text.contains("SystemCallFilter=capset\n");
+        assert!(has_capset(&written[0]) && !has_capset(&edge[0]));
         assert_eq!((all[0].len(), all[1].len(), written.len()), (5, 4, 1));
     }
 
