@@ -112,25 +112,26 @@ fn conformance(deadline: Deadline) -> Result<Tally> {
     conformance::check(deadline, false)
 }
 
-/// Integration tests, one binary after the other and one test after the other: they measure time and load machines.
+/// Integration tests, one binary after the other and one test after the other: they measure time and load machines. Always
+/// of the whole workspace: of one package alone, dependencies have other features, and everything is compiled once more.
 fn e2e(deadline: Deadline) -> Result<Tally> {
-    let only = ["--package=sovereign", "--test=ghost"];
     let apt: Vec<_> = needs::apt_config()?.into_iter().map(|path| ("APT_CONFIG", path)).collect();
-    let mut tally = counted(cargo(["test", "--locked"]).args(only).args(["--", COLD_RUN, "--nocapture"]), deadline)?;
+    let mut cold = cargo(["test", "--workspace", "--test=ghost", "--locked", "--", COLD_RUN, "--nocapture"]);
+    let mut tally = counted(&mut cold, deadline)?;
     if tally.failed > 0 {
         return Ok(tally);
     }
     let mut rest = cargo(["test", "--workspace", "--test=*", "--locked", "--no-fail-fast", "--"]);
     rest.args(["--test-threads=1", "--nocapture", "--skip", COLD_RUN]);
-    tally.add(counted(rest.env("SOVEREIGN_GHOST_IMAGE", ghost_image()?).envs(apt), deadline)?);
+    tally.add(counted(rest.env("SOVEREIGN_GHOST_IMAGE", ghost_image(deadline)?).envs(apt), deadline)?);
     Ok(tally)
 }
 
 /// The root of the image that the cold run has built; found without the network.
-fn ghost_image() -> Result<String> {
+fn ghost_image(deadline: Deadline) -> Result<String> {
     let images = target().join("tmp/cache/sovereign/images");
-    let mut find = cargo(["run", "--quiet", "--locked", "--package=sovereign-images", "--example=build", "--"]);
-    let found = find.arg(images).arg("--offline").output()?;
+    run(&mut cargo(["build", "--quiet", "--workspace", "--example=build", "--locked"]), deadline)?;
+    let found = Command::new(target().join("debug/examples/build")).arg(images).arg("--offline").output()?;
     ensure!(found.status.success(), "the cold run left no image: {}", String::from_utf8_lossy(&found.stderr));
     Ok(String::from_utf8(found.stdout)?.trim().to_owned())
 }
