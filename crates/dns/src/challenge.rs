@@ -125,7 +125,7 @@ mod tests {
 
     fn names() -> Names {
         let domain = Domain { name: "example.org".parse().unwrap(), mail: Mail::None, records: Vec::new() };
-        Names { places: Vec::new(), domains: vec![domain], sites: Vec::new() }
+        Names { places: Vec::new(), domains: vec![domain], sites: Vec::new(), issuers: None }
     }
 
     fn asked(all: &[(&str, &[&str])]) -> BTreeMap<String, Vec<String>> {

@@ -46,6 +46,7 @@ fn write_config(folder: &Path) -> SocketAddr {
         folder: folder.to_owned(),
         listen: vec![listen],
         names: Names {
+            issuers: None,
             places: vec![Place {
                 name: "home".parse().unwrap(),
                 location: None,

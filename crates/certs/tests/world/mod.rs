@@ -80,9 +80,7 @@ impl Knot {
             keys.insert(domain.clone(), Key { tag: key.tag(), file });
         }
         let home = folder.path().join("knot");
-        let conf = home.join("current/knot.conf").display().to_string();
-        let start = ["knotd", "--daemonize", "--config", &conf].map(str::to_owned).into();
-        let driver = Driver::new(KnotOptions { folder: home, keys, start });
+        let driver = Driver::new(KnotOptions { folder: home, keys, program: vec!["knotd".to_owned()] });
         let mut knot = Self { _folder: folder, listen: free_port(), names: Names::of(&stack), driver, brought: 0 };
         knot.bring().await.unwrap();
         knot
@@ -120,13 +118,6 @@ impl Knot {
         self.bring().await?;
         self.brought = answers.number;
         Ok(())
-    }
-}
-
-impl Drop for Knot {
-    fn drop(&mut self) {
-        let control = self.driver.control();
-        let _ = Command::new("knotc").arg("--socket").arg(control).args(["--blocking", "stop"]).output();
     }
 }
 

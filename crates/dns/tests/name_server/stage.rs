@@ -68,6 +68,7 @@ pub fn names() -> Names {
         uplinks: vec![Uplink { name: "isp".to_owned(), address: UplinkAddress::Fixed(address.parse().unwrap()) }],
     };
     Names {
+        issuers: None,
         places: vec![place("denver", 39.7, -105.0, DENVER), place("vienna", 48.2, 16.4, VIENNA)],
         domains: vec![Domain { name: "example.org".parse().unwrap(), mail: Mail::None, records: Vec::new() }],
         sites: vec![Site {
