@@ -27,7 +27,7 @@ use crate::tiers::Tally;
 const WRAPS: &str = "XTASK_WRAPS_RUSTC";
 
 /// How long each target runs among the gates.
-pub(crate) const BRIEFLY: Duration = Duration::from_secs(8);
+pub(crate) const BRIEFLY: Duration = Duration::from_secs(5);
 /// And before a release.
 pub(crate) const LONG: Duration = Duration::from_secs(5 * 60);
 
