@@ -5,6 +5,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::ask::walk::Delegation;
 
+/// What is done to what was seen, and what that is called.
+type Change = (&'static str, fn(&mut Seen));
+
 const STACK: &str = r#"
 version = 1
 [stack]
@@ -110,7 +113,7 @@ fn nothing_is_said_when_all_is_right() {
 
 #[test]
 fn what_the_registry_has_is_compared() {
-    let changes: [(&str, fn(&mut Seen)); 11] = [
+    let changes: [Change; 11] = [
         ("missing name server", |seen| {
             delegation(seen).servers.remove("ns-office.example.org");
         }),
@@ -147,7 +150,7 @@ fn what_the_registry_has_is_compared() {
 
 #[test]
 fn what_servers_answer_is_compared() {
-    let changes: [(&str, fn(&mut Seen)); 8] = [
+    let changes: [Change; 8] = [
         ("silent", |seen| seen.servers[0].said = Said::Nothing("no answer within 1.5 s".to_owned())),
         ("lame", |seen| seen.servers[1].said = Said::NotMine("refused".to_owned())),
         ("all silent", |seen| {
@@ -178,7 +181,7 @@ fn what_servers_answer_is_compared() {
 
 #[test]
 fn what_a_provider_answers_is_compared() {
-    let changes: [(&str, fn(&mut Seen)); 6] = [
+    let changes: [Change; 6] = [
         ("a dead address is left out", |seen| {
             set(seen, 0, "www.example.net", "A").pop_first();
         }),
