@@ -19,7 +19,8 @@ if [ "$2" = swap ]; then
     outcome=lost
     umask 077
     mkdir -p -- "$folder"
-    find "$folder" -maxdepth 1 -name '.new.*' -mmin +10 -delete
+    # Whoever else is here takes its own away meanwhile; what cannot be removed now is removed another time.
+    find "$folder" -maxdepth 1 -ignore_readdir_race -name '.new.*' -mmin +10 -delete || true
     beside=$(mktemp -- "$folder/.new.XXXXXXXX")
     trap 'rm -f -- "$beside"' EXIT
     read -r up _ < /proc/uptime
