@@ -5,8 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
-use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use sovereign_dns::adopt::{compare, drop_text, record_text, sets};
@@ -16,14 +14,16 @@ use sovereign_model::stack::{Domain, Stack};
 use sovereign_model::{DnsName, DnsRecord};
 
 use crate::declared::Declared;
-use crate::failure::{Failure, Reason};
+use crate::failure::Failure;
+use crate::kept_file::{self, KeptFileError};
 use crate::secrets;
 use crate::stack_file::StackFileError;
 
 /// The format of the file.
 const VERSION: u32 = 1;
 
-/// What each domain published.
+/// What each domain published. A file that cannot be used is never taken for one that says nothing: what it remembers would
+/// vanish unseen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Adopted {
@@ -43,50 +43,15 @@ pub(crate) struct Adoption {
     pub(crate) records: Vec<DnsRecord>,
 }
 
-/// The file cannot be used. It is never taken for one that says nothing: what it remembers would vanish unseen.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AdoptedError {
-    #[error("cannot use {path}", path = .path.display())]
-    File { path: PathBuf, source: io::Error },
-    #[error("cannot understand {path}", path = .path.display())]
-    Malformed { path: PathBuf, source: serde_json::Error },
-    #[error("{path} is of a newer program", path = .path.display())]
-    Newer { path: PathBuf },
-}
-
-impl Reason for AdoptedError {
-    fn help(&self) -> Option<String> {
-        match self {
-            Self::File { .. } => None,
-            Self::Malformed { path, .. } => Some(format!(
-                "bring it back from the archive (`sovereign restore \"(state)\" --to FOLDER`), or remove {} and look at the \
-                 domains again: `sovereign dns adopt`",
-                path.display()
-            )),
-            Self::Newer { .. } => Some("use the newest `sovereign` that has worked on this stack".to_owned()),
-        }
-    }
-}
-
 impl Adopted {
     /// What is remembered; nothing where no domain was looked at yet.
     ///
     /// # Errors
     /// When the file is there and cannot be used.
-    pub(crate) fn read(state: &StateFolder) -> Result<Self, AdoptedError> {
-        let path = state.adopted();
-        let text = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Self { version: VERSION, domains: BTreeMap::new() });
-            }
-            Err(source) => return Err(AdoptedError::File { path, source }),
-            Ok(text) => text,
-        };
-        match serde_json::from_slice::<Self>(&text) {
-            Ok(read) if read.version <= VERSION => Ok(read),
-            Ok(_) => Err(AdoptedError::Newer { path }),
-            Err(source) => Err(AdoptedError::Malformed { path, source }),
-        }
+    pub(crate) fn read(state: &StateFolder) -> Result<Self, KeptFileError> {
+        let read = kept_file::read(state.adopted(), VERSION)
+            .map_err(|error| error.or("remove it, and look at the domains again: `sovereign dns adopt`"))?;
+        Ok(read.unwrap_or_else(|| Self { version: VERSION, domains: BTreeMap::new() }))
     }
 
     /// Remembers what a domain published, instead of what it did before.
@@ -97,11 +62,7 @@ impl Adopted {
         let mut adopted = Self::read(state)?;
         adopted.domains.insert(domain.clone(), adoption);
         secrets::private_folder(state.path())?;
-        let path = state.adopted();
-        let failed = |source| AdoptedError::File { path: path.clone(), source };
-        let text = serde_json::to_vec_pretty(&adopted).map_err(|error| failed(io::Error::other(error)))?;
-        sovereign_runtime::file::replace(&path, &text, 0o600).map_err(|error| failed(error.source))?;
-        Ok(())
+        Ok(kept_file::write(&state.adopted(), &adopted)?)
     }
 
     /// What would vanish of the stack's domains, by what the stack file says now.
@@ -191,8 +152,8 @@ mod tests {
         assert_eq!(read.domains[&domain], adoption);
         let text = fs::read_to_string(state.adopted()).unwrap();
         fs::write(state.adopted(), text.replace("\"version\": 1", "\"version\": 2")).unwrap();
-        assert!(matches!(Adopted::read(&state), Err(AdoptedError::Newer { .. })));
+        assert!(matches!(Adopted::read(&state), Err(KeptFileError::Newer { .. })));
         fs::write(state.adopted(), "{}").unwrap();
-        assert!(matches!(Adopted::read(&state), Err(AdoptedError::Malformed { .. })));
+        assert!(matches!(Adopted::read(&state), Err(KeptFileError::Malformed { .. })));
     }
 }

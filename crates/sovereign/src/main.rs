@@ -26,6 +26,7 @@ mod gather;
 mod ghost_lock;
 mod hosts;
 mod interrupt;
+mod kept_file;
 mod lease;
 mod log;
 mod moving;

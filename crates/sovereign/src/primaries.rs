@@ -6,9 +6,6 @@
 //! it was recovered from an older state ([`sovereign_plan::number`]).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
-use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use sovereign_model::layout::StateFolder;
@@ -17,12 +14,14 @@ use sovereign_model::stack::Site;
 use sovereign_model::{DatacenterName, Observed, SiteName, Stack};
 use sovereign_plan::{Given, next_number, number};
 
-use crate::failure::{Failure, Reason};
+use crate::failure::Failure;
+use crate::kept_file::{self, KeptFileError};
 
 /// The format of the file. The first one did not have the places.
 const VERSION: u32 = 2;
 
-/// The number of each site's primary; that of a site which is not named is 1.
+/// The number of each site's primary; that of a site which is not named is 1. A file that cannot be used is never taken for
+/// one that says nothing: an old primary would be believed again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Primaries {
@@ -30,29 +29,6 @@ pub(crate) struct Primaries {
     epochs: BTreeMap<SiteName, u64>,
     #[serde(default)]
     places: BTreeMap<SiteName, DatacenterName>,
-}
-
-/// The file cannot be used. It is never taken for one that says nothing: an old primary would be believed again.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum PrimariesError {
-    #[error("cannot use {path}", path = .path.display())]
-    File { path: PathBuf, source: io::Error },
-    #[error("cannot understand {path}", path = .path.display())]
-    Malformed { path: PathBuf, source: serde_json::Error },
-    #[error("{path} is of a newer program", path = .path.display())]
-    Newer { path: PathBuf },
-}
-
-impl Reason for PrimariesError {
-    fn help(&self) -> Option<String> {
-        match self {
-            Self::File { .. } => None,
-            Self::Malformed { .. } => {
-                Some("bring it back from the archive: `sovereign restore \"(state)\" --to FOLDER`".to_owned())
-            }
-            Self::Newer { .. } => Some("use the newest `sovereign` that has worked on this stack".to_owned()),
-        }
-    }
 }
 
 impl Default for Primaries {
@@ -66,18 +42,9 @@ impl Primaries {
     ///
     /// # Errors
     /// When the file is there and cannot be used.
-    pub(crate) fn read(state: &StateFolder) -> Result<Self, PrimariesError> {
-        let path = state.primaries();
-        let text = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(source) => return Err(PrimariesError::File { path, source }),
-            Ok(text) => text,
-        };
-        match serde_json::from_slice::<Self>(&text) {
-            Ok(read) if read.version <= VERSION => Ok(Self { version: VERSION, ..read }),
-            Ok(_) => Err(PrimariesError::Newer { path }),
-            Err(source) => Err(PrimariesError::Malformed { path, source }),
-        }
+    pub(crate) fn read(state: &StateFolder) -> Result<Self, KeptFileError> {
+        let read = kept_file::read::<Self>(state.primaries(), VERSION)?;
+        Ok(read.map_or_else(Self::default, |read| Self { version: VERSION, ..read }))
     }
 
     /// The numbers, for edges.
@@ -113,14 +80,11 @@ impl Primaries {
     ///
     /// # Errors
     /// When the file cannot be used.
-    pub(crate) fn keep(&self, state: &StateFolder) -> Result<(), PrimariesError> {
+    pub(crate) fn keep(&self, state: &StateFolder) -> Result<(), KeptFileError> {
         if Self::read(state)? == *self {
             return Ok(());
         }
-        let path = state.primaries();
-        let text = serde_json::to_vec_pretty(self).unwrap_or_default();
-        sovereign_runtime::file::replace(&path, &text, 0o600)
-            .map_err(|error| PrimariesError::File { path, source: error.source })
+        kept_file::write(&state.primaries(), self)
     }
 
     /// Writes down that a site has another primary from now on, where it is declared. To be done before any edge hears of it.
@@ -142,6 +106,8 @@ fn reported<'s>(seen: &'s Observed, site: &SiteName) -> &'s BTreeSet<Primary> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::assess::tests::stack;
 
