@@ -37,7 +37,6 @@ pub mod discover;
 mod door;
 mod edge;
 mod epochs;
-mod expiry;
 mod fetch;
 mod gather;
 mod generation;

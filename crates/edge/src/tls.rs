@@ -25,8 +25,7 @@ use rustls::{
 use sovereign_model::Digest;
 use sovereign_model::edge_config::{CertificateFiles, Peer};
 use sovereign_model::name::DatacenterName;
-
-use crate::expiry;
+use sovereign_runtime::certificate;
 
 /// The protocol two edges speak: HTTP/2 inside mutual TLS.
 pub const LINK_ALPN: &[u8] = b"sovereign-link/1";
@@ -237,7 +236,10 @@ fn public_config(
     if chain.is_empty() {
         return Err(CredentialError::EmptyChain { path: files.chain.clone() });
     }
-    let shown = Chain { digest: Digest::of(&text), ends: chain.first().and_then(|leaf| expiry::ends(leaf)) };
+    let shown = Chain {
+        digest: Digest::of(&text),
+        ends: chain.first().and_then(|leaf| Some(certificate::facts(leaf)?.not_after)),
+    };
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|source| bad(&files.key, source))?;
     let mut config = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])

@@ -8,12 +8,14 @@
 //! | [`control`] | the control socket: one JSON object a line, server and client |
 //! | [`signed`] | the signed envelope a daemon's configuration comes in |
 //! | [`lifecycle`] | stop taking work, drain, give up out loud; the accept loop; readiness |
+//! | [`certificate`] | what a certificate says of itself |
 //! | [`file`](mod@file) | replacing a file so that a crash leaves the old or the new one, never half of one |
 //!
 //! Promise: nothing here knows what a daemon does. Bad peers, bad files and a bad environment end in typed errors that
 //! say what to do, never in a panic. What is left out: configuration formats (crate `model`) and process supervision
 //! (crate `engine`).
 
+pub mod certificate;
 pub mod control;
 pub mod descriptors;
 pub mod file;
