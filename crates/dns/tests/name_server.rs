@@ -57,7 +57,7 @@ async fn what_a_real_agent_sees_die_leaves_the_answers_and_a_broken_data_center_
     let file = stage.folder.path().join("agent.json");
     let text = serde_json::to_string(&config).unwrap();
     fs::write(&file, signed::seal(&SigningKey::from_bytes(&OPERATOR), agent_config::PROTOCOL, 1, text)).unwrap();
-    let (trust, control) = (stage.options.trust, stage.options.agent.clone());
+    let (trust, control) = (stage.options.trust, stage.options.agent.clone().unwrap());
     let agent_lives = Lifecycle::new(Duration::from_secs(5));
     let agent = agent::Options { config: file, trust, control, rules: RULES };
     let agent = tokio::spawn(agent::serve(agent, agent_lives.clone()));

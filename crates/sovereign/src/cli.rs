@@ -3,6 +3,7 @@
 //! The environment is not read here (see [`crate::environment`]); help texts name the variables that stand in for an
 //! option. No option takes a secret: those come from files and prompts.
 
+mod daemons;
 mod dns;
 mod host;
 mod lab;
@@ -11,10 +12,10 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use sovereign_archive::Subject;
-use sovereign_engine::embedded::Part;
 use sovereign_hosts::record::HostId;
 use sovereign_model::{CopyName, DatacenterName, SiteName, StackName};
 
+pub(crate) use self::daemons::{DaemonArgs, NameServerArgs, SuperviseArgs};
 pub(crate) use self::dns::{DnsAdoptArgs, DnsCommand, DnsDriftArgs, DnsDsArgs, DnsShowArgs};
 pub(crate) use self::host::{
     HostAddArgs, HostCheckArgs, HostCommand, HostEvacuateArgs, HostRemoveArgs, HostRestoreArgs, HostUpgradeArgs,
@@ -180,10 +181,10 @@ pub(crate) enum Command {
 
     /// The data plane of a host. Started by the supervisor.
     #[command(hide = true)]
-    Edge(EdgeArgs),
+    Edge(DaemonArgs),
     /// Watches the other data centers. Started by a host's systemd.
     #[command(hide = true)]
-    Agent(AgentArgs),
+    Agent(DaemonArgs),
     /// Answers for the stack's domains, by Knot. Started by a host's systemd.
     #[command(hide = true)]
     NameServer(NameServerArgs),
@@ -1119,59 +1120,6 @@ pub(crate) struct CompletionsArgs {
 const COMPLETIONS_HELP: &str = "\
 Example:
   sovereign completions bash > ~/.local/share/bash-completion/completions/sovereign";
-
-/// `edge`.
-#[derive(Debug, Args)]
-pub(crate) struct EdgeArgs {
-    /// The signed configuration file
-    #[arg(long)]
-    pub(crate) config: PathBuf,
-    /// The Ed25519 key that must have signed it, 64 hex digits
-    #[arg(long)]
-    pub(crate) trust: String,
-    /// Where to make the control socket
-    #[arg(long)]
-    pub(crate) control: PathBuf,
-}
-
-/// `agent`.
-#[derive(Debug, Args)]
-pub(crate) struct AgentArgs {
-    /// The signed configuration file
-    #[arg(long)]
-    pub(crate) config: PathBuf,
-    /// The Ed25519 key that must have signed it, 64 hex digits
-    #[arg(long)]
-    pub(crate) trust: String,
-    /// Where to make the control socket
-    #[arg(long)]
-    pub(crate) control: PathBuf,
-}
-
-/// `name-server`.
-#[derive(Debug, Args)]
-pub(crate) struct NameServerArgs {
-    /// The signed configuration file
-    #[arg(long)]
-    pub(crate) config: PathBuf,
-    /// The Ed25519 key that must have signed it, 64 hex digits
-    #[arg(long)]
-    pub(crate) trust: String,
-    /// Where to make the control socket
-    #[arg(long)]
-    pub(crate) control: PathBuf,
-    /// The control socket of the agent beside it
-    #[arg(long)]
-    pub(crate) agent: PathBuf,
-}
-
-/// `supervise`. The state folder is named by `--state`.
-#[derive(Debug, Args)]
-pub(crate) struct SuperviseArgs {
-    /// The part this process plays: `keeper`, `supervisor` or `relief`
-    #[arg(long, default_value = "keeper")]
-    pub(crate) part: Part,
-}
 
 #[cfg(test)]
 mod tests {

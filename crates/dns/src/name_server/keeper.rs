@@ -62,7 +62,7 @@ pub(super) struct Keeper {
     shared: Arc<Shared>,
     driver: Driver,
     orders: Arc<Orders>,
-    agent: PathBuf,
+    agent: Option<PathBuf>,
     wishes: mpsc::Receiver<Wish>,
     tables: Option<mpsc::Receiver<Result<Made, String>>>,
     seen: Option<Seen>,
@@ -82,7 +82,7 @@ impl Keeper {
         driver: Driver,
         room: Room,
         orders: Arc<Orders>,
-        agent: PathBuf,
+        agent: Option<PathBuf>,
         wishes: mpsc::Receiver<Wish>,
     ) -> Self {
         Self {
@@ -164,9 +164,10 @@ impl Keeper {
         }
     }
 
-    /// Asks the agent.
+    /// Asks the agent, if there is one.
     async fn look(&mut self) {
-        let asked = request_async(&self.agent, &Request::new("status"), AGENT_WITHIN).await;
+        let Some(agent) = &self.agent else { return };
+        let asked = request_async(agent, &Request::new("status"), AGENT_WITHIN).await;
         let told = match asked {
             Err(error) => Err(Refusal::because(&error, None).message),
             Ok(answer) => serde_json::from_value::<AgentStatus>(answer).map_err(|error| error.to_string()),

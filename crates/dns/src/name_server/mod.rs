@@ -67,8 +67,8 @@ pub struct Options {
     pub trust: VerifyingKey,
     /// Where the control socket is to be; it is taken over from a process that has it.
     pub control: PathBuf,
-    /// The control socket of the agent beside it.
-    pub agent: PathBuf,
+    /// The control socket of the agent beside it; `None` where there is no other data center, and so no agent.
+    pub agent: Option<PathBuf>,
     /// The files with the countries of addresses, IPv4 and IPv6.
     pub geography: [PathBuf; 2],
     /// The program that is Knot, and its arguments.

@@ -104,7 +104,7 @@ impl Stage {
             config: folder.path().join("config.json"),
             trust: SigningKey::from_bytes(&OPERATOR).verifying_key(),
             control: own.path().join("control.sock"),
-            agent: folder.path().join("agent.sock"),
+            agent: Some(folder.path().join("agent.sock")),
             geography,
             knot: vec!["knotd".to_owned()],
         };
@@ -241,7 +241,7 @@ impl StandIn {
         };
         let agent = Self(Arc::new(Mutex::new(status)));
         agent.sees(vienna, denver);
-        let control = Server::take_over(&stage.options.agent).unwrap();
+        let control = Server::take_over(stage.options.agent.as_ref().unwrap()).unwrap();
         let served = agent.clone();
         tokio::spawn(async move { control.serve(Arc::new(served), &Lifecycle::new(Duration::ZERO)).await });
         agent

@@ -49,7 +49,7 @@ fn unit(stack: &Stack, world: &World, edge: &EdgeName, digest: &Digest) -> UnitS
     let (folder, agent) = (state.name_server(&edge.datacenter), state.agent(&edge.datacenter));
     let has_agent = stack.agents().any(|agent| agent == *edge);
     let argument = |path: PathBuf| path.to_string_lossy().into_owned();
-    let args = vec![
+    let mut args = vec![
         "name-server".to_owned(),
         "--config".to_owned(),
         argument(folder.config(digest)),
@@ -57,10 +57,11 @@ fn unit(stack: &Stack, world: &World, edge: &EdgeName, digest: &Digest) -> UnitS
         argument(folder.control()),
         "--trust".to_owned(),
         world.trust.clone(),
-        // Where there is no other data center there is no agent, and nobody to leave out.
-        "--agent".to_owned(),
-        argument(agent.control()),
     ];
+    // Where there is no other data center there is no agent, and nobody to leave out.
+    if has_agent {
+        args.extend(["--agent".to_owned(), argument(agent.control())]);
+    }
     UnitSpec {
         name: edge.name_server(),
         datacenter: edge.datacenter.clone(),

@@ -60,8 +60,7 @@ pub(super) fn judge(gathered: &Gathered, now: u64, said: &mut Said) -> Vec<NameS
     told.map(|(at, status)| {
         let report = report(at, status, now);
         if !gathered.evacuated.contains_key(at) {
-            let has_agent = gathered.agents.contains_key(at);
-            worry(at, status, &report, has_agent, said);
+            worry(at, status, &report, said);
         }
         report
     })
@@ -84,7 +83,7 @@ fn report(at: &EdgeName, status: &NameServerStatus, now: u64) -> NameServerRepor
     }
 }
 
-fn worry(at: &EdgeName, status: &NameServerStatus, report: &NameServerReport, has_agent: bool, said: &mut Said) {
+fn worry(at: &EdgeName, status: &NameServerStatus, report: &NameServerReport, said: &mut Said) {
     let unit = at.name_server();
     let logs = format!("sovereign logs {unit}");
     if let Some(why) = &report.silent {
@@ -103,7 +102,7 @@ fn worry(at: &EdgeName, status: &NameServerStatus, report: &NameServerReport, ha
         let message = format!("it answers what it did before, and not what it should: {why}");
         said.problems.push(problem(&unit, message, Some(&logs)));
     }
-    if let Some(why) = status.agent_error.as_ref().filter(|_| has_agent) {
+    if let Some(why) = &status.agent_error {
         let message = format!("it leaves no data center out, since it cannot ask its agent: {why}");
         said.problems.push(problem(&unit, message, Some(&format!("sovereign logs {}", at.agent()))));
     }
@@ -156,7 +155,6 @@ mod tests {
         let at: EdgeName = "home/atlas".parse().unwrap();
         let mut gathered = well(&stack());
         gathered.name_servers.insert(at.clone(), Ok(status));
-        gathered.agents.insert(at.clone(), Err("it does not run".to_owned()));
         if aside {
             let note = Evacuation::new("ann@laptop".to_owned(), "sovereign host evacuate", NOW - 600);
             gathered.evacuated.insert(at, note);

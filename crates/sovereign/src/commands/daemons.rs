@@ -8,7 +8,7 @@ use sovereign_model::layout::StateFolder;
 use sovereign_runtime::lifecycle::Drained;
 use sovereign_runtime::signed::parse_trust;
 
-use crate::cli::{AgentArgs, EdgeArgs, NameServerArgs, SuperviseArgs};
+use crate::cli::{DaemonArgs, NameServerArgs, SuperviseArgs};
 use crate::context::Context;
 use crate::deployment::supervise_arguments;
 use crate::exit::Exit;
@@ -43,7 +43,7 @@ impl Reason for NoRuntime {}
 const EDGE_THREADS: usize = 2;
 
 /// `edge`.
-pub(crate) fn edge(args: &EdgeArgs) -> Result<Ended, Failure> {
+pub(crate) fn edge(args: &DaemonArgs) -> Result<Ended, Failure> {
     let options = sovereign_edge::Options {
         config: args.config.clone(),
         trust: parse_trust(&args.trust)?,
@@ -61,7 +61,7 @@ pub(crate) fn edge(args: &EdgeArgs) -> Result<Ended, Failure> {
 }
 
 /// `agent`. One thread: it waits most of the time.
-pub(crate) fn agent(args: &AgentArgs) -> Result<Ended, Failure> {
+pub(crate) fn agent(args: &DaemonArgs) -> Result<Ended, Failure> {
     let options = sovereign_dns::Options {
         config: args.config.clone(),
         trust: parse_trust(&args.trust)?,
@@ -74,12 +74,12 @@ pub(crate) fn agent(args: &AgentArgs) -> Result<Ended, Failure> {
 }
 
 /// `name-server`. One thread: it waits most of the time, and so does Knot beside it.
-pub(crate) fn name_server(args: &NameServerArgs) -> Result<Ended, Failure> {
+pub(crate) fn name_server(NameServerArgs { daemon, agent }: &NameServerArgs) -> Result<Ended, Failure> {
     let options = sovereign_dns::name_server::Options {
-        config: args.config.clone(),
-        trust: parse_trust(&args.trust)?,
-        control: args.control.clone(),
-        agent: args.agent.clone(),
+        config: daemon.config.clone(),
+        trust: parse_trust(&daemon.trust)?,
+        control: daemon.control.clone(),
+        agent: agent.clone(),
         geography: [IPV4_FILE, IPV6_FILE].map(Into::into),
         // Whatever ends this process ends Knot too: nobody would tell it any more who lives.
         knot: ["setpriv", "--pdeathsig", "KILL", "knotd"].map(str::to_owned).into(),
