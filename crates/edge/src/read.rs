@@ -71,7 +71,7 @@ pub(crate) fn at_once(
     let entry = edge.store.get(key).filter(|entry| entry.selection().is_empty())?;
     let terms = entry.terms();
     let ttl = terms.ttl(now);
-    let stale = entry.is_stale() || site.standing.news.doubts(&entry);
+    let stale = may_be_another(site, &entry);
     let status = match policy::judge(&terms, stale, now, || site.standing.source_reachable()) {
         Use::Fresh => CacheStatus::Hit { ttl },
         Use::ServeStale => CacheStatus::SourceAway { ttl, status: None },
@@ -174,7 +174,7 @@ async fn from_store(
     let hit = CacheStatus::Hit { ttl: terms.ttl(now) };
     // Where a site does not tell when it changes, an answer that asks to be confirmed is confirmed, however long it takes.
     let patience = if asked.peer || by_book(site) { PEER_PATIENCE } else { PATIENCE };
-    let stale = entry.is_stale() || site.standing.news.doubts(&entry);
+    let stale = may_be_another(site, &entry);
     match policy::judge(&terms, stale, now, || site.standing.source_reachable()) {
         Use::Fresh => present(edge, site, &entry, hit, asked).await,
         // What is not known to have changed is ours to look at, in our own time: an application that renders on one
@@ -214,10 +214,15 @@ async fn from_store(
     }
 }
 
+/// Whether the site has changed since a page was kept, or may have.
+fn may_be_another(site: &Site, entry: &Entry) -> bool {
+    entry.is_stale() || site.standing.news.doubts(entry)
+}
+
 /// Whether a kept page needs no question.
 fn is_fresh(site: &Site, entry: &Entry) -> bool {
-    let stale = entry.is_stale() || site.standing.news.doubts(entry);
-    policy::judge(&entry.terms(), stale, SystemTime::now(), || site.standing.source_reachable()) == Use::Fresh
+    policy::judge(&entry.terms(), may_be_another(site, entry), SystemTime::now(), || site.standing.source_reachable())
+        == Use::Fresh
 }
 
 fn by_book(site: &Site) -> bool {
