@@ -92,20 +92,87 @@ mod tests {
 
     use super::*;
 
+    /// How many bent inputs each target is given.
+    const BENT: u32 = 500;
+
+    fn seeds(target: &Target) -> Vec<Vec<u8>> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target.name);
+        let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        files.sort();
+        files.iter().map(|file| std::fs::read(file).unwrap()).collect()
+    }
+
     /// Every seed, and every input that once broke something.
     #[test]
     fn the_corpus_breaks_nothing() {
-        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
         for target in TARGETS {
-            let folder = corpus.join(target.name);
-            let inputs = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-            let mut count = 0;
-            for input in inputs {
-                (target.run)(&std::fs::read(input.unwrap().path()).unwrap());
-                count += 1;
-            }
-            assert!(count > 0, "{} has no seed", target.name);
+            let seeds = seeds(target);
+            assert!(!seeds.is_empty(), "{} has no seed", target.name);
+            seeds.iter().for_each(|seed| (target.run)(seed));
             (target.run)(b"");
+        }
+    }
+
+    /// The same numbers at every run: a gate that fails by chance is none. Who looks for new ones is the driver.
+    struct Numbers(u64);
+
+    impl Numbers {
+        /// One below `end`, by xorshift.
+        fn below(&mut self, end: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            usize::try_from(self.0 % end.max(1) as u64).unwrap()
+        }
+
+        /// A part of something that long.
+        fn part(&mut self, length: usize) -> std::ops::Range<usize> {
+            let start = self.below(length + 1);
+            start..start + self.below((length - start).min(64) + 1)
+        }
+    }
+
+    /// A seed with one to four things wrong with it.
+    fn bent(seed: &[u8], other: &[u8], numbers: &mut Numbers) -> Vec<u8> {
+        let mut bytes = seed.to_vec();
+        for _ in 0..=numbers.below(4) {
+            let part = numbers.part(bytes.len());
+            match numbers.below(6) {
+                0 => bytes.truncate(part.start),
+                1 => drop(bytes.drain(part)),
+                2 => {
+                    let again = bytes[part.clone()].to_vec();
+                    bytes.splice(part.end..part.end, again);
+                }
+                3 => {
+                    let foreign = other[numbers.part(other.len())].to_vec();
+                    bytes.splice(part, foreign);
+                }
+                4 => {
+                    let byte = *b"\0\xff\n\r \"'\\/.:;,=-09{}[]<".get(numbers.below(22)).unwrap();
+                    bytes.insert(part.start, byte);
+                }
+                _ => {
+                    let bit = 1 << numbers.below(8);
+                    bytes.get_mut(part.start).into_iter().for_each(|byte| *byte ^= bit);
+                }
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn what_is_nearly_a_seed_breaks_nothing() {
+        let mut numbers = Numbers(0x5eed);
+        for target in TARGETS {
+            let seeds = seeds(target);
+            for _ in 0..BENT {
+                let [seed, other] = [(); 2].map(|()| &seeds[numbers.below(seeds.len())]);
+                let input = bent(seed, other, &mut numbers);
+                std::panic::catch_unwind(|| (target.run)(&input))
+                    .unwrap_or_else(|_| panic!("{} broke by {:?}", target.name, input.escape_ascii().to_string()));
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::compiler::Front;
 use crate::run::{Deadline, cargo, read, root, run, say, target};
 use crate::stack::{Ended, Stack, free_ports, wait_for};
 use crate::tiers::Tally;
@@ -31,7 +32,8 @@ type Judged = BTreeMap<String, (String, String)>;
 pub(crate) fn check(deadline: Deadline, accept: bool) -> Result<Tally> {
     let suite = suite(deadline)?;
     // The program as tests have it: built for itself, dependencies have other features, and are compiled once more.
-    run(&mut cargo(["test", "--workspace", "--test=ghost", "--no-run", "--locked"]), deadline)?;
+    let mut build = cargo(["test", "--workspace", "--test=ghost", "--no-run", "--locked"]);
+    run(Front::Lints.of(&mut build)?, deadline)?;
     let judged = judge(&suite)?;
     let list = root().join("xtask/conformance/expected.json");
     let expected: Vec<String> = serde_json::from_str(&fs::read_to_string(&list)?).context("expected.json")?;

@@ -44,7 +44,7 @@ fn deny(deadline: Deadline) -> Result<Command> {
     Ok(command)
 }
 
-/// The tool below `target/`, built there the first time: a minute and a half on two cores, with little optimisation.
+/// The tool below `target/`, built there the first time: a minute on two cores, without optimisation.
 fn built(deadline: Deadline) -> Result<PathBuf> {
     let folder = target().join("tools");
     let tool = folder.join("bin/cargo-deny");
@@ -55,7 +55,7 @@ fn built(deadline: Deadline) -> Result<PathBuf> {
         install
             .arg("--root")
             .arg(&folder)
-            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0")
             .env("CARGO_PROFILE_RELEASE_LTO", "off")
             .env("CARGO_PROFILE_RELEASE_DEBUG", "false");
         run(&mut install, deadline).context("cannot build cargo-deny")?;

@@ -1,10 +1,8 @@
 //! `cargo xtask fuzz`: the targets of `fuzz/`, driven by libFuzzer with coverage guidance on a stable toolchain.
 //!
 //! `cargo fuzz` wants a nightly compiler for one flag. What guides a fuzzer are LLVM's coverage counters, and those a
-//! stable compiler adds too when it is asked to run the pass. So this program steps in front of the compiler for the
-//! crates of this workspace (`RUSTC_WORKSPACE_WRAPPER`) and adds the pass and some optimization; dependencies stay as
-//! every other build has them, and are not compiled again. What is left out: the address sanitizer, as the workspace
-//! denies `unsafe`.
+//! stable compiler adds too when it is asked to run the pass: [`Front::Counters`]. What is left out: the address
+//! sanitizer, as the workspace denies `unsafe`.
 //!
 //! The committed seeds lie in `fuzz/corpus/<target>/`; what a run finds beside them goes to `target/fuzz/`, so that
 //! the next run begins where the last one ended. An input that breaks a promise is written to `target/fuzz/found/`:
@@ -20,14 +18,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::compiler::Front;
 use crate::run::{Deadline, cargo, root, run, say, target};
 use crate::tiers::Tally;
 
-/// Set for the compiler's wrapper, which is this program.
-const WRAPS: &str = "XTASK_WRAPS_RUSTC";
-
-/// How long each target runs among the gates.
-pub(crate) const BRIEFLY: Duration = Duration::from_secs(5);
+/// How long each target runs when nothing is said.
+const BRIEFLY: Duration = Duration::from_secs(8);
 /// And before a release.
 pub(crate) const LONG: Duration = Duration::from_secs(5 * 60);
 
@@ -37,25 +33,6 @@ const BUILD_BUDGET: Duration = Duration::from_secs(10 * 60);
 const SLOW_SECONDS: u32 = 10;
 /// Memory of one target, in megabytes.
 const MEMORY: u32 = 2048;
-
-/// The compiler's wrapper, when this process was started as one.
-pub(crate) fn as_compiler() -> Option<ExitCode> {
-    std::env::var_os(WRAPS)?;
-    let mut args = std::env::args_os().skip(1);
-    let mut compiler = Command::new(args.next()?);
-    compiler.args(args).args([
-        "-Copt-level=2",
-        "-Cpasses=sancov-module",
-        "-Cllvm-args=-sanitizer-coverage-level=4",
-        "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
-        "-Cllvm-args=-sanitizer-coverage-pc-table",
-        "-Cllvm-args=-sanitizer-coverage-trace-compares",
-        // Counters of one crate in one piece: the pass runs per piece, and the linker may drop a lonely table.
-        "-Ccodegen-units=1",
-    ]);
-    let ended = compiler.status().ok()?;
-    Some(ended.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
-}
 
 /// `fuzz [--seconds N] [TARGET...]`.
 ///
@@ -121,10 +98,8 @@ fn targets() -> Result<Vec<String>> {
 }
 
 fn build() -> Result<OsString> {
-    let wrapper = std::env::current_exe().context("cannot tell where this program lies")?;
     let mut build = cargo(["build", "--locked", "--package=sovereign-fuzz", "--features=driver", "--bin=fuzz"]);
-    build.env("RUSTC_WORKSPACE_WRAPPER", wrapper).env(WRAPS, "1");
-    run(&mut build, Deadline::after(BUILD_BUDGET))?;
+    run(Front::Counters.of(&mut build)?, Deadline::after(BUILD_BUDGET))?;
     // A later build without counters puts its own file there.
     let built = target().join("debug/fuzz");
     Ok(built.into_os_string())

@@ -5,6 +5,7 @@
 
 mod backports;
 mod bench;
+mod compiler;
 mod conformance;
 mod deny;
 mod dist;
@@ -46,7 +47,7 @@ Environment:
                       whose package lists have expired";
 
 fn main() -> ExitCode {
-    if let Some(code) = fuzz::as_compiler() {
+    if let Some(code) = compiler::as_compiler() {
         return code;
     }
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -81,9 +81,7 @@ const EFFECTS_OF_STD: &[&str] = &[
 /// # Errors
 /// When one is broken, or cargo cannot say.
 pub(crate) fn check() -> Result<()> {
-    let metadata = read(&mut cargo(["metadata", "--format-version=1", "--no-deps", "--offline"]))
-        .or_else(|_| read(&mut cargo(["metadata", "--format-version=1", "--no-deps"])))?;
-    let mut broken = arrows(&uses(&serde_json::from_str(&metadata)?)?);
+    let mut broken = arrows(&uses(&serde_json::from_str(&metadata()?)?)?);
     for room in PURE {
         let package = format!("sovereign-{room}");
         let tree =
@@ -97,6 +95,23 @@ pub(crate) fn check() -> Result<()> {
     ensure!(broken.is_empty(), "{} rules between rooms are broken", broken.len());
     say(format!("{} rooms, arrows one way, {} of them pure", ARROWS.len(), PURE.len()));
     Ok(())
+}
+
+/// The names of all integration tests, each once: of some names several rooms have one.
+///
+/// # Errors
+/// When cargo cannot say.
+pub(crate) fn integration_tests() -> Result<BTreeSet<String>> {
+    let metadata: Value = serde_json::from_str(&metadata()?)?;
+    let packages = metadata["packages"].as_array().context("cargo metadata lists packages")?;
+    let targets = packages.iter().flat_map(|package| package["targets"].as_array().into_iter().flatten());
+    let tests = targets.filter(|target| target["kind"].as_array().is_some_and(|kinds| kinds.contains(&"test".into())));
+    Ok(tests.filter_map(|test| test["name"].as_str().map(str::to_owned)).collect())
+}
+
+fn metadata() -> Result<String> {
+    read(&mut cargo(["metadata", "--format-version=1", "--no-deps", "--offline"]))
+        .or_else(|_| read(&mut cargo(["metadata", "--format-version=1", "--no-deps"])))
 }
 
 /// Which room uses which, by `cargo metadata`. Dependencies of tests are no arrows.
