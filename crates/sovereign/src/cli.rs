@@ -35,7 +35,7 @@ Start here:
   sovereign open                  open the site
 
 Exit codes:
-  0 done, and all is well         3 changes are pending (plan), not all is well (status, audit, dns, cert)
+  0 done, and all is well         3 changes pending (plan), not all well (status, audit, dns, cert)
   1 failed                        4 the plan is stale: the world has moved on
   2 usage, or a bad stack file  130 interrupted
 

@@ -162,7 +162,13 @@ mod tests {
         let office = behind.edges.get_mut(&"office".parse().unwrap()).unwrap().as_mut().unwrap();
         office.public_certificates.clear();
         all.extend(told(&stack, &behind));
-        insta::assert_snapshot!(all.join("\n"), @"");
+        insta::assert_snapshot!(all.join("\n"), @r"
+        blog.localhost: it has no certificate of a public authority: authority ca cannot be reached
+        blog.localhost: its certificate ends in 5 days and was not renewed: authority ca cannot be reached
+        blog.localhost: its certificate ends in 1 d 0 h and was not renewed: authority ca cannot be reached
+        blog.localhost: its certificate has ended and was not renewed: authority ca cannot be reached
+        edge@office: readers are not shown the certificate for blog.localhost that is stored here
+        ");
     }
 
     #[test]

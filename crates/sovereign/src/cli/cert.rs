@@ -22,7 +22,7 @@ pub(crate) enum CertCommand {
 }
 
 pub(super) const HELP: &str = "\
-Authorities are declared in the stack file, the preferred first: [[authority]]. Without any, the stack's own issues all
+Authorities are declared in the stack file, the preferred first: [[authority]]. Without any, the stack's own issues all \
 certificates (`sovereign ca`).
 
 Example:
@@ -30,7 +30,7 @@ Example:
   sovereign cert renew";
 
 const LIST_HELP: &str = "\
-Asks nobody: `sovereign status` says whether edges show them. Names that no authority is asked for are listed with the
+Asks nobody: `sovereign status` says whether edges show them. Names that no authority is asked for are listed with the \
 reason; readers are shown the stack's own certificate for them.
 
 Exit code 3 when a name has no certificate, or one in its last days.
@@ -53,8 +53,8 @@ pub(crate) struct CertRenewArgs {
 }
 
 const RENEW_HELP: &str = "\
-`sovereign up` and `sovereign tick` do the same by themselves when something is due. Edges show a new certificate from the
-next connection on; none is closed and nothing is restarted. An authority that has failed is left alone for a while, also
+`sovereign up` and `sovereign tick` do the same by themselves when something is due. Edges show a new certificate from the \
+next connection on; none is closed and nothing is restarted. An authority that has failed is left alone for a while, also \
 here: `sovereign cert list` says until when.
 
 Authorities count what they issue: renew a good certificate only when its key may be known to somebody.
@@ -88,8 +88,8 @@ pub(crate) struct CertImportArgs {
 }
 
 const IMPORT_HELP: &str = "\
-For a site that comes from elsewhere: its readers notice nothing, and the authority is not asked before this certificate is
-due. It must be for the name, belong to the key, and begin from a root that this machine believes in, or one of those that
+For a site that comes from elsewhere: its readers notice nothing, and the authority is not asked before this certificate is \
+due. It must be for the name, belong to the key, and begin from a root that this machine believes in, or one of those that \
 the stack file names. One for several names is taken in for each of them.
 
 Whoever had it before has the key still: `sovereign cert renew NAME` makes another.
