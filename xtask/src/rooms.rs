@@ -29,8 +29,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "sovereign",
         &[
-            "model", "plan", "services", "images", "keys", "runtime", "edge", "dns", "archive", "hosts", "engine",
-            "incus", "lab",
+            "model", "plan", "services", "images", "keys", "runtime", "edge", "dns", "certs", "archive", "hosts",
+            "engine", "incus", "lab",
         ],
     ),
     ("fuzz", &["model", "keys", "images", "services", "runtime", "edge", "dns", "certs", "archive", "hosts", "incus"]),

@@ -182,6 +182,17 @@ pub fn next(
             return Next::Well(due);
         }
     }
+    another(name, domain, preferred, authorities, now)
+}
+
+/// The same for a name that is to have another certificate, however good the one is that it has.
+pub fn another(
+    name: &NameState,
+    domain: &DnsName,
+    preferred: &[AuthorityName],
+    authorities: &BTreeMap<AuthorityName, AuthorityState>,
+    now: Moment,
+) -> Next {
     let ours = name.ours.as_ref().map_or(Moment::LONG_AGO, |hold| hold.until).max(unfinished(name));
     if ours > now {
         return Next::Wait(ours);

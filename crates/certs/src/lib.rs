@@ -20,6 +20,7 @@
 //! | [`ask`] | whether name servers have them |
 //! | [`session`] | the conversation with an authority |
 //! | [`renewer`] | one pass over all names |
+//! | `import` | takes in what somebody else has got |
 //! | [`pass`] | what it is given, and what it came to |
 //!
 //! Promise: a certificate is stored only when it fits, and what is served stays until another one is stored. What fails for
@@ -35,6 +36,7 @@ pub mod check;
 pub mod choice;
 mod failure;
 mod http;
+mod import;
 pub mod moment;
 pub mod pass;
 pub mod renewal;
@@ -47,6 +49,7 @@ pub mod x509;
 
 pub use failure::{Failure, Said};
 pub use http::HttpError;
+pub use import::ImportError;
 pub use instant_acme::RevocationReason;
 pub use moment::Moment;
 pub use pass::{Options, Outcome, Pass};

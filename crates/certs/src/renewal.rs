@@ -25,18 +25,28 @@ const ASK: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(
 /// So long after it could not be asked; as long as RFC 9773 section 4.3.3 has it.
 pub const ASK_AFTER_FAILURE: Duration = Duration::from_secs(6 * 3600);
 
+/// Of its lifetime, so large a part is left when a certificate is renewed at the latest.
+const LATEST: u32 = 8;
+/// So large a part are its last days: of 90 days five and a half, of six nine hours.
+const LAST: u32 = 16;
+
 /// When the certificate of `name` is to be renewed.
 pub fn due(name: &DnsName, held: &Held) -> Moment {
     if held.revoked {
         return Moment::LONG_AGO;
     }
     let life = held.not_after.since(held.not_before);
-    let latest = held.not_after.before(life / 8);
+    let latest = held.not_after.before(life / LATEST);
     let (start, length) = match held.window.filter(|window| is_sensible(*window)) {
         Some(Window { start, end }) => (start, end.since(start)),
         None => (held.not_before.after(life * 2 / 3), life / 12),
     };
     start.after(length.mul_f64(share(name, held))).min(latest)
+}
+
+/// Whether a certificate is in its last days: whoever renews should have done so, and something is in the way.
+pub fn is_late(held: &Held, now: Moment) -> bool {
+    now > held.not_after.before(held.not_after.since(held.not_before) / LAST)
 }
 
 /// A window that ends before it begins is none (RFC 9773 section 4.2).
@@ -106,6 +116,17 @@ pub(crate) mod tests {
         assert!(due(&named(0), &certificate) < Moment::at(20));
         let revoked = Held { revoked: true, ..held(1000, 90 * DAY) };
         assert_eq!(due(&named(0), &revoked), Moment::LONG_AGO);
+    }
+
+    #[test]
+    fn the_last_days_begin_after_the_latest_renewal() {
+        for life in [6 * DAY, 90 * DAY] {
+            let certificate = held(1000, life);
+            let after_due = due(&named(0), &certificate).after(Duration::from_secs(life / 16));
+            assert!(!is_late(&certificate, after_due));
+            assert!(is_late(&certificate, Moment::at(1000 + life - life / 17)));
+            assert!(is_late(&certificate, Moment::at(1001 + life)));
+        }
     }
 
     proptest! {

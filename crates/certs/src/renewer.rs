@@ -10,7 +10,7 @@
 //! is killed is followed by somebody who goes on with the same order, with the same key. Keys are made here and never
 //! leave the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -85,12 +85,37 @@ impl<C: Challenges> Renewer<C> {
         &self.store
     }
 
-    fn now(&self) -> Moment {
+    /// An authority that is asked.
+    pub(crate) fn access(&self, authority: &AuthorityName) -> Option<&Access> {
+        self.authorities.get(authority)
+    }
+
+    pub(crate) fn now(&self) -> Moment {
         (self.clock)().into()
+    }
+
+    /// When something is to be done next for the names that are wanted, as far as is known without asking anybody.
+    pub fn due(&self, wanted: &BTreeMap<DnsName, DnsName>) -> Moment {
+        let (authorities, now) = (self.authority_states(), self.now());
+        let next = wanted.iter().map(|(name, domain)| {
+            // What cannot be read is looked at by a pass, which says so.
+            let Ok(state) = self.store.state(name) else { return now };
+            match choice::next(&state, domain, &self.preferred, &authorities, now) {
+                Next::Well(due) => due.min(asks(&state).unwrap_or(due)),
+                Next::Wait(until) => until,
+                Next::Order(_) | Next::GoOn(_) => now,
+            }
+        });
+        next.min().unwrap_or(now.after(ASK_FOR_WINDOWS))
     }
 
     /// Does what is due for the names that are wanted, each with its domain.
     pub async fn pass(&self, wanted: &BTreeMap<DnsName, DnsName>) -> Pass {
+        self.renew(wanted, &BTreeSet::new()).await
+    }
+
+    /// The same, with another certificate for those of `anew`, however good the one is that they have.
+    pub async fn renew(&self, wanted: &BTreeMap<DnsName, DnsName>, anew: &BTreeSet<DnsName>) -> Pass {
         let mut outcomes = BTreeMap::new();
         let mut states = Vec::new();
         for name in wanted.keys() {
@@ -105,7 +130,8 @@ impl<C: Challenges> Renewer<C> {
             async move {
                 let domain = wanted.get(&state.name)?;
                 let name = state.name.clone();
-                Some((name, self.name(state, domain, authorities).await))
+                let anew = anew.contains(&name);
+                Some((name, self.name(state, domain, authorities, anew).await))
             }
         });
         let done: Vec<_> = futures_util::stream::iter(work).buffer_unordered(AT_ONCE).collect().await;
@@ -131,19 +157,23 @@ impl<C: Challenges> Renewer<C> {
     }
 
     /// How a name stands when all was done for it, and when there is something to do again.
-    async fn name(&self, mut state: NameState, domain: &DnsName, authorities: &Authorities) -> (Outcome, Moment) {
+    async fn name(
+        &self,
+        mut state: NameState,
+        domain: &DnsName,
+        authorities: &Authorities,
+        anew: bool,
+    ) -> (Outcome, Moment) {
         choice::settle(&mut state, spread());
         self.look_for_window(&mut state, authorities).await;
         let mut failures = Vec::new();
         // Each authority once, and once more where an order that was open has come to nothing.
         for _ in 0..=2 * self.preferred.len() {
             let now = self.now();
-            let next = choice::next(&state, domain, &self.preferred, &locked(authorities), now);
+            let choose = if anew { choice::another } else { choice::next };
+            let next = choose(&state, domain, &self.preferred, &locked(authorities), now);
             let authority = match next {
-                Next::Well(due) => {
-                    let ask = state.held.as_ref().filter(|held| held.id.is_some()).map_or(due, |held| held.ask);
-                    return (Outcome::Well { due }, due.min(ask));
-                }
+                Next::Well(due) => return (Outcome::Well { due }, due.min(asks(&state).unwrap_or(due))),
                 Next::Wait(until) => return (Outcome::Waits { until, failures }, until),
                 Next::Order(authority) => {
                     state.order = None;
@@ -388,6 +418,11 @@ impl<C: Challenges> Renewer<C> {
             warn!(%authority, %error, "what was tried there is not written down");
         }
     }
+}
+
+/// When the authority of a certificate is to be asked for its window, where it can be.
+fn asks(state: &NameState) -> Option<Moment> {
+    state.held.as_ref().filter(|held| held.id.is_some()).map(|held| held.ask)
 }
 
 fn locked(authorities: &Authorities) -> std::sync::MutexGuard<'_, BTreeMap<AuthorityName, AuthorityState>> {

@@ -95,6 +95,11 @@ impl Store {
         Ok(Self { folder })
     }
 
+    /// The one in `folder`, to be read: nothing is made, and where there is none nothing is known.
+    pub fn look(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
     fn name(&self, name: &DnsName) -> PathBuf {
         self.folder.join("names").join(name.as_str())
     }
@@ -138,6 +143,20 @@ impl Store {
     /// When it cannot be read.
     pub fn chain(&self, name: &DnsName, held: &Held) -> Result<Option<Zeroizing<String>>, StoreError> {
         read_text(&self.served(name, held).chain)
+    }
+
+    /// A certificate as edges are given it: its key and its chain in one text, PEM.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn bundle(&self, name: &DnsName, held: &Held) -> Result<Option<Zeroizing<String>>, StoreError> {
+        let Served { chain, key } = self.served(name, held);
+        let (Some(chain), Some(key)) = (read_text(&chain)?, read_text(&key)?) else { return Ok(None) };
+        let mut text = Zeroizing::new(String::with_capacity(key.len() + chain.len() + 1));
+        text.push_str(key.trim_end());
+        text.push('\n');
+        text.push_str(&chain);
+        Ok(Some(text))
     }
 
     /// Writes down what is known of a name, and removes what nothing leads to any more.

@@ -29,6 +29,8 @@ pub enum Why {
     NoDomain,
     /// A provider answers for its domain, so the stack's name servers cannot prove it.
     Provider,
+    /// The stack has no name server that could prove it.
+    NoNameServer,
 }
 
 impl Why {
@@ -37,8 +39,20 @@ impl Why {
         match self {
             Self::NoAuthority => "declare one: [[authority]]",
             Self::NoDomain => "declare the domain that it is in: [[domain]]",
+            Self::NoNameServer => {
+                "declare a host in a data center that is reached at a fixed address: it gets a name server"
+            }
             Self::Provider => "leave out `provider` of the domain, so that the stack's own name servers answer for it",
         }
+    }
+}
+
+impl Wanted {
+    /// The same where there is no name server.
+    #[must_use]
+    pub fn without_name_servers(mut self) -> Self {
+        self.left.extend(std::mem::take(&mut self.names).into_keys().map(|name| (name, Why::NoNameServer)));
+        self
     }
 }
 
@@ -86,5 +100,8 @@ mod tests {
         assert_eq!(some.names, BTreeMap::from(names));
         let left = [("example.net", Why::Provider), ("x.localhost", Why::NoDomain)];
         assert_eq!(some.left, BTreeMap::from(left.map(|(name, why)| (name.parse().unwrap(), why))));
+        let none = some.without_name_servers();
+        assert!(none.names.is_empty() && none.left.len() == 4);
+        assert_eq!(none.left[&"www.example.org".parse().unwrap()], Why::NoNameServer);
     }
 }

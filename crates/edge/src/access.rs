@@ -330,6 +330,7 @@ mod tests {
             datacenter: "home".parse().unwrap(),
             host: None,
             certificate: CertificateFiles { chain: folder.join("chain"), key: folder.join("key") },
+            public_certificates: None,
             store: folder.join("store"),
             link_key: folder.join("link"),
             peers: Vec::new(),

@@ -42,6 +42,7 @@ impl Edge {
             config_digest: generation.digest,
             certificate: Some(generation.tls.chain),
             certificate_ends_unix: generation.tls.ends.map(unix),
+            public_certificates: generation.tls.public.told(),
             owns_store: self.may_write(),
             connections: self.lifecycle().open(),
             traffic: Some(self.counters.now()),

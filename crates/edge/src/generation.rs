@@ -204,7 +204,7 @@ impl Generation {
             }
             keys.push(key);
         }
-        let tls = Tls::load(&config.certificate, &config.link_key, &keys, tickets).map_err(ConfigError::Credentials)?;
+        let tls = Tls::load(&config, &keys, tickets).map_err(ConfigError::Credentials)?;
         let mut peers = Vec::new();
         for (peer, key) in config.peers.iter().zip(keys) {
             if tls.is_ours(key) {

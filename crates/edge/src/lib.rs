@@ -17,6 +17,7 @@
 //! | | | `generation`, `commands` | configuration and the control socket |
 //! | | | `counters`, `metrics`, `scrape` | what was done, counted, and told |
 //! | | | `access` | what was asked, written down |
+//! | | | `public` | certificates of public authorities, by name |
 //!
 //! **Two processes, one store.** While an edge is replaced, the new process runs beside the old one on the same
 //! listening socket. The store belongs to one of them: whoever holds the lock on the store's folder writes to it, runs
@@ -59,6 +60,7 @@ mod peers;
 mod plain;
 pub mod policy;
 pub mod proxied;
+mod public;
 mod read;
 mod rename;
 pub mod rewrite;

@@ -5,7 +5,10 @@
 //! exactly the keys of the configuration. Nothing there is signed by anybody and nothing expires. Everyone else gets
 //! the certificate, TLS 1.3 or 1.2, HTTP/2 or HTTP/1.1.
 //!
-//! Left out: choosing certificates by name (one certificate carries all names), client certificates of readers.
+//! One certificate carries all names and addresses; where a public authority has issued one for the name that is asked for,
+//! that is shown instead ([`crate::public`]).
+//!
+//! Left out: client certificates of readers.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,9 +26,11 @@ use rustls::{
     ServerConfig, SignatureScheme, SupportedCipherSuite, client::AlwaysResolvesClientRawPublicKeys,
 };
 use sovereign_model::Digest;
-use sovereign_model::edge_config::{CertificateFiles, Peer};
+use sovereign_model::edge_config::{CertificateFiles, EdgeConfig, Peer};
 use sovereign_model::name::DatacenterName;
 use sovereign_runtime::certificate;
+
+use crate::public::{PublicCertificates, Shown};
 
 /// The protocol two edges speak: HTTP/2 inside mutual TLS.
 pub const LINK_ALPN: &[u8] = b"sovereign-link/1";
@@ -118,7 +123,7 @@ impl PeerKey {
 /// Everything the TLS of one generation needs.
 pub(crate) struct Tls {
     /// For readers.
-    public: Arc<ServerConfig>,
+    readers: Arc<ServerConfig>,
     /// For readers whose machines have no instructions for AES, and say so.
     without_aes: Arc<ServerConfig>,
     /// For edges that dial us.
@@ -127,6 +132,8 @@ pub(crate) struct Tls {
     pub(crate) chain: Digest,
     /// When the certificate ends, as far as that can be read.
     pub(crate) ends: Option<SystemTime>,
+    /// The certificates of public authorities.
+    pub(crate) public: Arc<PublicCertificates>,
     identity: Arc<CertifiedKey>,
     provider: Arc<CryptoProvider>,
 }
@@ -135,19 +142,21 @@ impl Tls {
     /// Reads certificate and keys. `tickets` outlives generations, so that a reload does not cost readers their
     /// session resumption.
     pub(crate) fn load(
-        certificate: &CertificateFiles,
-        link_key: &Path,
+        config: &EdgeConfig,
         peers: &[PeerKey],
         tickets: Arc<dyn ProducesTickets>,
     ) -> Result<Self, CredentialError> {
         let provider = Arc::new(provider());
-        let (public, Chain { digest: chain, ends }) = public_config(&provider, certificate, tickets)?;
-        let identity = link_identity(&provider, link_key)?;
+        let names = config.sites.iter().flat_map(|site| &site.names);
+        let public = Arc::new(PublicCertificates::load(config.public_certificates.as_deref(), names, &provider));
+        let (readers, Chain { digest: chain, ends }) =
+            readers_config(&provider, &config.certificate, public.clone(), tickets)?;
+        let identity = link_identity(&provider, &config.link_key)?;
         let link = link_server_config(&provider, identity.clone(), peers.into())?;
-        let mut without_aes = public.clone();
+        let mut without_aes = readers.clone();
         without_aes.ignore_client_order = false;
-        let (public, without_aes, link) = (Arc::new(public), Arc::new(without_aes), Arc::new(link));
-        Ok(Self { public, without_aes, link, chain, ends, identity, provider })
+        let (readers, without_aes, link) = (Arc::new(readers), Arc::new(without_aes), Arc::new(link));
+        Ok(Self { readers, without_aes, link, chain, ends, public, identity, provider })
     }
 
     /// For a reader who says `hello`. The order in which readers list what they can do is taken for what it is: OpenSSL
@@ -157,7 +166,7 @@ impl Tls {
     pub(crate) fn for_reader(&self, hello: &ClientHello<'_>) -> &Arc<ServerConfig> {
         let first = hello.cipher_suites().iter().find(|suite| !is_grease(**suite));
         let no_aes = first.is_some_and(|suite| CHACHA20.contains(suite));
-        if no_aes { &self.without_aes } else { &self.public }
+        if no_aes { &self.without_aes } else { &self.readers }
     }
 
     /// Whether both are the same edge on links.
@@ -223,9 +232,10 @@ struct Chain {
     ends: Option<SystemTime>,
 }
 
-fn public_config(
+fn readers_config(
     provider: &Arc<CryptoProvider>,
     files: &CertificateFiles,
+    public: Arc<PublicCertificates>,
     tickets: Arc<dyn ProducesTickets>,
 ) -> Result<(ServerConfig, Chain), CredentialError> {
     let bad = |path: &Path, source| CredentialError::Pem { path: path.to_owned(), source };
@@ -241,12 +251,13 @@ fn public_config(
         ends: chain.first().and_then(|leaf| Some(certificate::facts(leaf)?.not_after)),
     };
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|source| bad(&files.key, source))?;
+    let own = CertifiedKey::from_der(chain, key, provider)
+        .map_err(|source| CredentialError::Key { path: files.key.clone(), source })?;
     let mut config = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(CredentialError::Setup)?
         .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|source| CredentialError::Key { path: files.key.clone(), source })?;
+        .with_cert_resolver(Arc::new(Shown { own: Arc::new(own), public }));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.ticketer = tickets;
     config.ignore_client_order = true;

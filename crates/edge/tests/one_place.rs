@@ -16,7 +16,7 @@ use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use sovereign_model::edge_config::{EdgeSite, Source};
+use sovereign_model::edge_config::{EdgeConfig, EdgeSite, Source};
 use sovereign_model::stack::AdminReach;
 use sovereign_runtime::control::Request;
 use sovereign_runtime::lifecycle::Drained;
@@ -410,6 +410,69 @@ async fn load(lab: &Lab, home: &Place, host: &str, stop: Arc<AtomicBool>) -> (us
         reader.await.unwrap();
     }
     (asked.load(Ordering::Relaxed), failed.load(Ordering::Relaxed))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_public_certificate_is_shown_for_its_name_while_it_is_good_and_else_the_stacks_own() {
+    let lab = Lab::new();
+    let origin = Origin::start(lab.folder.path());
+    origin.fill();
+    let (home, running, host) = home(&lab, &origin, |_| ()).await;
+    let www = format!("www.{NAME}");
+    let own = lab.client.shown(home.address(), NAME).await;
+    let public = home.folder.join("public");
+    std::fs::create_dir(&public).unwrap();
+    let site = lab.site(&home, Source::Unix(origin.socket.clone()));
+    let config = EdgeConfig { public_certificates: Some(public.clone()), ..lab.config(&home, Vec::new(), site) };
+    lab.seal(&home, 2, &config);
+    let reload = async || running.ask(Request::new("reload")).await.unwrap();
+    let told = async || running.ask(Request::new("status")).await.unwrap()["public-certificates"].clone();
+    reload().await;
+    assert_eq!(lab.client.shown(home.address(), NAME).await, own, "there is none yet");
+
+    // One is brought, and renewed, under a connection that stays open.
+    let mut kept = lab.client.http1(home.address()).await;
+    let mut ask = async || {
+        let question = request(Method::GET, &host, "/first/", &[], Bytes::new());
+        kept.send_request(question).await.unwrap().status()
+    };
+    let file = public.join(format!("{NAME}.pem"));
+    for _ in 0..2 {
+        let (text, leaf) = lab.public_certificate(NAME, 4096);
+        std::fs::write(&file, text).unwrap();
+        reload().await;
+        assert_eq!(lab.client.shown(home.address(), NAME).await, leaf);
+        assert_eq!(lab.client.shown(home.address(), &www).await, own, "the other name has its own");
+        assert_eq!(ask().await, StatusCode::OK);
+        let told = told().await;
+        assert_eq!(told[NAME]["file"], sovereign_model::Digest::of(std::fs::read(&file).unwrap()).to_string());
+        assert!(told[NAME]["ends-unix"].as_u64() > Some(67_000_000_000) && told[&www].is_null(), "{told}");
+    }
+
+    // What is of no use is said, and stands in nobody's way.
+    let (good, leaf) = lab.public_certificate(&www, 4096);
+    std::fs::write(public.join(format!("{www}.pem")), good).unwrap();
+    let (text, _) = lab.public_certificate(NAME, 4096);
+    let (other, _) = lab.public_certificate(&www, 4096);
+    let (_, chain) = text.split_once("-----BEGIN CERTIFICATE").unwrap();
+    let (key, _) = other.split_once("-----BEGIN CERTIFICATE").unwrap();
+    for (broken, why) in [
+        (text[..text.len() / 2].to_owned(), "PEM"),
+        (String::new(), "PEM"),
+        (other.clone(), "another name"),
+        (format!("{key}-----BEGIN CERTIFICATE{chain}"), "key"),
+    ] {
+        std::fs::write(&file, broken).unwrap();
+        reload().await;
+        assert_eq!(lab.client.shown(home.address(), NAME).await, own);
+        assert_eq!(lab.client.shown(home.address(), &www).await, leaf);
+        let told = told().await;
+        assert!(told[NAME]["problem"].as_str().unwrap().contains(why) && told[NAME]["ends-unix"].is_null(), "{told}");
+    }
+    // One that is over would let nobody in.
+    std::fs::write(&file, lab.public_certificate(NAME, 2020).0).unwrap();
+    reload().await;
+    assert_eq!(lab.client.shown(home.address(), NAME).await, own);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

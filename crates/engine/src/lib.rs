@@ -15,5 +15,6 @@ mod file;
 pub mod incus;
 pub mod journal;
 pub mod preflight;
+pub mod public;
 pub mod record;
 pub mod state;

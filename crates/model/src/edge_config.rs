@@ -29,6 +29,11 @@ pub struct EdgeConfig {
     pub host: Option<HostName>,
     /// Certificate chain and key, both PEM files. One certificate carries all names, the loopback addresses too.
     pub certificate: CertificateFiles,
+    /// The folder with certificates of public authorities, a file for each name ([`crate::layout::public_file`]), each
+    /// shown in the place of the other where its name is asked for. What lies there is not named one by one: certificates
+    /// are renewed without another configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_certificates: Option<PathBuf>,
     /// The folder of the store; the edge owns everything in it.
     pub store: PathBuf,
     /// This edge's identity on links: an Ed25519 key, PKCS#8 PEM.

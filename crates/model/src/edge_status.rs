@@ -3,12 +3,14 @@
 //! Like the configuration it crosses a process boundary, in the other direction. A reader ignores fields it does not
 //! know, so that a command line understands an edge one version ahead.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::edge_config::{EdgeApp, EpochProof};
 use crate::edge_rules::Keep;
-use crate::name::{DatacenterName, HostName, Origin, SiteName, StackName};
+use crate::name::{DatacenterName, DnsName, HostName, Origin, SiteName, StackName};
 
 /// How an edge is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +41,9 @@ pub struct EdgeStatus {
     /// When that certificate ends, in seconds since the Unix epoch.
     #[serde(default)]
     pub certificate_ends_unix: Option<u64>,
+    /// The certificates of public authorities that it has, by their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub public_certificates: BTreeMap<DnsName, PublicCertificate>,
     /// Whether this process writes to the store; a new one does once the old one has been told to stop.
     pub owns_store: bool,
     /// Connections of readers and peers.
@@ -58,6 +63,19 @@ impl EdgeStatus {
     pub fn site(&self, name: &SiteName) -> Option<&SiteStatus> {
         self.sites.iter().find(|site| site.site == *name)
     }
+}
+
+/// A certificate of a public authority at an edge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PublicCertificate {
+    /// The digest of its file.
+    pub file: Digest,
+    /// When it ends, in seconds since the Unix epoch; `None` when it is not used.
+    pub ends_unix: Option<u64>,
+    /// Why it is not used: the stack's own is shown instead.
+    #[serde(default)]
+    pub problem: Option<String>,
 }
 
 /// How the access log is written. Numbers since the process was started.

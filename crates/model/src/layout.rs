@@ -109,6 +109,11 @@ impl StateFolder {
         self.ca().join("ca.pem")
     }
 
+    /// Certificates of public authorities, their keys and accounts, and what was tried for them.
+    pub fn certificates(&self) -> PathBuf {
+        self.0.join("certificates")
+    }
+
     /// Copies of the program, each in a folder named by its digest.
     pub fn programs(&self) -> PathBuf {
         self.0.join("bin")
@@ -244,6 +249,12 @@ pub mod on_host {
     }
 }
 
+/// What the file with the certificate of a public authority for `name` is called: key and chain in one, so that the two
+/// never change apart.
+pub fn public_file(name: &DnsName) -> String {
+    format!("{name}.pem")
+}
+
 /// The folder of an edge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EdgeFolder(PathBuf);
@@ -267,6 +278,11 @@ impl EdgeFolder {
     /// The certificate's key.
     pub fn key(&self) -> PathBuf {
         self.0.join("key.pem")
+    }
+
+    /// The certificates of public authorities, each with its key in one file ([`public_file`]).
+    pub fn public_certificates(&self) -> PathBuf {
+        self.0.join("public")
     }
 
     /// The identity on links whose public key is `public`, in hex. Another key has another name, so that a rotated key

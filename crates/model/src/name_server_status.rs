@@ -3,7 +3,7 @@
 //! Like the configuration it crosses a process boundary, in the other direction. A reader ignores fields it does not
 //! know, so that a command line understands a name server one version ahead.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +55,9 @@ pub struct NameServerStatus {
     /// Why there is none, or why it is not the newest.
     #[serde(default)]
     pub geography_error: Option<String>,
+    /// Where it takes questions; an older one does not say.
+    #[serde(default)]
+    pub listen: Vec<SocketAddr>,
     /// The domains that it answers for.
     pub zones: Vec<ZoneStatus>,
     /// The names that have a challenge of a certificate authority's published.

@@ -30,7 +30,8 @@ pub struct World {
     pub binary_digest: Digest,
     /// The key that configurations are verified with, in hex.
     pub trust: String,
-    /// The certificate of the stack's own authority, PEM: what agents check certificates with.
+    /// The certificate of the stack's own authority, and those that declared ones begin from which are not every machine's,
+    /// PEM: what agents check certificates with.
     pub authority: String,
     /// The digest of each image's lock.
     pub locks: BTreeMap<ImageName, Digest>,

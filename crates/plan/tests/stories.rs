@@ -1052,3 +1052,30 @@ fn a_host_that_lacks_what_a_name_server_is_made_of_is_named_with_the_way_out() {
     seen.evacuated.insert(edge, "by ann".to_owned());
     assert_eq!(plan(&want, &seen).obstacles, []);
 }
+
+#[test]
+fn where_an_authority_is_declared_edges_look_for_its_certificates_and_agents_believe_them() {
+    let mut stack = stack_with_domains();
+    let before = wanted_with_domains(&stack);
+    let watched = |want: &Wanted| -> Vec<bool> {
+        want.agents.values().flat_map(|agent| &agent.config.watched).map(|watched| watched.public).collect()
+    };
+    assert!(before.edges.values().all(|edge| edge.config.public_certificates.is_none()));
+    assert!(watched(&before).iter().all(|public| !public));
+    stack.authorities.push(sovereign_model::authority::Authority {
+        name: "ca".parse().unwrap(),
+        directory: "https://ca.example/dir".parse().unwrap(),
+        roots: None,
+        profile: None,
+        caa: None,
+    });
+    let want = wanted_with_domains(&stack);
+    assert!(watched(&want).len() > 1 && watched(&want).iter().all(|public| *public));
+    for edge in want.edges.values() {
+        let folder = edge.config.public_certificates.as_ref().unwrap();
+        // The unit may read its own folder, and stays what it is.
+        assert_eq!(folder.parent(), edge.config.certificate.chain.parent());
+    }
+    let steps = next(&want, &up(&before));
+    assert!(steps.contains("replace agent-atlas@home") && !steps.contains("edge-"), "{steps}");
+}

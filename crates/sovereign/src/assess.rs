@@ -1,6 +1,7 @@
 //! From what was gathered to what an operator wants to know: what serves, what is wrong, what to do. Pure.
 
 mod archive;
+mod certificates;
 mod copies;
 mod name_servers;
 mod on_hosts;
@@ -17,9 +18,11 @@ use sovereign_model::stack::{App, EngineKind, Site};
 use sovereign_model::{DatacenterName, EdgeName, HostName, Origin, Stack};
 use sovereign_services::ghost::outgoing_text;
 
+use crate::certificates::known::Stored;
 use crate::gather::Gathered;
 use crate::output::figures;
 pub(crate) use archive::Backed;
+pub(crate) use certificates::CertificateReport;
 pub(crate) use copies::CopyReport;
 pub(crate) use name_servers::NameServerReport;
 pub(crate) use room::CopyRoom;
@@ -54,6 +57,9 @@ pub(crate) struct Assessment {
     pub(crate) datacenters: Vec<DatacenterReport>,
     /// The sites.
     pub(crate) sites: Vec<SiteReport>,
+    /// The certificates of public authorities.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) certificates: Vec<CertificateReport>,
     /// Of what backups are proven.
     pub(crate) archive: Vec<Backed>,
     /// The name servers.
@@ -249,14 +255,20 @@ pub(crate) fn assess(stack: &Stack, gathered: &Gathered, now: u64) -> Assessment
             "`sovereign seed show`, write them down on paper, then type them in from there: `sovereign seed verify`";
         said.problems.push(Problem { lasting: true, ..problem("root seed", message, Some(help)) });
     }
+    let certificates = certificates::judge(stack, gathered, now, &mut said);
     let archive = archive::judge(stack, &gathered.backups, now, &mut said);
     let archive_copies = copies::judge(stack, &gathered.backups, &gathered.copies, now, &mut said.problems);
     let Said { problems, warnings } = said;
-    let ends = gathered.certificates.iter().map(|(name, facts)| (facts.not_after, name));
-    let unattended_until = ends.min().map(|(unix, name)| Unattended {
-        unix,
-        because: format!("the certificate of {name} ends; every `sovereign up` in its last third renews it"),
+    let own = gathered.certificates.iter().map(|(name, facts)| {
+        let because = format!("the certificate of {name} ends; every `sovereign up` in its last third renews it");
+        Unattended { unix: facts.not_after, because }
     });
+    let public = gathered.public.names.iter().filter_map(|(name, known)| {
+        let Stored { authority, ends_unix, .. } = known.certificate.as_ref()?;
+        let because = format!("the certificate of {name} from {authority} ends; `sovereign tick` renews it from here");
+        Some(Unattended { unix: *ends_unix, because })
+    });
+    let unattended_until = own.chain(public).min_by_key(|ends| ends.unix);
     Assessment {
         stack: stack.name.to_string(),
         well: problems.is_empty(),
@@ -270,6 +282,7 @@ pub(crate) fn assess(stack: &Stack, gathered: &Gathered, now: u64) -> Assessment
         datacenters,
         sites,
         name_servers,
+        certificates,
         archive,
         archive_copies,
         unattended_until,
@@ -501,6 +514,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::backup::copies::{Copies, Known};
     use crate::backup::{Proof, Record};
+    use crate::certificates::known;
 
     const NOW: u64 = 1_800_000_000;
 
@@ -543,6 +557,7 @@ pub(crate) mod tests {
             config_digest: Digest::of(at),
             certificate: None,
             certificate_ends_unix: None,
+            public_certificates: BTreeMap::new(),
             owns_store: true,
             connections: 0,
             traffic: None,
@@ -592,6 +607,7 @@ pub(crate) mod tests {
             hosts: BTreeMap::new(),
             evacuated: BTreeMap::new(),
             certificates: BTreeMap::new(),
+            public: known::Known::default(),
             outgoing: BTreeMap::new(),
             words_seen: Some(true),
             backups: proven(stack, NOW),
@@ -668,6 +684,7 @@ pub(crate) mod tests {
             name_servers: BTreeMap::new(),
             hosts: BTreeMap::new(),
             certificates: BTreeMap::new(),
+            public: known::Known::default(),
             outgoing: BTreeMap::new(),
             words_seen: None,
             backups: proven(&stack, NOW),

@@ -3,6 +3,7 @@
 //! The environment is not read here (see [`crate::environment`]); help texts name the variables that stand in for an
 //! option. No option takes a secret: those come from files and prompts.
 
+mod cert;
 mod daemons;
 mod dns;
 mod host;
@@ -15,6 +16,7 @@ use sovereign_archive::Subject;
 use sovereign_hosts::record::HostId;
 use sovereign_model::{CopyName, DatacenterName, SiteName, StackName};
 
+pub(crate) use self::cert::{CertCommand, CertImportArgs, CertRenewArgs};
 pub(crate) use self::daemons::{DaemonArgs, NameServerArgs, SuperviseArgs};
 pub(crate) use self::dns::{DnsAdoptArgs, DnsCommand, DnsDriftArgs, DnsDsArgs, DnsShowArgs};
 pub(crate) use self::host::{
@@ -33,7 +35,7 @@ Start here:
   sovereign open                  open the site
 
 Exit codes:
-  0 done, and all is well         3 changes are pending (plan), not all is well (status, audit, dns)
+  0 done, and all is well         3 changes pending (plan), not all well (status, audit, dns, cert)
   1 failed                        4 the plan is stale: the world has moved on
   2 usage, or a bad stack file  130 interrupted
 
@@ -136,6 +138,9 @@ pub(crate) enum Command {
     /// The internal certificate authority
     #[command(subcommand, after_help = CA_HELP)]
     Ca(CaCommand),
+    /// Certificates of public authorities
+    #[command(subcommand, after_help = cert::HELP)]
+    Cert(CertCommand),
     /// The stack's domains
     #[command(subcommand, after_help = dns::HELP)]
     Dns(DnsCommand),
@@ -163,7 +168,7 @@ pub(crate) enum Command {
     /// Rehearse a disaster, and print how long it takes and what it loses
     #[command(subcommand, after_help = DRILL_HELP)]
     Drill(DrillCommand),
-    /// Do what is due: backups, and proofs that all of them can be restored
+    /// Do what is due: backups, proofs that all of them can be restored, certificates
     #[command(after_help = TICK_HELP)]
     Tick(TickArgs),
     /// Take a site's data over from an archive of another program's
@@ -218,6 +223,9 @@ impl Command {
             Self::Seed(SeedCommand::Restore(_)) => "seed restore",
             Self::Rotate(_) => "rotate",
             Self::Ca(CaCommand::Show) => "ca show",
+            Self::Cert(CertCommand::List) => "cert list",
+            Self::Cert(CertCommand::Renew(_)) => "cert renew",
+            Self::Cert(CertCommand::Import(_)) => "cert import",
             Self::Dns(DnsCommand::Show(_)) => "dns show",
             Self::Dns(DnsCommand::Ds(_)) => "dns ds",
             Self::Dns(DnsCommand::Drift(_)) => "dns drift",
@@ -1103,7 +1111,8 @@ pub(crate) struct TickArgs {
 
 const TICK_HELP: &str = "\
 How often what is done is the stack file's to say: `every` and `prove` of [archive]. What was missed while the machine \
-was off is made up for once. It asks nothing and needs no passphrase. What goes wrong is in `sovereign status`.
+was off is made up for once. Certificates of public authorities are renewed when they are due. It asks nothing and needs \
+no passphrase. What goes wrong is in `sovereign status`.
 
 Examples:
   sovereign tick --install        # from now on, by the clock

@@ -116,6 +116,11 @@ impl Deployment {
         &self.declared
     }
 
+    /// Whether the network is used for nothing.
+    pub(crate) fn is_offline(&self) -> bool {
+        self.offline
+    }
+
     /// With the network used for nothing, or not.
     pub(crate) fn offline(self, offline: bool) -> Self {
         Self { offline, ..self }

@@ -12,7 +12,7 @@ pub(crate) enum Exit {
     Failed = 1,
     /// The command line or the stack file is wrong.
     Usage = 2,
-    /// `plan`: changes are pending. `status`, `audit`, `dns drift`, `dns adopt`: not all is well.
+    /// `plan`: changes are pending. `status`, `audit`, `dns drift`, `dns adopt`, `cert`: not all is well.
     Attention = 3,
     /// The plan was made against an observation that is no longer true.
     PlanStale = 4,

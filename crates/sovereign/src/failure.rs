@@ -113,6 +113,8 @@ reasons! {
     crate::verify::ProbeError,
     sovereign_archive::ArchiveError,
     sovereign_archive::copy::CopyError,
+    sovereign_certs::ImportError,
+    sovereign_certs::store::StoreError,
     sovereign_dns::AgentError,
     sovereign_dns::NameServerError,
     sovereign_dns::adopt::usual::UsualError,

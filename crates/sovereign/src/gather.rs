@@ -25,6 +25,7 @@ use tokio::time::timeout;
 
 use crate::backup::Record;
 use crate::backup::copies::Copies;
+use crate::certificates::{self, known::Known};
 use crate::failure::Failure;
 use crate::secrets;
 
@@ -51,6 +52,8 @@ pub(crate) struct Gathered {
     pub(crate) evacuated: BTreeMap<EdgeName, Evacuation>,
     /// The certificates that lie ready.
     pub(crate) certificates: BTreeMap<EdgeName, LeafFacts>,
+    /// What is known of those of public authorities.
+    pub(crate) public: Known,
     /// Whether somebody has shown that the words of the root seed are kept; `None` when there is no root seed.
     pub(crate) words_seen: Option<bool>,
     /// What is proven to be backed up, and what failed since.
@@ -112,11 +115,11 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder, reach: &Reach) ->
         hosts.insert(name, host);
     }
     let evacuated = evacuated(reach).await;
-    let mut certificates = BTreeMap::new();
+    let mut issued = BTreeMap::new();
     for name in names {
         let (chain, key) = state.certificate(&name);
         if let Some(facts) = LeafFacts::read(&chain, &key)? {
-            certificates.insert(name, facts);
+            issued.insert(name, facts);
         }
     }
     let ghosts = stack.sites.values().filter(|site| site.app == App::Ghost && site.host(stack).is_none());
@@ -131,7 +134,8 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder, reach: &Reach) ->
         name_servers,
         hosts,
         evacuated,
-        certificates,
+        certificates: issued,
+        public: Known::look(stack, state, certificates::now()),
         words_seen: secrets::words_seen(stack, state),
         backups: Record::read(state),
         copies: Copies::read(state),
@@ -208,7 +212,10 @@ pub(crate) async fn ask_edge(socket: &Path) -> Result<EdgeStatus, String> {
 }
 
 /// The daemon behind a control socket.
-async fn ask<S: DeserializeOwned>(socket: &Path) -> Result<S, String> {
+///
+/// # Errors
+/// As [`ask_edge`].
+pub(crate) async fn ask<S: DeserializeOwned>(socket: &Path) -> Result<S, String> {
     let answer = request_async(socket, &Request::new("status"), EDGE_PATIENCE)
         .await
         .map_err(|error| if error.nobody_listens() { "it does not run".to_owned() } else { error.to_string() })?;

@@ -6,6 +6,7 @@
 mod adopted;
 mod assess;
 mod backup;
+mod certificates;
 mod cli;
 mod commands;
 mod context;

@@ -30,13 +30,13 @@ use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
 use crate::backup::{Ghost, Scratch};
+use crate::certificates::trust;
 use crate::commands::up::{Told, is_served};
 use crate::deployment::{Deployment, Joined};
 use crate::engines::Engines;
 use crate::failure::{Failure, Reason};
 use crate::output::Progress;
 use crate::restore;
-use crate::verify::Prober;
 
 /// A large database is not opened at once.
 const BOOT_PATIENCE: Duration = Duration::from_secs(5 * 60);
@@ -312,7 +312,7 @@ impl Mover<'_> {
 
     /// Asks from outside, through the edge at the new place.
     async fn ask(&self) -> Result<(), Failure> {
-        let prober = Prober::trusting(self.to.keys.ca()?.pem().as_bytes())?;
+        let prober = trust::prober(&self.to.deployment.stack, self.to.keys)?;
         let address = self.to.deployment.stack.datacenters[&self.to.place.datacenter].reached(&self.to.place);
         // Where this machine may not ask it, that its instance is well has said the same.
         let live = Some(LIVE_PATH).filter(|_| self.to.site.admin == AdminReach::Public);

@@ -1,6 +1,6 @@
 //! Verification from outside: the question a reader asks, asked of every data center over real TLS.
 //!
-//! Promise: a probe trusts nothing but the stack's own CA, connects to the very address it was given (no name is looked
+//! Promise: a probe trusts nothing but the stack's own CA and the authorities that it declares, connects to the very address it was given (no name is looked
 //! up), and ends within its deadline. It leaves judging to the caller.
 
 use std::net::SocketAddr;
@@ -92,16 +92,15 @@ impl ProbeError {
     }
 }
 
-/// Asks questions, trusting one CA.
+/// Asks questions, trusting some authorities.
 #[derive(Clone)]
 pub(crate) struct Prober {
     tls: tokio_rustls::TlsConnector,
 }
 
 impl Prober {
-    /// A prober that trusts the certificates in `authority_pem` and no others.
-    pub(crate) fn trusting(authority_pem: &[u8]) -> Result<Self, ProbeError> {
-        let mut roots = rustls::RootCertStore::empty();
+    /// A prober that trusts the certificates in `authority_pem`, those in `roots`, and no others.
+    pub(crate) fn trusting(authority_pem: &[u8], mut roots: rustls::RootCertStore) -> Result<Self, ProbeError> {
         for certificate in CertificateDer::pem_slice_iter(authority_pem) {
             let certificate = certificate.map_err(|error| ProbeError::Authority(Box::new(error)))?;
             roots.add(certificate).map_err(|error| ProbeError::Authority(Box::new(error)))?;

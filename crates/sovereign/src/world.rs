@@ -15,6 +15,7 @@ use sovereign_plan::{AppUnit, World};
 use sovereign_runtime::signed::attest;
 use sovereign_services::ghost;
 
+use crate::certificates::trust;
 use crate::failure::Failure;
 use crate::hosts::{OnHosts, state_of};
 use crate::primaries::Primaries;
@@ -110,7 +111,7 @@ pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
         binary: program.installed.clone(),
         binary_digest: program.digest,
         trust: hex::encode(signing.verifying_key().as_bytes()),
-        authority: keys.ca()?.pem().to_owned(),
+        authority: trust::believed(stack, keys)?,
         locks,
         link_keys,
         zone_keys,

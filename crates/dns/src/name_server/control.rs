@@ -93,6 +93,7 @@ impl Shared {
             away: state.away.clone(),
             geography: state.geography.clone(),
             geography_error: state.geography_error.clone(),
+            listen: config.listen.clone(),
             zones: config.names.domains.iter().map(|domain| zone(&domain.name)).collect(),
             challenges: state.challenges.clone(),
             last_error: state.last_error.clone(),

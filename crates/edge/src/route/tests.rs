@@ -41,6 +41,7 @@ fn config(sites: Vec<EdgeSite>) -> EdgeConfig {
         datacenter: "home".parse().unwrap(),
         host: None,
         certificate: CertificateFiles { chain: PathBuf::new(), key: PathBuf::new() },
+        public_certificates: None,
         store: PathBuf::new(),
         link_key: PathBuf::new(),
         peers: Vec::new(),

@@ -49,6 +49,16 @@ impl Client {
 
     /// TLS on a connection that is open already.
     pub async fn connect_on(&self, socket: TcpStream, alpn: &[&[u8]]) -> std::io::Result<TlsStream<TcpStream>> {
+        self.connect_as(socket, super::NAME, alpn).await
+    }
+
+    /// The certificate that whoever asks for `name` is shown.
+    pub async fn shown(&self, edge: SocketAddr, name: &str) -> Vec<u8> {
+        let stream = self.connect_as(TcpStream::connect(edge).await.unwrap(), name, &[]).await.unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+    }
+
+    async fn connect_as(&self, socket: TcpStream, name: &str, alpn: &[&[u8]]) -> std::io::Result<TlsStream<TcpStream>> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -56,7 +66,7 @@ impl Client {
             .with_root_certificates(self.roots.clone())
             .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-        let name = ServerName::try_from(super::NAME).unwrap();
+        let name = ServerName::try_from(name.to_owned()).unwrap();
         TlsConnector::from(Arc::new(config)).connect(name, socket).await
     }
 

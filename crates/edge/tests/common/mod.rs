@@ -181,12 +181,22 @@ impl Lab {
         leaf.der().to_vec()
     }
 
+    /// A certificate for `name` alone with its key in one text, and the certificate.
+    pub fn public_certificate(&self, name: &str, year: i32) -> (String, Vec<u8>) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let leaf = params.signed_by(&key, &self.issuer).unwrap();
+        (key.serialize_pem() + &leaf.pem(), leaf.der().to_vec())
+    }
+
     pub fn config(&self, place: &Place, peers: Vec<Peer>, site: EdgeSite) -> EdgeConfig {
         EdgeConfig {
             stack: "lab".parse().unwrap(),
             datacenter: place.name.parse().unwrap(),
             host: place.host_name(),
             certificate: CertificateFiles { chain: place.folder.join("chain.pem"), key: place.folder.join("key.pem") },
+            public_certificates: None,
             store: place.folder.join("store"),
             link_key: place.folder.join("link.pem"),
             peers,

@@ -247,7 +247,7 @@ impl IncusEngine<'_> {
 }
 
 /// For root to write, and for edges to read.
-pub(super) const READABLE: Access<'static> = Access { mode: 0o640, owner: "root:sovereign" };
+pub(crate) const READABLE: Access<'static> = Access { mode: 0o640, owner: "root:sovereign" };
 
 /// Where a file comes from; `None` for what is no configuration, which says nothing of anybody's.
 fn provenance(bytes: &[u8], signed: bool, written: Vec<Written>) -> Option<Provenance> {

@@ -77,6 +77,7 @@ use tokio::sync::Semaphore;
 
 use companions::Companions;
 use edges::EdgeLook;
+pub(crate) use edges::READABLE;
 pub use error::IncusEngineError;
 use instances::{Condition, Contents, Instances};
 pub use newcomer::{Newcomer, NewcomerError};

@@ -43,6 +43,8 @@ fn watched(
     served: &BTreeMap<EdgeName, Vec<EdgeSite>>,
 ) -> Vec<Watched> {
     let proxy = datacenter.proxy.as_ref();
+    // Where authorities are asked, edges show what they have issued.
+    let asks = !stack.authorities.is_empty();
     // The name of a site that is written there is the last to go.
     let sites = datacenter.edges().into_iter().flat_map(|edge| served.get(&edge).into_iter().flatten());
     let is_written = |site: &&EdgeSite| stack.sites.get(&site.site).is_some_and(|site| site.primary == datacenter.name);
@@ -60,11 +62,11 @@ fn watched(
         let edges = datacenter.edges().into_iter().filter(|_| proxy.is_none());
         let inside = |edge: EdgeName| {
             let at = edge.host.as_ref().map_or_else(|| edge.datacenter.to_string(), ToString::to_string);
-            watched(at, datacenter.reached(&edge), false)
+            watched(at, datacenter.reached(&edge), asks)
         };
         return edges.map(inside).collect();
     }
-    let public = proxy.is_some_and(|proxy| proxy.speaks == ProxySpeech::Http);
+    let public = asks || proxy.is_some_and(|proxy| proxy.speaks == ProxySpeech::Http);
     let uplinks = datacenter.uplinks.iter().filter(|uplink| uplink.reach != Reach::OutboundOnly);
     let dialled = uplinks.filter_map(|uplink| Some((uplink, outside(datacenter, uplink, from)?)));
     dialled.map(|(uplink, address)| watched(uplink.name.clone(), address, public)).collect()

@@ -105,6 +105,8 @@ impl<'a> EdgeAt<'a> {
             datacenter: datacenter.name.clone(),
             host: edge.host.clone(),
             certificate: CertificateFiles { chain: folder.chain(), key: folder.key() },
+            // Where no authority is asked, the configuration is what it was before there was any.
+            public_certificates: (!stack.authorities.is_empty()).then(|| folder.public_certificates()),
             store: folder.store(),
             link_key: folder.link_key(link_key(world, edge)?),
             peers,

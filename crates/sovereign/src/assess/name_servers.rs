@@ -141,6 +141,7 @@ mod tests {
             away: Vec::new(),
             geography: None,
             geography_error: None,
+            listen: Vec::new(),
             zones: vec![ZoneStatus {
                 domain: "example.org".parse().unwrap(),
                 serial: Some(NOW as u32),

@@ -105,8 +105,8 @@ fn rows() -> Vec<Row> {
         ),
         row(
             "what edges are told, their certificates and keys",
-            &["dc/*/edge/*.json", "dc/*/edge/*.pem", "dc/*/edge/*.key"],
-            "not: they are made from the stack file and the root seed",
+            &["dc/*/edge/*.json", "dc/*/edge/*.pem", "dc/*/edge/*.key", "dc/*/edge/public"],
+            "not: they are made from the stack file and the root seed, or copies of those of public authorities",
             "`sovereign up`",
             NOTHING,
         ),
@@ -184,8 +184,7 @@ This page is made from the program's own list, and a test looks whether each fil
         writeln!(page, "| {what} | {lives} | {saved} | {back} | {loss} |").expect("a String takes any text");
     }
     page.push_str(
-        "\nCertificates of public authorities, onion keys and Bitcoin wallets do not exist yet: see the \
-         README.\nWhen and how backups are made: [the archive](archive.md).\n",
+        "\nOnion keys and Bitcoin wallets do not exist yet: see the README.\nWhen and how backups are made: [the archive](archive.md).\n",
     );
     page
 }

@@ -255,6 +255,11 @@ pub(crate) const STATE_PARTS: &[StatePart] = &[
         path: |of| of.state.hosts_record(),
     },
     StatePart { name: "journal", what: "the journal of the last runs", path: |of| of.state.journal() },
+    StatePart {
+        name: "certificates",
+        what: "certificates of public authorities, their keys, the accounts, and what was tried",
+        path: |of| of.state.certificates(),
+    },
     StatePart { name: "ca", what: "the certificate of the internal authority", path: |of| of.state.ca() },
 ];
 

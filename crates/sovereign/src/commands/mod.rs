@@ -10,6 +10,7 @@ mod audit;
 mod away;
 pub(crate) mod backup;
 mod ca;
+mod cert;
 mod check;
 mod completions;
 mod daemons;
@@ -47,8 +48,8 @@ mod top;
 pub(crate) mod up;
 
 use crate::cli::{
-    ArchiveCommand, CaCommand, Command, DnsCommand, DrillCommand, HostCommand, ImagesCommand, LabCommand, SeedCommand,
-    ServiceCommand, SiteCommand, StaffCommand,
+    ArchiveCommand, CaCommand, CertCommand, Command, DnsCommand, DrillCommand, HostCommand, ImagesCommand, LabCommand,
+    SeedCommand, ServiceCommand, SiteCommand, StaffCommand,
 };
 use crate::context::Context;
 use crate::failure::Failure;
@@ -79,6 +80,9 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Seed(SeedCommand::Restore(args)) => seed::restore(context, &args)?.into(),
         Command::Rotate(args) => rotate::run(context, &args)?.into(),
         Command::Ca(CaCommand::Show) => ca::show(context)?.into(),
+        Command::Cert(CertCommand::List) => cert::list(context)?.into(),
+        Command::Cert(CertCommand::Renew(args)) => cert::renew(context, &args)?.into(),
+        Command::Cert(CertCommand::Import(args)) => cert::import(context, &args)?.into(),
         Command::Dns(DnsCommand::Show(args)) => dns::show(context, &args)?.into(),
         Command::Dns(DnsCommand::Ds(args)) => ds::print(context, &args)?.into(),
         Command::Dns(DnsCommand::Drift(args)) => dns_drift::run(context, &args)?.into(),

@@ -40,6 +40,7 @@ impl Report for Assessment {
         self.show_sights(page);
         self.show_name_servers(page);
         self.show_sites(page);
+        self.show_certificates(page);
         self.show_archive(page);
         page.gap();
         for problem in &self.problems {
@@ -61,6 +62,10 @@ impl Report for Assessment {
         if self.well {
             let good = theme.good;
             page.line(format_args!("{good}all is well{good:#}"));
+        }
+        if let Some(limit) = &self.unattended_until {
+            let left = figures::seconds(limit.unix.saturating_sub(unix_seconds(SystemTime::now())));
+            page.line(format_args!("runs unattended for {left}: then {}", limit.because));
         }
     }
 
@@ -164,6 +169,35 @@ impl Assessment {
         }
         if !table.is_empty() {
             page.title("Name servers");
+            page.table(&table);
+        }
+    }
+
+    fn show_certificates(&self, page: &mut Page) {
+        let theme = page.theme();
+        let now = unix_seconds(SystemTime::now());
+        let from_now = |unix: u64| figures::seconds(unix.saturating_sub(now));
+        let mut table = Table::new(["NAME", "ISSUED BY", ">ENDS IN", ">RENEWED IN"]);
+        for report in &self.certificates {
+            let Some(stored) = &report.known.certificate else {
+                table.row([
+                    report.name.as_str().into(),
+                    Cell::styled("nobody yet", theme.warning),
+                    "".into(),
+                    "".into(),
+                ]);
+                continue;
+            };
+            let style = if stored.late { theme.warning } else { theme.good };
+            table.row([
+                Cell::from(report.name.as_str()),
+                stored.authority.as_str().into(),
+                Cell::styled(from_now(stored.ends_unix), style),
+                from_now(stored.due_unix).into(),
+            ]);
+        }
+        if !table.is_empty() {
+            page.title("Certificates of public authorities");
             page.table(&table);
         }
     }

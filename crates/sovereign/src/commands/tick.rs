@@ -2,6 +2,7 @@
 
 pub(crate) mod timer;
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -10,13 +11,17 @@ use sovereign_model::archive_copy::ArchiveCopy;
 use self::timer::Timer;
 use super::backup::{BackedUp, back_up};
 use crate::backup::{self, BackupError, Record, Run, copies, due};
-use crate::cli::TickArgs;
+use crate::certificates::{self, Certificates, Renewed, Rules};
+use crate::cli::{LeaseArgs, TickArgs};
 use crate::context::Context;
 use crate::declared::Declared;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::hosts;
 use crate::interrupt;
+use crate::lease;
 use crate::output::{Page, Report, figures};
+use crate::secrets;
 use crate::world::unix_seconds;
 
 /// What a run came to.
@@ -32,6 +37,12 @@ pub(crate) enum Ticked {
 /// What was due.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Due {
+    /// Certificates of public authorities; `None` when none was due.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificates: Option<Renewed>,
+    /// Why certificates that were due are left to the next time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificates_left: Option<String>,
     /// `None` when none was due.
     backup: Option<BackedUp>,
     /// What was restored and compared as a whole.
@@ -72,6 +83,12 @@ impl Report for Ticked {
 
 impl Report for Due {
     fn show(&self, page: &mut Page) {
+        if let Some(certificates) = &self.certificates {
+            certificates.show(page);
+        }
+        if let Some(why) = &self.certificates_left {
+            page.line(format_args!("certificates are left to the next time: {why}"));
+        }
         if self.busy {
             page.line("another run works on the archive: what is due is left to the next time");
             return;
@@ -96,7 +113,8 @@ impl Report for Due {
             }
         }
         copies::show(&self.copies, page);
-        if self.backup.is_none() && self.proven.is_empty() && self.copies.is_empty() {
+        let certified = self.certificates.is_some() || self.certificates_left.is_some();
+        if !certified && self.backup.is_none() && self.proven.is_empty() && self.copies.is_empty() {
             match self.next_in {
                 Some(seconds) => page.line(format_args!("nothing is due for {}", figures::seconds(seconds))),
                 None => page.line("nothing is done by the clock: the stack file says `never`"),
@@ -107,7 +125,13 @@ impl Report for Due {
     fn exit(&self) -> Exit {
         let backup = self.backup.as_ref().map_or(Exit::Done, Report::exit);
         let failed = self.proven.iter().any(|proven| proven.failed.is_some());
-        if failed || self.copies.iter().any(copies::Row::is_bad) { Exit::Failed } else { backup }
+        if failed || self.copies.iter().any(copies::Row::is_bad) {
+            return Exit::Failed;
+        }
+        match &self.certificates {
+            Some(certificates) if backup == Exit::Done => certificates.exit(),
+            _ => backup,
+        }
     }
 }
 
@@ -123,25 +147,73 @@ pub(crate) fn run(context: &Context, args: &TickArgs) -> Result<Ticked, Failure>
 fn do_what_is_due(context: &Context) -> Result<Due, Failure> {
     let declared = Declared::load(context)?;
     sovereign_engine::state::read(&declared.state)?;
+    // First, and whatever becomes of the rest: a full archive disk must not keep them from being renewed.
+    let Certified { renewed, left, next_in } = certified(context, &declared)?;
+    let archived = archived(context, &declared)?;
+    let next_in = archived.next_in.into_iter().chain(next_in).min();
+    Ok(Due { certificates: renewed, certificates_left: left, next_in, ..archived })
+}
+
+/// What became of certificates.
+#[derive(Debug, Default)]
+struct Certified {
+    renewed: Option<Renewed>,
+    /// Why what is due was left.
+    left: Option<String>,
+    /// Seconds until something is due.
+    next_in: Option<u64>,
+}
+
+/// Renews certificates of public authorities that are due, and brings edges what they were not seen to have.
+fn certified(context: &Context, declared: &Declared) -> Result<Certified, Failure> {
+    let reach = Arc::new(hosts::reach(declared)?);
+    let progress = context.output.progress();
+    let (stack, state) = (&declared.stack, &declared.state);
+    let certificates = Certificates { stack, state, reach: &reach, progress: &progress };
+    let Some(due) = certificates.due() else { return Ok(Certified::default()) };
+    let next_in = due.since(certificates::now()).as_secs();
+    if next_in > 0 {
+        return Ok(Certified { next_in: Some(next_in), ..Certified::default() });
+    }
+    // Whoever works on the stack does this too, or is done before long.
+    let left = |failure: Failure| Certified { left: Some(failure.chain().join(": ")), ..Certified::default() };
+    let _lock = match secrets::lock(state, "tick") {
+        Ok(lock) => lock,
+        Err(failure) => return Ok(left(failure)),
+    };
+    let lease = match lease::take(context, declared, &reach, "tick", &LeaseArgs::default(), false) {
+        Ok(lease) => lease,
+        Err(failure) => return Ok(left(failure)),
+    };
+    let renewed = interrupt::run(&context.output, |stop| {
+        let work = async move { Ok(certificates.renew(Rules::default(), &stop).await) };
+        lease::under(&lease, work)
+    })?;
+    let next_in = certificates.due().map(|due| due.since(certificates::now()).as_secs());
+    Ok(Certified { renewed, left: None, next_in })
+}
+
+/// Backups, proofs and copies that are due.
+fn archived(context: &Context, declared: &Declared) -> Result<Due, Failure> {
     let now = unix_seconds(SystemTime::now());
     let stack = &declared.stack;
     let record = || Record::read(&declared.state);
     let before = record();
     let backups = due::backups(stack, &before, now);
-    if backups.is_empty() && due::proofs(stack, &before, now).is_empty() && copies_due(&declared).is_empty() {
+    if backups.is_empty() && due::proofs(stack, &before, now).is_empty() && copies_due(declared).is_empty() {
         return Ok(Due { next_in: due::next_in(stack, &before, now), ..Due::default() });
     }
     let progress = context.output.progress();
     interrupt::blocking(&context.output, |stop| {
-        let archive = match backup::open_if_free(context, &declared) {
+        let archive = match backup::open_if_free(context, declared) {
             Ok(Some(archive)) => archive,
             Ok(None) => return Ok(Due { busy: true, ..Due::default() }),
             Err(failure) => {
-                backup::note_failure(&declared, due::subjects(stack).into_iter().map(|(subject, _)| subject), &failure);
+                backup::note_failure(declared, due::subjects(stack).into_iter().map(|(subject, _)| subject), &failure);
                 return Err(failure);
             }
         };
-        let run = Run { context, declared: &declared, archive: &archive, progress: &progress, stop };
+        let run = Run { context, declared, archive: &archive, progress: &progress, stop };
         let mut done = Due::default();
         if !backups.is_empty() {
             let sites: Vec<_> = backups.iter().filter_map(|(_, site)| *site).collect();
@@ -157,14 +229,14 @@ fn do_what_is_due(context: &Context) -> Result<Due, Failure> {
                 Ok(None) => continue,
                 Ok(Some(proof)) => Proven { of, files: proof.files, bytes: proof.bytes, failed: None, help: None },
                 Err(failure) => {
-                    backup::note_failure(&declared, [subject], &failure);
+                    backup::note_failure(declared, [subject], &failure);
                     let (failed, help) = (Some(failure.chain().join(": ")), failure.help());
                     Proven { of, files: 0, bytes: 0, failed, help }
                 }
             });
         }
         // Also those that an earlier run could not bring in step, and a disk that was plugged in since.
-        done.copies = copies::after_backup(context, &declared, archive, &copies_due(&declared), &progress, stop)?;
+        done.copies = copies::after_backup(context, declared, archive, &copies_due(declared), &progress, stop)?;
         done.next_in = due::next_in(stack, &record(), now);
         Ok(done)
     })

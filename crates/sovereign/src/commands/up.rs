@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::adopted;
 use crate::assess::{addresses, assess};
+use crate::certificates::{Certificates, Renewed, Rules, trust};
 use crate::cli::UpArgs;
 use crate::context::Context;
 use crate::declared::Declared;
@@ -36,7 +37,6 @@ use crate::lease;
 use crate::output::{Cell, Page, Progress, Report, Stage, StageTime, Table, figures};
 use crate::restore;
 use crate::secrets;
-use crate::verify::Prober;
 use crate::world::unix_seconds;
 
 use self::saving::{Saving, Spared};
@@ -90,6 +90,9 @@ pub(crate) struct Done {
     /// Sites that wait for a restore: nothing was done to them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     unrestored: BTreeMap<SiteName, Unrestored>,
+    /// What became of certificates of public authorities; `None` where none is declared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificates: Option<Renewed>,
     /// `None` when no backup was wanted.
     backup: Option<BackedUp>,
     seconds: f64,
@@ -181,6 +184,13 @@ impl Done {
                 let hint = theme.hint;
                 page.line(format_args!("{hint}{}{hint:#}", admin.url));
                 page.line(format_args!("  login and password: {}", admin.credentials));
+            }
+        }
+        if let Some(certificates) = self.certificates.as_ref().filter(|certificates| !certificates.is_quiet()) {
+            page.title("Certificates of public authorities");
+            certificates.show(page);
+            if !certificates.is_well() {
+                page.help("readers are shown the stack's own certificate meanwhile; `sovereign cert list` says why");
             }
         }
         if let Some(tunnel) = &self.tunnel {
@@ -282,7 +292,8 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
         let work = carry_out(context, &deployment, &keys, given, &progress, saving.as_ref(), stop);
         lease::under(&lease, work)
     })?;
-    let Carried { steps, kept, fetched, addresses, left_undone, away, evacuated, unrestored, backup } = carried;
+    let Carried { steps, kept, fetched, addresses, left_undone, away, evacuated, unrestored, certificates, backup } =
+        carried;
     let ghosts = deployment.stack.sites.values().filter(|site| site.app == App::Ghost);
     let admins = ghosts.map(|site| Admin {
         site: site.name.to_string(),
@@ -307,6 +318,7 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
         away,
         evacuated,
         unrestored,
+        certificates,
         backup,
         seconds: began.elapsed().as_secs_f64(),
         told: false,
@@ -341,6 +353,7 @@ pub(super) struct Carried {
     pub(super) away: BTreeMap<EdgeName, String>,
     pub(super) evacuated: BTreeMap<EdgeName, String>,
     unrestored: BTreeMap<SiteName, Unrestored>,
+    certificates: Option<Renewed>,
     /// What was backed up before anything changed; `None` when nothing changed, or there was nothing yet.
     backup: Option<BackedUp>,
 }
@@ -456,6 +469,12 @@ pub(super) async fn carry_out(
     let unrestored = rest.unrestored.clone();
     let unasked = spared.sites().iter().chain(unrestored.keys()).cloned().collect();
     let addresses = ask_as_readers(&deployment.stack, keys, &unasked, &not_asked).await?;
+    // Now there are name servers to prove names with. No authority makes a run fail.
+    let certificates =
+        Certificates { stack: &deployment.stack, state: &deployment.state, reach: &deployment.reach, progress };
+    let left_out = not_asked.into_iter().cloned().collect();
+    let rules = Rules { offline: deployment.is_offline(), left_out, ..Rules::default() };
+    let certificates = certificates.renew(rules, &stop).await;
     if let Some(stage) = stage {
         stage.finish();
         // What was left undone stays so, however long anyone waits.
@@ -464,7 +483,8 @@ pub(super) async fn carry_out(
         }
         deployment.tidy_up()?;
     }
-    Ok(Carried { steps, kept: rest.kept.lines(), fetched, addresses, left_undone, away, evacuated, unrestored, backup })
+    let kept = rest.kept.lines();
+    Ok(Carried { steps, kept, fetched, addresses, left_undone, away, evacuated, unrestored, certificates, backup })
 }
 
 /// Waits until `status` would find all well, or nothing but what waiting does not help: after a change, edges look at every page once more. What takes longer is
@@ -505,7 +525,7 @@ async fn ask_as_readers(
     spared: &BTreeSet<SiteName>,
     left_out: &BTreeSet<&EdgeName>,
 ) -> Result<Vec<Address>, Failure> {
-    let prober = Prober::trusting(keys.ca()?.pem().as_bytes())?;
+    let prober = trust::prober(stack, keys)?;
     let mut asked = Vec::new();
     for (edge, sites) in addresses(stack).into_iter().filter(|(edge, _)| !left_out.contains(edge)) {
         let address = stack.datacenters[&edge.datacenter].reached(&edge);

@@ -10,10 +10,11 @@ use sovereign_model::stack::{AdminReach, Site};
 use sovereign_plan::{Plan, Planned};
 use tokio_util::sync::CancellationToken;
 
+use crate::certificates::trust;
 use crate::deployment::Deployment;
 use crate::failure::{Failure, Reason};
 use crate::output::Progress;
-use crate::verify::{ProbeError, Prober};
+use crate::verify::ProbeError;
 
 /// An application that is well answers its edge at once; an edge that found it away asks again after two seconds.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
@@ -67,7 +68,7 @@ pub(super) async fn ask(deployment: &Deployment, keys: &WorkingKeys, site: &Site
     if place.host.is_some() && site.admin != AdminReach::Public {
         return Ok(());
     }
-    let prober = Prober::trusting(keys.ca()?.pem().as_bytes())?;
+    let prober = trust::prober(&deployment.stack, keys)?;
     let address = deployment.stack.datacenters[&site.primary].reached(&place);
     let deadline = Instant::now() + ANSWER_PATIENCE;
     loop {

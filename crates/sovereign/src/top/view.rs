@@ -129,6 +129,7 @@ mod tests {
             hosts: BTreeMap::new(),
             evacuated: BTreeMap::new(),
             certificates: BTreeMap::new(),
+            public: crate::certificates::known::Known::default(),
             outgoing: BTreeMap::new(),
             words_seen: None,
             backups: Record::default(),

@@ -1,0 +1,266 @@
+//! Certificates of a public authority, Debian's pebble, proven by a name server of the stack's own, Debian's Knot: got at
+//! `up`, shown by edges, renewed while people read, kept when every authority is away. Judged by OpenSSL and curl.
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a failed unwrap fails the test; figures are shown")]
+
+#[path = "support/load.rs"]
+mod load;
+// Also the one of the certificates' own tests.
+#[path = "../../certs/tests/world/pebble.rs"]
+mod pebble;
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use load::Load;
+use pebble::{Pebble, Trust, free_port};
+use serde_json::Value;
+use sovereign_keys::{Purpose, RootSeed, WorkingKeys};
+use sovereign_model::layout::StateFolder;
+use sovereign_model::name_server_config::{NameServerConfig, PROTOCOL};
+use sovereign_model::names::Names;
+use sovereign_model::{DnsName, file};
+use sovereign_runtime::SigningKey;
+use sovereign_runtime::control::{Request, request};
+use sovereign_runtime::signed;
+use support::{Operator, eventually};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const WWW: &str = "www.example.org";
+/// The authority issues nothing for it.
+const BLOCKED: &str = "www.blocked.org";
+
+/// The program as a name server, where the stack looks for one on this machine, until it is dropped.
+struct NameServer {
+    child: Child,
+    listen: SocketAddr,
+}
+
+impl NameServer {
+    fn start(operator: &Operator) -> Self {
+        let text = fs::read_to_string(operator.home().join("stack.toml")).unwrap();
+        let stack = file::parse("stack.toml", &text, operator.home()).unwrap();
+        let folder = StateFolder::new(operator.state()).name_server(&"home".parse().unwrap());
+        fs::create_dir_all(folder.control().parent().unwrap()).unwrap();
+        let names = Names::of(&stack);
+        let domains: Vec<DnsName> = names.domains.iter().map(|domain| domain.name.clone()).collect();
+        let purposes: Vec<Purpose> = domains.iter().cloned().map(Purpose::Zone).collect();
+        let working = WorkingKeys::imagined(&stack.name, &purposes, &RootSeed::generate());
+        let mut keys = BTreeMap::new();
+        for domain in domains {
+            let key = working.zone_key(&domain).unwrap();
+            fs::write(folder.key(&domain, key.tag()), key.private_pem().expose()).unwrap();
+            keys.insert(domain, key.tag());
+        }
+        let listen = free_port();
+        let config = NameServerConfig {
+            stack: stack.name,
+            datacenter: "home".parse().unwrap(),
+            host: None,
+            folder: folder.path().to_owned(),
+            listen: vec![listen],
+            names,
+            keys,
+            drained: BTreeSet::new(),
+        };
+        let signing = SigningKey::from_bytes(&[7; 32]);
+        let sealed = signed::seal(&signing, PROTOCOL, 1, serde_json::to_string(&config).unwrap());
+        let path = folder.path().join("config.json");
+        fs::write(&path, sealed).unwrap();
+        let trust: String = signing.verifying_key().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let child = Command::new(Operator::program())
+            .arg("name-server")
+            .arg("--config")
+            .arg(path)
+            .arg("--control")
+            .arg(folder.control())
+            .args(["--trust", &trust])
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        eventually("the name server is well", PATIENCE, || {
+            let told = request(&folder.control(), &Request::new("status"), Duration::from_secs(5)).ok()?;
+            (told["healthy"] == true).then_some(())
+        });
+        Self { child, listen }
+    }
+}
+
+impl Drop for NameServer {
+    fn drop(&mut self) {
+        // Its Knot dies with it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn stack(operator: &Operator, authorities: &[(&str, SocketAddr)]) {
+    let place = |name: &str, port: u16| {
+        format!(
+            "[[datacenter]]\nname = \"{name}\"\nengine = \"embedded\"\n[[datacenter.uplink]]\nname = \"loopback\"\n\
+             address = \"127.0.0.1\"\nport = {port}\nreach = \"direct\"\n"
+        )
+    };
+    let site = |name: &str, canonical: &str| {
+        format!(
+            "[[site]]\nname = \"{name}\"\napp = \"static\"\nfolder = \"public\"\ncanonical = \"{canonical}\"\n\
+             primary = \"home\"\nmirrors = [\"office\"]\n"
+        )
+    };
+    let domain = |name: &str| format!("[[domain]]\nname = \"{name}\"\nregistrar = \"r\"\n");
+    let authority = |(name, at): &(&str, SocketAddr)| {
+        format!(
+            "[[authority]]\nname = \"{name}\"\ndirectory = \"https://127.0.0.1:{}/dir\"\nroots = \"roots.pem\"\n",
+            at.port()
+        )
+    };
+    let text = [
+        "version = 1\n[stack]\nname = \"certified\"\n".to_owned(),
+        place("home", operator.home_port),
+        place("office", operator.office_port),
+        domain("example.org"),
+        domain("blocked.org"),
+        site("leaf", WWW),
+        site("other", BLOCKED),
+        authorities.iter().map(authority).collect(),
+    ];
+    operator.write("stack.toml", &text.concat());
+}
+
+/// What a reader who believes `roots` is shown for a name at a port: the serial number; an error when they do not believe.
+fn shown(operator: &Operator, roots: &str, name: &str, port: u16) -> Result<String, String> {
+    let roots = operator.home().join(roots);
+    let client = Command::new("openssl")
+        .args(["s_client", "-connect", &format!("127.0.0.1:{port}"), "-servername", name, "-verify_hostname", name])
+        .args(["-verify_return_error", "-no-CApath", "-no-CAstore", "-CAfile"])
+        .arg(roots)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    if !client.status.success() {
+        return Err(String::from_utf8_lossy(&client.stderr).into_owned());
+    }
+    let leaf = operator.write("leaf.pem", &String::from_utf8_lossy(&client.stdout));
+    let serial = Command::new("openssl").args(["x509", "-noout", "-serial", "-in"]).arg(leaf).output().unwrap();
+    Ok(String::from_utf8(serial.stdout).unwrap().trim().to_owned())
+}
+
+fn name<'v>(list: &'v Value, name: &str) -> &'v Value {
+    list["names"].get(name).unwrap_or_else(|| panic!("{list:#}"))
+}
+
+/// Where the certificate of [`WWW`] lies that was stored as number `number`.
+fn stored(operator: &Operator, number: u32) -> [PathBuf; 2] {
+    let folder = operator.state().join("certificates/names").join(WWW).join(number.to_string());
+    ["chain.pem", "key.pem"].map(|file| folder.join(file))
+}
+
+#[test]
+fn got_at_up_shown_renewed_under_load_and_kept_while_authorities_are_away() {
+    let operator = Operator::new();
+    let ports = [operator.home_port, operator.office_port];
+    operator.write("public/index.html", "<!doctype html><title>Leaf</title><p>leaf");
+    let trust = Trust::new();
+    stack(&operator, &[("away", free_port())]);
+    let name_server = NameServer::start(&operator);
+    let authority = Pebble::start(&trust, name_server.listen);
+    let root = authority.root();
+    operator.write("root.pem", &root);
+    operator.write("roots.pem", &format!("{}{root}", trust.root));
+    stack(&operator, &[("away", free_port()), ("second", authority.place)]);
+
+    // The first is away, so the second issues; one name that it refuses stops no other.
+    let began = Instant::now();
+    let first = operator.up();
+    eprintln!("the first `up`, with certificates: {:?}", began.elapsed());
+    let said = first.stdout();
+    assert!(said.contains(&format!("{WWW}: issued by second")), "{said}\n{}", authority.log());
+    assert!(said.contains("authority away cannot be reached") && said.contains("rejectedIdentifier"), "{said}");
+    let serials: Vec<_> = ports.iter().map(|port| shown(&operator, "root.pem", WWW, *port).unwrap()).collect();
+    assert_eq!(serials[0], serials[1], "one certificate at all data centers");
+    operator.authority();
+    for port in ports {
+        assert!(shown(&operator, "ca.pem", WWW, port).is_err(), "it is not the stack's own");
+        shown(&operator, "ca.pem", BLOCKED, port).expect("the stack's own is shown where there is no other");
+    }
+    let listed = operator.run(&["--json", "cert", "list"]).exits(3);
+    let listed: Value = serde_json::from_str(&listed.stdout()).unwrap();
+    assert_eq!(name(&listed, WWW)["certificate"]["authority"], "second");
+    let blocked = name(&listed, BLOCKED);
+    assert!(
+        blocked["certificate"].is_null() && blocked["waits"]["why"].to_string().contains("blocked.org"),
+        "{listed:#}"
+    );
+    let status = operator.run(&["status"]).exits(3).stdout();
+    assert!(status.contains(&format!("{BLOCKED}: it has no certificate of a public authority")), "{status}");
+    assert!(status.contains("runs unattended for") && status.contains("from second ends"), "{status}");
+    // Nobody else reads keys, here or at the edge.
+    let ours = stored(&operator, 1)[1].clone();
+    for key in [ours, operator.state().join("dc/home/edge/public").join(format!("{WWW}.pem"))] {
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600, "{}", key.display());
+    }
+
+    // The authority is asked once when it wants to renew what it has just issued. Then nothing is due, and nobody is asked.
+    operator.up();
+    let again = operator.run(&["--json", "up", "--yes"]).success();
+    let again: Value = serde_json::from_str(&again.stdout()).unwrap();
+    assert_eq!((&again["steps"], &again["certificates"]["names"]), (&0.into(), &serde_json::json!({})), "{again:#}");
+
+    // Renewed while people read. They believe the authority only.
+    let own = fs::read_to_string(operator.home().join("ca.pem")).unwrap();
+    fs::write(operator.home().join("ca.pem"), &root).unwrap();
+    let processes = operator.processes();
+    let began = Instant::now();
+    let load = Load::start(&operator, WWW, ports, "/");
+    for _ in 0..2 {
+        operator.run(&["cert", "renew", WWW]).success();
+    }
+    let borne = load.until(began.elapsed() + Duration::from_secs(1));
+    eprintln!("renewed twice under load, the longest wait {:.1} of the usual:\n{borne}", borne.slowest());
+    borne.without_failure();
+    assert_eq!(operator.processes(), processes, "nothing was started anew");
+    fs::write(operator.home().join("ca.pem"), own).unwrap();
+    for (port, before) in ports.into_iter().zip(&serials) {
+        assert_ne!(shown(&operator, "root.pem", WWW, port).unwrap(), *before);
+    }
+
+    // What was got elsewhere is taken in when it fits; here the one before.
+    let [chain, key] = stored(&operator, 2).map(|path| path.to_string_lossy().into_owned());
+    let other = stored(&operator, 3)[1].to_string_lossy().into_owned();
+    let import = |key: &str, name: &str| {
+        operator.run(&["cert", "import", name, "--chain", &chain, "--key", key, "--authority", "second"])
+    };
+    let newest = shown(&operator, "root.pem", WWW, ports[0]).unwrap();
+    for (key, name, why) in [(&other, WWW, "another key"), (&key, BLOCKED, "does not fit")] {
+        let refused = import(key, name).exits(1);
+        assert!(refused.stderr().contains(why), "{refused:?}");
+    }
+    import(&key, "www.example.net").exits(2);
+    assert_eq!(shown(&operator, "root.pem", WWW, ports[0]).unwrap(), newest);
+    import(&key, WWW).success();
+    assert_ne!(shown(&operator, "root.pem", WWW, ports[0]).unwrap(), newest);
+
+    // By the clock, in its last third, and brought to every edge.
+    let before = shown(&operator, "root.pem", WWW, ports[1]).unwrap();
+    let ticked = operator.run_later("+69d", &["tick"]);
+    assert!(ticked.stdout().contains(&format!("{WWW}: issued by second")), "{ticked:?}");
+    assert_ne!(shown(&operator, "root.pem", WWW, ports[1]).unwrap(), before);
+
+    // Every authority is away, in its last days: no run fails, readers are served, and it is said.
+    let served = shown(&operator, "root.pem", WWW, ports[0]).unwrap();
+    drop(authority);
+    let late = operator.run_later("+87d", &["up", "--yes", "--no-backup"]).success();
+    assert!(late.stdout().contains(&format!("{WWW}: tried again in")), "{late:?}");
+    assert!(late.stdout().contains("authority second cannot be reached"), "{late:?}");
+    let status = operator.run_later("+87d", &["status"]).exits(3).stdout();
+    assert!(status.contains(&format!("{WWW}: its certificate ends in 2 days and was not renewed")), "{status}");
+    assert_eq!(shown(&operator, "root.pem", WWW, ports[0]).unwrap(), served);
+}
