@@ -10,11 +10,13 @@ mod cli;
 mod commands;
 mod context;
 mod data;
+mod datacenters;
 mod debian;
 mod declared;
 mod deployment;
 #[cfg(test)]
 mod documented;
+mod drain;
 mod drill;
 mod duplicity;
 mod engines;
