@@ -17,7 +17,7 @@ use sovereign_hosts::record::HostId;
 use sovereign_model::{CopyName, DatacenterName, SiteName, StackName};
 
 pub(crate) use self::daemons::{DaemonArgs, NameServerArgs, SuperviseArgs};
-pub(crate) use self::dc::{DcCommand, DcDrainArgs, DcMaintenanceArgs, DcUndrainArgs, Switch};
+pub(crate) use self::dc::{DcCheckArgs, DcCommand, DcDrainArgs, DcMaintenanceArgs, DcUndrainArgs, Switch};
 pub(crate) use self::dns::{DnsAdoptArgs, DnsCommand, DnsDriftArgs, DnsDsArgs, DnsShowArgs};
 pub(crate) use self::host::{
     HostAddArgs, HostCheckArgs, HostCommand, HostEvacuateArgs, HostRemoveArgs, HostRestoreArgs, HostUpgradeArgs,
@@ -244,6 +244,7 @@ impl Command {
             Self::Dc(DcCommand::Drain(_)) => "dc drain",
             Self::Dc(DcCommand::Undrain(_)) => "dc undrain",
             Self::Dc(DcCommand::Maintenance(_)) => "dc maintenance",
+            Self::Dc(DcCommand::Check(_)) => "dc check",
             Self::Host(HostCommand::Add(_)) => "host add",
             Self::Host(HostCommand::List) => "host list",
             Self::Host(HostCommand::Check(_)) => "host check",

@@ -36,6 +36,7 @@ mod output;
 mod places;
 mod primaries;
 mod program;
+mod reachable;
 mod recovery;
 mod restore;
 mod root_images;

@@ -126,7 +126,11 @@ fn worked_on(operator: &Operator, name: &str) {
     assert!(refused.stderr().contains("no name server of its own"), "{refused:?}");
     let readers = Readers::start(operator, "shop.localhost", &both, "/about.html");
     let begun = operator.json(&["dc", "maintenance", "on", "home"]);
-    assert_eq!((&begun["changed"], &begun["told"]), (&true.into(), &serde_json::json!(["home", "office"])), "{begun:#}");
+    assert_eq!(
+        (&begun["changed"], &begun["told"]),
+        (&true.into(), &serde_json::json!(["home", "office"])),
+        "{begun:#}"
+    );
     for port in both {
         let told = operator.curl(name, port, "/private/me.html", &html).is(503);
         assert!(told.text().contains("<h1>This site is being worked on</h1>"), "{}", told.text());

@@ -19,13 +19,34 @@ pub(crate) enum DcCommand {
     /// Leave applications alone while somebody works on them: pages are read, writers are told
     #[command(after_help = MAINTENANCE_HELP)]
     Maintenance(DcMaintenanceArgs),
+    /// Have the other data centers knock at every uplink, and print which rules are missing
+    #[command(after_help = CHECK_HELP)]
+    Check(DcCheckArgs),
 }
 
 pub(super) const HELP: &str = "\
 Examples:
   sovereign dc list
   sovereign dc drain office
-  sovereign dc maintenance on home";
+  sovereign dc maintenance on home
+  sovereign dc check";
+
+/// `dc check`.
+#[derive(Debug, Args)]
+pub(crate) struct DcCheckArgs {
+    /// The data center that is knocked at [default: all]
+    #[arg(value_name = "NAME")]
+    pub(crate) datacenter: Option<DatacenterName>,
+}
+
+const CHECK_HELP: &str = "\
+Agents of the other data centers try HTTPS, plain HTTP where it is declared, and DNS over UDP and
+TCP, at every address that is known. What cannot be told from outside is not concluded. Exit code 3
+when something is closed, or could not be tried.
+
+Examples:
+  sovereign dc check
+  sovereign dc check home --json";
 
 /// `dc drain`.
 #[derive(Debug, Args)]
@@ -44,9 +65,10 @@ pub(crate) struct DcDrainArgs {
 }
 
 const DRAIN_HELP: &str = "\
-Every name server that answers is told at once, wherever it is; `up` tells the others. No request fails: what resolvers
-remember lives for half a minute, and the edges there serve everybody as before. `plan`, `up` and `status` keep to
-it until `sovereign dc undrain`. Exit code 3 when a name server could not be told.
+Every name server that answers is told at once, wherever it is; `up` tells the others. No request
+fails: what resolvers remember lives for half a minute, and the edges there serve everybody as
+before. `plan`, `up` and `status` keep to it until `sovereign dc undrain`. Exit code 3 when a name
+server could not be told.
 
 Examples:
   sovereign dc drain office
@@ -97,10 +119,10 @@ pub(crate) struct DcMaintenanceArgs {
 }
 
 const MAINTENANCE_HELP: &str = "\
-Concerns the sites that are written there. Their edges, at all data centers, serve every page that they keep and ask the
-applications for nothing. Whoever needs an application (to write, to sign in, for a page that is not kept) gets a
-page that says so, with 503 and Retry-After. It outlives restarts of edges. Exit code 3 when an edge could not be
-told.
+Concerns the sites that are written there. Their edges, at all data centers, serve every page that
+they keep and ask the applications for nothing. Whoever needs an application (to write, to sign in,
+for a page that is not kept) gets a page that says so, with 503 and Retry-After. It outlives
+restarts of edges. Exit code 3 when an edge could not be told.
 
 Examples:
   sovereign dc maintenance on home

@@ -104,6 +104,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Dc(DcCommand::Drain(args)) => dc::drain(context, &args)?.into(),
         Command::Dc(DcCommand::Undrain(args)) => dc::undrain(context, &args)?.into(),
         Command::Dc(DcCommand::Maintenance(args)) => dc::maintenance(context, &args)?.into(),
+        Command::Dc(DcCommand::Check(args)) => dc::check(context, &args)?.into(),
         Command::Host(HostCommand::Add(args)) => host::add(context, &args)?.into(),
         Command::Host(HostCommand::List) => host::list(context)?.into(),
         Command::Host(HostCommand::Check(args)) => host::check(context, &args)?.into(),

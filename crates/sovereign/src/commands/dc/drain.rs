@@ -1,7 +1,6 @@
 //! `sovereign dc drain` and `sovereign dc undrain`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use serde::Serialize;
 use sovereign_dns::away::Place;
@@ -51,7 +50,7 @@ impl Report for Drained {
         }
         let told_text = told.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         if *drained && !told.is_empty() {
-            let remembered = figures::duration(Duration::from_secs(self.remembered_seconds.into()));
+            let remembered = figures::seconds(self.remembered_seconds.into());
             page.line(format_args!("{told_text} do not name it any more; resolvers forget it within {remembered}"));
             page.line("its edges go on serving whoever comes");
         } else if !told.is_empty() {
@@ -182,4 +181,56 @@ fn run(context: &Context, wish: &Wish<'_>, datacenter: &DatacenterName, force: b
         stages,
         datacenter: datacenter.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::Theme;
+
+    fn page(drained: &Drained) -> String {
+        let mut page = Page::new(Theme::PLAIN);
+        drained.show(&mut page);
+        page.into_text()
+    }
+
+    #[test]
+    fn it_says_who_acts_on_it_and_until_when_somebody_may_come() {
+        let told = ["home/home-1", "office/office-1"].map(|at| at.parse().unwrap()).to_vec();
+        let all = Drained {
+            datacenter: "office".parse().unwrap(),
+            drained: true,
+            changed: true,
+            told,
+            untold: BTreeMap::new(),
+            remembered_seconds: ADDRESS_TTL,
+            answered_elsewhere: BTreeSet::new(),
+            stages: Vec::new(),
+        };
+        insta::assert_snapshot!(page(&all), @r"
+        office is taken out of answers
+        home/home-1, office/office-1 do not name it any more; resolvers forget it within 30 s
+        its edges go on serving whoever comes
+        help: `sovereign dc undrain office` puts it back
+        ");
+        assert_eq!(all.exit(), Exit::Done);
+        let partly = Drained {
+            changed: false,
+            told: vec!["home/home-1".parse().unwrap()],
+            untold: BTreeMap::from([("office/office-1".parse().unwrap(), "no route to it".to_owned())]),
+            answered_elsewhere: BTreeSet::from(["www.example.net".parse().unwrap()]),
+            ..all
+        };
+        insta::assert_snapshot!(page(&partly), @r"
+        office was taken out of answers before
+        home/home-1 do not name it any more; resolvers forget it within 30 s
+        its edges go on serving whoever comes
+        others answer for www.example.net
+        help: `sovereign dns show` prints what to write down there
+        not told: the name server of office/office-1: no route to it
+        help: `sovereign up`, or the same command, tells them when they answer again
+        help: `sovereign dc undrain office` puts it back
+        ");
+        assert_eq!(partly.exit(), Exit::Attention);
+    }
 }

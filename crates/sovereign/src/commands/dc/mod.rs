@@ -7,6 +7,7 @@
 //! Promise: a decision is written down before anybody hears of it, so a run that is killed is completed by the same command
 //! and by `up`. Who cannot be reached is named, and keeps nobody else from being told.
 
+mod check;
 mod drain;
 mod list;
 mod maintenance;
@@ -20,6 +21,7 @@ use sovereign_model::{DatacenterName, Digest, EdgeName, Stack};
 use sovereign_plan::{Hearer, Telling, Wanted, telling};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::check::run as check;
 pub(crate) use self::drain::{drain, undrain};
 pub(crate) use self::list::run as list;
 pub(crate) use self::maintenance::run as maintenance;
