@@ -3,26 +3,30 @@
 //! | command | answer |
 //! |---|---|
 //! | `status` | [`AgentStatus`] |
+//! | `try` | with `{"trials": [...]}`, [`Trial`]s: what was [`Heard`] at each, in their order; it changes nothing of how others are seen |
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sovereign_model::Digest;
 use sovereign_model::agent_config::{AgentConfig, PROTOCOL, Watched};
 use sovereign_model::agent_status::{AgentStatus, Standing};
+use sovereign_model::trial::{Heard, MOST_TRIALS, Trial};
 use sovereign_runtime::VerifyingKey;
 use sovereign_runtime::control::{Commands, Refusal, Request, Server};
 use sovereign_runtime::lifecycle::{Drained, Lifecycle, Readiness};
 use sovereign_runtime::socket::SocketError;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::health::{Rules, fails_open};
 use crate::loaded::{LoadError, load};
 use crate::probe::{Prober, TrustError};
+use crate::trial::attempt;
 use crate::view::View;
 
 /// Nobody is connected to an agent but who asks for its status.
@@ -162,6 +166,26 @@ impl Agent {
         }
     }
 
+    /// Tries each once.
+    async fn try_all(self: Arc<Self>, trials: Vec<Trial>) -> Vec<Heard> {
+        let places = Arc::new(Semaphore::new(AT_ONCE));
+        let mut trying = JoinSet::new();
+        let mut heard = vec![Heard::Silent; trials.len()];
+        for (index, trial) in trials.into_iter().enumerate() {
+            let (agent, places) = (self.clone(), places.clone());
+            trying.spawn(async move {
+                let _place = places.acquire().await; // never closed
+                (index, attempt(&agent.prober, &agent.config.datacenter, &trial).await)
+            });
+        }
+        while let Some(tried) = trying.join_next().await {
+            if let Ok((index, what)) = tried {
+                heard[index] = what;
+            }
+        }
+        heard
+    }
+
     fn view(&self, index: usize) -> MutexGuard<'_, View> {
         self.views[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -200,6 +224,13 @@ impl Commands for Control {
     async fn answer(&self, request: Request) -> Result<Value, Refusal> {
         match request.command.as_str() {
             "status" => Ok(serde_json::to_value(self.0.status()).expect("names, numbers and texts serialize to JSON")),
+            "try" => {
+                let trials: Vec<Trial> = request.field("trials")?;
+                if trials.len() > MOST_TRIALS {
+                    return Err(Refusal::new(format!("{MOST_TRIALS} are tried at once, and no more")));
+                }
+                Ok(json!({ "heard": self.0.clone().try_all(trials).await }))
+            }
             _ => Err(request.unknown()),
         }
     }

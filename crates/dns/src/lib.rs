@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`health`] | pure: from answers and silences to alive and dead; which are counted on |
 //! | [`probe`] | one look: a real request, its certificate checked |
+//! | [`trial`] | one attempt in each way in which readers and resolvers knock, and what was heard |
 //! | [`zone`] | pure: what a domain is to have in DNS, from the stack file and from who is counted on |
 //! | [`geography`] | pure: which data center is nearest to whoever asks |
 //! | [`knot`] | the name server: what it is configured with (pure), and how it is driven |
@@ -42,6 +43,7 @@ pub mod knot;
 mod loaded;
 pub mod name_server;
 pub mod probe;
+pub mod trial;
 mod view;
 pub mod zone;
 

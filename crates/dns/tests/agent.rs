@@ -11,6 +11,7 @@ use sovereign_dns::LoadError;
 use sovereign_dns::agent::{self, AgentError, Options};
 use sovereign_model::agent_config::{AgentConfig, PROTOCOL, Watched};
 use sovereign_model::agent_status::{AgentStatus, Sight, Standing};
+use sovereign_model::trial::{Heard, Speech, Trial};
 use sovereign_runtime::SigningKey;
 use sovereign_runtime::control::{Request, request_async};
 use sovereign_runtime::lifecycle::{Drained, Lifecycle};
@@ -156,6 +157,67 @@ async fn who_is_no_edge_of_the_stack_is_dead() {
     // Nothing of its own data center is watched, so nothing makes it doubt itself.
     assert!(!status.fails_open);
     agent.stop().await;
+}
+
+#[tokio::test]
+async fn what_it_is_asked_to_try_it_tries_once_and_says_what_it_heard() {
+    let (authority, other) = (Authority::new("ours"), Authority::new("theirs"));
+    let edge = Server::start(authority.server(NAME), Manner::Edge).await;
+    let silent = Server::start(authority.server(NAME), Manner::Silent).await;
+    let stranger = Server::start(other.server(NAME), Manner::Edge).await;
+    let absent = Server::start(authority.server(NAME), Manner::Edge).await.kill().await;
+    // One that greets like SSH, and one that answers plain HTTP as an edge does.
+    let [greeter, plain] = [("SSH-2.0-OpenSSH_9.2\r\n", false), ("HTTP/1.1 204 No Content\r\n\r\n", true)]
+        .map(|(says, waits)| stands(says, waits));
+    let agent = Agent::start(&authority, Vec::new());
+    let trial = |at, speaks| Trial { at, speaks, name: Some(NAME.parse().unwrap()), public: false };
+    let trials = vec![
+        trial(edge.address, Speech::Https),
+        trial(silent.address, Speech::Https),
+        trial(stranger.address, Speech::Https),
+        trial(absent, Speech::Https),
+        trial(greeter, Speech::Http),
+        trial(plain, Speech::Http),
+        trial(absent, Speech::NamesTcp),
+        trial(absent, Speech::NamesUdp),
+    ];
+    let began = Instant::now();
+    while agent.status().await.is_none() {
+        assert!(began.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let ask = async |trials: &[Trial]| {
+        let request = Request::new("try").with("trials", serde_json::to_value(trials).unwrap());
+        request_async(&agent.control(), &request, PATIENCE).await
+    };
+    let heard: Vec<Heard> = serde_json::from_value(ask(&trials).await.unwrap()["heard"].clone()).unwrap();
+    let words: Vec<String> = heard.iter().map(ToString::to_string).collect();
+    assert_eq!(heard[0], Heard::Ours, "{words:?}");
+    assert!(words[1].starts_with("somebody else answers: nothing within"), "{words:?}");
+    assert!(words[2].contains("UnknownIssuer"), "{words:?}");
+    assert!(words[4].starts_with("somebody else answers: "), "{words:?}");
+    assert_eq!(heard[5], Heard::Ours, "{words:?}");
+    assert_eq!([&heard[3], &heard[6], &heard[7]], [&Heard::Refused; 3], "{words:?}");
+    let many = vec![trials[0].clone(); sovereign_model::trial::MOST_TRIALS + 1];
+    assert!(ask(&many).await.unwrap_err().to_string().contains("no more"));
+    agent.stop().await;
+}
+
+/// Somebody who says this to whoever comes, first or when spoken to.
+fn stands(says: &'static str, waits: bool) -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { break };
+            let mut some = [0; 512];
+            if waits && std::io::Read::read(&mut stream, &mut some).is_err() {
+                continue;
+            }
+            let _ = std::io::Write::write_all(&mut stream, says.as_bytes());
+        }
+    });
+    address
 }
 
 #[tokio::test]

@@ -72,6 +72,7 @@ impl Edge {
             superseded: standing.is_superseded(site.config.epoch),
             newest: site.newest().map(|Claim { epoch, proof }| NewestPrimary { epoch, proof }),
             private: standing.is_private(),
+            maintenance: site.config.maintenance,
             complete: standing.is_private()
                 || last_pass.as_ref().is_some_and(|last| last.complete && account.left_out == 0),
             pages_kept: stats.kept,

@@ -16,6 +16,7 @@ use sovereign_runtime::VerifyingKey;
 use sovereign_runtime::signed::{self, Opened, SignedError};
 
 use crate::epochs::Claim;
+use crate::pages::Absence;
 use crate::policy::Via;
 use crate::rewrite::Rewriter;
 use crate::route::{Route, RouteError, Routes};
@@ -154,6 +155,11 @@ impl Site {
         &self.config.site
     }
 
+    /// Why its source cannot be asked, when it cannot.
+    pub(crate) fn absence(&self) -> Absence {
+        if self.config.maintenance { Absence::Maintained } else { Absence::Away }
+    }
+
     /// The newest primary there is proof of.
     pub(crate) fn newest(&self) -> Option<Claim> {
         let heard = self.standing.newest().filter(|claim| claim.epoch > self.config.epoch);
@@ -221,6 +227,7 @@ impl Generation {
         for site in routes.sites() {
             let standing = previous.and_then(|previous| previous.sites.get(&site.site)).map(|old| old.standing.clone());
             let upstream = match &site.source {
+                Source::Unix(_) | Source::Tcp(_) if site.maintenance => Upstream::Maintained,
                 Source::Unix(path) => Upstream::Service(Service::new(Place::Unix(path.clone()))),
                 Source::Tcp(address) => Upstream::Service(Service::new(Place::Tcp(*address))),
                 Source::Folder(path) => Upstream::Folder(Folder::new(path.clone())),

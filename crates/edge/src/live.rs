@@ -27,7 +27,7 @@ use crate::edge::Edge;
 use crate::fetch::is_away;
 use crate::generation::Site;
 use crate::health::Failure;
-use crate::pages::Lacking;
+use crate::pages::{Absence, Lacking};
 use crate::policy::{self, CacheStatus, Via, Why};
 use crate::rewrite::{self, Rewriter};
 use crate::route::{Class, Route};
@@ -66,7 +66,8 @@ pub(crate) async fn beside(
     let (method, fields) = (request.method().clone(), request.headers().clone());
     match through(edge, site, route, request, reader).await {
         Ok(response) => Some(response),
-        Err(error) if error.is_absence() => None,
+        // Another edge has no other answer.
+        Err(error) if error.is_absence() && !site.config.maintenance => None,
         Err(error) => Some(sorry(edge, site, route, (&method, &fields), reader, &error).await),
     }
 }
@@ -80,7 +81,10 @@ async fn through(
 ) -> Result<Response<Body>, UpstreamError> {
     if site.standing.is_superseded(site.config.epoch) && !request.method().is_safe() {
         warn!(site = %site.name(), "a write is refused: there is a newer primary");
-        return Ok(pages::source_away(request.headers(), Lacking::WriteElsewhere));
+        return Ok(pages::source_away(Absence::Away, request.headers(), Lacking::WriteElsewhere));
+    }
+    if site.config.maintenance {
+        return Err(UpstreamError::Maintained);
     }
     let Some(exchange) = edge.exchange(reader) else { return Ok(pages::too_many_at_once()) };
     let passed = pass(edge, site, route, request, reader).await;
@@ -127,7 +131,7 @@ async fn sorry(
         true if kept.is_some() => Lacking::Page,
         true => Lacking::Own,
     };
-    pages::source_away(fields, lacking)
+    pages::source_away(site.absence(), fields, lacking)
 }
 
 async fn pass(

@@ -36,6 +36,18 @@ pub(crate) fn text(status: StatusCode, sentence: &str) -> Response<Body> {
     build(status, "text/plain; charset=utf-8", format!("{sentence}\n"))
 }
 
+/// While an application is being worked on: nobody knows for how long, and whoever asks again costs nothing but this page.
+const MAINTENANCE_RETRY: Duration = Duration::from_secs(120);
+
+/// Why a source cannot be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Absence {
+    /// It does not answer.
+    Away,
+    /// The operator says so.
+    Maintained,
+}
+
 /// What cannot be had while the primary is away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lacking {
@@ -54,8 +66,11 @@ pub(crate) enum Lacking {
 }
 
 impl Lacking {
-    fn title(self) -> &'static str {
+    fn title(self, absence: Absence) -> &'static str {
         match self {
+            Self::Page | Self::Private | Self::Own if absence == Absence::Maintained => "This site is being worked on",
+            // Nobody was asked for it.
+            Self::WriteInDoubt if absence == Absence::Maintained => "Nothing was saved",
             Self::Page => "This page is not here right now",
             Self::Private | Self::Own => "Cannot do this right now",
             Self::Write | Self::WriteElsewhere => "Nothing was saved",
@@ -63,7 +78,36 @@ impl Lacking {
         }
     }
 
-    fn says(self) -> &'static str {
+    fn says(self, absence: Absence) -> &'static str {
+        match absence {
+            Absence::Away => self.says_away(),
+            Absence::Maintained => self.says_maintained(),
+        }
+    }
+
+    fn says_maintained(self) -> &'static str {
+        match self {
+            Self::Page => {
+                "The place where this site is written is being worked on, and there is no copy of this page here. All pages, \
+                 feeds and pictures that there are copies of can still be read; signing in, writing and commenting work again \
+                 when that is done."
+            }
+            Self::Private => {
+                "The place where this site is written is being worked on. The site is private, so there are no copies of it; \
+                 it can be read again when that is done."
+            }
+            Self::Own => {
+                "The place where this site is written is being worked on. Pages, feeds and pictures can still be read here; \
+                 signing in, writing and commenting work again when that is done."
+            }
+            Self::Write | Self::WriteInDoubt | Self::WriteElsewhere => {
+                "The place where this site is written is being worked on, so nothing was saved. Please keep what you wrote \
+                 and send it again in a while. Pages, feeds and pictures can still be read here."
+            }
+        }
+    }
+
+    fn says_away(self) -> &'static str {
         match self {
             Self::Page => {
                 "The place where this site is written cannot be reached at the moment, and there is no copy of this page \
@@ -100,9 +144,14 @@ pub(crate) fn retry_after() -> HeaderValue {
 }
 
 /// The primary cannot be asked, and no kept page can stand in.
-pub(crate) fn source_away(asked: &HeaderMap, lacking: Lacking) -> Response<Body> {
-    let mut response = failure(asked, StatusCode::SERVICE_UNAVAILABLE, lacking.title(), lacking.says());
-    response.headers_mut().insert(RETRY_AFTER, retry_after());
+pub(crate) fn source_away(absence: Absence, asked: &HeaderMap, lacking: Lacking) -> Response<Body> {
+    let (title, says) = (lacking.title(absence), lacking.says(absence));
+    let mut response = failure(asked, StatusCode::SERVICE_UNAVAILABLE, title, says);
+    let retry = match absence {
+        Absence::Away => retry_after(),
+        Absence::Maintained => HeaderValue::from(MAINTENANCE_RETRY.as_secs()),
+    };
+    response.headers_mut().insert(RETRY_AFTER, retry);
     response
 }
 

@@ -261,7 +261,7 @@ async fn miss(
         Fetched::Kept { entry, status } => {
             let status = CacheStatus::Forwarded { why: Why::UriMiss, status: Some(status), stored: true, collapsed };
             let presented = present_kept(edge, site, &entry, status, asked).await;
-            return presented.unwrap_or_else(|| pages::source_away(asked.fields, Lacking::Page));
+            return presented.unwrap_or_else(|| pages::source_away(site.absence(), asked.fields, Lacking::Page));
         }
         Fetched::Coming(coming) if let Some(body) = coming.body() => {
             let status =
@@ -280,9 +280,11 @@ async fn miss(
                 let status =
                     CacheStatus::Forwarded { why: Why::UriMiss, status: Some(status), stored: true, collapsed };
                 let presented = present_kept(edge, site, &entry, status, asked).await;
-                return presented.unwrap_or_else(|| pages::source_away(asked.fields, Lacking::Page));
+                return presented.unwrap_or_else(|| pages::source_away(site.absence(), asked.fields, Lacking::Page));
             }
-            Fetched::Unkept(_) | Fetched::Coming(_) => return pages::source_away(asked.fields, Lacking::Page),
+            Fetched::Unkept(_) | Fetched::Coming(_) => {
+                return pages::source_away(site.absence(), asked.fields, Lacking::Page);
+            }
             Fetched::Failed(error) => error,
         },
         Fetched::Failed(error) => error,
@@ -298,7 +300,7 @@ async fn miss(
         // The application is there and has failed; its own words may tell a stranger too much. What is no failure (that a
         // page is as it was, say, which nobody has) would be no answer to this request.
         Some(status) if !site.standing.source_is_away() => failed(status),
-        _ => pages::source_away(asked.fields, Lacking::Page),
+        _ => pages::source_away(site.absence(), asked.fields, Lacking::Page),
     }
 }
 

@@ -382,3 +382,93 @@ async fn the_primarys_edge_is_replaced_and_the_mirror_loses_no_request() {
         assert!(lost.is_empty(), "of {}: {lost:?}", answers.len());
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_an_application_is_worked_on_pages_are_read_and_writers_are_told() {
+    let lab = Lab::new();
+    let origin = Origin::start(lab.folder.path());
+    origin.fill();
+    let (home, at_home, office, at_office) = lab.two(&origin).await;
+    let host = format!("{NAME}:{}", home.port());
+    let site = lab.site(&home, Source::Unix(origin.socket.clone()));
+    let mirror = EdgeSite { source: Source::Link("home".parse().unwrap()), webhook_key: None, ..site.clone() };
+    let seal = |generation: u64, maintenance: bool| {
+        let (site, mirror) = (site.clone(), mirror.clone());
+        lab.seal(&home, generation, &lab.config(&home, vec![office.as_peer()], EdgeSite { maintenance, ..site }));
+        lab.seal(&office, generation, &lab.config(&office, vec![home.as_peer()], EdgeSite { maintenance, ..mirror }));
+    };
+    let write = async |at| lab.client.post(at, &host, "/ghost/api/admin/posts/", &[], Bytes::new()).await;
+    let both = [home.address(), office.address()];
+    seal(2, true);
+    for edge in [&at_home, &at_office] {
+        edge.ask(Request::new("reload")).await.unwrap();
+    }
+    let before = origin.asked().len();
+    // What is kept is read, by whoever has a session too; the site says that it changed, and still nobody is asked.
+    site_changed(&lab.client, home.address()).await;
+    let session = [("cookie", "ghost-members-ssr=somebody"), ("accept", "text/html")];
+    for at in both {
+        for path in ["/", "/first/", "/rss/", "/content/images/a.png"] {
+            let page = lab.client.get_with(at, &host, path, &session).await;
+            assert_eq!(page.status, StatusCode::OK, "{path}: {}", page.text());
+        }
+        for answer in [
+            write(at).await,
+            lab.client.get_with(at, &host, "/ghost/", &session).await,
+            lab.client.get_with(at, &host, "/never-seen/", &session).await,
+        ] {
+            assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
+            assert_eq!(answer.field("retry-after"), "120");
+            assert!(answer.text().contains("is being worked on"), "{}", answer.text());
+        }
+        let browser = lab.client.post(at, &host, "/ghost/api/admin/posts/", &session, Bytes::new()).await;
+        assert!(browser.text().contains("<h1>Nothing was saved</h1>"), "{}", browser.text());
+    }
+    for edge in [&at_home, &at_office] {
+        assert_eq!(edge.site().await["maintenance"], true);
+    }
+    // A restart changes nothing of it.
+    at_home.stop().await;
+    let at_home = lab.start(&home).await;
+    assert_eq!(write(home.address()).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(lab.client.get(home.address(), &host, "/first/").await.status, StatusCode::OK);
+    assert_eq!(origin.asked().len(), before, "nobody asked the application");
+
+    origin.put("/first/", Page::html("<p>worked on</p>"));
+    seal(3, false);
+    for edge in [&at_home, &at_office] {
+        edge.ask(Request::new("reload")).await.unwrap();
+    }
+    for at in both {
+        assert_eq!(write(at).await.status, StatusCode::OK);
+    }
+    eventually("both show what is new", async || {
+        let [here, there] = [
+            lab.client.get(home.address(), &host, "/first/").await.text().to_owned(),
+            lab.client.get(office.address(), &host, "/first/").await.text().to_owned(),
+        ];
+        (here == "<p>worked on</p>" && there == here).then_some(())
+    })
+    .await;
+    assert_eq!(at_office.site().await["maintenance"], false);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mirror_that_was_not_told_shows_what_the_primarys_edge_says_of_maintenance() {
+    let lab = Lab::new();
+    let origin = Origin::start(lab.folder.path());
+    origin.fill();
+    let (home, at_home, office, _at_office) = lab.two(&origin).await;
+    let host = format!("{NAME}:{}", home.port());
+    let site = lab.site(&home, Source::Unix(origin.socket.clone()));
+    let site = EdgeSite { maintenance: true, ..site };
+    lab.seal(&home, 2, &lab.config(&home, vec![office.as_peer()], site));
+    at_home.ask(Request::new("reload")).await.unwrap();
+    let fields = [("accept", "text/html")];
+    let write = lab.client.post(office.address(), &host, "/ghost/api/admin/posts/", &fields, Bytes::new()).await;
+    assert_eq!((write.status, write.field("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "120"));
+    assert!(write.text().contains("<h1>Nothing was saved</h1>"), "{}", write.text());
+    for path in ["/", "/first/", "/rss/"] {
+        assert_eq!(lab.client.get(office.address(), &host, path).await.status, StatusCode::OK, "{path}");
+    }
+}

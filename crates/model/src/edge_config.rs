@@ -134,6 +134,16 @@ pub struct EdgeSite {
     /// What makes other edges believe that epoch; an older management machine gives none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch_proof: Option<EpochProof>,
+    /// Its application is being worked on, and is not asked for anything: kept pages are served, and whoever needs the
+    /// application is told so.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub maintenance: bool,
+}
+
+/// For what is written down only when it is so.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_not(what: &bool) -> bool {
+    !what
 }
 
 /// The management machine's word on an epoch, for edges whose configuration does not say it yet: a data center that was

@@ -190,6 +190,9 @@ pub struct SiteStatus {
     pub newest: Option<NewestPrimary>,
     /// Closed to the public by its owner: nothing is kept.
     pub private: bool,
+    /// Its application is being worked on, and is not asked for anything.
+    #[serde(default)]
+    pub maintenance: bool,
     /// Every page that is known is kept, and the last pass kept or confirmed it.
     pub complete: bool,
     /// Pages on disk.

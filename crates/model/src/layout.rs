@@ -34,6 +34,11 @@ impl StateFolder {
         self.0.join("primaries.json")
     }
 
+    /// What operators decided of data centers beside the stack file.
+    pub fn datacenters(&self) -> PathBuf {
+        self.0.join("datacenters.json")
+    }
+
     /// What the stack's domains published before they were taken over.
     pub fn adopted(&self) -> PathBuf {
         self.0.join("adopted.json")

@@ -30,6 +30,7 @@ pub mod size;
 pub mod ssh;
 pub mod stack;
 pub mod step;
+pub mod trial;
 pub mod unit;
 
 pub use digest::Digest;

@@ -49,6 +49,10 @@ pub struct World {
     pub epochs: BTreeMap<SiteName, u64>,
     /// What makes edges believe each site's epoch before their configuration says it.
     pub epoch_proofs: BTreeMap<SiteName, EpochProof>,
+    /// The data centers that are taken out of answers on purpose.
+    pub drained: BTreeSet<DatacenterName>,
+    /// The data centers whose applications are being worked on.
+    pub maintained: BTreeSet<DatacenterName>,
     /// The hour, in unix seconds.
     pub now: u64,
 }
@@ -410,7 +414,10 @@ fn edge_site(
         }
         App::Upstream { address, mirror, data: _ } => (EdgeApp::Upstream(mirror.clone()), Source::Tcp(*address), None),
     };
+    // Files of a folder have no application that could be worked on.
+    let maintenance = app != EdgeApp::Static && world.maintained.contains(&site.primary);
     Ok(EdgeSite {
+        maintenance,
         site: site.name.clone(),
         canonical: site.canonical.clone(),
         names: site.all_names().cloned().collect(),

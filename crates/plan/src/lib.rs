@@ -16,6 +16,7 @@ mod primaries;
 mod report;
 mod simulate;
 mod sparing;
+mod telling;
 
 pub use desired::{
     AppUnit, IncompleteWorld, Wanted, WantedAgent, WantedCertificate, WantedDatacenter, WantedEdge, WantedNameServer,
@@ -27,3 +28,4 @@ pub use planner::{LEAF_LIFE, plan};
 pub use primaries::{Given, next_number, number};
 pub use report::{Kept, Obstacle, Plan, Planned, Reason};
 pub use simulate::simulate;
+pub use telling::{Hearer, Telling, telling};

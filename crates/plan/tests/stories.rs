@@ -12,7 +12,9 @@ use sovereign_model::edge_config::Source;
 use sovereign_model::observed::{Primary, Provenance, SiteSeen, UnitState, Unrestored, Written};
 use sovereign_model::stack::{App, EngineKind, Reach, Stack, Uplink, UplinkAddress};
 use sovereign_model::{Digest, Observed, Step};
-use sovereign_plan::{IncompleteWorld, LEAF_LIFE, Obstacle, Plan, Planned, Wanted, desired, lint, moving, plan};
+use sovereign_plan::{
+    Hearer, IncompleteWorld, LEAF_LIFE, Obstacle, Plan, Planned, Wanted, desired, lint, moving, plan, telling,
+};
 
 fn default_stack() -> Stack {
     sovereign_model::parse("stack.toml", sovereign_model::file::default_file(), Path::new("/srv")).unwrap()
@@ -1078,4 +1080,60 @@ fn where_an_authority_is_declared_edges_look_for_its_certificates_and_agents_bel
     }
     let steps = next(&want, &up(&before));
     assert!(steps.contains("replace agent-atlas@home") && !steps.contains("edge-"), "{steps}");
+}
+
+#[test]
+fn what_is_decided_of_data_centers_is_told_and_nothing_else_is_done() {
+    let stack = stack_with_domains();
+    let world = on_hosts(&stack);
+    let before = desired(&stack, &world).unwrap();
+    let seen = up(&before);
+    let home = BTreeSet::from(["home".parse().unwrap()]);
+    let drained = sovereign_plan::World { drained: home.clone(), ..world.clone() };
+    // One that is not declared any more is nobody's.
+    let gone = sovereign_plan::World { drained: BTreeSet::from(["attic".parse().unwrap()]), ..world.clone() };
+    assert_eq!(desired(&stack, &gone).unwrap(), before);
+    let want = desired(&stack, &drained).unwrap();
+    let all = plan(&want, &seen);
+    let told = telling(&all, &want, Hearer::NameServers);
+    insta::assert_snapshot!(shown(&told.plan), @r"
+    replace name-server-atlas@home (declared otherwise now)
+    replace name-server-rhea@home (declared otherwise now)
+    replace name-server-titan@office (declared otherwise now)
+    ");
+    assert_eq!((told.plan.steps.len(), &told.pending[..]), (all.steps.len(), &[][..]), "that is all there is to do");
+    let maintained = sovereign_plan::World { maintained: home, ..world.clone() };
+    let want = desired(&stack, &maintained).unwrap();
+    let all = plan(&want, &seen);
+    let told = telling(&all, &want, Hearer::Edges);
+    insta::assert_snapshot!(shown(&told.plan), @r"
+    configure the edge of home/atlas (generation 2) (declared otherwise now)
+    configure the edge of home/rhea (generation 2) (declared otherwise now)
+    configure the edge of office/titan (generation 2) (declared otherwise now)
+    ");
+    assert_eq!((told.plan.steps.len(), &told.pending[..]), (all.steps.len(), &[][..]));
+
+    // A data center that is away is told nothing, and keeps nobody from being told.
+    let mut away = seen.clone();
+    away.away.insert("office/titan".parse().unwrap(), "no route".to_owned());
+    let told = telling(&plan(&want, &away), &want, Hearer::Edges);
+    assert!(!shown(&told.plan).contains("titan") && told.plan.steps.len() == 2 && told.pending.is_empty());
+
+    // Where the stack file says more than was carried out, who is told would hear of that too.
+    let mut other = world.clone();
+    for unit in other.units.values_mut() {
+        unit.runs = common::instance(unit.runs.name(), "home", "atlas", 7);
+    }
+    let want = desired(&stack, &sovereign_plan::World { maintained: maintained.maintained, ..other }).unwrap();
+    let told = telling(&plan(&want, &seen), &want, Hearer::Edges);
+    let pending: Vec<String> = told.pending.iter().map(|planned| planned.step.to_string()).collect();
+    assert_eq!(pending, ["replace ghost-blog@home"]);
+    // What does not run is no change, and is not started.
+    let mut still = seen.clone();
+    let home = still.datacenters.get_mut(&"home".parse().unwrap()).unwrap();
+    home.units.values_mut().for_each(|unit| unit.state = UnitState::Stopped);
+    let want = desired(&stack, &drained).unwrap();
+    let told = telling(&plan(&want, &still), &want, Hearer::NameServers);
+    assert_eq!(shown(&told.plan), "replace name-server-titan@office (declared otherwise now)");
+    assert_eq!(told.pending, []);
 }

@@ -19,6 +19,7 @@ use sovereign_model::{DatacenterName, EdgeName, HostName, Origin, Stack};
 use sovereign_services::ghost::outgoing_text;
 
 use crate::certificates::known::Stored;
+use crate::datacenters::{Datacenters, Decided, Matter};
 use crate::gather::Gathered;
 use crate::output::figures;
 pub(crate) use archive::Backed;
@@ -120,6 +121,12 @@ pub(crate) struct DatacenterReport {
     pub(crate) generation: Option<u64>,
     /// When its certificate ends, in seconds since 1970.
     pub(crate) certificate_ends: Option<u64>,
+    /// Since when it is taken out of answers, and by whom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) drained: Option<Decided>,
+    /// Since when its applications are being worked on, and by whom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) maintenance: Option<Decided>,
     /// What runs there.
     pub(crate) units: Vec<UnitReport>,
     /// How the agents of the others see it.
@@ -230,6 +237,7 @@ fn serving(stack: &Stack, gathered: &Gathered, now: u64) -> Serving {
             Some(&format!("`sovereign host restore {edge}` brings it back")),
         ));
     }
+    decisions(&gathered.decided, now, &mut said);
     let datacenters = stack
         .datacenters
         .keys()
@@ -238,6 +246,20 @@ fn serving(stack: &Stack, gathered: &Gathered, now: u64) -> Serving {
     let sites = stack.sites.values().map(|declared| site(stack, declared, gathered, now, &mut said)).collect();
     let name_servers = name_servers::judge(gathered, now, &mut said);
     Serving { datacenters, sites, name_servers, said }
+}
+
+/// What was decided beside the stack file is no trouble, and must not be forgotten.
+fn decisions(decided: &Datacenters, now: u64, said: &mut Said) {
+    let each = |matter, message: &str, help: &str| {
+        let all = decided.decided(matter).iter();
+        let told = all.map(|(name, decided)| {
+            let help = format!("`sovereign dc {help} {name}` ends that");
+            problem(name, format!("{message} {}", decided.text(now)), Some(&help))
+        });
+        told.collect::<Vec<_>>()
+    };
+    said.warnings.extend(each(Matter::Drained, "it is taken out of answers on purpose", "undrain"));
+    said.warnings.extend(each(Matter::Maintained, "its applications are being worked on", "maintenance off"));
 }
 
 /// What keeps readers or writers from being served, or may soon. Keys, backups and copies of them are none of it.
@@ -346,6 +368,8 @@ fn datacenter(
         port: declared.port(),
         generation,
         certificate_ends,
+        drained: gathered.decided.decided(Matter::Drained).get(name).cloned(),
+        maintenance: gathered.decided.decided(Matter::Maintained).get(name).cloned(),
         units,
         seen_by: sight::judge(name, gathered, now, problems),
     }
@@ -455,6 +479,11 @@ fn judge_copy(place: &EdgeName, status: &SiteStatus, now: u64, said: &mut Said) 
     let Said { problems, warnings } = said;
     let subject = format!("{} at {place}", status.site);
     let logs = format!("sovereign logs {}", place.unit());
+    if status.maintenance {
+        // Nothing is asked of the source, so nothing is confirmed either.
+        let message = "readers get kept pages and nobody can write: the application is being worked on";
+        return warnings.push(problem(&subject, message, None));
+    }
     if status.source.reachable == Some(false) {
         let why = status.source.last_error.as_deref().unwrap_or("it does not answer");
         problems.push(problem(
@@ -572,6 +601,7 @@ pub(crate) mod tests {
                 superseded: false,
                 newest: None,
                 private: false,
+                maintenance: false,
                 complete: true,
                 pages_kept: 40,
                 pages_known: 40,
@@ -612,6 +642,7 @@ pub(crate) mod tests {
             words_seen: Some(true),
             backups: proven(stack, NOW),
             copies: in_step(stack),
+            decided: Datacenters::default(),
         }
     }
 
@@ -689,6 +720,7 @@ pub(crate) mod tests {
             words_seen: None,
             backups: proven(&stack, NOW),
             copies: in_step(&stack),
+            decided: Datacenters::default(),
             evacuated: BTreeMap::new(),
         };
         assert_eq!(told(&stack, &gathered), ["stack: nothing runs: there is no supervisor"]);
@@ -713,6 +745,31 @@ pub(crate) mod tests {
         blog at home: readers get kept pages, the source is away: connection refused
         blog at office: 12 of 40 pages are kept
         blog at office: no page was confirmed for 120 minutes
+        ");
+    }
+
+    #[test]
+    fn what_an_operator_decided_is_no_trouble_and_is_said() {
+        let stack = stack();
+        let mut gathered = well(&stack);
+        let [home, office] = ["home", "office"].map(|name| [name.parse().unwrap()]);
+        let ann = Decided { since_unix: NOW - 40, by: "ann@laptop".to_owned() };
+        let decided = Datacenters::default().with(Matter::Drained, &office, Some(&ann));
+        gathered.decided = decided.with(Matter::Maintained, &home, Some(&ann));
+        for at in ["home", "office"] {
+            let site = site_at(&mut gathered, at);
+            (site.maintenance, site.complete, site.newest_fetch_unix) = (true, false, Some(NOW - 7200));
+            site.source = SourceReport { reachable: Some(false), last_error: Some("nobody asks".to_owned()) };
+        }
+        let assessment = assess(&stack, &gathered, NOW);
+        assert!(assessment.well, "{:?}", assessment.problems);
+        assert_eq!(assessment.datacenters[1].drained, Some(ann));
+        let told = assessment.warnings.iter().map(|told| format!("{}: {}", told.subject, told.message));
+        insta::assert_snapshot!(told.collect::<Vec<_>>().join("\n"), @r"
+        office: it is taken out of answers on purpose since 40 s by ann@laptop
+        home: its applications are being worked on since 40 s by ann@laptop
+        blog at home: readers get kept pages and nobody can write: the application is being worked on
+        blog at office: readers get kept pages and nobody can write: the application is being worked on
         ");
     }
 

@@ -5,6 +5,7 @@
 
 mod cert;
 mod daemons;
+mod dc;
 mod dns;
 mod host;
 mod lab;
@@ -18,6 +19,7 @@ use sovereign_model::{CopyName, DatacenterName, SiteName, StackName};
 
 pub(crate) use self::cert::{CertCommand, CertImportArgs, CertRenewArgs};
 pub(crate) use self::daemons::{DaemonArgs, NameServerArgs, SuperviseArgs};
+pub(crate) use self::dc::{DcCheckArgs, DcCommand, DcDrainArgs, DcMaintenanceArgs, DcUndrainArgs, Switch};
 pub(crate) use self::dns::{DnsAdoptArgs, DnsCommand, DnsDriftArgs, DnsDsArgs, DnsShowArgs};
 pub(crate) use self::host::{
     HostAddArgs, HostCheckArgs, HostCommand, HostEvacuateArgs, HostRemoveArgs, HostRestoreArgs, HostUpgradeArgs,
@@ -150,6 +152,9 @@ pub(crate) enum Command {
     /// One site: its owner's password, its staff
     #[command(subcommand, after_help = SITE_HELP)]
     Site(SiteCommand),
+    /// Data centers: taken out of answers, left alone while somebody works there
+    #[command(subcommand, after_help = dc::HELP)]
+    Dc(DcCommand),
     /// Machines that are reached over SSH: made ready, looked at, given back
     #[command(subcommand, after_help = host::HELP)]
     Host(HostCommand),
@@ -243,6 +248,11 @@ impl Command {
             Self::Site(SiteCommand::Staff(StaffCommand::Invite(_))) => "site staff invite",
             Self::Site(SiteCommand::Staff(StaffCommand::Reset(_))) => "site staff reset",
             Self::Site(SiteCommand::Staff(StaffCommand::List(_))) => "site staff list",
+            Self::Dc(DcCommand::List) => "dc list",
+            Self::Dc(DcCommand::Drain(_)) => "dc drain",
+            Self::Dc(DcCommand::Undrain(_)) => "dc undrain",
+            Self::Dc(DcCommand::Maintenance(_)) => "dc maintenance",
+            Self::Dc(DcCommand::Check(_)) => "dc check",
             Self::Host(HostCommand::Add(_)) => "host add",
             Self::Host(HostCommand::List) => "host list",
             Self::Host(HostCommand::Check(_)) => "host check",

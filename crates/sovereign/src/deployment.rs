@@ -22,6 +22,7 @@ use sovereign_model::{EdgeName, Observed, SiteName, Stack};
 use sovereign_plan::{Wanted, desired};
 use sovereign_services::{ghost, static_site};
 
+use crate::datacenters::Datacenters;
 use crate::declared::Declared;
 use crate::engines::Engines;
 use crate::failure::{Failure, Reason};
@@ -50,6 +51,8 @@ pub(crate) struct Deployment {
     offline: bool,
     /// What the archive has of sites of which nothing is left.
     archived: Archived,
+    /// What is decided in this run; `None` for what was decided before.
+    deciding: Option<Datacenters>,
     now: SystemTime,
 }
 
@@ -107,8 +110,21 @@ impl Deployment {
         let ghost = declared.ghost_lock()?;
         let reach = Arc::new(hosts::reach(&declared)?);
         let openings = hosts::openings(&declared)?;
-        let (archived, now) = (Archived::default(), SystemTime::now());
-        Ok(Self { stack, state, reach, declared, images, ghost, openings, program, offline: false, archived, now })
+        let (archived, deciding, now) = (Archived::default(), None, SystemTime::now());
+        Ok(Self {
+            stack,
+            state,
+            reach,
+            declared,
+            images,
+            ghost,
+            openings,
+            program,
+            offline: false,
+            archived,
+            deciding,
+            now,
+        })
     }
 
     /// What is declared.
@@ -129,6 +145,24 @@ impl Deployment {
     /// With sites that may begin empty, though the archive has them.
     pub(crate) fn beginning_empty(self, sites: impl IntoIterator<Item = SiteName>) -> Self {
         Self { archived: Archived::beginning_empty(sites.into_iter().collect()), ..self }
+    }
+
+    /// With what is decided now of data centers, in place of what was decided before. Nothing is written down.
+    pub(crate) fn deciding(self, decided: Datacenters) -> Self {
+        Self { deciding: Some(decided), ..self }
+    }
+
+    /// What is decided of data centers.
+    ///
+    /// # Errors
+    /// When what was decided before cannot be read.
+    pub(crate) fn decided(&self) -> Result<Datacenters, Failure> {
+        Ok(self.deciding.clone().map_or_else(|| Datacenters::read(&self.state), Ok)?)
+    }
+
+    /// The hour of this run, in seconds since the Unix epoch.
+    pub(crate) fn hour(&self) -> u64 {
+        world::unix_seconds(self.now)
     }
 
     /// Looks for everything that would make the run fail later. `running` is what runs already.
@@ -213,9 +247,19 @@ impl Deployment {
     fn joined_with(&self, keys: &WorkingKeys, primaries: &Primaries) -> Result<Joined, Failure> {
         let Self { stack, state, declared, images, ghost, program, now, .. } = self;
         let on_hosts = OnHosts::gather(declared, keys, images, state)?;
-        let on_hosts_now = &on_hosts;
-        let parts =
-            world::Parts { stack, state, keys, images, ghost, program, on_hosts: on_hosts_now, primaries, now: *now };
+        let (decided, on_hosts_now) = (&self.decided()?, &on_hosts);
+        let parts = world::Parts {
+            stack,
+            state,
+            keys,
+            images,
+            ghost,
+            program,
+            on_hosts: on_hosts_now,
+            primaries,
+            decided,
+            now: *now,
+        };
         let wanted = desired(stack, &world::gather(&parts)?)?;
         Ok(Joined { wanted, on_hosts })
     }

@@ -26,6 +26,7 @@ use tokio::time::timeout;
 use crate::backup::Record;
 use crate::backup::copies::Copies;
 use crate::certificates::{self, known::Known};
+use crate::datacenters::Datacenters;
 use crate::failure::Failure;
 use crate::secrets;
 
@@ -60,6 +61,8 @@ pub(crate) struct Gathered {
     pub(crate) backups: Record,
     /// What is known of the archive's copies.
     pub(crate) copies: Copies,
+    /// What is decided of data centers beside the stack file.
+    pub(crate) decided: Datacenters,
     /// What applications tried to reach and were refused; of those on hosts see [`refused_on_hosts`].
     pub(crate) outgoing: BTreeMap<SiteName, Vec<Refused>>,
 }
@@ -97,7 +100,7 @@ impl From<IncusEngineError> for Away {
 /// Asks everybody.
 ///
 /// # Errors
-/// When a supervisor runs and does not answer, or a certificate's facts cannot be read.
+/// When a supervisor runs and does not answer, or a certificate's facts or what was decided cannot be read.
 pub(crate) async fn gather(stack: &Stack, state: &StateFolder, reach: &Reach) -> Result<Gathered, Failure> {
     let client = Client::of(state.clone());
     let names: Vec<EdgeName> = stack.datacenters.values().flat_map(Datacenter::edges).collect();
@@ -139,6 +142,7 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder, reach: &Reach) ->
         words_seen: secrets::words_seen(stack, state),
         backups: Record::read(state),
         copies: Copies::read(state),
+        decided: Datacenters::read(state)?,
         outgoing: outgoing.collect(),
     })
 }

@@ -23,7 +23,7 @@ use sovereign_engine::incus::Newcomer;
 use sovereign_engine::journal::Journal;
 use sovereign_keys::WorkingKeys;
 use sovereign_model::stack::{AdminReach, Site};
-use sovereign_model::{EdgeName, SiteName, UnitName};
+use sovereign_model::{DatacenterName, EdgeName, SiteName, UnitName};
 use sovereign_plan::{Moving, Obstacle, Plan, moving};
 use sovereign_services::ghost::Taken;
 use tokio::task::block_in_place;
@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backup::{Ghost, Scratch};
 use crate::certificates::trust;
 use crate::commands::up::{Told, is_served};
+use crate::datacenters::Matter;
 use crate::deployment::{Deployment, Joined};
 use crate::engines::Engines;
 use crate::failure::{Failure, Reason};
@@ -96,6 +97,12 @@ pub(crate) enum MovingError {
         /// Why not.
         source: io::Error,
     },
+    /// Whether the new place serves cannot be seen while its edges leave the application alone.
+    #[error("applications of {datacenter} are being worked on, so whether the site serves there could not be seen")]
+    WorkedOn {
+        /// Where.
+        datacenter: DatacenterName,
+    },
     /// The operator stopped it.
     #[error("the move was stopped")]
     Stopped,
@@ -109,6 +116,7 @@ impl Reason for MovingError {
             Self::NotServed { place, .. } | Self::NotShown { place, .. } => {
                 Some(format!("`sovereign logs {}` may say why", place.unit()))
             }
+            Self::WorkedOn { datacenter } => Some(format!("`sovereign dc maintenance off {datacenter}` ends that")),
             Self::NoNewcomer { .. } | Self::Stopped => Some("run the command again".to_owned()),
             Self::File { .. } => None,
         }
@@ -154,6 +162,9 @@ pub(crate) struct NewPlace<'a> {
 impl NewPlace<'_> {
     /// Brings up what is needed at the new place, empty, where it is not there yet.
     pub(crate) async fn bring_up(&self) -> Result<Newcomer, Failure> {
+        if self.deployment.decided()?.decided(Matter::Maintained).contains_key(&self.site.primary) {
+            return Err(MovingError::WorkedOn { datacenter: self.site.primary.clone() }.into());
+        }
         let mut joined = self.deployment.joined(self.keys)?;
         // A run that was cut off may have left it paused.
         if let Some(newcomer) = self.engines(&joined).hosts.newcomer(self.site).await? {

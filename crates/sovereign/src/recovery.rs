@@ -294,8 +294,9 @@ impl<'a> Recovery<'a> {
         let runs = runs.into_iter().map(|entry| (entry.path(), self.state.journal().join(entry.file_name())));
         let hosts = (scratch.join("hosts.json"), self.state.hosts_record());
         let primaries = (scratch.join("primaries.json"), self.state.primaries());
+        let datacenters = (scratch.join("datacenters.json"), self.state.datacenters());
         let adopted = (scratch.join("adopted.json"), self.state.adopted());
-        for (from, to) in [epochs, hosts, primaries, adopted].into_iter().chain(runs) {
+        for (from, to) in [epochs, hosts, primaries, datacenters, adopted].into_iter().chain(runs) {
             let is_file = from.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
             if !is_file || to.symlink_metadata().is_ok() {
                 continue;

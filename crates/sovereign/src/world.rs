@@ -16,6 +16,7 @@ use sovereign_runtime::signed::attest;
 use sovereign_services::ghost;
 
 use crate::certificates::trust;
+use crate::datacenters::{Datacenters, Matter};
 use crate::failure::Failure;
 use crate::hosts::{OnHosts, state_of};
 use crate::primaries::Primaries;
@@ -40,6 +41,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) on_hosts: &'a OnHosts,
     /// Which primary each site has.
     pub(crate) primaries: &'a Primaries,
+    /// What is decided of data centers.
+    pub(crate) decided: &'a Datacenters,
     /// The hour.
     pub(crate) now: SystemTime,
 }
@@ -49,7 +52,7 @@ pub(crate) struct Parts<'a> {
 /// # Errors
 /// When a key was not made ready or the image store cannot be read.
 pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
-    let Parts { stack, state, keys, images, ghost: ghost_lock, program, on_hosts, primaries, now } = *parts;
+    let Parts { stack, state, keys, images, ghost: ghost_lock, program, on_hosts, primaries, decided, now } = *parts;
     let mut link_keys = BTreeMap::new();
     for edge in stack.datacenters.values().flat_map(Datacenter::edges) {
         let key = keys.link_key(&edge)?.public_hex;
@@ -119,6 +122,8 @@ pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
         files: on_hosts.files.iter().map(|(site, files)| (site.clone(), files.digest())).collect(),
         units,
         epochs,
+        drained: decided.names(Matter::Drained),
+        maintained: decided.names(Matter::Maintained),
         now: unix_seconds(now),
     })
 }

@@ -16,7 +16,7 @@ use pebble::{Pebble, Trust};
 use serde_json::json;
 use sovereign_testkit::harness::{self, Test};
 use sovereign_testkit::incusd::Incusd;
-use support::hosts::{Host, Lab, add, another, missing, timed, up_with};
+use support::hosts::{Host, Lab, add, another, missing, run_with, timed, up_with};
 use support::staff::Staff;
 use support::{At, Operator, Readers, debian, eventually, leaf_on_hosts, names};
 
@@ -149,6 +149,50 @@ fn restore_in_place(operator: &Operator, lab: &Lab, staff: &Staff<'_>, edges: &[
     assert!(!left.contains("beside-"), "{left}");
     operator.run(&["restore", "blog", "--discard", "--yes"]).success();
     assert_eq!(left_beside(lab, host), "");
+}
+
+/// A data center is taken out of answers and put back while people read and resolvers ask; then its application is left
+/// alone. Every way in is open before.
+fn decided(operator: &Operator, lab: &Lab, edges: &[At]) {
+    let checked = operator.json(&["dc", "check"]);
+    let ways = checked["ways"].as_array().unwrap_or_else(|| panic!("{checked:#}"));
+    assert!(ways.len() >= 6 && ways.iter().all(|way| way["verdict"] == "open"), "{checked:#}");
+
+    let readers = Readers::start(operator, AUTHORITY, edges, "/geese/");
+    let resolvers = names::Resolvers::start(lab, AUTHORITY);
+    let drained = timed("dc drain", || operator.json(&["dc", "drain", "home"]));
+    assert_eq!(drained["told"], json!(["home/home-1", "office/office-1"]), "{drained:#}");
+    for host in &lab.hosts {
+        names::without(lab, host, &lab.hosts[0], AUTHORITY);
+    }
+    let refused = operator.run(&["dc", "drain", "office"]).exits(1);
+    assert!(refused.stderr().contains("would be led to nobody"), "{refused:?}");
+    let status = operator.json(&["status"]);
+    assert!(status["warnings"].to_string().contains("taken out of answers on purpose"), "{status:#}");
+    assert_eq!(status["name_servers"][1]["left_out"][0]["why"], "drained", "{status:#}");
+    let plan = operator.run(&["plan"]).success();
+    assert!(plan.stdout().contains("as decided: home is taken out of answers"), "{plan:?}");
+    let undrained = operator.json(&["dc", "undrain", "home"]);
+    assert_eq!((&undrained["changed"], &undrained["untold"]), (&json!(true), &json!({})), "{undrained:#}");
+    for host in &lab.hosts {
+        names::back(lab, host, AUTHORITY);
+    }
+    resolvers.stop_without_failure();
+
+    let begun = operator.json(&["dc", "maintenance", "on", "home"]);
+    assert_eq!(begun["told"], json!(["home/home-1", "office/office-1"]), "{begun:#}");
+    let html = ["--header", "Accept: text/html"];
+    for edge in edges {
+        let told = operator.curl(AUTHORITY, *edge, "/ghost/", &html).is(503);
+        assert!(told.text().contains("<h1>This site is being worked on</h1>"), "{}", told.text());
+        // What has no application is served as ever.
+        operator.curl(LEAF, *edge, "/about.html", &[]).ok();
+    }
+    operator.run(&["dc", "maintenance", "off"]).success();
+    for edge in edges {
+        operator.curl(AUTHORITY, *edge, "/ghost/api/admin/site/", &[]).ok();
+    }
+    readers.stop_without_failure();
 }
 
 /// The host with the applications, alone in its data center, is taken out on purpose: pages are read at both, it is named and
@@ -295,6 +339,8 @@ fn story(incusd: &Incusd) {
     timed("a folder of files", || leaf_on_hosts::lives(&operator, &lab, LEAF));
     timed("a service of the host's own", || leaf_on_hosts::service(&operator, &lab, "tool.deployed.test"));
 
+    timed("decisions of data centers", || decided(&operator, &lab, &[home, office]));
+
     timed("restored in place, and rehearsed", || restore_in_place(&operator, &lab, &staff, &[home, office]));
 
     timed("audit", || operator.run(&["audit"]).success());
@@ -344,6 +390,11 @@ fn story(incusd: &Incusd) {
     assert_eq!(code, Some(3), "{partly}");
     assert!(partly.contains("left out: home/home-1"), "{partly}");
 
+    // It is taken out as well: who answers is told, and who does not is named.
+    let (code, drained) = run_with(&program, &operator, &["dc", "drain", "home"]);
+    assert!(code == Some(3) && drained.contains("not told: the name server of home/home-1"), "{drained}");
+    assert!(drained.contains("office/office-1 do not name it any more"), "{drained}");
+
     let status = timed("seen dead from the other", || seen_from_office(&operator, "dead"));
     let took = watch.took(cut);
     eprintln!("out of the answers of the other name server: {:.1} s", took.as_secs_f64());
@@ -361,6 +412,8 @@ fn story(incusd: &Incusd) {
         });
     });
     timed("seen alive from the other", || seen_from_office(&operator, "alive"));
+    let (code, undrained) = run_with(&program, &operator, &["dc", "undrain", "home"]);
+    assert_eq!(code, Some(0), "{undrained}");
     timed("names answered by both again", || lab.hosts.iter().for_each(|host| names::back(&lab, host, AUTHORITY)));
     staff.publish("Geese come back", "back", "<p>Late.</p>");
     for edge in [home, office] {

@@ -8,7 +8,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use support::{Operator, eventually};
+use support::{Operator, Readers, eventually};
 
 /// Python's own file server: it says when files were modified, and nothing about caching.
 struct Service {
@@ -101,6 +101,8 @@ fn a_service_is_mirrored_and_outlived() {
     let own = operator.curl(&name, office, "/about.html", &["--header", "Cookie: session=1"]).ok();
     assert!(own.header("cache-status").unwrap().contains("fwd=bypass"), "{}", own.head);
 
+    worked_on(&operator, &name);
+
     drop(service);
     for path in ["/", "/about.html", "/leaf.svg"] {
         for port in [office, home] {
@@ -112,4 +114,44 @@ fn a_service_is_mirrored_and_outlived() {
     assert!(near.header("cache-status").unwrap().contains("; hit"), "{}", near.head);
     // What is never kept cannot be served, and says so.
     operator.curl(&name, office, "/private/me.html", &[]).is(503);
+}
+
+/// While somebody works on the service it is asked for nothing, and kept pages are read.
+fn worked_on(operator: &Operator, name: &str) {
+    let both = [operator.home_port, operator.office_port];
+    let html = ["--header", "Accept: text/html"];
+    let refused = operator.run(&["dc", "maintenance", "on", "office"]).exits(2);
+    assert!(refused.stderr().contains("no site that has an application is written at office"), "{refused:?}");
+    let refused = operator.run(&["dc", "drain", "office"]).exits(2);
+    assert!(refused.stderr().contains("no name server of its own"), "{refused:?}");
+    let readers = Readers::start(operator, "shop.localhost", &both, "/about.html");
+    let begun = operator.json(&["dc", "maintenance", "on", "home"]);
+    assert_eq!(
+        (&begun["changed"], &begun["told"]),
+        (&true.into(), &serde_json::json!(["home", "office"])),
+        "{begun:#}"
+    );
+    for port in both {
+        let told = operator.curl(name, port, "/private/me.html", &html).is(503);
+        assert!(told.text().contains("<h1>This site is being worked on</h1>"), "{}", told.text());
+        assert!(told.header("retry-after").is_some(), "{}", told.head);
+        operator.curl(name, port, "/", &html).ok();
+    }
+    let status = operator.run(&["status"]);
+    assert!(status.stdout().contains("home: its applications are being worked on since"), "{status:?}");
+    assert!(status.stdout().contains("the application is being worked on"), "{status:?}");
+    let plan = operator.run(&["plan"]).success();
+    assert!(plan.stdout().contains("as decided: applications of home are being worked on"), "{plan:?}");
+    assert!(operator.up().stdout().contains("nothing has to change"));
+    let list = operator.run(&["dc", "list"]).success();
+    assert!(list.stdout().contains("worked on since"), "{list:?}");
+    let again = operator.json(&["dc", "maintenance", "on"]);
+    assert_eq!(again["changed"], true, "office too: {again:#}");
+    let ended = operator.json(&["dc", "maintenance", "off"]);
+    assert_eq!((&ended["changed"], &ended["maintenance"]), (&true.into(), &false.into()), "{ended:#}");
+    for port in both {
+        assert_eq!(operator.curl(name, port, "/private/me.html", &html).ok().text(), "only me");
+    }
+    readers.stop_without_failure();
+    assert!(!operator.run(&["plan"]).success().stdout().contains("as decided"));
 }

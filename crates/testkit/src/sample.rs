@@ -80,6 +80,8 @@ pub fn world(stack: &Stack) -> World {
         units: units.collect(),
         epochs: BTreeMap::new(),
         epoch_proofs: BTreeMap::new(),
+        drained: BTreeSet::new(),
+        maintained: BTreeSet::new(),
         now: NOW,
         state,
     }

@@ -132,6 +132,31 @@ impl Asker {
         Err(last)
     }
 
+    /// Asks over UDP alone.
+    ///
+    /// # Errors
+    /// When the server gives no answer that way.
+    pub(crate) async fn ask_over_udp(&self, server: SocketAddr, question: &Question) -> Result<Answer, AskError> {
+        let mut last = AskError::Silent(self.patience);
+        for _ in 0..self.tries.max(1) {
+            match timeout(self.patience, over_udp(server, question)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => last = error,
+                Err(_) => last = AskError::Silent(self.patience),
+            }
+        }
+        Err(last)
+    }
+
+    /// Asks over TCP alone, once: what gets lost is sent again there.
+    ///
+    /// # Errors
+    /// When the server gives no answer that way.
+    pub(crate) async fn ask_over_tcp(&self, server: SocketAddr, question: &Question) -> Result<Answer, AskError> {
+        let asked = timeout(self.patience, over_tcp(server, question)).await;
+        asked.unwrap_or(Err(AskError::Silent(self.patience)))
+    }
+
     /// Gets a whole zone (RFC 5936).
     ///
     /// # Errors

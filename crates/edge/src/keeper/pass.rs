@@ -294,7 +294,7 @@ impl<'a> Pass<'a> {
     /// What the source knows of its pages beyond what they link to.
     async fn listed(&self) -> Vec<Known> {
         match &self.site.upstream {
-            Upstream::Service(_) => Vec::new(),
+            Upstream::Service(_) | Upstream::Maintained => Vec::new(),
             Upstream::Folder(folder) => {
                 let folder = folder.clone();
                 let files = tokio::task::spawn_blocking(move || folder.list()).await;

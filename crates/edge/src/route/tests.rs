@@ -24,6 +24,7 @@ fn site(name: &str, app: EdgeApp, names: &[&str]) -> EdgeSite {
         room: Room::default(),
         hsts_days: 0,
         epoch_proof: None,
+        maintenance: false,
     }
 }
 

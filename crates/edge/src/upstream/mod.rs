@@ -35,6 +35,8 @@ pub(crate) enum Upstream {
     Service(Arc<Service>),
     Folder(Arc<Folder>),
     Link(Arc<Edges>),
+    /// An application on this host that is being worked on: nobody asks it for anything.
+    Maintained,
 }
 
 impl Upstream {
@@ -44,6 +46,7 @@ impl Upstream {
             Self::Service(source) => source.send(request).await,
             Self::Folder(folder) => Ok(folder.answer(request).await),
             Self::Link(edges) => edges.send(request).await,
+            Self::Maintained => Err(UpstreamError::Maintained),
         }
     }
 
@@ -95,6 +98,8 @@ pub(crate) enum UpstreamError {
     NoAddress { peer: EdgeName },
     #[error("no edge of data center {datacenter} that answers reaches the site's application")]
     NoSource { datacenter: String },
+    #[error("the application is being worked on, and not asked for anything")]
+    Maintained,
     #[error("the source answered {0}")]
     Status(http::StatusCode),
     #[error("the body of the answer broke off")]
@@ -114,6 +119,7 @@ impl UpstreamError {
                 | Self::Unreachable { .. }
                 | Self::NoAddress { .. }
                 | Self::NoSource { .. }
+                | Self::Maintained
         )
     }
 

@@ -227,6 +227,7 @@ impl Lab {
             room: Room::default(),
             hsts_days: 0,
             epoch_proof: None,
+            maintenance: false,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a name server is given: the zones it answers for and the tags of their keys, and its description as a unit.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use sovereign_model::layout::on_host;
@@ -36,7 +36,7 @@ pub(super) fn name_server(
         listen: stack.datacenters[&edge.datacenter].asked(edge),
         keys: names.domains.iter().map(|domain| tag(&domain.name)).collect::<Result<_, _>>()?,
         names,
-        drained: BTreeSet::new(),
+        drained: world.drained.iter().filter(|name| stack.datacenters.contains_key(*name)).cloned().collect(),
     };
     let config_digest = Digest::of_value(&config);
     let spec = unit(stack, world, edge, &config_digest);

@@ -69,6 +69,8 @@ pub(crate) fn world(stack: &Stack, release: u8) -> World {
         units: units.collect(),
         epochs: BTreeMap::new(),
         epoch_proofs: BTreeMap::new(),
+        drained: BTreeSet::new(),
+        maintained: BTreeSet::new(),
         now: NOW,
         state,
     }

@@ -245,6 +245,11 @@ pub(crate) const STATE_PARTS: &[StatePart] = &[
         path: |of| of.state.primaries(),
     },
     StatePart {
+        name: "datacenters.json",
+        what: "which data centers are taken out of answers, and which are worked on",
+        path: |of| of.state.datacenters(),
+    },
+    StatePart {
         name: "adopted.json",
         what: "what the domains published before they were taken over",
         path: |of| of.state.adopted(),

@@ -10,6 +10,7 @@ use sovereign_model::{DatacenterName, DnsName, DnsRecord};
 
 use crate::cli::DnsShowArgs;
 use crate::context::Context;
+use crate::datacenters::{Datacenters, Matter};
 use crate::declared::Declared;
 use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
@@ -78,10 +79,11 @@ impl Report for Shown {
 
 /// The records of one domain, or of all.
 pub(crate) fn show(context: &Context, args: &DnsShowArgs) -> Result<Shown, Failure> {
-    let stack = Declared::load(context)?.stack;
+    let Declared { stack, state, .. } = Declared::load(context)?;
     let domains = declared(&stack, args.domain.as_ref())?;
     let names = Names::of(&stack);
-    let mut world = World::default();
+    let drained = Datacenters::read(&state)?.names(Matter::Drained);
+    let mut world = World { drained, ..World::default() };
     for name in &args.without {
         let place =
             names.place(name).ok_or_else(|| NotDeclared::Datacenter(name.clone(), texts(stack.datacenters.keys())))?;

@@ -14,6 +14,7 @@ mod cert;
 mod check;
 mod completions;
 mod daemons;
+mod dc;
 mod dns;
 mod dns_adopt;
 mod dns_drift;
@@ -48,8 +49,8 @@ mod top;
 pub(crate) mod up;
 
 use crate::cli::{
-    ArchiveCommand, CaCommand, CertCommand, Command, DnsCommand, DrillCommand, HostCommand, ImagesCommand, LabCommand,
-    SeedCommand, ServiceCommand, SiteCommand, StaffCommand,
+    ArchiveCommand, CaCommand, CertCommand, Command, DcCommand, DnsCommand, DrillCommand, HostCommand, ImagesCommand,
+    LabCommand, SeedCommand, ServiceCommand, SiteCommand, StaffCommand,
 };
 use crate::context::Context;
 use crate::failure::Failure;
@@ -103,6 +104,11 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Site(SiteCommand::Staff(StaffCommand::Invite(args))) => site::invite(context, args)?.into(),
         Command::Site(SiteCommand::Staff(StaffCommand::Reset(args))) => site::reset(context, args)?.into(),
         Command::Site(SiteCommand::Staff(StaffCommand::List(args))) => site::list(context, &args)?.into(),
+        Command::Dc(DcCommand::List) => dc::list(context)?.into(),
+        Command::Dc(DcCommand::Drain(args)) => dc::drain(context, &args)?.into(),
+        Command::Dc(DcCommand::Undrain(args)) => dc::undrain(context, &args)?.into(),
+        Command::Dc(DcCommand::Maintenance(args)) => dc::maintenance(context, &args)?.into(),
+        Command::Dc(DcCommand::Check(args)) => dc::check(context, &args)?.into(),
         Command::Host(HostCommand::Add(args)) => host::add(context, &args)?.into(),
         Command::Host(HostCommand::List) => host::list(context)?.into(),
         Command::Host(HostCommand::Check(args)) => host::check(context, &args)?.into(),

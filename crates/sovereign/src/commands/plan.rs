@@ -16,6 +16,7 @@ use super::backup::short;
 use crate::adopted;
 use crate::cli::PlanArgs;
 use crate::context::Context;
+use crate::datacenters::Datacenters;
 use crate::declared::Declared;
 use crate::deployment::Deployment;
 use crate::exit::Exit;
@@ -30,9 +31,25 @@ pub(crate) struct Shown {
     /// The plan itself.
     #[serde(flatten)]
     pub(crate) plan: Plan,
+    /// What is decided of data centers beside the stack file.
+    #[serde(skip_serializing_if = "Datacenters::are_as_declared")]
+    decided: Datacenters,
+    /// The hour, in seconds since the Unix epoch.
+    #[serde(skip)]
+    now: u64,
     /// Where it was written.
     #[serde(skip)]
-    pub(crate) written: Option<PathBuf>,
+    written: Option<PathBuf>,
+}
+
+impl Shown {
+    /// A plan of a deployment, written nowhere.
+    ///
+    /// # Errors
+    /// When what is decided of data centers cannot be read.
+    pub(crate) fn new(plan: Plan, deployment: &Deployment) -> Result<Self, Failure> {
+        Ok(Self { plan, decided: deployment.decided()?, now: deployment.hour(), written: None })
+    }
 }
 
 impl Report for Shown {
@@ -51,6 +68,9 @@ impl Report for Shown {
             page.line(format_args!("{style}left out{style:#}: {host}: {why}"));
         }
         super::host::show_evacuated(&plan.evacuated, page);
+        for line in self.decided.lines(self.now) {
+            page.line(format_args!("as decided: {line}"));
+        }
         show_unrestored(&plan.unrestored, page);
         if plan.is_empty() {
             page.line("nothing has to change");
@@ -146,5 +166,5 @@ pub(crate) fn run(context: &Context, args: &PlanArgs) -> Result<Shown, Failure> 
         let text = serde_json::to_vec_pretty(&plan).expect("a plan serializes to JSON");
         fs::write(path, text).map_err(|source| PlanFileError::Unwritable { path: path.clone(), source })?;
     }
-    Ok(Shown { plan, written: args.out.clone() })
+    Ok(Shown { written: args.out.clone(), ..Shown::new(plan, &deployment)? })
 }

@@ -388,7 +388,7 @@ pub(super) async fn carry_out(
     }
     if !plan.obstacles.is_empty() {
         let obstacles = plan.obstacles.len();
-        context.output.show(&Shown { plan, written: None });
+        context.output.show(&Shown::new(plan, deployment)?);
         return Err(UpError::Obstructed(obstacles).into());
     }
     // Before any edge hears of them.
@@ -398,7 +398,7 @@ pub(super) async fn carry_out(
         plan = sovereign_plan::plan(&joined.wanted, &seen);
     }
     if !plan.steps.is_empty() {
-        context.output.show(&Shown { plan: plan.clone(), written: None });
+        context.output.show(&Shown::new(plan.clone(), deployment)?);
     }
     if !plan.steps.is_empty() {
         deployment.check(&joined.wanted, Client::of(deployment.state.clone()).status().await?.as_ref())?;
@@ -417,7 +417,7 @@ pub(super) async fn carry_out(
             if is_kept {
                 return Err(UpError::Stale.into());
             }
-            context.output.show(&Shown { plan: again.clone(), written: None });
+            context.output.show(&Shown::new(again.clone(), deployment)?);
         }
         plan = again;
     }
@@ -456,7 +456,7 @@ pub(super) async fn carry_out(
                 let plan = sovereign_plan::plan(&joined.wanted, &engine.observe().await?);
                 (rest, left_undone) = spared.leave_out(plan, &joined.wanted);
                 if !rest.steps.is_empty() {
-                    context.output.show(&Shown { plan: rest.clone(), written: None });
+                    context.output.show(&Shown::new(rest.clone(), deployment)?);
                 }
             }
             Err(error) => return Err(error.into()),

@@ -11,6 +11,7 @@ use sovereign_plan::{Plan, Planned};
 use tokio_util::sync::CancellationToken;
 
 use crate::certificates::trust;
+use crate::datacenters::Matter;
 use crate::deployment::Deployment;
 use crate::failure::{Failure, Reason};
 use crate::output::Progress;
@@ -66,6 +67,10 @@ pub(super) async fn set_up(
 pub(super) async fn ask(deployment: &Deployment, keys: &WorkingKeys, site: &Site) -> Result<(), Failure> {
     let place = site.place(&deployment.stack);
     if place.host.is_some() && site.admin != AdminReach::Public {
+        return Ok(());
+    }
+    // An edge that leaves the application alone says nothing of the data either.
+    if deployment.decided()?.decided(Matter::Maintained).contains_key(&site.primary) {
         return Ok(());
     }
     let prober = trust::prober(&deployment.stack, keys)?;

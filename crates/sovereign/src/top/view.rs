@@ -134,6 +134,7 @@ mod tests {
             words_seen: None,
             backups: Record::default(),
             copies: crate::backup::copies::Copies::default(),
+            decided: crate::datacenters::Datacenters::default(),
         };
         Moment { at: Duration::from_secs(seconds), unix: 1_800_000_000 + seconds, gathered }
     }

@@ -151,7 +151,12 @@ pub(crate) fn another(operator: &Operator) -> PathBuf {
 
 /// `up` by another binary.
 pub(crate) fn up_with(program: &Path, operator: &Operator) -> (Option<i32>, String) {
-    let as_usual = operator.command(&["up", "--yes", "--no-backup"]);
+    run_with(program, operator, &["up", "--yes", "--no-backup"])
+}
+
+/// Another command by another program; its exit code, and what it said.
+pub(crate) fn run_with(program: &Path, operator: &Operator, args: &[&str]) -> (Option<i32>, String) {
+    let as_usual = operator.command(args);
     let mut command = Command::new(program);
     command.args(as_usual.get_args()).current_dir(operator.home()).env_clear();
     command.envs(as_usual.get_envs().filter_map(|(name, value)| Some((name, value?))));

@@ -67,6 +67,15 @@ pub(crate) fn back(lab: &Lab, host: &Host, name: &str) {
     });
 }
 
+/// Waits until a name server gives all addresses of a name but those of `lost`.
+pub(crate) fn without(lab: &Lab, host: &Host, lost: &Host, name: &str) {
+    let lost: Ipv4Addr = lost.address.parse().unwrap();
+    let others: BTreeSet<Ipv4Addr> = all(lab).into_iter().filter(|address| *address != lost).collect();
+    eventually(&format!("{} leaves {lost} out of {name}", host.name), Duration::from_secs(60), || {
+        (addresses(&host.address, name)? == others).then_some(())
+    });
+}
+
 /// Nobody answers there.
 pub(crate) fn silent(lab: &Lab) {
     for host in &lab.hosts {
