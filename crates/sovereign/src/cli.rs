@@ -16,7 +16,7 @@ use sovereign_hosts::record::HostId;
 use sovereign_model::{CopyName, DatacenterName, SiteName, StackName};
 
 pub(crate) use self::daemons::{DaemonArgs, NameServerArgs, SuperviseArgs};
-pub(crate) use self::dns::{DnsAdoptArgs, DnsCommand, DnsDriftArgs, DnsDsArgs, DnsShowArgs};
+pub(crate) use self::dns::{DnsAdoptArgs, DnsCommand, DnsDriftArgs, DnsDsArgs, DnsSecondaryArgs, DnsShowArgs};
 pub(crate) use self::host::{
     HostAddArgs, HostCheckArgs, HostCommand, HostEvacuateArgs, HostRemoveArgs, HostRestoreArgs, HostUpgradeArgs,
 };
@@ -220,6 +220,7 @@ impl Command {
             Self::Ca(CaCommand::Show) => "ca show",
             Self::Dns(DnsCommand::Show(_)) => "dns show",
             Self::Dns(DnsCommand::Ds(_)) => "dns ds",
+            Self::Dns(DnsCommand::Secondary(_)) => "dns secondary",
             Self::Dns(DnsCommand::Drift(_)) => "dns drift",
             Self::Dns(DnsCommand::Adopt(_)) => "dns adopt",
             Self::Images(ImagesCommand::List) => "images list",

@@ -1,13 +1,15 @@
 //! The loop of a name server: from what is known to what Knot serves.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use sovereign_model::agent_status::AgentStatus;
 use sovereign_model::dns_record::is_within;
+use sovereign_model::layout::NameServerFolder;
 use sovereign_model::name_server_status::{Away, WhyAway};
+use sovereign_model::{Digest, SecondaryName};
 use sovereign_runtime::control::{Refusal, Request, request_async};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -63,6 +65,7 @@ pub(super) struct Keeper {
     driver: Driver,
     orders: Arc<Orders>,
     agent: Option<PathBuf>,
+    transfer_keys: BTreeMap<SecondaryName, PathBuf>,
     wishes: mpsc::Receiver<Wish>,
     tables: Option<mpsc::Receiver<Result<Made, String>>>,
     seen: Option<Seen>,
@@ -85,11 +88,16 @@ impl Keeper {
         agent: Option<PathBuf>,
         wishes: mpsc::Receiver<Wish>,
     ) -> Self {
+        let config = &shared.config;
+        let folder = NameServerFolder::new(&config.folder);
+        let key_of = |(name, digest): (&SecondaryName, &Digest)| (name.clone(), folder.transfer_key(name, digest));
+        let transfer_keys = config.transfer_keys.iter().map(key_of).collect();
         Self {
             shared,
             driver,
             orders,
             agent,
+            transfer_keys,
             wishes,
             tables: None,
             seen: None,
@@ -251,6 +259,7 @@ impl Keeper {
             world: &wanted.world,
             listen: &config.listen,
             identity: config.datacenter.as_str(),
+            transfer_keys: &self.transfer_keys,
             geography,
         };
         let brought = self.driver.bring(&setup, now).await;
