@@ -28,6 +28,8 @@ use sovereign_model::agent_status::Standing;
 use sovereign_model::layout::NameServerFolder;
 use sovereign_model::name_server_config::PROTOCOL;
 use sovereign_model::name_server_status::{Away, WhyAway};
+use sovereign_model::names::{Place, Uplink};
+use sovereign_model::stack::UplinkAddress;
 use sovereign_runtime::SigningKey;
 use sovereign_runtime::control::{ControlError, Request};
 use sovereign_runtime::lifecycle::Lifecycle;
@@ -56,6 +58,7 @@ async fn what_a_real_agent_sees_die_leaves_the_answers_and_a_broken_data_center_
         host: Some("atlas".parse().unwrap()),
         authority: authority.pem.clone(),
         watched: vec![watched("vienna", home.address), watched("denver", away.address)],
+        dynamic: Vec::new(),
     };
     let file = stage.folder.path().join("agent.json");
     let text = serde_json::to_string(&config).unwrap();
@@ -157,6 +160,48 @@ async fn a_friend_has_a_copy_of_what_is_counted_on_and_nobody_gets_the_zone_with
     assert!(stage.is_refused());
     assert_eq!(ask(place, None, WWW, "A").await, BOTH);
     assert!(stage.validated_at(place, WWW).contains("; fully validated"));
+}
+
+#[tokio::test]
+async fn an_address_that_changes_is_answered_where_the_agent_finds_it_and_never_for_a_name_server() {
+    let mut stage = Stage::new();
+    stage.config.names.places.push(Place {
+        name: "cabin".parse().unwrap(),
+        location: None,
+        jurisdiction: None,
+        uplinks: vec![Uplink { name: "cable".to_owned(), address: UplinkAddress::Dynamic }],
+    });
+    stage.config.names.sites[0].datacenters.push("cabin".parse().unwrap());
+    let agent = StandIn::start(&stage, Standing::Alive, Standing::Alive);
+    let daemon = stage.start();
+    daemon.is("it is ready", |status| status.healthy).await;
+    stage.answers(None, WWW, "A", BOTH).await;
+    let found = |addresses: &[&str], standing| {
+        let mut status = agent.0.lock().unwrap();
+        status.watched.truncate(2);
+        for address in addresses {
+            let mut sight = status.watched[1].clone();
+            (sight.datacenter, sight.at) = ("cabin".parse().unwrap(), "cable".to_owned());
+            (sight.address, sight.standing) = (SocketAddr::new(address.parse().unwrap(), 443), standing);
+            status.watched.push(sight);
+        }
+    };
+    found(&["127.0.0.8"], Standing::Alive);
+    let learned = stage.answers(None, WWW, "A", &[VIENNA, DENVER, "127.0.0.8"]).await;
+    found(&["127.0.0.9"], Standing::Alive);
+    let changed = stage.answers(None, WWW, "A", &[VIENNA, DENVER, "127.0.0.9"]).await;
+    eprintln!("an address was answered after {learned:?}, another one after {changed:?}");
+    assert!(learned < Duration::from_secs(10) && changed < Duration::from_secs(10));
+    assert_eq!(stage.ask(None, "example.org", "NS").await, ["ns-denver.example.org.", "ns-vienna.example.org."]);
+    assert_eq!(stage.ask(None, "ns-cabin.example.org", "A").await, [""; 0]);
+    // An agent that was just replaced does not know it yet.
+    let before = daemon.is("the agent is heard", |status| status.seen_unix.is_some()).await.seen_unix;
+    found(&[], Standing::Alive);
+    daemon.is("it is heard again", |status| status.seen_unix > before.map(|before| before + 1)).await;
+    assert_eq!(stage.ask(None, WWW, "A").await, [VIENNA, DENVER, "127.0.0.9"]);
+    found(&["127.0.0.9"], Standing::Dead);
+    stage.answers(None, WWW, "A", BOTH).await;
+    daemon.stop().await;
 }
 
 /// What `kdig` gets of the whole zone.

@@ -48,7 +48,7 @@ pub(crate) struct DnsShowArgs {
 
 const SHOW_HELP: &str = "\
 Sites have the addresses of all their data centers that are counted on, mail is refused where nobody takes it, and your
-own `records` stand beside these. A dynamic address is left out here: it is learned where it is.
+own `records` stand beside these. A dynamic address is left out here: name servers learn it.
 
 Examples:
   sovereign dns show
