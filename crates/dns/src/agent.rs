@@ -24,8 +24,9 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::health::{Rules, fails_open};
+use crate::learned::Learned;
 use crate::loaded::{LoadError, load};
-use crate::probe::{Prober, TrustError};
+use crate::probe::{Look, ProbeError, Prober, TrustError};
 use crate::trial::attempt;
 use crate::view::View;
 
@@ -91,7 +92,8 @@ pub async fn run(options: Options) -> Result<Drained, AgentError> {
 /// As [`run`].
 pub async fn serve(options: Options, lifecycle: Lifecycle) -> Result<Drained, AgentError> {
     let (config, config_digest): (AgentConfig, Digest) = load(&options.config, &options.trust, PROTOCOL, "an agent")?;
-    let with_public = config.watched.iter().any(|watched| watched.public);
+    let with_public = config.watched.iter().map(|watched| watched.public);
+    let with_public = with_public.chain(config.dynamic.iter().map(|dynamic| dynamic.public)).any(|public| public);
     let prober = Prober::new(&config.authority, with_public, options.rules.timeout).map_err(AgentError::Trust)?;
     info!(agent = %config.edge(), watched = config.watched.len(), "the agent starts");
     let now = Instant::now();
@@ -100,6 +102,7 @@ pub async fn serve(options: Options, lifecycle: Lifecycle) -> Result<Drained, Ag
         rules: options.rules,
         places: Semaphore::new(AT_ONCE),
         lifecycle: lifecycle.clone(),
+        learned: Mutex::new(Learned::new(&config.dynamic)),
         config,
         config_digest,
         prober,
@@ -114,6 +117,9 @@ pub async fn serve(options: Options, lifecycle: Lifecycle) -> Result<Drained, Ag
     });
     for index in 0..agent.config.watched.len() {
         tokio::spawn(agent.clone().watch(index));
+    }
+    for uplink in 0..agent.config.dynamic.len() {
+        tokio::spawn(agent.clone().follow(uplink));
     }
     if let Err(error) = Readiness::from_env().ready() {
         warn!(%error, "whoever waits for this process cannot be told that it watches");
@@ -134,6 +140,8 @@ struct Agent {
     lifecycle: Lifecycle,
     /// How each of what is watched is seen.
     views: Vec<Mutex<View>>,
+    /// Where uplinks are whose address changes, and how they are seen.
+    learned: Mutex<Learned>,
 }
 
 impl Agent {
@@ -150,15 +158,47 @@ impl Agent {
         let _: Option<()> = stopping.run_until_cancelled(watching).await;
     }
 
+    /// Looks at an uplink wherever it is learned to be, until the agent is told to stop.
+    async fn follow(self: Arc<Self>, uplink: usize) {
+        let stopping = self.lifecycle.stopping();
+        let following = async {
+            loop {
+                let began = Instant::now();
+                let watched = self.learned().watched(uplink);
+                for watched in watched {
+                    let (looked, took) = self.ask(&watched).await;
+                    let mut learned = self.learned();
+                    if let Some(view) = learned.view(uplink, watched.address.ip()) {
+                        self.note(&watched, view, looked.map(|look| look.took), took);
+                    }
+                }
+                sleep(self.rules.next(random()).saturating_sub(began.elapsed())).await;
+            }
+        };
+        let _: Option<()> = stopping.run_until_cancelled(following).await;
+    }
+
     async fn look(&self, index: usize) {
         let watched = &self.config.watched[index];
+        let (looked, took) = self.ask(watched).await;
+        if let Ok(look) = &looked
+            && self.config.is_inside(watched)
+        {
+            self.learned().tell(index, look.learned.clone(), Instant::now());
+        }
+        self.note(watched, &mut self.view(index), looked.map(|look| look.took), took);
+    }
+
+    /// What a look finds, and how long that took, the wait for its turn left out.
+    async fn ask(&self, watched: &Watched) -> (Result<Look, ProbeError>, Duration) {
         let _place = self.places.acquire().await; // never closed
         let began = Instant::now();
         let looked = self.prober.look(watched).await;
-        let now = Instant::now();
-        let took = now.duration_since(began);
-        let mut view = self.view(index);
-        let Some(standing) = view.heard(looked, took, &self.rules, now) else { return };
+        (looked, began.elapsed())
+    }
+
+    fn note(&self, watched: &Watched, view: &mut View, looked: Result<Duration, ProbeError>, took: Duration) {
+        let Some(standing) = view.heard(looked, took, &self.rules, Instant::now()) else { return };
         let (datacenter, at, address) = (&watched.datacenter, &watched.at, watched.address);
         match standing {
             Standing::Dead => warn!(%datacenter, at, %address, why = view.error(), "dead"),
@@ -186,6 +226,10 @@ impl Agent {
         heard
     }
 
+    fn learned(&self) -> MutexGuard<'_, Learned> {
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn view(&self, index: usize) -> MutexGuard<'_, View> {
         self.views[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -193,10 +237,13 @@ impl Agent {
     fn status(&self) -> AgentStatus {
         let standings = || self.config.watched.iter().enumerate().map(|(index, of)| (of, self.view(index).standing()));
         let inside = |of: &Watched| self.config.is_inside(of);
+        let learned = self.learned();
         let others = standings().filter(|(of, _)| !inside(of)).map(|(_, standing)| standing);
+        let others = others.chain(learned.standings());
         let insides = standings().filter(|(of, _)| inside(of)).map(|(_, standing)| standing);
         let fails_open = fails_open(others, insides);
         let watched = self.config.watched.iter().enumerate();
+        let watched = watched.map(|(index, of)| self.view(index).sight(of, fails_open));
         AgentStatus {
             healthy: true,
             draining: self.lifecycle.is_stopping(),
@@ -207,7 +254,7 @@ impl Agent {
             host: self.config.host.clone(),
             config_digest: self.config_digest,
             fails_open,
-            watched: watched.map(|(index, of)| self.view(index).sight(of, fails_open)).collect(),
+            watched: watched.chain(learned.sights(fails_open)).collect(),
         }
     }
 }

@@ -40,6 +40,8 @@ pub struct Seen {
     at: Instant,
     /// Which addresses of others are dead, and when that was last told.
     dead: BTreeMap<Place, Instant>,
+    /// Where uplinks of others are, and when that was last told.
+    met: BTreeMap<(DatacenterName, String), (BTreeSet<IpAddr>, Instant)>,
     /// Since nothing of the own data center lived, and somebody else did: when that was last told.
     broken: Option<Instant>,
     fails_open: bool,
@@ -49,8 +51,9 @@ impl Seen {
     /// Of what an agent of the data center `own` tells; `before` is what was told before.
     pub fn new(own: &DatacenterName, status: &AgentStatus, before: Option<&Self>, now: Instant) -> Self {
         let fails_open = status.fails_open;
+        let met = met(own, status, before, now);
         if fails_open {
-            return Self { at: now, dead: BTreeMap::new(), broken: None, fails_open };
+            return Self { at: now, dead: BTreeMap::new(), met, broken: None, fails_open };
         }
         let recently = |when: Instant| (now.saturating_duration_since(when) < REMEMBERED).then_some(when);
         let (insides, others): (Vec<&Sight>, Vec<&Sight>) =
@@ -82,7 +85,7 @@ impl Seen {
             }
             (Standing::Alive, _) | (_, Standing::Dead) => None,
         };
-        Self { at: now, dead, broken, fails_open }
+        Self { at: now, dead, met, broken, fails_open }
     }
 
     /// Whether it is still to be believed.
@@ -100,6 +103,11 @@ impl Seen {
         self.dead.keys().cloned().collect()
     }
 
+    /// Where uplinks of other data centers are, dead or alive.
+    pub fn met(&self) -> impl Iterator<Item = (&(DatacenterName, String), &BTreeSet<IpAddr>)> {
+        self.met.iter().map(|(uplink, (addresses, _))| (uplink, addresses))
+    }
+
     /// Whether the own data center is broken, and another is not.
     pub fn is_broken_here(&self) -> bool {
         self.broken.is_some()
@@ -109,6 +117,28 @@ impl Seen {
     pub fn fails_open(&self) -> bool {
         self.fails_open
     }
+}
+
+/// Where each uplink of others is. One that a new agent has not found yet is where it was, for a while.
+fn met(
+    own: &DatacenterName,
+    status: &AgentStatus,
+    before: Option<&Seen>,
+    now: Instant,
+) -> BTreeMap<(DatacenterName, String), (BTreeSet<IpAddr>, Instant)> {
+    let mut met = BTreeMap::new();
+    for sight in status.watched.iter().filter(|sight| sight.datacenter != *own) {
+        let uplink = (sight.datacenter.clone(), sight.at.clone());
+        let (addresses, _) = met.entry(uplink).or_insert_with(|| (BTreeSet::new(), now));
+        addresses.insert(sight.address.ip());
+    }
+    let recent = |when: Instant| now.saturating_duration_since(when) < REMEMBERED;
+    for (uplink, (addresses, when)) in before.into_iter().flat_map(|before| &before.met) {
+        if recent(*when) {
+            met.entry(uplink.clone()).or_insert_with(|| (addresses.clone(), *when));
+        }
+    }
+    met
 }
 
 /// How all of them are together: alive when any is, dead when all are and there are any.

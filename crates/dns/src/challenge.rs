@@ -124,8 +124,13 @@ mod tests {
     use super::*;
 
     fn names() -> Names {
-        let domain = Domain { name: "example.org".parse().unwrap(), mail: Mail::None, records: Vec::new() };
-        Names { places: Vec::new(), domains: vec![domain], sites: Vec::new(), issuers: None }
+        let domain = Domain {
+            name: "example.org".parse().unwrap(),
+            secondaries: Vec::new(),
+            mail: Mail::None,
+            records: Vec::new(),
+        };
+        Names { places: Vec::new(), domains: vec![domain], secondaries: Vec::new(), sites: Vec::new(), issuers: None }
     }
 
     fn asked(all: &[(&str, &[&str])]) -> BTreeMap<String, Vec<String>> {

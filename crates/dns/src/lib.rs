@@ -19,6 +19,7 @@
 //! | [`ask`] | asks name servers, from the root downwards |
 //! | [`drift`] | what the world is told of a domain, beside what is wanted |
 //! | [`adopt`] | what a domain publishes before it is taken over, and what of it would vanish |
+//! | `learned` | pure: where uplinks are whose address changes |
 //! | [`agent`] | the daemon: looks at all of them, and tells on its control socket how it sees them |
 //! | [`away`] | pure: from what an agent tells to who is away, and whether to fall silent |
 //! | [`challenge`] | pure: what certificate authorities ask to see, for how long |
@@ -40,6 +41,7 @@ pub mod drift;
 pub mod geography;
 pub mod health;
 pub mod knot;
+mod learned;
 mod loaded;
 pub mod name_server;
 pub mod probe;

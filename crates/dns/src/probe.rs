@@ -4,6 +4,7 @@
 //! public authority where that was allowed; a listener, a captive portal or somebody else's server does not count. Every
 //! look begins from nothing: no session is resumed, because a resumed one checks no certificate.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -20,11 +21,13 @@ use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, pem};
-use sovereign_model::agent_config::{HEALTH_PATH, Watched};
+use sovereign_model::agent_config::{HEALTH_PATH, LEARNED_FIELD, Watched};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tracing::warn;
+
+use crate::away::Place;
 
 /// Where machines keep the certificates of public authorities: Debian, Fedora, Alpine and the BSDs.
 const PUBLIC_ROOTS: [&str; 3] =
@@ -32,6 +35,9 @@ const PUBLIC_ROOTS: [&str; 3] =
 
 /// An edge says no more than a status and a few fields.
 const MOST_HEAD: usize = 16 << 10;
+
+/// So many addresses are taken of one answer.
+const MOST_LEARNED: usize = 64;
 
 /// Why a look failed.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +77,15 @@ pub enum TrustError {
     Unusable(#[source] rustls::Error),
 }
 
+/// What a look found: an edge that answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// How long the answer took.
+    pub took: Duration,
+    /// Where it says that data centers are whose address changes. To be believed of an edge of the own data center only.
+    pub learned: BTreeSet<Place>,
+}
+
 /// Looks at addresses.
 #[derive(Debug)]
 pub struct Prober {
@@ -94,19 +109,19 @@ impl Prober {
         Ok(Self { stack, public, timeout })
     }
 
-    /// Looks once; how long the answer took.
+    /// Looks once.
     ///
     /// # Errors
     /// When no edge answers there in time.
-    pub async fn look(&self, at: &Watched) -> Result<Duration, ProbeError> {
+    pub async fn look(&self, at: &Watched) -> Result<Look, ProbeError> {
         let began = Instant::now();
         match timeout(self.timeout, self.ask(at)).await {
-            Ok(answered) => answered.map(|()| began.elapsed()),
+            Ok(answered) => answered.map(|learned| Look { took: began.elapsed(), learned }),
             Err(_) => Err(ProbeError::TimedOut(self.timeout)),
         }
     }
 
-    async fn ask(&self, at: &Watched) -> Result<(), ProbeError> {
+    async fn ask(&self, at: &Watched) -> Result<BTreeSet<Place>, ProbeError> {
         let socket = TcpStream::connect(at.address).await.map_err(ProbeError::Connect)?;
         let tls = if at.public { &self.public } else { &self.stack };
         let stream = TlsConnector::from(tls.clone()).connect(server_name(at), socket).await.map_err(ProbeError::Tls)?;
@@ -125,11 +140,21 @@ impl Prober {
                 Err(error) => Err(error),
             },
         };
-        match answer.map_err(ProbeError::Http)?.status() {
-            StatusCode::NO_CONTENT => Ok(()),
+        let answer = answer.map_err(ProbeError::Http)?;
+        match answer.status() {
+            StatusCode::NO_CONTENT => Ok(learned(answer.headers())),
             status => Err(ProbeError::Status(status)),
         }
     }
+}
+
+/// Where an edge says that other data centers are. What cannot be read is left out.
+fn learned(fields: &HeaderMap) -> BTreeSet<Place> {
+    let read = |told: &HeaderValue| {
+        let (datacenter, address) = told.to_str().ok()?.split_once(' ')?;
+        Some((datacenter.parse().ok()?, address.parse().ok()?))
+    };
+    fields.get_all(LEARNED_FIELD).iter().take(MOST_LEARNED).filter_map(read).collect()
 }
 
 /// Whose certificate it must be.

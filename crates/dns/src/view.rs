@@ -21,13 +21,14 @@ const LATE: Duration = Duration::from_secs(1);
 pub(crate) struct View {
     health: Health,
     latency: Option<Duration>,
+    answered: bool,
     error: Option<String>,
 }
 
 impl View {
     /// Of an address that is watched from now on.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { health: Health::new(now), latency: None, error: None }
+        Self { health: Health::new(now), latency: None, answered: false, error: None }
     }
 
     /// What a look found that `took` so long, the wait for its turn left out; how the address stands, if that has changed.
@@ -40,7 +41,7 @@ impl View {
     ) -> Option<Standing> {
         let changed = match looked {
             Ok(latency) => {
-                (self.latency, self.error) = (Some(latency), None);
+                (self.latency, self.answered, self.error) = (Some(latency), true, None);
                 self.health.answered(rules, now)
             }
             Err(_) if took > rules.timeout + LATE => {
@@ -60,6 +61,11 @@ impl View {
     /// How it stands.
     pub(crate) fn standing(&self) -> Standing {
         self.health.standing()
+    }
+
+    /// Whether it has ever answered.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.answered
     }
 
     /// Why the last look failed, if it did.

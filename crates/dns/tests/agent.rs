@@ -5,11 +5,12 @@ mod common;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use sovereign_dns::LoadError;
 use sovereign_dns::agent::{self, AgentError, Options};
-use sovereign_model::agent_config::{AgentConfig, PROTOCOL, Watched};
+use sovereign_model::agent_config::{AgentConfig, Dynamic, PROTOCOL, Watched};
 use sovereign_model::agent_status::{AgentStatus, Sight, Standing};
 use sovereign_model::trial::{Heard, Speech, Trial};
 use sovereign_runtime::SigningKey;
@@ -19,7 +20,7 @@ use sovereign_runtime::signed;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use common::{Authority, Manner, NAME, PATIENCE, RULES, Server};
+use common::{Authority, Manner, NAME, PATIENCE, RULES, Server, Told};
 
 /// An agent at home in this process.
 struct Agent {
@@ -38,13 +39,20 @@ fn watched(datacenter: &str, address: SocketAddr) -> Watched {
     }
 }
 
-fn options(folder: &TempDir, signed_by: &SigningKey, authority: &Authority, watched: Vec<Watched>) -> Options {
+fn options(
+    folder: &TempDir,
+    signed_by: &SigningKey,
+    authority: &Authority,
+    watched: Vec<Watched>,
+    dynamic: Vec<Dynamic>,
+) -> Options {
     let config = AgentConfig {
         stack: "shop".parse().unwrap(),
         datacenter: "home".parse().unwrap(),
         host: Some("atlas".parse().unwrap()),
         authority: authority.pem.clone(),
         watched,
+        dynamic,
     };
     let path = folder.path().join("config.json");
     std::fs::write(&path, signed::seal(signed_by, PROTOCOL, 1, serde_json::to_string(&config).unwrap())).unwrap();
@@ -54,9 +62,13 @@ fn options(folder: &TempDir, signed_by: &SigningKey, authority: &Authority, watc
 
 impl Agent {
     fn start(authority: &Authority, watched: Vec<Watched>) -> Self {
+        Self::start_with(authority, watched, Vec::new())
+    }
+
+    fn start_with(authority: &Authority, watched: Vec<Watched>, dynamic: Vec<Dynamic>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let lifecycle = Lifecycle::new(Duration::from_secs(5));
-        let options = options(&folder, &SigningKey::from_bytes(&[7; 32]), authority, watched);
+        let options = options(&folder, &SigningKey::from_bytes(&[7; 32]), authority, watched, dynamic);
         let task = tokio::spawn(agent::serve(options, lifecycle.clone()));
         Self { folder, lifecycle, task }
     }
@@ -94,6 +106,53 @@ impl Agent {
 
 fn errors(status: &AgentStatus) -> Vec<&str> {
     status.watched.iter().map(|sight| sight.last_error.as_deref().unwrap_or_default()).collect()
+}
+
+#[tokio::test]
+async fn an_uplink_whose_address_changes_is_watched_where_the_own_edges_know_it_to_be() {
+    use Standing::{Alive, Dead};
+    let authority = Authority::new("ours");
+    let tls = authority.server(NAME);
+    let told = Told::default();
+    let tell = |all: &[&str]| *told.lock().unwrap() = all.iter().map(|&line| line.to_owned()).collect();
+    let here = "127.0.0.1:0".parse().unwrap();
+    let home = Server::start_telling(here, tls.clone(), Manner::Edge, told.clone()).await;
+    // What others say is not believed.
+    let liar = Told::new(Mutex::new(vec!["cabin 127.0.0.77".to_owned()]));
+    let office = Server::start_telling(here, tls.clone(), Manner::Edge, liar).await;
+    let first = Server::start(tls.clone(), Manner::Edge).await;
+    let port = first.address.port();
+    let dynamic = Dynamic {
+        datacenter: "cabin".parse().unwrap(),
+        at: "cable".to_owned(),
+        port,
+        name: Some(NAME.parse().unwrap()),
+        public: false,
+    };
+    let all = vec![watched("home", home.address), watched("office", office.address)];
+    let agent = Agent::start_with(&authority, all, vec![dynamic]);
+    tell(&["cabin", "cabin nowhere", "CABIN 127.0.0.1", "other 127.0.0.1"]);
+    agent.sees(&[Alive, Alive]).await;
+    tell(&["cabin 127.0.0.1"]);
+    let began = Instant::now();
+    let status = agent.sees(&[Alive, Alive, Alive]).await;
+    eprintln!("an address was learned after {:?}", began.elapsed());
+    let cabin = &status.watched[2];
+    assert_eq!((cabin.datacenter.as_str(), cabin.at.as_str(), cabin.address), ("cabin", "cable", first.address));
+
+    // Another address, at which nobody answers yet: it is nowhere, and then there.
+    tell(&["cabin 127.0.0.9"]);
+    agent.sees(&[Alive, Alive]).await;
+    let second = SocketAddr::new("127.0.0.9".parse().unwrap(), port);
+    let second = Server::start_at(second, tls, Manner::Edge).await;
+    let status = agent.sees(&[Alive, Alive, Alive]).await;
+    assert_eq!(status.watched[2].address, second.address);
+    // The link goes, and readers come on; then they do not.
+    tell(&[]);
+    agent.sees(&[Alive, Alive, Alive]).await;
+    second.kill().await;
+    agent.sees(&[Alive, Alive, Dead]).await;
+    agent.stop().await;
 }
 
 #[tokio::test]
@@ -249,7 +308,7 @@ async fn a_successor_takes_over_and_what_it_replaces_stops() {
 #[tokio::test]
 async fn what_the_operator_did_not_sign_is_refused_with_a_way_out() {
     let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new("ours"));
-    let foreign = options(&folder, &SigningKey::from_bytes(&[8; 32]), &authority, Vec::new());
+    let foreign = options(&folder, &SigningKey::from_bytes(&[8; 32]), &authority, Vec::new(), Vec::new());
     let refused = agent::serve(foreign.clone(), Lifecycle::new(Duration::ZERO)).await.unwrap_err();
     assert!(matches!(refused, AgentError::Config(LoadError::Signed { .. })) && refused.help().is_some(), "{refused}");
     let text = std::fs::read(&foreign.config).unwrap();
@@ -263,7 +322,7 @@ async fn what_the_operator_did_not_sign_is_refused_with_a_way_out() {
     assert!(matches!(refused, AgentError::Config(LoadError::Read { .. })), "{refused}");
     let mut authority = authority;
     authority.pem = authority.pem.replace("MII", "!!!");
-    let unusable = options(&folder, &SigningKey::from_bytes(&[7; 32]), &authority, Vec::new());
+    let unusable = options(&folder, &SigningKey::from_bytes(&[7; 32]), &authority, Vec::new(), Vec::new());
     let refused = agent::serve(unusable, Lifecycle::new(Duration::ZERO)).await.unwrap_err();
     assert!(matches!(refused, AgentError::Trust(_)), "{refused}");
 }

@@ -139,6 +139,7 @@ impl Server {
             names: &self.names,
             world,
             listen: &[self.listen],
+            transfer_keys: &BTreeMap::new(),
             identity: "vienna",
             geography: Some(Geography { orders: &self.orders, table: &self.table }),
         };

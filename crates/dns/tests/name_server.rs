@@ -3,6 +3,8 @@
 #![expect(clippy::print_stderr, reason = "figures")]
 
 mod common;
+#[path = "name_server/copy.rs"]
+mod copy;
 #[path = "name_server/stage.rs"]
 mod stage;
 
@@ -16,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use sovereign_dns::ask::{Asker, TransferError};
 use sovereign_dns::knot::{DriverError, What};
 use sovereign_dns::name_server::{self, NameServerError};
 use sovereign_dns::{LoadError, agent};
@@ -25,13 +28,15 @@ use sovereign_model::agent_status::Standing;
 use sovereign_model::layout::NameServerFolder;
 use sovereign_model::name_server_config::PROTOCOL;
 use sovereign_model::name_server_status::{Away, WhyAway};
+use sovereign_model::names::{Place, Uplink};
+use sovereign_model::stack::UplinkAddress;
 use sovereign_runtime::SigningKey;
 use sovereign_runtime::control::{ControlError, Request};
 use sovereign_runtime::lifecycle::Lifecycle;
 use sovereign_runtime::signed;
 
 use common::{Authority, Manner, NAME, RULES, Server};
-use stage::{AUSTRIA, BOTH, DENVER, OPERATOR, STATES, Stage, StandIn, VIENNA, WWW, question};
+use stage::{AUSTRIA, BOTH, DENVER, OPERATOR, STATES, Stage, StandIn, VIENNA, WWW, answers, ask, free_port, question};
 
 #[tokio::test]
 async fn what_a_real_agent_sees_die_leaves_the_answers_and_a_broken_data_center_is_silent() {
@@ -53,6 +58,7 @@ async fn what_a_real_agent_sees_die_leaves_the_answers_and_a_broken_data_center_
         host: Some("atlas".parse().unwrap()),
         authority: authority.pem.clone(),
         watched: vec![watched("vienna", home.address), watched("denver", away.address)],
+        dynamic: Vec::new(),
     };
     let file = stage.folder.path().join("agent.json");
     let text = serde_json::to_string(&config).unwrap();
@@ -102,6 +108,108 @@ async fn what_a_real_agent_sees_die_leaves_the_answers_and_a_broken_data_center_
     let status = daemon.is("the agent is missed", |status| status.agent_error.is_some()).await;
     assert!(status.healthy && status.seen_unix.is_some());
     daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_friend_has_a_copy_of_what_is_counted_on_and_nobody_gets_the_zone_without_the_key() {
+    let mut stage = Stage::new();
+    let place = free_port();
+    let key = copy::declare(&mut stage, place);
+    let agent = StandIn::start(&stage, Standing::Alive, Standing::Alive);
+    let daemon = stage.start();
+    daemon.is("it is ready", |status| status.healthy).await;
+    // Denver is a primary too, and nobody is there.
+    let friend = copy::Friend::start(&stage, place, key.secret.expose());
+    answers(place, None, WWW, "A", BOTH).await;
+    answers(place, Some(STATES), WWW, "A", BOTH).await;
+    assert!(stage.validated_at(place, WWW).contains("; fully validated"));
+    let servers = ["ns-denver.example.org.", "ns-friend.example.org.", "ns-vienna.example.org."];
+    for server in [place, stage.listen] {
+        assert_eq!(ask(server, None, "example.org", "NS").await, servers);
+        assert_eq!(ask(server, None, "ns-friend.example.org", "A").await, [place.ip().to_string()]);
+    }
+
+    // It is told: it would look by itself after an hour.
+    agent.sees(Standing::Alive, Standing::Dead);
+    let died = answers(place, None, WWW, "A", &[VIENNA]).await;
+    assert!(stage.validated_at(place, WWW).contains("; fully validated"));
+    agent.sees(Standing::Alive, Standing::Alive);
+    let back = answers(place, None, WWW, "A", BOTH).await;
+    let began = Instant::now();
+    daemon.tell(challenge(json!({WWW: ["one"]}))).await.unwrap();
+    answers(place, None, &format!("_acme-challenge.{WWW}"), "TXT", &["\"one\""]).await;
+    eprintln!("the copy had a death after {died:?}, a return after {back:?}, a challenge after {:?}", began.elapsed());
+    assert!(died < Duration::from_secs(10) && back < Duration::from_secs(10));
+    let serial = |server| async move { ask(server, None, "example.org", "SOA").await };
+    assert_eq!(serial(place).await, serial(stage.listen).await);
+
+    // With the key of somebody else, and with none, nobody gets the zone, nor does an update get in.
+    let domain = "example.org".parse().unwrap();
+    let refused = Asker::default().transfer(stage.listen, &domain).await.unwrap_err();
+    assert!(matches!(refused, TransferError::Refused { .. }), "{refused}");
+    let with = |secret: &str| transferred(stage.listen, &format!("hmac-sha256:friend.shop:{secret}"));
+    let whole = with(key.secret.expose());
+    assert!(whole.contains("ns-friend.example.org") && whole.contains("RRSIG"), "{whole}");
+    let other = with("c29tZWJvZHkgZWxzZSdzIGtleSwgMzIgYnl0ZXMgbG9uZw==");
+    assert!(!other.contains("ns-friend") && other.contains("BADSIG"), "{other}");
+    let stranger = copy::Friend::start(&stage, free_port(), "c29tZWJvZHkgZWxzZSdzIGtleSwgMzIgYnl0ZXMgbG9uZw==");
+    assert!(friend.refreshes() && !stranger.refreshes());
+
+    // Without anybody to copy from it answers on.
+    daemon.stop().await;
+    assert!(stage.is_refused());
+    assert_eq!(ask(place, None, WWW, "A").await, BOTH);
+    assert!(stage.validated_at(place, WWW).contains("; fully validated"));
+}
+
+#[tokio::test]
+async fn an_address_that_changes_is_answered_where_the_agent_finds_it_and_never_for_a_name_server() {
+    let mut stage = Stage::new();
+    stage.config.names.places.push(Place {
+        name: "cabin".parse().unwrap(),
+        location: None,
+        jurisdiction: None,
+        uplinks: vec![Uplink { name: "cable".to_owned(), address: UplinkAddress::Dynamic }],
+    });
+    stage.config.names.sites[0].datacenters.push("cabin".parse().unwrap());
+    let agent = StandIn::start(&stage, Standing::Alive, Standing::Alive);
+    let daemon = stage.start();
+    daemon.is("it is ready", |status| status.healthy).await;
+    stage.answers(None, WWW, "A", BOTH).await;
+    let found = |addresses: &[&str], standing| {
+        let mut status = agent.0.lock().unwrap();
+        status.watched.truncate(2);
+        for address in addresses {
+            let mut sight = status.watched[1].clone();
+            (sight.datacenter, sight.at) = ("cabin".parse().unwrap(), "cable".to_owned());
+            (sight.address, sight.standing) = (SocketAddr::new(address.parse().unwrap(), 443), standing);
+            status.watched.push(sight);
+        }
+    };
+    found(&["127.0.0.8"], Standing::Alive);
+    let learned = stage.answers(None, WWW, "A", &[VIENNA, DENVER, "127.0.0.8"]).await;
+    found(&["127.0.0.9"], Standing::Alive);
+    let changed = stage.answers(None, WWW, "A", &[VIENNA, DENVER, "127.0.0.9"]).await;
+    eprintln!("an address was answered after {learned:?}, another one after {changed:?}");
+    assert!(learned < Duration::from_secs(10) && changed < Duration::from_secs(10));
+    assert_eq!(stage.ask(None, "example.org", "NS").await, ["ns-denver.example.org.", "ns-vienna.example.org."]);
+    assert_eq!(stage.ask(None, "ns-cabin.example.org", "A").await, [""; 0]);
+    // An agent that was just replaced does not know it yet.
+    let before = daemon.is("the agent is heard", |status| status.seen_unix.is_some()).await.seen_unix;
+    found(&[], Standing::Alive);
+    daemon.is("it is heard again", |status| status.seen_unix > before.map(|before| before + 1)).await;
+    assert_eq!(stage.ask(None, WWW, "A").await, [VIENNA, DENVER, "127.0.0.9"]);
+    found(&["127.0.0.9"], Standing::Dead);
+    stage.answers(None, WWW, "A", BOTH).await;
+    daemon.stop().await;
+}
+
+/// What `kdig` gets of the whole zone.
+fn transferred(server: SocketAddr, key: &str) -> String {
+    let at = format!("@{}", server.ip());
+    let port = server.port().to_string();
+    let got = Command::new("kdig").args([&*at, "-p", &*port, "-y", key, "example.org", "AXFR"]).output().unwrap();
+    String::from_utf8_lossy(&got.stdout).into_owned() + &String::from_utf8_lossy(&got.stderr)
 }
 
 fn challenge(set: Value) -> Request {

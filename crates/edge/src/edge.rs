@@ -21,7 +21,7 @@ use http::{Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use rustls::server::ProducesTickets;
-use sovereign_model::agent_config::HEALTH_PATH;
+use sovereign_model::agent_config::{HEALTH_PATH, LEARNED_FIELD};
 use sovereign_model::edge_config::EdgeApp;
 use sovereign_model::edge_rules::Limits;
 use sovereign_runtime::VerifyingKey;
@@ -39,6 +39,7 @@ use crate::counters::Counters;
 use crate::door::Door;
 use crate::fetch::Flights;
 use crate::generation::{ConfigError, Generation, Site};
+use crate::heard::Heard;
 use crate::limit::{Buckets, Rate};
 use crate::moment::Moment;
 use crate::notice::{Notice, What};
@@ -90,6 +91,8 @@ pub(crate) struct Edge {
     notices: broadcast::Sender<Notice>,
     /// Connections that peers have dialled, by their key.
     linked: Mutex<HashMap<PeerKey, usize>>,
+    /// Where they dial from.
+    pub(crate) heard: Heard,
     lifecycle: Lifecycle,
     /// That of the process, as against those of the threads that serve connections.
     runtime: Handle,
@@ -143,6 +146,7 @@ impl Edge {
             hook_memory: Semaphore::new(hooks::MEMORY),
             notices: broadcast::Sender::new(NOTICES),
             linked: Mutex::default(),
+            heard: Heard::default(),
             lifecycle,
             runtime: Handle::current(),
         })
@@ -260,6 +264,15 @@ impl Edge {
         Linked { edge: self.clone(), peer }
     }
 
+    /// What agents are answered: this edge lives, and where peers are whose address changes.
+    fn health(&self, generation: &Generation) -> Response<Body> {
+        let mut response = pages::health();
+        for told in self.heard.told(&generation.config.peers) {
+            response.headers_mut().append(LEARNED_FIELD, told);
+        }
+        response
+    }
+
     /// Whether a peer has dialled us.
     pub(crate) fn peer_is_linked(&self, peer: PeerKey) -> bool {
         self.linked.lock().unwrap_or_else(PoisonError::into_inner).get(&peer).is_some_and(|count| *count > 0)
@@ -341,7 +354,7 @@ impl Edge {
         let asked = Asked { method: request.method(), uri: request.uri(), headers: request.headers(), reader };
         let route = match generation.routes.resolve(&asked) {
             Decision::Refused(refusal) => return Ok(pages::refused(refusal)),
-            Decision::Health => return Ok(pages::health()),
+            Decision::Health => return Ok(self.health(generation)),
             hook @ Decision::Hook(_) => return Err(Box::new(hook)),
             Decision::Site(route) => route,
         };
@@ -373,7 +386,7 @@ impl Edge {
     ) -> Response<Body> {
         let route = match *decision {
             Decision::Refused(refusal) => return pages::refused(refusal),
-            Decision::Health => return pages::health(),
+            Decision::Health => return self.health(&generation),
             Decision::Hook(site) => {
                 return match generation.sites.get(&site) {
                     Some(site) => hooks::receive(&self, site, request, SystemTime::now()).await,

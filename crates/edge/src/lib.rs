@@ -42,6 +42,7 @@ mod fetch;
 mod gather;
 mod generation;
 mod health;
+mod heard;
 mod hooks;
 mod keeper;
 mod known;

@@ -137,12 +137,13 @@ async fn connection(mut socket: TcpStream, peer: SocketAddr, edge: Arc<Edge>, st
     match session.alpn_protocol() {
         Some(LINK_ALPN) => {
             let Some(peer) = PeerKey::of_connection(session.peer_certificates()) else { return };
-            let _linked = edge.link_of(peer);
+            let _linked = (edge.link_of(peer), edge.heard.from(peer, reader.ip()));
             serve_peer(stream, edge, peer, stopping).await;
         }
         Some(LINK_BACK_ALPN) => {
             let Some(peer) = PeerKey::of_connection(session.peer_certificates()) else { return };
             let generation = edge.generation();
+            let _heard = edge.heard.from(peer, reader.ip());
             let Some(peer) = generation.peer(peer) else { return };
             if let Some(Err(error)) = stopping.run_until_cancelled(peer.link.borrow(stream)).await {
                 debug!(%error, "a lent connection broke off");

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::origin::Page;
-use common::{Lab, NAME, Origin, eventually, site_changed};
+use common::{Lab, NAME, Origin, Place, eventually, site_changed};
 use http::StatusCode;
-use sovereign_model::edge_config::{EdgeSite, Peer, Source};
+use sovereign_model::agent_config::{HEALTH_PATH, LEARNED_FIELD};
+use sovereign_model::edge_config::{EdgeSite, Learned, Peer, Source};
 use sovereign_model::stack::AdminReach;
 use sovereign_runtime::control::Request;
 
@@ -233,13 +234,20 @@ async fn a_home_that_can_only_dial_out_is_mirrored_all_the_same() {
     let site = lab.site(&home, Source::Unix(origin.socket.clone()));
     let mirror = EdgeSite { source: Source::Link("home".parse().unwrap()), webhook_key: None, ..site.clone() };
     origin.set_canonical(&site.canonical.to_string());
-    let undialable = Peer { addresses: Vec::new(), ..home.as_peer() };
+    let undialable = Peer { addresses: Vec::new(), learned: Some(Learned::Any), ..home.as_peer() };
     lab.seal(&home, 1, &lab.config(&home, vec![office.as_peer()], site));
     let config = lab.config(&office, vec![undialable], mirror);
     lab.seal(&office, 1, &config);
-    let _at_home = lab.start(&home).await;
+    let at_home = lab.start(&home).await;
     let at_office = lab.start(&office).await;
     at_office.complete().await;
+    // Where home dials from, the agent at the office is told, and whoever else asks.
+    let learned = async |at: &Place| {
+        let health = lab.client.get(at.address(), &format!("{NAME}:{}", at.port()), HEALTH_PATH).await;
+        health.fields.get_all(LEARNED_FIELD).iter().map(|told| told.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(learned(&office).await, ["home 127.0.0.1"]);
+    assert_eq!(learned(&home).await, [""; 0], "the office has an address that stays");
     let host = format!("{NAME}:{}", home.port());
     origin.put("/first/", Page::html("<p>edited</p>"));
     site_changed(&lab.client, home.address()).await;
@@ -263,6 +271,8 @@ async fn a_home_that_can_only_dial_out_is_mirrored_all_the_same() {
         (page.text() == "<p>edited again</p>").then_some(())
     })
     .await;
+    at_home.stop().await;
+    eventually("nobody is told of it any more", async || learned(&office).await.is_empty().then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

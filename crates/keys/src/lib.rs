@@ -21,6 +21,7 @@ mod purpose;
 mod secret;
 mod seed;
 mod seed_file;
+mod transfer_key;
 mod typed;
 #[cfg(test)]
 mod vectors;
@@ -36,6 +37,7 @@ pub use purpose::{Epochs, InvalidPurpose, Purpose};
 pub use secret::{Passphrase, SecretText};
 pub use seed::RootSeed;
 pub use seed_file::{SeedError, SeedFile, StoredSeed};
+pub use transfer_key::TransferKey;
 pub use typed::{
     LinkKey, SshKey, archive_password, database_password, link_key, owner_password, random_password, signing_key,
     ssh_key, webhook_key,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use sovereign_model::{DnsName, EdgeName, SiteName};
+use sovereign_model::{DnsName, EdgeName, SecondaryName, SiteName};
 
 use crate::file::{self, Existing, FileError};
 
@@ -34,6 +34,8 @@ pub enum Purpose {
     HostsRecovery,
     /// `zone/<domain>`: signs the domain's zone.
     Zone(DnsName),
+    /// `transfer/<secondary>`: with which a secondary gets zones, and is told that they have changed.
+    Transfer(SecondaryName),
 }
 
 impl fmt::Display for Purpose {
@@ -49,6 +51,7 @@ impl fmt::Display for Purpose {
             Self::Hosts => f.write_str("hosts"),
             Self::HostsRecovery => f.write_str("hosts-recovery"),
             Self::Zone(domain) => write!(f, "zone/{domain}"),
+            Self::Transfer(secondary) => write!(f, "transfer/{secondary}"),
         }
     }
 }
@@ -63,7 +66,7 @@ impl InvalidPurpose {
     pub fn help(&self) -> Option<String> {
         Some(
             "secrets are: owner-password/<site>, webhook/<site>, database/<site>, ca, link/<data center>[/<host>], \
-             config-signing, archive, hosts, hosts-recovery, zone/<domain>"
+             config-signing, archive, hosts, hosts-recovery, zone/<domain>, transfer/<secondary>"
                 .into(),
         )
     }
@@ -85,6 +88,7 @@ impl FromStr for Purpose {
             Some(("database", site)) => site.parse().map(Self::Database).map_err(|_| invalid()),
             Some(("link", edge)) => edge.parse().map(Self::Link).map_err(|_| invalid()),
             Some(("zone", domain)) => domain.parse().map(Self::Zone).map_err(|_| invalid()),
+            Some(("transfer", secondary)) => secondary.parse().map(Self::Transfer).map_err(|_| invalid()),
             _ => Err(invalid()),
         }
     }
@@ -158,7 +162,8 @@ mod tests {
     #[test]
     fn a_purpose_survives_its_text() {
         let plain = ["ca", "config-signing", "archive", "hosts", "hosts-recovery"];
-        for text in ["owner-password/blog", "webhook/blog", "database/blog", "link/home"].into_iter().chain(plain) {
+        let of_one = ["owner-password/blog", "webhook/blog", "database/blog", "link/home", "transfer/friend"];
+        for text in of_one.into_iter().chain(plain) {
             assert_eq!(text.parse::<Purpose>().unwrap().to_string(), text);
         }
         for text in ["", "ca/", "ca/x", "webhook", "webhook/", "webhook/a/b", "webhook/A", "onion"] {

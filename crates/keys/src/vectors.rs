@@ -10,6 +10,7 @@ use crate::ca::{Ca, CaKey, p256_key};
 use crate::derive::DerivedSecret;
 use crate::purpose::Purpose;
 use crate::seed::RootSeed;
+use crate::transfer_key::transfer_secret;
 use crate::typed::{archive_password, database_password, link_key, owner_password, signing_key, webhook_key};
 use crate::zone_key::ZoneKey;
 
@@ -49,6 +50,7 @@ fn private() -> String {
         ("hosts 1", hex::encode(secret("hosts", 1).expose())),
         ("hosts-recovery 1", hex::encode(secret("hosts-recovery", 1).expose())),
         ("zone/example.org 1", hex::encode(p256_key(&secret("zone/example.org", 1)).to_bytes())),
+        ("transfer/friend 1", transfer_secret(&secret("transfer/friend", 1)).expose().to_owned()),
     ])
 }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
+use sovereign_model::secondary::Secondary;
 use sovereign_model::{DnsName, EdgeName, SiteName, StackName};
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -21,6 +22,7 @@ use crate::purpose::{Epochs, Purpose};
 use crate::secret::SecretText;
 use crate::seed::RootSeed;
 use crate::seed_file::SeedError;
+use crate::transfer_key::TransferKey;
 use crate::typed::{self, LinkKey, SshKey};
 use crate::zone_key::ZoneKey;
 
@@ -216,6 +218,12 @@ impl WorkingKeys {
     /// The key that signs a domain's zone.
     pub fn zone_key(&self, domain: &DnsName) -> Result<ZoneKey, KeysError> {
         Ok(ZoneKey::from_secret(&self.secret(Purpose::Zone(domain.clone()))?.1))
+    }
+
+    /// The key that a secondary gets zones with.
+    pub fn transfer_key(&self, secondary: &Secondary) -> Result<TransferKey, KeysError> {
+        let secret = &self.secret(Purpose::Transfer(secondary.name.clone()))?.1;
+        Ok(TransferKey::from_secret(secret, secondary))
     }
 
     /// The internal certificate authority.

@@ -3,7 +3,7 @@
 //! It crosses a process boundary inside the signed envelope of the `runtime` crate, so every change here is a change
 //! of protocol: bump [`PROTOCOL`] and keep reading the one before. Paths are absolute.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -84,6 +84,41 @@ pub struct Peer {
     pub public_key: String,
     /// Where it can be dialled, in order of preference; empty when it can only dial out.
     pub addresses: Vec<SocketAddr>,
+    /// Which of the addresses that it dials from agents are told, because its data center's change; `None` for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learned: Option<Learned>,
+}
+
+/// Which addresses are learned of a peer that dials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Learned {
+    /// Those that readers everywhere can reach: what comes from another one came through a router or a tunnel of ours.
+    Public,
+    /// All: the data center that learns is itself at an address that only its own network reaches, in a lab say.
+    Any,
+}
+
+impl Learned {
+    /// Whether `address` is one of them.
+    pub fn takes(self, address: IpAddr) -> bool {
+        self == Self::Any || is_public(address)
+    }
+}
+
+/// Whether readers everywhere can reach an address: none of a private network (RFC 1918, RFC 4193), of address translation
+/// at a provider (RFC 6598), of one link or of one machine.
+pub fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [first, second, ..] = v4.octets();
+            let translated = first == 100 && second & 0xc0 == 64;
+            !(v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || translated)
+        }
+        IpAddr::V6(v6) => {
+            !(v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local())
+        }
+    }
 }
 
 impl Peer {
@@ -212,5 +247,26 @@ mod tests {
         let text = serde_json::to_string(&config).unwrap();
         assert!(text.contains(r#""datacenter":"home","host":"atlas""#), "{text}");
         assert_eq!(serde_json::from_str::<EdgeConfig>(&text).unwrap(), config);
+    }
+
+    #[test]
+    fn only_what_readers_everywhere_reach_is_public() {
+        for address in ["192.0.2.1", "100.63.0.1", "100.128.0.1", "172.32.0.1", "2001:db8::1"] {
+            assert!(is_public(address.parse().unwrap()), "{address}");
+        }
+        for address in [
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.1.1",
+            "100.64.0.1",
+            "127.0.0.1",
+            "169.254.0.1",
+            "::1",
+            "fd00::1",
+            "fe80::1",
+        ] {
+            let address = address.parse().unwrap();
+            assert!(!Learned::Public.takes(address) && Learned::Any.takes(address), "{address}");
+        }
     }
 }

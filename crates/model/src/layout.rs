@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
 use crate::edge_name::EdgeName;
-use crate::name::{DatacenterName, DnsName, HostName, SiteName, UnitName};
+use crate::name::{DatacenterName, DnsName, HostName, SecondaryName, SiteName, UnitName};
 
 /// The folder of a stack's state, as an absolute path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -386,6 +386,12 @@ impl NameServerFolder {
     /// unit before finds its own.
     pub fn key(&self, domain: &DnsName, tag: u16) -> PathBuf {
         self.0.join(format!("key-{domain}-{tag}.pem"))
+    }
+
+    /// The key that a secondary's transfers are proven with, as a part of Knot's configuration: named by what is in it, for
+    /// the same reason.
+    pub fn transfer_key(&self, secondary: &SecondaryName, digest: &Digest) -> PathBuf {
+        self.0.join(format!("transfer-{secondary}-{}.conf", digest.short()))
     }
 
     /// What is Knot's: each process of the name server has a folder in it, since two run beside each other while one

@@ -26,6 +26,7 @@ pub mod name_server_config;
 pub mod name_server_status;
 pub mod names;
 pub mod observed;
+pub mod secondary;
 pub mod size;
 pub mod ssh;
 pub mod stack;
@@ -41,8 +42,8 @@ pub use file_set::{FileSeen, FileSet};
 pub use interval::Interval;
 pub use layout::StateFolder;
 pub use name::{
-    AuthorityName, CopyName, DatacenterName, DnsName, DomainName, HostName, ImageName, InvalidName, Origin, SiteName,
-    StackName, UnitName,
+    AuthorityName, CopyName, DatacenterName, DnsName, DomainName, HostName, ImageName, InvalidName, Origin,
+    SecondaryName, SiteName, StackName, UnitName,
 };
 pub use observed::Observed;
 pub use size::ByteSize;

@@ -183,6 +183,10 @@ text_type!(
     AuthorityName, label
 );
 text_type!(
+    /// The name of a secondary, somebody else's name server: a DNS label.
+    SecondaryName, label
+);
+text_type!(
     /// The name of an image, `ghost` for instance: a DNS label.
     ImageName, label
 );

@@ -11,8 +11,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::edge_name::EdgeName;
-use crate::name::{DatacenterName, DnsName, HostName, StackName};
+use crate::name::{DatacenterName, DnsName, HostName, SecondaryName, StackName};
 use crate::names::Names;
 
 /// The version of this format.
@@ -37,6 +38,9 @@ pub struct NameServerConfig {
     pub names: Names,
     /// The tags of the domains' keys (RFC 4034 appendix B): each has one, which lies in the folder.
     pub keys: BTreeMap<DnsName, u16>,
+    /// The digests of the files with the keys of the secondaries' transfers: each has one, which lies in the folder.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub transfer_keys: BTreeMap<SecondaryName, Digest>,
     /// The data centers that are taken out on purpose.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub drained: BTreeSet<DatacenterName>,

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::dns_record::DnsRecord;
 use crate::edge_name::EdgeName;
-use crate::name::{DatacenterName, DnsName};
+use crate::name::{DatacenterName, DnsName, SecondaryName};
+use crate::secondary::Secondary;
 use crate::stack::{self, Location, Mail, Reach, Stack, UplinkAddress};
 
 /// The part of a [`Stack`] that its name servers know. Made by [`Names::of`].
@@ -24,6 +25,9 @@ pub struct Names {
     pub places: Vec<Place>,
     /// The domains that the stack's own name servers answer for, by name.
     pub domains: Vec<Domain>,
+    /// Name servers of others that have copies of these, in the order of the stack file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secondaries: Vec<Secondary>,
     /// The sites, in the order of their names.
     pub sites: Vec<Site>,
     /// What the authorities that issue certificates call themselves in CAA records; `None` where nobody is kept from issuing,
@@ -64,6 +68,9 @@ pub struct Uplink {
 pub struct Domain {
     /// Its name.
     pub name: DnsName,
+    /// Whose name servers have a copy of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secondaries: Vec<SecondaryName>,
     /// Where mail for it goes.
     pub mail: Mail,
     /// The operator's own records, all within it.
@@ -86,6 +93,7 @@ impl Names {
         Self {
             places: stack.datacenters.values().map(Place::from).collect(),
             domains: stack.domains.values().filter(|domain| domain.provider.is_none()).map(Domain::from).collect(),
+            secondaries: stack.secondaries.clone(),
             sites: stack.sites.values().map(Site::from).collect(),
             issuers: (!stack.authorities.is_empty())
                 .then(|| stack.authorities.iter().filter_map(|authority| authority.caa.clone()).collect()),
@@ -95,6 +103,11 @@ impl Names {
     /// A data center.
     pub fn place(&self, name: &DatacenterName) -> Option<&Place> {
         self.places.iter().find(|place| place.name == *name)
+    }
+
+    /// The secondaries of a domain, in the order of the stack file.
+    pub fn secondaries(&self, domain: &Domain) -> impl Iterator<Item = &Secondary> {
+        self.secondaries.iter().filter(|secondary| domain.secondaries.contains(&secondary.name))
     }
 
     /// A domain that is answered for.
@@ -117,7 +130,8 @@ impl From<&stack::Datacenter> for Place {
 
 impl From<&stack::Domain> for Domain {
     fn from(domain: &stack::Domain) -> Self {
-        Self { name: domain.name.clone(), mail: domain.mail, records: domain.records.clone() }
+        let stack::Domain { name, secondaries, mail, records, .. } = domain.clone();
+        Self { name, secondaries, mail, records }
     }
 }
 

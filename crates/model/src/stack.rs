@@ -16,7 +16,8 @@ use crate::edge_name::EdgeName;
 use crate::edge_rules::{EdgeRules, Proxy, Room};
 use crate::interval::Interval;
 use crate::keep_rules::KeepRules;
-use crate::name::{DatacenterName, DnsName, HostName, InvalidName, Origin, SiteName, StackName};
+use crate::name::{DatacenterName, DnsName, HostName, InvalidName, Origin, SecondaryName, SiteName, StackName};
+use crate::secondary::Secondary;
 
 /// Everything one operator declares, in one file.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -27,6 +28,8 @@ pub struct Stack {
     pub datacenters: BTreeMap<DatacenterName, Datacenter>,
     /// The registered DNS names.
     pub domains: BTreeMap<DnsName, Domain>,
+    /// Name servers of others that have copies of zones, in the order of the file.
+    pub secondaries: Vec<Secondary>,
     /// The websites, by name.
     pub sites: BTreeMap<SiteName, Site>,
     /// The encrypted backup repository.
@@ -246,6 +249,8 @@ pub struct Domain {
     pub registrar: String,
     /// Who answers for it in DNS; `None` for the stack's own name servers.
     pub provider: Option<String>,
+    /// Whose name servers have a copy of its zone, beside the stack's own. None where a provider answers.
+    pub secondaries: Vec<SecondaryName>,
     /// The jurisdiction registrar and registry are under (ISO 3166-1 alpha-2, upper case).
     pub jurisdiction: Option<String>,
     /// Where mail for it goes.

@@ -3,7 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -15,11 +17,12 @@ use sovereign_model::dns_record::RecordSet;
 use sovereign_model::edge_rules::{AccessLog, EdgeRules, Keep, Limits, Proxy, ProxySpeech, Room};
 use sovereign_model::file::{ProblemKind, Problems, Style, parse};
 use sovereign_model::keep_rules::KeepRules;
+use sovereign_model::secondary::{Secondary, TsigAlgorithm};
 use sovereign_model::stack::{
     AdminReach, App, Archive, DataCommands, Datacenter, Domain, EngineKind, Host, Location, Mail, MirrorRules, Reach,
     Site, SiteSettings, Stack, Uplink, UplinkAddress,
 };
-use sovereign_model::{ByteSize, DatacenterName, DnsName, DnsRecord, Interval, Origin};
+use sovereign_model::{ByteSize, DatacenterName, DnsName, DnsRecord, Interval, Origin, SecondaryName};
 
 fn read(text: &str) -> Result<Stack, Problems> {
     parse("stack.toml", text, Path::new("/srv"))
@@ -235,14 +238,43 @@ fn authorities() -> impl Strategy<Value = Vec<Authority>> {
     })
 }
 
+/// Each with what can be left out, or without; they copy from the first data center, where that can be reached.
+fn secondaries(kinds: &[bool], datacenters: &[Datacenter]) -> Vec<Secondary> {
+    let secondary = |(index, more): (usize, &bool)| {
+        let name: SecondaryName = format!("friend-{index}").parse().unwrap();
+        let addresses: BTreeSet<IpAddr> = [format!("203.0.113.{index}"), format!("2001:db8::{index}")]
+            .iter()
+            .take(1 + usize::from(*more))
+            .map(|address| address.parse().unwrap())
+            .collect();
+        let usual = addresses.iter().map(|address| SocketAddr::new(*address, 53)).collect();
+        Secondary {
+            host: more.then(|| format!("ns{index}.friend.example").parse().unwrap()),
+            notify: if *more { vec!["[2001:db8::9]:5353".parse().unwrap()] } else { usual },
+            key: if *more {
+                format!("key{index}").parse().unwrap()
+            } else {
+                Secondary::usual_key(&name, &"any-stack".parse().unwrap())
+            },
+            algorithm: if *more { TsigAlgorithm::HmacSha512 } else { TsigAlgorithm::HmacSha256 },
+            name,
+            addresses,
+        }
+    };
+    let is_reached = datacenters.iter().any(Datacenter::is_reached_for_good);
+    kinds.iter().enumerate().filter(|_| is_reached).map(secondary).collect()
+}
+
 fn any_stack() -> impl Strategy<Value = Stack> {
     let datacenters = (1..5u16).prop_flat_map(|count| (0..count).map(datacenter).collect::<Vec<_>>());
     let domains = proptest::collection::vec(domain(), 0..3);
     let sites = proptest::collection::vec(site_seed(), 0..5);
     let archive = archive();
     let edge = prop_oneof![Just(EdgeRules::default()), edge_rules()];
-    let all = (datacenters, domains, sites, archive, edge, authorities());
-    all.prop_map(|(datacenters, domains, sites, archive, edge, authorities)| Stack {
+    let kinds = proptest::collection::vec(any::<bool>(), 0..3);
+    let all = (datacenters, domains, sites, archive, edge, authorities(), kinds);
+    all.prop_map(|(datacenters, domains, sites, archive, edge, authorities, kinds)| Stack {
+        secondaries: secondaries(&kinds, &datacenters),
         name: "any-stack".parse().unwrap(),
         sites: sites
             .into_iter()
@@ -259,7 +291,17 @@ fn any_stack() -> impl Strategy<Value = Stack> {
                 let record = |(index, ttl)| DnsRecord::new(&owner(index), ttl, "TXT", format!("\"\\\"{ttl}; \""));
                 let records = ttls.into_iter().enumerate().map(record).collect();
                 let drop = vec![RecordSet { owner: format!("old.{name}"), kind: "TXT".to_owned() }];
-                (name.clone(), Domain { name, registrar, provider, jurisdiction, mail, records, drop })
+                // The first domain has the first one only, the others have all.
+                let mut with = secondaries(&kinds, &datacenters);
+                with.truncate(if provider.is_some() {
+                    0
+                } else if index == 0 {
+                    1
+                } else {
+                    usize::MAX
+                });
+                let secondaries = with.into_iter().map(|secondary| secondary.name).collect();
+                (name.clone(), Domain { name, registrar, provider, secondaries, jurisdiction, mail, records, drop })
             })
             .collect(),
         datacenters: datacenters.into_iter().map(|datacenter| (datacenter.name.clone(), datacenter)).collect(),
@@ -332,6 +374,9 @@ fn written(stack: &Stack) -> String {
         writeln!(file, "[[domain]]\nname = \"{}\"", domain.name).unwrap();
         put(&mut file, "registrar", Some(&domain.registrar));
         put(&mut file, "provider", domain.provider.as_ref());
+        if domain.provider.is_none() && domain.secondaries.len() < stack.secondaries.len() {
+            writeln!(file, "secondaries = {}", list(domain.secondaries.iter().map(ToString::to_string))).unwrap();
+        }
         put(&mut file, "jurisdiction", domain.jurisdiction.as_ref());
         put(&mut file, "mail", (domain.mail == Mail::Elsewhere).then_some("elsewhere"));
         writeln!(file, "records = {}", list(domain.records.iter().map(ToString::to_string))).unwrap();
@@ -399,6 +444,15 @@ fn written(stack: &Stack) -> String {
         writeln!(file, "requests-per-address = {}", limits.requests_per_address).unwrap();
         writeln!(file, "head = \"{}\"\nhead-within = {}", limits.head, limits.head_within).unwrap();
         writeln!(file, "body = \"{}\"\nbody-within = {}", limits.body, limits.body_within).unwrap();
+    }
+    for Secondary { name, host, addresses, notify, key, algorithm } in &stack.secondaries {
+        let addresses = list(addresses.iter().map(ToString::to_string));
+        writeln!(file, "[[secondary]]\nname = \"{name}\"\naddresses = {addresses}").unwrap();
+        put(&mut file, "host", host.as_ref().map(DnsName::as_str));
+        if *algorithm != TsigAlgorithm::HmacSha256 {
+            let notify = list(notify.iter().map(ToString::to_string));
+            writeln!(file, "notify = {notify}\nkey = \"{key}\"\nalgorithm = \"{algorithm}\"").unwrap();
+        }
     }
     for Authority { name, directory, roots, profile, caa } in &stack.authorities {
         writeln!(file, "[[authority]]\nname = \"{name}\"").unwrap();
@@ -505,6 +559,10 @@ const MISTAKES: &[Mistake] = &[
     mistake("http = ", "http = 65536", ProblemKind::BadValue),
     mistake("budget = ", "budget = \"20\"", ProblemKind::BadValue),
     mistake("hsts = ", "hsts = 9999", ProblemKind::BadValue),
+    mistake("addresses = ", "addresses = []", ProblemKind::BadValue),
+    mistake("addresses = ", "addresses = [\"192.0.2.1\", \"192.0.2.1\"]", ProblemKind::Duplicate),
+    mistake("algorithm = ", "algorithm = \"hmac-md5\"", ProblemKind::BadValue),
+    mistake("secondaries = ", "secondaries = [\"nobody\"]", ProblemKind::UnknownReference),
     mistake("access-log = ", "access-log = \"everything\"", ProblemKind::BadValue),
     mistake("head = ", "head = \"7 KiB\"", ProblemKind::BadValue),
     mistake("body = ", "body = \"2 PB\"", ProblemKind::BadValue),

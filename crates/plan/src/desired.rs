@@ -15,7 +15,9 @@ use sovereign_model::name_server_config::NameServerConfig;
 use sovereign_model::observed::Primary;
 use sovereign_model::stack::{App, EngineKind, Site, SiteSettings};
 use sovereign_model::unit::{Runs, UnitSpec};
-use sovereign_model::{DatacenterName, Digest, DnsName, EdgeName, ImageName, SiteName, Stack, StackName, UnitName};
+use sovereign_model::{
+    DatacenterName, Digest, DnsName, EdgeName, ImageName, SecondaryName, SiteName, Stack, StackName, UnitName,
+};
 
 use self::edge::{EdgeAt, edge_peer};
 
@@ -39,6 +41,8 @@ pub struct World {
     pub link_keys: BTreeMap<EdgeName, String>,
     /// The tag of the key of each domain that the stack answers for itself, where name servers do.
     pub zone_keys: BTreeMap<DnsName, u16>,
+    /// The digest of each secondary's key, where name servers answer for a domain.
+    pub transfer_keys: BTreeMap<SecondaryName, Digest>,
     /// The file that holds the key of a site's publish notices, as its primary's edge can read it.
     pub webhook_keys: BTreeMap<SiteName, PathBuf>,
     /// The digest of the files of each static site that is on a host.
@@ -102,6 +106,12 @@ pub enum IncompleteWorld {
     ZoneKey {
         /// The domain.
         domain: DnsName,
+    },
+    /// A secondary that could not prove itself.
+    #[error("there is no key for the transfers of {secondary}")]
+    TransferKey {
+        /// The secondary.
+        secondary: SecondaryName,
     },
     /// A static site on a host, without what is in its folder.
     #[error("it is not known which files site {site} has")]

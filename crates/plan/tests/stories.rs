@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use common::{NOW, apply, world};
-use sovereign_model::edge_config::Source;
+use sovereign_model::edge_config::{Learned, Source};
 use sovereign_model::observed::{Primary, Provenance, SiteSeen, UnitState, Unrestored, Written};
 use sovereign_model::stack::{App, EngineKind, Reach, Stack, Uplink, UplinkAddress};
 use sovereign_model::{Digest, Observed, Step};
@@ -727,6 +727,45 @@ fn an_agent_watches_the_uplinks_of_the_others_and_the_insides_of_its_own() {
     stack.sites.clear();
     let want = desired(&stack, &world(&stack, 0)).unwrap();
     assert!(want.agents.values().flat_map(|agent| &agent.config.watched).all(|watched| watched.name.is_none()));
+}
+
+#[test]
+fn an_address_that_changes_is_learned_by_edges_of_others_and_watched_by_their_agents() {
+    let mut stack = stack_of_hosts();
+    let of_office = |stack: &Stack| {
+        let want = desired(stack, &on_hosts(stack)).unwrap();
+        let edge = "office/titan".parse().unwrap();
+        let learned: Vec<_> = want.edges[&edge].config.peers.iter().map(|peer| peer.learned).collect();
+        let agent = &want.agents[&edge];
+        let unit = want.unit(&agent.config.datacenter, &agent.unit).unwrap().runs.as_unit().unwrap();
+        let dynamic = agent.config.dynamic.iter().map(|dynamic| format!("{} {}", dynamic.at, dynamic.port));
+        (learned, dynamic.collect::<Vec<_>>(), unit.confinement.connect.clone().unwrap())
+    };
+    assert_eq!(of_office(&stack), (vec![None, None], vec![], vec![443]));
+    let home = stack.datacenters.get_mut(&"home".parse().unwrap()).unwrap();
+    let dsl = Uplink {
+        name: "dsl".to_owned(),
+        address: UplinkAddress::Dynamic,
+        reach: Reach::Forwarded,
+        port: 8443,
+        ..home.uplinks[0].clone()
+    };
+    home.uplinks.push(dsl);
+    let told = Some(Learned::Public);
+    assert_eq!(of_office(&stack), (vec![told, told], vec!["dsl 8443".to_owned()], vec![443, 8443]));
+    let want = desired(&stack, &on_hosts(&stack)).unwrap();
+    // Its own are not asked: nobody judges an uplink from behind it.
+    assert!(want.agents[&"home/atlas".parse().unwrap()].config.dynamic.is_empty());
+    let at_home = &want.edges[&"home/atlas".parse().unwrap()].config.peers;
+    assert!(at_home.iter().all(|peer| peer.learned.is_none()));
+    // Where nobody comes in over it, nobody is to know it.
+    stack.datacenters.get_mut(&"home".parse().unwrap()).unwrap().uplinks[1].reach = Reach::OutboundOnly;
+    assert_eq!(of_office(&stack), (vec![None, None], vec![], vec![443]));
+    // In a lab all addresses are private.
+    stack.datacenters.get_mut(&"home".parse().unwrap()).unwrap().uplinks[1].reach = Reach::Direct;
+    stack.datacenters.get_mut(&"office".parse().unwrap()).unwrap().uplinks[0].address =
+        UplinkAddress::Fixed("10.0.0.5".parse().unwrap());
+    assert_eq!(of_office(&stack).0, [Some(Learned::Any); 2]);
 }
 
 #[test]

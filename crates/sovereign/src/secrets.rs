@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 use sovereign_engine::state::Lock;
 use sovereign_hosts::ready::Authorized;
 use sovereign_keys::{
-    Epochs, Fingerprint, Owner, Passphrase, Purpose, RootSeed, SeedError, SeedFile, SshKey, WorkingKeys,
+    Epochs, Fingerprint, Owner, Passphrase, Purpose, RootSeed, SeedError, SeedFile, SshKey, TransferKey, WorkingKeys,
 };
 use sovereign_model::Stack;
 use sovereign_model::layout::StateFolder;
+use sovereign_model::secondary::Secondary;
 use sovereign_model::stack::{App, Datacenter, Domain};
 use zeroize::Zeroizing;
 
@@ -30,14 +31,21 @@ pub(crate) fn purposes(stack: &Stack) -> Vec<Purpose> {
     let on_hosts = stack.sites.values().filter(|site| site.app == App::Ghost && site.host(stack).is_some());
     let databases = on_hosts.map(|site| Purpose::Database(site.name.clone()));
     let zones = zones(stack).map(|domain| Purpose::Zone(domain.name.clone()));
+    let transfers = transfers(stack).map(|secondary| Purpose::Transfer(secondary.name.clone()));
     let of_stack = [Purpose::Ca, Purpose::ConfigSigning, Purpose::Archive].into_iter();
-    of_stack.chain(links).chain(of_sites).chain(databases).chain(zones).collect()
+    of_stack.chain(links).chain(of_sites).chain(databases).chain(zones).chain(transfers).collect()
 }
 
 /// The domains whose zones name servers of the stack sign.
 pub(crate) fn zones(stack: &Stack) -> impl Iterator<Item = &Domain> {
     let is_answered = stack.name_servers().next().is_some();
     stack.domains.values().filter(move |domain| is_answered && domain.provider.is_none())
+}
+
+/// The secondaries that get zones from name servers of the stack.
+pub(crate) fn transfers(stack: &Stack) -> impl Iterator<Item = &Secondary> {
+    let is_answered = stack.name_servers().next().is_some();
+    stack.secondaries.iter().filter(move |_| is_answered)
 }
 
 /// Where the stack's root seed lies.
@@ -151,12 +159,31 @@ pub(crate) fn zone_keys(
     state: &StateFolder,
     domains: &[&Domain],
 ) -> Result<WorkingKeys, Failure> {
+    let purposes: Vec<Purpose> = domains.iter().map(|domain| Purpose::Zone(domain.name.clone())).collect();
+    alone(context, stack, state, &purposes)
+}
+
+/// The key that a secondary gets zones with, likewise.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn transfer_key(
+    context: &Context,
+    stack: &Stack,
+    state: &StateFolder,
+    secondary: &Secondary,
+) -> Result<TransferKey, Failure> {
+    let purposes = [Purpose::Transfer(secondary.name.clone())];
+    Ok(alone(context, stack, state, &purposes)?.transfer_key(secondary)?)
+}
+
+/// Some working keys, without the others.
+fn alone(context: &Context, stack: &Stack, state: &StateFolder, purposes: &[Purpose]) -> Result<WorkingKeys, Failure> {
     let stored = seed_file(stack, state).open()?;
     let owner = Owner { stack: stack.name.clone(), seed: stored.fingerprint().clone() };
     let epochs = Epochs::read(&epochs_file(state))?;
-    let purposes: Vec<Purpose> = domains.iter().map(|domain| Purpose::Zone(domain.name.clone())).collect();
     let unlock = || stored.unlock(|| passphrase(context, None));
-    Ok(WorkingKeys::ensure(&state.keys(), &owner, &purposes, &epochs, unlock)?)
+    Ok(WorkingKeys::ensure(&state.keys(), &owner, purposes, &epochs, unlock)?)
 }
 
 /// What opens the stack's hosts.

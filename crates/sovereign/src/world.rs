@@ -60,6 +60,9 @@ pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
     }
     let zone_keys = secrets::zones(stack).map(|domain| Ok((domain.name.clone(), keys.zone_key(&domain.name)?.tag())));
     let zone_keys = zone_keys.collect::<Result<BTreeMap<_, _>, Failure>>()?;
+    let transfer_keys = secrets::transfers(stack)
+        .map(|secondary| Ok((secondary.name.clone(), keys.transfer_key(secondary)?.digest())))
+        .collect::<Result<BTreeMap<_, _>, Failure>>()?;
     let mut units = on_hosts.units.clone();
     let mut locks = on_hosts.locks.clone();
     let mut webhook_keys = BTreeMap::new();
@@ -118,6 +121,7 @@ pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
         locks,
         link_keys,
         zone_keys,
+        transfer_keys,
         webhook_keys,
         files: on_hosts.files.iter().map(|(site, files)| (site.clone(), files.digest())).collect(),
         units,

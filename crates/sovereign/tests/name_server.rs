@@ -53,10 +53,17 @@ fn write_config(folder: &Path) -> SocketAddr {
                 jurisdiction: None,
                 uplinks: vec![Uplink { name: "isp".to_owned(), address: UplinkAddress::Fixed(listen.ip()) }],
             }],
-            domains: vec![Domain { name: domain.clone(), mail: Mail::None, records: Vec::new() }],
+            domains: vec![Domain {
+                name: domain.clone(),
+                secondaries: Vec::new(),
+                mail: Mail::None,
+                records: Vec::new(),
+            }],
+            secondaries: Vec::new(),
             sites: Vec::new(),
         },
         keys: BTreeMap::from([(domain, key.tag())]),
+        transfer_keys: BTreeMap::new(),
         drained: BTreeSet::new(),
     };
     let text = serde_json::to_string(&config).unwrap();

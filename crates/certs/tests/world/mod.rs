@@ -81,6 +81,7 @@ impl Knot {
             world: &World::default(),
             listen: &[self.listen],
             identity: "vienna",
+            transfer_keys: &BTreeMap::new(),
             geography: None,
         };
         self.driver.bring(&setup, Instant::now()).await?;

@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use sovereign_model::SecondaryName;
+
 use super::found::{At, Drift, Place, What};
 use super::{OWN_LAG, Said, SaidZone, Seen, Set, Wanted};
 use crate::ask::walk::{Delegation, Parent};
+use crate::zone::Whose;
 
 /// All that differs, the worst first.
 pub fn compare(wanted: &Wanted, seen: &Seen) -> Vec<Drift> {
@@ -52,11 +55,32 @@ impl Found<'_> {
 
     /// Whoever has the zone, at these servers.
     fn answerer(&mut self, servers: Vec<At>, what: What) {
-        let place = match &self.wanted.provider {
-            Some(provider) => Place::Provider { provider: provider.clone(), servers },
-            None => Place::NameServers(servers),
-        };
-        self.push(place, what);
+        if let Some(provider) = self.wanted.provider.clone() {
+            return self.push(Place::Provider { provider, servers }, what);
+        }
+        let mut of_others: BTreeMap<SecondaryName, Vec<At>> = BTreeMap::new();
+        let mut own = Vec::new();
+        for at in servers {
+            match self.secondary(&at.name) {
+                Some(name) => of_others.entry(name.clone()).or_default().push(at),
+                None => own.push(at),
+            }
+        }
+        if !own.is_empty() {
+            self.push(Place::NameServers(own), what.clone());
+        }
+        for (secondary, servers) in of_others {
+            self.push(Place::Secondary { secondary, servers }, what.clone());
+        }
+    }
+
+    /// The secondary that a server of this name is.
+    fn secondary(&self, server: &str) -> Option<&SecondaryName> {
+        let server = self.wanted.name_servers.iter().find(|known| known.name.as_str() == server)?;
+        match &server.whose {
+            Whose::Secondary(name) => Some(name),
+            Whose::Datacenter(_) => None,
+        }
     }
 
     fn delegation(&mut self, delegation: &Delegation) {
@@ -66,20 +90,23 @@ impl Found<'_> {
         if wanted.provider.is_some() || wanted.name_servers.is_empty() {
             return;
         }
-        let ours: BTreeMap<String, &BTreeSet<IpAddr>> =
-            wanted.name_servers.iter().map(|server| (server.name.to_string(), &server.addresses)).collect();
+        let ours: BTreeMap<String, (&BTreeSet<IpAddr>, bool)> = wanted
+            .name_servers
+            .iter()
+            .map(|server| (server.name.to_string(), (&server.addresses, server.glue(&wanted.domain).is_some())))
+            .collect();
         if self.is_elsewhere(delegation) {
             let (found, wanted) = (servers.keys().cloned().collect(), ours.keys().cloned().collect());
             return self.registrar(What::DelegatedElsewhere { parent: parent.clone(), found, wanted });
         }
-        for (name, addresses) in &ours {
+        for (name, (addresses, is_within)) in &ours {
             match servers.get(name) {
                 None => self.registrar(What::ServerMissing {
                     parent: parent.clone(),
                     server: name.clone(),
-                    addresses: (*addresses).clone(),
+                    addresses: if *is_within { (*addresses).clone() } else { BTreeSet::new() },
                 }),
-                Some(glue) if *with_glue && glue != *addresses => self.registrar(What::Glue {
+                Some(glue) if *with_glue && *is_within && glue != *addresses => self.registrar(What::Glue {
                     parent: parent.clone(),
                     server: name.clone(),
                     wanted: (*addresses).clone(),
@@ -171,7 +198,12 @@ impl Found<'_> {
         }
         if !says && !seen.servers.is_empty() {
             let servers = seen.servers.iter().map(|server| At { name: server.name.clone(), address: server.address });
-            self.answerer(servers.collect(), What::NobodyAnswers);
+            let servers = servers.collect();
+            let place = match self.wanted.provider.clone() {
+                Some(provider) => Place::Provider { provider, servers },
+                None => Place::NameServers(servers),
+            };
+            self.push(place, What::NobodyAnswers);
         }
     }
 
@@ -244,8 +276,10 @@ impl Found<'_> {
             .map(|(_, serial)| *serial)
             .reduce(|one, other| if ahead(other, one) > 0 { other } else { one });
         let Some(newest) = newest else { return };
-        let lag = if self.wanted.provider.is_none() { OWN_LAG } else { 0 };
         for (at, serial) in numbers {
+            // Whoever has a copy has the newest: it is told of each change.
+            let is_own = self.wanted.provider.is_none() && self.secondary(&at.name).is_none();
+            let lag = if is_own { OWN_LAG } else { 0 };
             if i64::from(ahead(newest, serial)) > i64::from(lag) {
                 self.answerer(vec![at], What::Behind { serial, newest });
             }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use serde::Serialize;
+use sovereign_model::SecondaryName;
 
 /// How bad something is: the first is the worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -57,6 +58,13 @@ pub enum Place {
     },
     /// The stack's own name servers.
     NameServers(Vec<At>),
+    /// Whoever has a copy of the zone.
+    Secondary {
+        /// Who.
+        secondary: SecondaryName,
+        /// Which of its servers.
+        servers: Vec<At>,
+    },
 }
 
 impl fmt::Display for Place {
@@ -71,6 +79,7 @@ impl fmt::Display for Place {
             Self::Registry(zone) => write!(f, "registry of {zone}"),
             Self::Provider { provider, servers } => write!(f, "provider {provider}, {}", list(servers)),
             Self::NameServers(servers) => write!(f, "name server {}", list(servers)),
+            Self::Secondary { secondary, servers } => write!(f, "secondary {secondary}, {}", list(servers)),
         }
     }
 }
@@ -248,6 +257,9 @@ impl Drift {
                  `sovereign dns adopt`"
                     .to_owned()
             }
+            (What::ServerMissing { server, addresses, .. }, _) if addresses.is_empty() => {
+                format!("add the name server {server} there")
+            }
             (What::ServerMissing { server, addresses, .. }, _) => {
                 format!("add the name server {server} there, with its addresses (glue): {}", list(addresses))
             }
@@ -281,6 +293,14 @@ impl Drift {
                  its public address, so ask from elsewhere too"
                     .to_owned()
             }
+            (What::Behind { .. } | What::Differs { .. }, Place::Secondary { secondary, .. }) => format!(
+                "it gets the zone within seconds, within an hour where it heard of nothing; if it stays so, its owner needs \
+                 what `sovereign dns secondary {secondary}` prints"
+            ),
+            (What::Silent { .. } | What::Lame { .. }, Place::Secondary { secondary, .. }) => format!(
+                "ask its owner, who needs what `sovereign dns secondary {secondary}` prints; or take it out of the stack file, \
+                 and have the registrar remove it"
+            ),
             (What::Behind { .. } | What::Lame { .. } | What::Differs { .. }, Place::NameServers(_)) => {
                 "bring what the stack file says to it".to_owned()
             }

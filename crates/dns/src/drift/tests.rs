@@ -80,6 +80,37 @@ fn right(wanted: &Wanted) -> Seen {
     Seen { parent, servers: answers }
 }
 
+#[test]
+fn a_secondary_that_lags_behind_or_is_not_known_is_its_owners_and_the_registrars_to_put_right() {
+    let more = "[[secondary]]\nname = \"friend\"\naddresses = [\"203.0.113.53\"]\n\
+                [[secondary]]\nname = \"other\"\naddresses = [\"203.0.113.54\"]\nhost = \"ns1.other.example\"\n";
+    let stack = sovereign_model::parse("stack.toml", &format!("{STACK}{more}"), Path::new("/")).unwrap();
+    let wanted = Wanted::of(&stack, &stack.domains[&"example.org".parse().unwrap()], None);
+    let told = |change: fn(&mut Seen)| {
+        let mut seen = right(&wanted);
+        delegation(&mut seen).ds = Some(BTreeSet::new());
+        // Who is called by a name elsewhere has no glue here.
+        delegation(&mut seen).servers.insert("ns1.other.example".to_owned(), BTreeSet::new());
+        change(&mut seen);
+        let drifts = compare(&wanted, &seen);
+        let line = |drift: &Drift| format!("{} {}: {}. {}", drift.severity, drift.place, drift.what, drift.help());
+        drifts.iter().map(line).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(told(|_| ()), "");
+    let order: Vec<String> = right(&wanted).servers.into_iter().map(|server| server.name).collect();
+    assert_eq!(order, ["ns-friend.example.org", "ns-home.example.org", "ns-office.example.org", "ns1.other.example"]);
+    insta::assert_snapshot!(told(|seen| {
+        zone(seen, 0).serial -= 1;
+        delegation(seen).servers.remove("ns1.other.example");
+        delegation(seen).servers.remove("ns-friend.example.org");
+    }));
+    insta::assert_snapshot!(told(|seen| {
+        zone(seen, 1).serial -= 1;
+        seen.servers[0].said = Said::NotMine("refused".to_owned());
+        seen.servers[3].said = Said::Nothing("no answer within 1.5 s".to_owned());
+    }));
+}
+
 fn delegation(seen: &mut Seen) -> &mut Delegation {
     let Parent::Delegated(delegation) = &mut seen.parent else { panic!("it is delegated") };
     delegation

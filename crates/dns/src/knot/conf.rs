@@ -9,13 +9,15 @@
 //!   keeps an answer for 30 s, needs a fraction of that. Above it every second answer says "ask by TCP", which cannot be
 //!   forged, and the rest is dropped: less goes out than comes in, so we are no use for flooding others. The machine itself
 //!   is never limited.
-//! - **Nothing leaves but answers**: no transfers, no updates, no notices are allowed to anybody, and who asks for version
-//!   or machine is told nothing. Its name server identifier is the data center, which is public anyway.
+//! - **Nothing leaves but answers**: no updates, no notices are allowed to anybody, transfers to declared secondaries that
+//!   prove themselves with their key and to nobody else, and who asks for version or machine is told nothing. Its name server identifier is the data center, which is public anyway.
 //! - **Sockets that others may open too** (`tcp-reuseport`; by UDP it is Knot's default), but only others of the same user:
 //!   so one Knot can take over from another while both answer.
 //! - **One key signs everything** (`single-type-signing`), it is brought and never made or exchanged by Knot (`manual`).
 //!   Signatures live for 14 days and are renewed a week before they end; those by geography are made when they are loaded,
 //!   therefore the driver reloads every day.
+//! - **Secondaries get whole zones** and no differences (`provide-ixfr: off`): each name server numbers its zone by itself, so
+//!   that a difference from a number that a secondary has of another one would be a difference from something else.
 //! - **Serials follow the time** (`unixtime`), and Knot finds out by itself what changed in a zone: what is unchanged keeps
 //!   its signatures.
 
@@ -24,6 +26,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use sovereign_model::names::Domain;
+use sovereign_model::secondary::Secondary;
 
 use super::files::{Setup, answers_file, zone_file};
 use crate::zone::ADDRESS_TTL;
@@ -33,6 +36,29 @@ const RATE_LIMIT: u32 = 200;
 /// Buckets for them, of 32 bytes each: 2 MB instead of the default's 12, for some 50,000 answers a second. A prime, as
 /// Knot recommends.
 const RATE_TABLE: u32 = 65_537;
+
+/// The secondaries: the files with their keys, where each is told of changes, and what each may have.
+fn secondaries(setup: &Setup<'_>) -> String {
+    let all = &setup.names.secondaries;
+    if all.is_empty() {
+        return String::new();
+    }
+    let mut text = String::new();
+    // A String takes all.
+    for file in all.iter().filter_map(|secondary| setup.transfer_keys.get(&secondary.name)) {
+        let _ = writeln!(text, "\ninclude: {}", quoted(&file.to_string_lossy()));
+    }
+    text.push_str("\nremote:\n");
+    for Secondary { name, notify, key, .. } in all {
+        let places: Vec<String> = notify.iter().map(place).collect();
+        let _ = writeln!(text, "  - id: {name}\n    address: [ {} ]\n    key: {key}", places.join(", "));
+    }
+    text.push_str("\nacl:\n");
+    for Secondary { name, key, .. } in all {
+        let _ = writeln!(text, "  - id: {name}\n    key: {key}\n    action: transfer");
+    }
+    text
+}
 
 /// The configuration; `served` are the domains, and whether their answers differ by geography.
 pub fn conf(setup: &Setup<'_>, served: &[(&Domain, bool)], home: &Path, generation: &Path) -> String {
@@ -89,6 +115,7 @@ template:
         identity = quoted(setup.identity),
         storage = quoted(&home.join("db").to_string_lossy()),
     );
+    text.push_str(&secondaries(setup));
     let file = |name: &Path| quoted(&generation.join(name).to_string_lossy());
     if served.iter().any(|(_, differs)| *differs) {
         text.push_str("\nmod-geoip:\n");
@@ -111,6 +138,11 @@ template:
         let _ = write!(text, "  - domain: {}\n    file: {}\n", domain.name, file(&zone_file(domain)));
         if *differs {
             let _ = writeln!(text, "    module: mod-geoip/{}", domain.name);
+        }
+        let names: Vec<&str> = setup.names.secondaries(domain).map(|secondary| secondary.name.as_str()).collect();
+        if !names.is_empty() {
+            let names = names.join(", ");
+            let _ = writeln!(text, "    notify: [ {names} ]\n    acl: [ {names} ]\n    provide-ixfr: off");
         }
     }
     text

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use sovereign_model::SecondaryName;
 use sovereign_model::names::{Domain, Names};
 
 use super::{answers, conf};
@@ -22,6 +23,8 @@ pub struct Setup<'s> {
     pub listen: &'s [SocketAddr],
     /// What this name server is called when somebody asks which one it is (RFC 5001).
     pub identity: &'s str,
+    /// The files with the keys of secondaries, each a part of Knot's configuration.
+    pub transfer_keys: &'s BTreeMap<SecondaryName, PathBuf>,
     /// Who is nearest to whom; `None` where all are told of all data centers.
     pub geography: Option<Geography<'s>>,
 }

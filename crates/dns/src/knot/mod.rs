@@ -12,6 +12,7 @@
 //! | [`files`] | pure: everything Knot is given |
 //! | [`conf`] | pure: its configuration |
 //! | [`answers`] | pure: what differs by where a question comes from |
+//! | [`copy`] | pure: what the owner of a secondary configures |
 //! | [`table`] | the table of addresses, as a file |
 //! | [`driver`] | writes it, has it checked, starts or reloads Knot; only when something changed |
 //! | [`ask`] | what a running Knot says of itself |
@@ -19,11 +20,12 @@
 //! Promise: what Knot's own tools refuse is never loaded: what was served before is served on. Every name server of a
 //! domain has the same key, and signs by itself; so each answers alike, whoever else is away.
 //!
-//! Left out: transfers to others, which have their own zones made of the same stack file; a change of the key.
+//! Left out: transfers among the stack's own, which each make their zones of the same stack file; a change of the key.
 
 pub mod answers;
 pub mod ask;
 pub mod conf;
+pub mod copy;
 pub mod driver;
 mod error;
 pub mod files;

@@ -1,8 +1,9 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
+use sovereign_model::SecondaryName;
 use sovereign_model::names::Names;
 
 use super::files::{Geography, Setup, files};
@@ -37,6 +38,16 @@ registrar = "r"
 name = "example.net"
 registrar = "r"
 provider = "p"
+[[secondary]]
+name = "friend"
+addresses = ["203.0.113.53", "2001:db8::53"]
+[[secondary]]
+name = "other"
+addresses = ["203.0.113.54"]
+host = "ns1.other.example"
+notify = ["203.0.113.55:5353"]
+key = "theirs"
+algorithm = "hmac-sha512"
 [[site]]
 name = "blog"
 app = "ghost"
@@ -55,6 +66,11 @@ fn names() -> Names {
     Names::of(&sovereign_model::parse("stack.toml", STACK, Path::new("/")).unwrap())
 }
 
+fn transfer_keys() -> BTreeMap<SecondaryName, PathBuf> {
+    let key = |name: &str| (name.parse().unwrap(), Path::new("/lib").join(name).with_extension("conf"));
+    [key("friend"), key("other")].into()
+}
+
 /// All files, as they are on disk.
 fn shown(world: &World) -> String {
     let names = names();
@@ -64,6 +80,7 @@ fn shown(world: &World) -> String {
         world,
         listen: &["192.0.2.1:53".parse().unwrap(), "[2001:db8::1]:53".parse().unwrap()],
         identity: "vienna",
+        transfer_keys: &transfer_keys(),
         geography: Some(Geography { orders: &orders, table: Path::new("/lib/knot/nearest.mmdb") }),
     };
     let all = files(&setup, Path::new("/lib/knot"), Path::new("/lib/knot/generation-1"));
@@ -80,6 +97,13 @@ fn without(name: &str) -> World {
 #[test]
 fn the_files_of_a_name_server() {
     insta::assert_snapshot!(shown(&World::default()));
+}
+
+#[test]
+fn the_owner_of_a_secondary_configures_the_other_side() {
+    let names = names();
+    let texts = names.secondaries.iter().map(|secondary| super::copy::conf(&names, secondary, "c2VjcmV0"));
+    insta::assert_snapshot!(texts.collect::<Vec<_>>().join("---\n"));
 }
 
 #[test]
@@ -130,7 +154,14 @@ proptest! {
         let orders = Orders::new(&names);
         let domain = names.domain(&"example.org".parse().unwrap()).unwrap();
         let geography = Geography { orders: &orders, table: Path::new("/t") };
-        let setup = Setup { names: &names, world: &world, listen: &[], identity: "", geography: Some(geography) };
+        let setup = Setup {
+            names: &names,
+            world: &world,
+            listen: &[],
+            identity: "",
+            transfer_keys: &BTreeMap::new(),
+            geography: Some(geography),
+        };
         let Some(answers) = super::answers::answers(&setup, domain, &orders) else {
             let left: BTreeSet<_> = there.iter().map(|(name, _)| name).collect();
             prop_assert!(left.len() < 2);

@@ -1,13 +1,17 @@
 //! The loop of a name server: from what is known to what Knot serves.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use sovereign_model::agent_status::AgentStatus;
 use sovereign_model::dns_record::is_within;
+use sovereign_model::layout::NameServerFolder;
 use sovereign_model::name_server_status::{Away, WhyAway};
+use sovereign_model::stack::UplinkAddress;
+use sovereign_model::{DatacenterName, Digest, SecondaryName};
 use sovereign_runtime::control::{Refusal, Request, request_async};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -63,6 +67,7 @@ pub(super) struct Keeper {
     driver: Driver,
     orders: Arc<Orders>,
     agent: Option<PathBuf>,
+    transfer_keys: BTreeMap<SecondaryName, PathBuf>,
     wishes: mpsc::Receiver<Wish>,
     tables: Option<mpsc::Receiver<Result<Made, String>>>,
     seen: Option<Seen>,
@@ -85,11 +90,16 @@ impl Keeper {
         agent: Option<PathBuf>,
         wishes: mpsc::Receiver<Wish>,
     ) -> Self {
+        let config = &shared.config;
+        let folder = NameServerFolder::new(&config.folder);
+        let key_of = |(name, digest): (&SecondaryName, &Digest)| (name.clone(), folder.transfer_key(name, digest));
+        let transfer_keys = config.transfer_keys.iter().map(key_of).collect();
         Self {
             shared,
             driver,
             orders,
             agent,
+            transfer_keys,
             wishes,
             tables: None,
             seen: None,
@@ -214,12 +224,23 @@ impl Keeper {
         self.seen.as_ref().filter(|seen| seen.is_believed(now))
     }
 
+    /// Where uplinks are whose provider changes their address.
+    fn learned(&self, now: Instant) -> BTreeMap<(DatacenterName, String), BTreeSet<IpAddr>> {
+        let is_dynamic = |(datacenter, at): &(DatacenterName, String)| {
+            let place = self.shared.config.names.place(datacenter);
+            let mut uplinks = place.into_iter().flat_map(|place| &place.uplinks);
+            uplinks.any(|uplink| uplink.name == *at && uplink.address == UplinkAddress::Dynamic)
+        };
+        let met = self.believed(now).into_iter().flat_map(Seen::met).filter(|(uplink, _)| is_dynamic(uplink));
+        met.map(|(uplink, addresses)| (uplink.clone(), addresses.clone())).collect()
+    }
+
     fn wanted(&self, now: Instant) -> Wanted {
         let world = World {
+            learned: self.learned(now),
             away: self.believed(now).map(Seen::dead).unwrap_or_default(),
             drained: self.shared.config.drained.clone(),
             challenges: self.challenges.at(now).clone(),
-            ..World::default()
         };
         Wanted { world, table: self.table.as_ref().map(|table| table.path.clone()) }
     }
@@ -251,6 +272,7 @@ impl Keeper {
             world: &wanted.world,
             listen: &config.listen,
             identity: config.datacenter.as_str(),
+            transfer_keys: &self.transfer_keys,
             geography,
         };
         let brought = self.driver.bring(&setup, now).await;

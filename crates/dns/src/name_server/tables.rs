@@ -112,7 +112,13 @@ mod tests {
             jurisdiction: None,
             uplinks: Vec::new(),
         };
-        let names = Names { places: places.map(place).into(), domains: Vec::new(), sites: Vec::new(), issuers: None };
+        let names = Names {
+            places: places.map(place).into(),
+            domains: Vec::new(),
+            secondaries: Vec::new(),
+            sites: Vec::new(),
+            issuers: None,
+        };
         Arc::new(Orders::new(&names))
     }
 
@@ -141,7 +147,13 @@ mod tests {
 
     #[tokio::test]
     async fn without_two_places_there_is_nothing_to_be_made() {
-        let names = Names { places: Vec::new(), domains: Vec::new(), sites: Vec::new(), issuers: None };
+        let names = Names {
+            places: Vec::new(),
+            domains: Vec::new(),
+            secondaries: Vec::new(),
+            sites: Vec::new(),
+            issuers: None,
+        };
         let nobody = Arc::new(Orders::new(&names));
         assert!(!Tables::new([PathBuf::new(), PathBuf::new()], Path::new("/"), nobody).are_of_use());
     }

@@ -9,7 +9,9 @@
 //!
 //! Promise: the same inputs give the same zone, byte for byte. Everything in it is within its domain. A name of a site has
 //! the addresses of all data centers with that site that are counted on; when none is, of those that are taken out on
-//! purpose and live; when nobody lives, of all of them: a name that leads nowhere helps nobody. Name servers keep fixed addresses, whoever lives: resolvers find the living by themselves.
+//! purpose and live; when nobody lives, of all of them: a name that leads nowhere helps nobody. Name servers keep fixed
+//! addresses, whoever lives: resolvers find the living by themselves. What a secondary has a copy of is this zone: all that
+//! are counted on, whoever asks from wherever.
 //!
 //! Left out: signatures, which the name server makes; the order by geography, which it makes of the addresses.
 
@@ -23,8 +25,9 @@ use std::net::IpAddr;
 use serde::Serialize;
 use sovereign_model::dns_record::{DEFAULT_TTL, is_within};
 use sovereign_model::names::{Domain, Names, Place, Site};
+use sovereign_model::secondary::Secondary;
 use sovereign_model::stack::{Mail, UplinkAddress, name_server};
-use sovereign_model::{DatacenterName, DnsName, DnsRecord};
+use sovereign_model::{DatacenterName, DnsName, DnsRecord, SecondaryName};
 
 /// How long resolvers keep an address of a site, in seconds: so long a dead data center is still asked by those that know
 /// it.
@@ -65,19 +68,38 @@ pub struct Zone {
     pub records: Vec<DnsRecord>,
 }
 
-/// A name server of the stack, as a registrar wants to know it.
+/// A name server of a domain, as a registrar wants to know it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NameServer {
-    /// The data center it is in.
-    pub datacenter: DatacenterName,
+    /// Whose it is.
+    #[serde(flatten)]
+    pub whose: Whose,
     /// Its name.
     pub name: DnsName,
-    /// Its addresses: the glue, which the registry has too. They never change.
+    /// Its addresses. They never change.
     pub addresses: BTreeSet<IpAddr>,
 }
 
+/// Whose a name server is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Whose {
+    /// The stack's own, in this data center.
+    Datacenter(DatacenterName),
+    /// Somebody else's, who has a copy.
+    Secondary(SecondaryName),
+}
+
+impl NameServer {
+    /// Its addresses as the registry has them too (the glue), and the zone itself: where its name is within the domain.
+    /// Elsewhere they are for others to say.
+    pub fn glue(&self, domain: &DnsName) -> Option<&BTreeSet<IpAddr>> {
+        is_within(self.name.as_str(), domain.as_str()).then_some(&self.addresses)
+    }
+}
+
 /// The name servers of a domain that the stack answers for: one for each data center that can be reached at a fixed
-/// address.
+/// address, and the domain's secondaries.
 pub fn name_servers(names: &Names, domain: &DnsName) -> Vec<NameServer> {
     let of = |place: &Place| {
         let fixed = place.uplinks.iter().filter_map(|uplink| match uplink.address {
@@ -87,9 +109,14 @@ pub fn name_servers(names: &Names, domain: &DnsName) -> Vec<NameServer> {
         let addresses: BTreeSet<IpAddr> = fixed.collect();
         // A domain that is too long for it is no domain of a parsed stack.
         let name = name_server(&place.name, domain).ok().filter(|_| !addresses.is_empty())?;
-        Some(NameServer { datacenter: place.name.clone(), name, addresses })
+        Some(NameServer { whose: Whose::Datacenter(place.name.clone()), name, addresses })
     };
-    names.places.iter().filter_map(of).collect()
+    let copy = |secondary: &Secondary| {
+        let (whose, addresses) = (Whose::Secondary(secondary.name.clone()), secondary.addresses.clone());
+        Some(NameServer { whose, name: secondary.server(domain).ok()?, addresses })
+    };
+    let secondaries = names.domain(domain).into_iter().flat_map(|domain| names.secondaries(domain));
+    names.places.iter().filter_map(of).chain(secondaries.filter_map(copy)).collect()
 }
 
 /// The zone of a domain that the stack's own name servers answer for.
@@ -99,7 +126,8 @@ pub fn zone(names: &Names, domain: &Domain, serial: u32, world: &World) -> Zone 
     let mut records = records(names, domain, world);
     for server in &servers {
         records.push(DnsRecord::new(apex, NAME_SERVER_TTL, "NS", format!("{}.", server.name)));
-        records.extend(server.addresses.iter().map(|address| at(&server.name, NAME_SERVER_TTL, *address)));
+        let glue = server.glue(apex).into_iter().flatten();
+        records.extend(glue.map(|address| at(&server.name, NAME_SERVER_TTL, *address)));
     }
     for (name, texts) in world.challenges.iter().filter(|(name, _)| is_within(name.as_str(), apex.as_str())) {
         records.extend(texts.iter().map(|text| DnsRecord {

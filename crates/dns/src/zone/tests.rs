@@ -115,6 +115,42 @@ fn a_zone_has_what_the_stack_file_says() {
 }
 
 #[test]
+fn a_secondary_is_a_name_server_with_glue_only_within_the_domain() {
+    let more = "[[secondary]]\nname = \"friend\"\naddresses = [\"203.0.113.53\"]\n\
+                [[secondary]]\nname = \"other\"\naddresses = [\"203.0.113.54\"]\nhost = \"ns1.other.example\"\n\
+                [[domain]]\nname = \"alone.example\"\nregistrar = \"r\"\nsecondaries = []\n";
+    let stack = sovereign_model::parse("stack.toml", &format!("{STACK}{more}"), Path::new("/")).unwrap();
+    let names = Names::of(&stack);
+    let all = |domain: &str| {
+        let domain = names.domain(&domain.parse().unwrap()).unwrap();
+        let zone = zone(&names, domain, 7, &World::default());
+        let of_servers = |record: &&DnsRecord| record.kind == "NS" || record.owner.starts_with("ns");
+        zone.records.iter().filter(of_servers).map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    insta::assert_snapshot!(all("example.org"), @r"
+    example.org. 86400 IN NS ns-friend.example.org.
+    example.org. 86400 IN NS ns-home.example.org.
+    example.org. 86400 IN NS ns-office.example.org.
+    example.org. 86400 IN NS ns1.other.example.
+    ns-friend.example.org. 86400 IN A 203.0.113.53
+    ns-home.example.org. 86400 IN A 192.0.2.1
+    ns-home.example.org. 86400 IN AAAA 2001:db8::1
+    ns-office.example.org. 86400 IN A 198.51.100.7
+    ");
+    insta::assert_snapshot!(all("alone.example"), @r"
+    alone.example. 86400 IN NS ns-home.alone.example.
+    alone.example. 86400 IN NS ns-office.alone.example.
+    ns-home.alone.example. 86400 IN A 192.0.2.1
+    ns-home.alone.example. 86400 IN AAAA 2001:db8::1
+    ns-office.alone.example. 86400 IN A 198.51.100.7
+    ");
+    let servers = name_servers(&names, &"example.org".parse().unwrap());
+    let last = serde_json::to_value(servers.last()).unwrap();
+    assert_eq!(last["secondary"], "other");
+    assert_eq!(last["addresses"][0], "203.0.113.54");
+}
+
+#[test]
 fn what_is_away_is_not_answered_unless_everything_is() {
     let (names, domain) = (names(), of("example.org"));
     let home = [(name("home"), "192.0.2.1".parse().unwrap()), (name("home"), "2001:db8::1".parse().unwrap())];

@@ -2,7 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this module")]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType}
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use sovereign_dns::health::Rules;
-use sovereign_model::agent_config::HEALTH_PATH;
+use sovereign_model::agent_config::{HEALTH_PATH, LEARNED_FIELD};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -77,6 +77,9 @@ pub enum Manner {
     Silent,
 }
 
+/// Where an edge says that others are, as it says so.
+pub type Told = Arc<Mutex<Vec<String>>>;
+
 /// A server, until it is dropped.
 pub struct Server {
     pub address: SocketAddr,
@@ -89,13 +92,18 @@ impl Server {
     }
 
     pub async fn start_at(address: SocketAddr, tls: TlsAcceptor, manner: Manner) -> Self {
+        Self::start_telling(address, tls, manner, Told::default()).await
+    }
+
+    /// One that knows where others are.
+    pub async fn start_telling(address: SocketAddr, tls: TlsAcceptor, manner: Manner, told: Told) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let tasks = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
-                let tls = tls.clone();
+                let (tls, told) = (tls.clone(), told.clone());
                 connections.spawn(async move {
                     if manner == Manner::Silent {
                         std::future::pending::<()>().await;
@@ -106,6 +114,9 @@ impl Server {
                         let status = if let Manner::Status(status) = manner { status } else { 204 };
                         let mut response = Response::new(Empty::<Bytes>::new());
                         *response.status_mut() = StatusCode::from_u16(status).unwrap();
+                        for told in &*told.lock().unwrap() {
+                            response.headers_mut().append(LEARNED_FIELD, told.parse().unwrap());
+                        }
                         std::future::ready(Ok::<_, std::convert::Infallible>(response))
                     });
                     let _ = hyper::server::conn::http1::Builder::new()

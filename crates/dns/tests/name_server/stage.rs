@@ -70,7 +70,13 @@ pub fn names() -> Names {
     Names {
         issuers: None,
         places: vec![place("denver", 39.7, -105.0, DENVER), place("vienna", 48.2, 16.4, VIENNA)],
-        domains: vec![Domain { name: "example.org".parse().unwrap(), mail: Mail::None, records: Vec::new() }],
+        domains: vec![Domain {
+            name: "example.org".parse().unwrap(),
+            secondaries: Vec::new(),
+            mail: Mail::None,
+            records: Vec::new(),
+        }],
+        secondaries: Vec::new(),
         sites: vec![Site {
             names: vec!["example.org".parse().unwrap(), WWW.parse().unwrap()],
             datacenters: vec!["vienna".parse().unwrap(), "denver".parse().unwrap()],
@@ -95,6 +101,7 @@ impl Stage {
             listen: vec![listen],
             names: names(),
             keys: BTreeMap::from([(domain, key.tag())]),
+            transfer_keys: BTreeMap::new(),
             drained: BTreeSet::new(),
         };
         let geography = ["geoip", "geoip6"].map(|name| folder.path().join(name));
@@ -125,34 +132,25 @@ impl Stage {
 
     /// What `kdig` says, and nothing else, sorted.
     pub async fn ask(&self, from: Option<&str>, name: &str, kind: &str) -> Vec<String> {
-        let mut kdig = tokio::process::Command::new("kdig");
-        kdig.arg(format!("@{}", self.listen.ip())).args(["-p", &self.listen.port().to_string(), "+short"]);
-        kdig.args(["+timeout=1", "+retry=0"]).args(from.map(|from| format!("+subnet={from}")));
-        let said = kdig.args([name, kind]).output().await.expect("kdig runs").stdout;
-        let mut lines: Vec<String> = String::from_utf8(said).unwrap().lines().map(str::to_owned).collect();
-        lines.retain(|line| !line.starts_with(";;"));
-        lines.sort();
-        lines
+        ask(self.listen, from, name, kind).await
     }
 
     /// Waits until it answers so; how long that took.
     pub async fn answers(&self, from: Option<&str>, name: &str, kind: &str, wanted: &[&str]) -> Duration {
-        let began = Instant::now();
-        loop {
-            let found = self.ask(from, name, kind).await;
-            if found == wanted {
-                return began.elapsed();
-            }
-            assert!(began.elapsed() < PATIENCE, "{name} {kind} from {from:?}: waited for {wanted:?}, and is {found:?}");
-        }
+        answers(self.listen, from, name, kind, wanted).await
     }
 
     /// What BIND's validator says, with the domain's own key as its anchor.
     pub fn validated(&self, name: &str) -> String {
+        self.validated_at(self.listen, name)
+    }
+
+    /// The same of a server that has a copy.
+    pub fn validated_at(&self, server: SocketAddr, name: &str) -> String {
         let anchor = self.folder.path().join("anchor");
         let public = self.key.dnskey().public_key;
         fs::write(&anchor, format!("trust-anchors {{ example.org. static-key 257 3 13 \"{public}\"; }};\n")).unwrap();
-        let (ip, port) = (format!("@{}", self.listen.ip()), self.listen.port().to_string());
+        let (ip, port) = (format!("@{}", server.ip()), server.port().to_string());
         let anchor = anchor.display().to_string();
         let delv = Command::new("delv").args([&*ip, "-p", &*port, "-a", &*anchor, "+root=example.org", name]).output();
         let said = delv.expect("delv runs");
@@ -167,6 +165,30 @@ impl Stage {
         socket.send(&question(1)).unwrap();
         let refused = socket.recv(&mut [0; 512]).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
         refused && TcpStream::connect(self.listen).is_err()
+    }
+}
+
+/// What `kdig` says of a server, and nothing else, sorted.
+pub async fn ask(server: SocketAddr, from: Option<&str>, name: &str, kind: &str) -> Vec<String> {
+    let mut kdig = tokio::process::Command::new("kdig");
+    kdig.arg(format!("@{}", server.ip())).args(["-p", &server.port().to_string(), "+short"]);
+    kdig.args(["+timeout=1", "+retry=0"]).args(from.map(|from| format!("+subnet={from}")));
+    let said = kdig.args([name, kind]).output().await.expect("kdig runs").stdout;
+    let mut lines: Vec<String> = String::from_utf8(said).unwrap().lines().map(str::to_owned).collect();
+    lines.retain(|line| !line.starts_with(";;"));
+    lines.sort();
+    lines
+}
+
+/// Waits until a server answers so; how long that took.
+pub async fn answers(server: SocketAddr, from: Option<&str>, name: &str, kind: &str, wanted: &[&str]) -> Duration {
+    let began = Instant::now();
+    loop {
+        let found = ask(server, from, name, kind).await;
+        if found == wanted {
+            return began.elapsed();
+        }
+        assert!(began.elapsed() < PATIENCE, "{name} {kind} from {from:?}: waited for {wanted:?}, and is {found:?}");
     }
 }
 

@@ -80,6 +80,7 @@ impl Place {
             host: self.host_name(),
             public_key: self.link_public.clone(),
             addresses: vec![self.address()],
+            learned: None,
         }
     }
 

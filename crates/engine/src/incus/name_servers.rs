@@ -39,6 +39,13 @@ impl IncusEngine<'_> {
             let path = folder.key(domain, *tag);
             link.connection.put_bytes(&path, key.expose().as_bytes(), READABLE).await.map_err(failed)?;
         }
+        for (secondary, digest) in &wanted.config.transfer_keys {
+            let declared = wanted.config.names.secondaries.iter().find(|declared| declared.name == *secondary);
+            let undeclared = || IncusEngineError::Undeclared { what: format!("secondary {secondary}") };
+            let key = self.parts.keys.transfer_key(declared.ok_or_else(undeclared)?).map_err(IncusEngineError::Keys)?;
+            let path = folder.transfer_key(secondary, digest);
+            link.connection.put_bytes(&path, key.knot().expose().as_bytes(), READABLE).await.map_err(failed)?;
+        }
         let payload = serde_json::to_string(&wanted.config).expect("a configuration serializes to JSON");
         let signing = self.parts.keys.config_signing().map_err(IncusEngineError::Keys)?;
         let sealed = signed::seal(&signing, PROTOCOL, GENERATION, payload);

@@ -7,6 +7,7 @@ mod archive;
 mod authority;
 mod domain;
 mod edge;
+mod secondary;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -27,14 +28,16 @@ use crate::stack::{
 pub(super) fn stack(file: &Node, base: &Path, reader: &mut Reader) -> Option<Stack> {
     let mut check = Check { base, reader, listeners: BTreeMap::new() };
     let datacenters = check.datacenters(file.nodes("datacenter"));
-    let domains = check.domains(file.nodes("domain"));
+    let name = file.node("stack").and_then(|node| node.parse("name"));
+    let secondaries = check.secondaries(file.nodes("secondary"), name.as_ref(), &datacenters);
+    let domains = check.domains(file.nodes("domain"), file, &secondaries);
     let sites = check.sites(file.nodes("site"), &datacenters, file);
     let places = datacenters.keys().cloned().collect();
+    let places = domain::Servers { datacenters: &places, secondaries: &secondaries };
     check.names_in_domains(file.nodes("domain"), &domains, &sites, &places);
     let archive = check.archive(file, &datacenters, &sites);
     let edge = check.edge_rules(file.node("edge"));
     let authorities = check.authorities(file.nodes("authority"));
-    let name = file.node("stack").and_then(|node| node.parse("name"));
     if !check.reader.findings.is_empty() {
         return None;
     }
@@ -42,6 +45,7 @@ pub(super) fn stack(file: &Node, base: &Path, reader: &mut Reader) -> Option<Sta
         name: name?,
         datacenters: datacenters.into_iter().filter_map(|(name, read)| Some((name, read.complete?))).collect(),
         domains,
+        secondaries,
         sites,
         archive,
         edge,

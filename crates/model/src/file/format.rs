@@ -173,6 +173,13 @@ pub static FILE: Section = Section {
             example: "",
         },
         Key {
+            name: "secondary",
+            kind: Kind::Sections { of: &SECONDARY, least: 0 },
+            presence: Presence::Optional,
+            about: SECONDARY.about,
+            example: "",
+        },
+        Key {
             name: "site",
             kind: Kind::Sections { of: &SITE, least: 0 },
             presence: Presence::Optional,
@@ -435,6 +442,13 @@ static DOMAIN: Section = Section {
             example: "\"Example DNS\"",
         },
         Key {
+            name: "secondaries",
+            kind: Kind::Texts(LABEL),
+            presence: Presence::Optional,
+            about: "Those of the declared secondaries that have a copy of its zone; all of them when left out.",
+            example: "[\"friend\"]",
+        },
+        Key {
             name: "jurisdiction",
             kind: Kind::Text(Form::Jurisdiction),
             presence: Presence::Optional,
@@ -471,6 +485,64 @@ static MAILS: &[Word] = &[
         "nobody takes mail for it, and the zone says so (RFC 7505, SPF, DMARC), so that nobody can pretend to send it",
     ),
     Word::new("elsewhere", "where your own `MX` records say"),
+];
+
+static SECONDARY: Section = Section {
+    path: "secondary",
+    shape: Shape::Tables,
+    about: "A name server of somebody else's, a friend's say, that answers for your domains with a copy of their zones. It gets \
+            them, whole (AXFR), only with a key that follows from the 24 words; `sovereign dns secondary` prints what its \
+            owner needs.",
+    keys: &[
+        Key {
+            name: "name",
+            kind: Kind::Text(Form::Label { most: 40 }),
+            presence: Presence::Required,
+            about: "Its name, unique in the stack, and no data center's.",
+            example: "\"friend\"",
+        },
+        Key {
+            name: "addresses",
+            kind: Kind::Texts(Form::Address),
+            presence: Presence::Required,
+            about: "Where it answers: addresses that stay, as the registry is told them.",
+            example: "[\"203.0.113.53\", \"2001:db8::53\"]",
+        },
+        Key {
+            name: "host",
+            kind: Kind::Text(Form::HostName),
+            presence: Presence::Optional,
+            about: "What it is called in NS records; `ns-` and its name, below each domain, when left out.",
+            example: "\"ns1.friend.example\"",
+        },
+        Key {
+            name: "notify",
+            kind: Kind::Texts(Form::Socket),
+            presence: Presence::Optional,
+            about: "Where it takes notices that a zone has changed, in place of port 53 of its addresses.",
+            example: "[\"203.0.113.54:53\"]",
+        },
+        Key {
+            name: "key",
+            kind: Kind::Text(Form::HostName),
+            presence: Presence::Optional,
+            about: "What the key is called there (TSIG, RFC 8945); its name, a dot and the stack's when left out.",
+            example: "\"friend.my-stack\"",
+        },
+        Key {
+            name: "algorithm",
+            kind: Kind::Words(ALGORITHMS),
+            presence: Presence::Default("\"hmac-sha256\""),
+            about: "How the key is used.",
+            example: "\"hmac-sha512\"",
+        },
+    ],
+};
+
+static ALGORITHMS: &[Word] = &[
+    Word::new("hmac-sha256", "HMAC with SHA-256, which every server has"),
+    Word::new("hmac-sha384", "HMAC with SHA-384"),
+    Word::new("hmac-sha512", "HMAC with SHA-512"),
 ];
 
 static SITE: Section = Section {

@@ -537,3 +537,57 @@ name = "letsencrypt""#;
     "#
     );
 }
+
+#[test]
+fn secondaries_are_told_apart_and_have_somebody_to_copy_from() {
+    let file = |uplink: &str, text: &str| {
+        format!(
+            "version = 1\n[stack]\nname = \"shop\"\n[[datacenter]]\nname = \"home\"\n\
+             [[datacenter.uplink]]\nname = \"u\"\naddress = \"{uplink}\"\n{text}\n"
+        )
+    };
+    let friend = "[[secondary]]\nname = \"friend\"\naddresses = [\"203.0.113.53\", \"2001:db8::53\"]\n";
+    let domains = "[[domain]]\nname = \"a.example\"\nregistrar = \"r\"\n\
+                   [[domain]]\nname = \"b.example\"\nregistrar = \"r\"\nsecondaries = []\n\
+                   [[domain]]\nname = \"c.example\"\nregistrar = \"r\"\nprovider = \"p\"\n";
+    let stack = parse_here(&file("192.0.2.1", &format!("{friend}{domains}"))).unwrap();
+    let known = &stack.secondaries[0];
+    assert_eq!((known.key.as_str(), known.algorithm.as_str()), ("friend.shop", "hmac-sha256"));
+    assert_eq!(known.server(&"a.example".parse().unwrap()).unwrap().as_str(), "ns-friend.a.example");
+    let places: Vec<String> = known.notify.iter().map(ToString::to_string).collect();
+    assert_eq!(places, ["203.0.113.53:53", "[2001:db8::53]:53"]);
+    let of_domains: Vec<usize> = stack.domains.values().map(|domain| domain.secondaries.len()).collect();
+    assert_eq!(of_domains, [1, 0, 0]);
+
+    let bad = r#"
+[[secondary]]
+name = "home"
+addresses = ["203.0.113.53"]
+key = "k.example"
+[[secondary]]
+name = "friend"
+addresses = ["203.0.113.54", "0.0.0.0", "friend.example"]
+key = "k.example"
+algorithm = "hmac-md5"
+[[secondary]]
+name = "friend"
+addresses = ["203.0.113.55"]
+notify = ["203.0.113.55"]
+[[domain]]
+name = "a.example"
+registrar = "r"
+secondaries = ["freind", "friend", "friend"]
+records = ["ns-friend A 203.0.113.9"]
+[[domain]]
+name = "b.example"
+registrar = "r"
+provider = "p"
+secondaries = ["friend"]"#;
+    insta::assert_snapshot!(messages(&file("192.0.2.1", bad)).join("\n"));
+    insta::assert_snapshot!(messages(&file("dynamic", friend)).join("\n"));
+    let taken = "[[domain]]\nname = \"a.example\"\nregistrar = \"r\"\nrecords = [\"ns-friend A 203.0.113.9\"]\n";
+    assert_eq!(
+        messages(&file("192.0.2.1", &format!("{friend}{taken}"))),
+        ["`ns-friend.a.example` is the name server of secondary `friend`"]
+    );
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use sovereign_model::agent_config::{AgentConfig, Watched};
+use sovereign_model::agent_config::{AgentConfig, Dynamic, Watched};
 use sovereign_model::edge_config::EdgeSite;
 use sovereign_model::edge_rules::ProxySpeech;
 use sovereign_model::layout::on_host;
@@ -30,6 +30,7 @@ pub(super) fn agent(
         host: edge.host.clone(),
         authority: world.authority.clone(),
         watched: stack.datacenters.values().flat_map(|datacenter| watched(stack, edge, datacenter, served)).collect(),
+        dynamic: stack.datacenters.values().flat_map(|datacenter| dynamic(stack, edge, datacenter, served)).collect(),
     };
     let config_digest = Digest::of_value(&config);
     let spec = unit(stack, world, edge, &config, &config_digest);
@@ -43,13 +44,7 @@ fn watched(
     served: &BTreeMap<EdgeName, Vec<EdgeSite>>,
 ) -> Vec<Watched> {
     let proxy = datacenter.proxy.as_ref();
-    // Where authorities are asked, edges show what they have issued.
-    let asks = !stack.authorities.is_empty();
-    // The name of a site that is written there is the last to go.
-    let sites = datacenter.edges().into_iter().flat_map(|edge| served.get(&edge).into_iter().flatten());
-    let is_written = |site: &&EdgeSite| stack.sites.get(&site.site).is_some_and(|site| site.primary == datacenter.name);
-    let (written, kept): (Vec<_>, Vec<_>) = sites.partition(is_written);
-    let name: Option<DnsName> = written.into_iter().chain(kept).map(|site| site.canonical.host().clone()).next();
+    let name = asked_for(stack, datacenter, served);
     let watched = |at: String, address, public| Watched {
         datacenter: datacenter.name.clone(),
         at,
@@ -62,17 +57,53 @@ fn watched(
         let edges = datacenter.edges().into_iter().filter(|_| proxy.is_none());
         let inside = |edge: EdgeName| {
             let at = edge.host.as_ref().map_or_else(|| edge.datacenter.to_string(), ToString::to_string);
-            watched(at, datacenter.reached(&edge), asks)
+            watched(at, datacenter.reached(&edge), !stack.authorities.is_empty())
         };
         return edges.map(inside).collect();
     }
-    let public = asks || proxy.is_some_and(|proxy| proxy.speaks == ProxySpeech::Http);
+    let public = shows_public(stack, datacenter);
     let uplinks = datacenter.uplinks.iter().filter(|uplink| uplink.reach != Reach::OutboundOnly);
     let dialled = uplinks.filter_map(|uplink| Some((uplink, outside(datacenter, uplink, from)?)));
     dialled.map(|(uplink, address)| watched(uplink.name.clone(), address, public)).collect()
 }
 
-/// Where an uplink is dialled from another data center. A dynamic address is not known.
+/// Whether a certificate of a public authority is seen from outside: where authorities are asked, edges show what they have
+/// issued, and a proxy that ends TLS has its own.
+fn shows_public(stack: &Stack, datacenter: &Datacenter) -> bool {
+    let ends_tls = datacenter.proxy.as_ref().is_some_and(|proxy| proxy.speaks == ProxySpeech::Http);
+    !stack.authorities.is_empty() || ends_tls
+}
+
+/// What is asked for there: the name of a site that is written there is the last to go.
+fn asked_for(stack: &Stack, datacenter: &Datacenter, served: &BTreeMap<EdgeName, Vec<EdgeSite>>) -> Option<DnsName> {
+    let sites = datacenter.edges().into_iter().flat_map(|edge| served.get(&edge).into_iter().flatten());
+    let is_written = |site: &&EdgeSite| stack.sites.get(&site.site).is_some_and(|site| site.primary == datacenter.name);
+    let (written, kept): (Vec<_>, Vec<_>) = sites.partition(is_written);
+    written.into_iter().chain(kept).map(|site| site.canonical.host().clone()).next()
+}
+
+/// What of another data center is watched where it is learned to be.
+fn dynamic(
+    stack: &Stack,
+    from: &EdgeName,
+    datacenter: &Datacenter,
+    served: &BTreeMap<EdgeName, Vec<EdgeSite>>,
+) -> Vec<Dynamic> {
+    if datacenter.name == from.datacenter {
+        return Vec::new();
+    }
+    let open = datacenter.uplinks.iter().filter(|uplink| uplink.reach != Reach::OutboundOnly);
+    let of = |uplink: &Uplink| Dynamic {
+        datacenter: datacenter.name.clone(),
+        at: uplink.name.clone(),
+        port: uplink.port,
+        name: asked_for(stack, datacenter, served),
+        public: shows_public(stack, datacenter),
+    };
+    open.filter(|uplink| uplink.address == UplinkAddress::Dynamic).map(of).collect()
+}
+
+/// Where an uplink is dialled from another data center. A dynamic address is not known here.
 fn outside(datacenter: &Datacenter, uplink: &Uplink, from: &EdgeName) -> Option<SocketAddr> {
     let both_here = datacenter.engine == EngineKind::Embedded && from.host.is_none();
     if both_here && datacenter.proxy.is_none() {
@@ -92,7 +123,8 @@ fn unit(stack: &Stack, world: &World, edge: &EdgeName, config: &AgentConfig, dig
     };
     let folder = state.agent(&edge.datacenter);
     let argument = |path: PathBuf| path.to_string_lossy().into_owned();
-    let mut ports: Vec<u16> = config.watched.iter().map(|watched| watched.address.port()).collect();
+    let learned = config.dynamic.iter().map(|dynamic| dynamic.port);
+    let mut ports: Vec<u16> = config.watched.iter().map(|watched| watched.address.port()).chain(learned).collect();
     ports.sort_unstable();
     ports.dedup();
     UnitSpec {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use sovereign_model::edge_config::{CertificateFiles, EdgeConfig, EdgeSite, Peer, Source};
+use sovereign_model::edge_config::{CertificateFiles, EdgeConfig, EdgeSite, Learned, Peer, Source, is_public};
 use sovereign_model::edge_rules::AccessLog;
 use sovereign_model::instance::bridge;
 use sovereign_model::layout::{EdgeFolder, on_host};
@@ -32,7 +32,23 @@ pub(super) fn edge_peer(
         }
     }
     let (datacenter, public_key) = (peer.datacenter.clone(), link_key(world, peer)?.to_owned());
-    Ok(Peer { datacenter, host: peer.host.clone(), public_key, addresses })
+    let learned = learned(stack, from, peer);
+    Ok(Peer { datacenter, host: peer.host.clone(), public_key, addresses, learned })
+}
+
+/// Which addresses of a peer are told to the agent beside `from`: of another data center with an uplink that readers come in
+/// over and whose address changes.
+fn learned(stack: &Stack, from: &EdgeName, peer: &EdgeName) -> Option<Learned> {
+    let changes = |uplink: &Uplink| uplink.address == UplinkAddress::Dynamic && uplink.reach != Reach::OutboundOnly;
+    let is_other =
+        from.datacenter != peer.datacenter && stack.datacenters[&peer.datacenter].uplinks.iter().any(changes);
+    let has_agent = stack.agents().any(|agent| agent == *from);
+    let mut own = stack.datacenters[&from.datacenter].uplinks.iter().filter_map(|uplink| match uplink.address {
+        UplinkAddress::Fixed(address) => Some(address),
+        UplinkAddress::Dynamic => None,
+    });
+    let is_private = own.any(|address| !is_public(address));
+    (is_other && has_agent).then_some(if is_private { Learned::Any } else { Learned::Public })
 }
 
 /// Where an edge is dialled from another one. Edges of this machine reach each other over loopback, and within a data

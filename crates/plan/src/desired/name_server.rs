@@ -1,4 +1,5 @@
-//! What a name server is given: the zones it answers for and the tags of their keys, and its description as a unit.
+//! What a name server is given: the zones it answers for, the tags of their keys and the digests of
+//! those of secondaries, and its description as a unit.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,6 +7,7 @@ use std::path::PathBuf;
 use sovereign_model::layout::on_host;
 use sovereign_model::name_server_config::NameServerConfig;
 use sovereign_model::names::Names;
+use sovereign_model::secondary::Secondary;
 use sovereign_model::unit::{Confinement, Health, Replace, UnitSpec};
 use sovereign_model::{Digest, DnsName, EdgeName, Stack};
 
@@ -17,7 +19,7 @@ const STOP_GRACE_SECONDS: u32 = 10;
 /// The name server beside `edge`, which is on a host.
 ///
 /// # Errors
-/// When the key of a domain is not known.
+/// When the key of a domain or of a secondary is not known.
 pub(super) fn name_server(
     stack: &Stack,
     world: &World,
@@ -28,6 +30,11 @@ pub(super) fn name_server(
         let tag = world.zone_keys.get(domain).ok_or_else(|| IncompleteWorld::ZoneKey { domain: domain.clone() })?;
         Ok((domain.clone(), *tag))
     };
+    let transfer_key = |secondary: &Secondary| {
+        let name = &secondary.name;
+        let missing = || IncompleteWorld::TransferKey { secondary: name.clone() };
+        Ok((name.clone(), *world.transfer_keys.get(name).ok_or_else(missing)?))
+    };
     let config = NameServerConfig {
         stack: stack.name.clone(),
         datacenter: edge.datacenter.clone(),
@@ -35,6 +42,7 @@ pub(super) fn name_server(
         folder: on_host::state(&stack.name).name_server(&edge.datacenter).path().to_owned(),
         listen: stack.datacenters[&edge.datacenter].asked(edge),
         keys: names.domains.iter().map(|domain| tag(&domain.name)).collect::<Result<_, _>>()?,
+        transfer_keys: names.secondaries.iter().map(transfer_key).collect::<Result<_, _>>()?,
         names,
         drained: world.drained.iter().filter(|name| stack.datacenters.contains_key(*name)).cloned().collect(),
     };

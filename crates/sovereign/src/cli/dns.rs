@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use sovereign_dns::ask::PORT;
-use sovereign_model::{DatacenterName, DnsName};
+use sovereign_model::{DatacenterName, DnsName, SecondaryName};
 
 /// `dns`.
 #[derive(Debug, Subcommand)]
@@ -19,6 +19,9 @@ pub(crate) enum DnsCommand {
     /// Ask registries and name servers what they say of the stack's domains, and print what differs
     #[command(after_help = DRIFT_HELP)]
     Drift(DnsDriftArgs),
+    /// Print what the owner of a secondary needs to answer for your domains, its key included
+    #[command(after_help = SECONDARY_HELP)]
+    Secondary(DnsSecondaryArgs),
     /// Print what a domain publishes today, and what of it would vanish with the stack's answers
     #[command(after_help = ADOPT_HELP)]
     Adopt(DnsAdoptArgs),
@@ -28,6 +31,7 @@ pub(super) const HELP: &str = "\
 Example:
   sovereign dns show example.org
   sovereign dns ds example.org
+  sovereign dns secondary friend
   sovereign dns adopt example.org --zone-file example.org.zone
   sovereign dns drift";
 
@@ -44,7 +48,7 @@ pub(crate) struct DnsShowArgs {
 
 const SHOW_HELP: &str = "\
 Sites have the addresses of all their data centers that are counted on, mail is refused where nobody takes it, and your
-own `records` stand beside these. A dynamic address is left out here: it is learned where it is.
+own `records` stand beside these. A dynamic address is left out here: name servers learn it.
 
 Examples:
   sovereign dns show
@@ -69,6 +73,27 @@ everybody who checks. Take it away, and wait a day, before you move the domain t
 Examples:
   sovereign dns ds
   sovereign dns ds example.org --json";
+
+/// `dns secondary`.
+#[derive(Debug, Args)]
+pub(crate) struct DnsSecondaryArgs {
+    /// The secondary, as the stack file has it
+    #[arg(value_name = "NAME")]
+    pub(crate) name: SecondaryName,
+}
+
+const SECONDARY_HELP: &str = "\
+A secondary is somebody else's name server, a friend's say, that answers for your domains with a copy of their zones, signed by
+your key. It gets them from your name servers, and is told when they change, with a secret that follows from the 24 words.
+
+It answers everybody with the addresses of all data centers that are counted on, wherever a question comes from: who is
+dead leaves its answers too, and the nearest data center is not chosen.
+
+Once it answers, give the registrar its name and addresses, as `sovereign dns ds` lists them.
+
+Examples:
+  sovereign dns secondary friend
+  sovereign dns secondary friend --json";
 
 /// `dns drift`.
 #[derive(Debug, Args)]

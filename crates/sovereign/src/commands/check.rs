@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
+use sovereign_dns::zone::{self, NAME_SERVERS};
+use sovereign_model::Stack;
+use sovereign_model::names::Names;
 
 use crate::adopted;
 use crate::context::Context;
@@ -18,11 +21,20 @@ pub(crate) struct Checked {
     datacenters: usize,
     domains: usize,
     sites: usize,
+    /// What will not work outside this machine.
+    warnings: Vec<Warning>,
+}
+
+/// Something that the format allows and the world does not.
+#[derive(Debug, Serialize)]
+struct Warning {
+    message: String,
+    help: String,
 }
 
 impl Report for Checked {
     fn show(&self, page: &mut Page) {
-        let Self { file, stack, datacenters, domains, sites } = self;
+        let Self { file, stack, datacenters, domains, sites, warnings } = self;
         let good = page.theme().good;
         page.line(format_args!("{good}good{good:#}  {}", file.display()));
         page.line(format_args!(
@@ -31,6 +43,11 @@ impl Report for Checked {
             figures::count(*domains as u64, "domain", "domains"),
             figures::count(*sites as u64, "site", "sites"),
         ));
+        let warning = page.theme().warning;
+        for Warning { message, help } in warnings {
+            page.line(format_args!("{warning}warning{warning:#}  {message}"));
+            page.help(help);
+        }
     }
 }
 
@@ -45,5 +62,23 @@ pub(crate) fn run(context: &Context) -> Result<Checked, Failure> {
         datacenters: stack.datacenters.len(),
         domains: stack.domains.len(),
         sites: stack.sites.len(),
+        warnings: too_few_name_servers(&stack),
     })
+}
+
+/// The domains that registries refuse, or that vanish with one data center. It is no problem of the file: a stack that is tried
+/// out on one machine has its domains already.
+fn too_few_name_servers(stack: &Stack) -> Vec<Warning> {
+    let names = Names::of(stack);
+    let servers = names.domains.iter().map(|domain| (&domain.name, zone::name_servers(&names, &domain.name).len()));
+    let lacking = servers.filter(|(_, servers)| *servers < NAME_SERVERS);
+    let warning = |(domain, servers)| {
+        Warning {
+        message: format!("{domain} has {servers} of the {NAME_SERVERS} name servers that a domain needs"),
+        help: "an uplink with a fixed address in another data center is one, and so is a `[[secondary]]`, a friend's name \
+               server with a copy; or leave the domain to a `provider`"
+            .to_owned(),
+    }
+    };
+    lacking.map(warning).collect()
 }

@@ -128,7 +128,7 @@ pub(super) fn remarks(stack: &Stack, domain: &Domain, servers: usize) -> Vec<Str
     if domain.provider.is_none() && servers < NAME_SERVERS {
         remarks.push(format!(
             "{servers} of the {NAME_SERVERS} name servers that a domain needs: each needs a fixed address in a data \
-             center of its own"
+             center of its own, or is a secondary"
         ));
     }
     for datacenter in stack.datacenters.values() {

@@ -87,8 +87,10 @@ impl Report for Told {
             page.line(format_args!("  public key   {}", key.public_key));
             page.line("its name servers, and their addresses (glue):");
             for server in &domain.name_servers {
-                let addresses: Vec<String> = server.addresses.iter().map(ToString::to_string).collect();
-                page.line(format_args!("  {}  {}", server.name, addresses.join("  ")));
+                // Who is called by a name elsewhere is found by that name.
+                let glue = server.glue(&domain.name).into_iter().flatten();
+                let addresses: Vec<String> = glue.map(ToString::to_string).collect();
+                page.line(format!("  {}  {}", server.name, addresses.join("  ")).trim_end());
             }
             page.line("as lines of a zone file:");
             for record in &domain.records {

@@ -8,6 +8,7 @@ use crate::dns_record::{DnsRecord, NotARecord, NotARecordSet, RecordSet, is_with
 use crate::file::problem::{Finding, ProblemKind};
 use crate::file::reader::Node;
 use crate::name::{DatacenterName, DnsName, SiteName};
+use crate::secondary::Secondary;
 use crate::stack::{Domain, Mail, Site, name_server};
 
 /// What the stack itself, or the signing of its zones, puts into a zone.
@@ -15,7 +16,12 @@ const KEPT_BY_THE_STACK: &[&str] =
     &["SOA", "DNSKEY", "CDS", "CDNSKEY", "RRSIG", "NSEC", "NSEC3", "NSEC3PARAM", "ZONEMD"];
 
 impl Check<'_> {
-    pub(super) fn domains(&mut self, nodes: &[Node]) -> BTreeMap<DnsName, Domain> {
+    pub(super) fn domains(
+        &mut self,
+        nodes: &[Node],
+        file: &Node,
+        secondaries: &[Secondary],
+    ) -> BTreeMap<DnsName, Domain> {
         let mut seen = BTreeMap::new();
         let mut domains = BTreeMap::new();
         for node in nodes {
@@ -24,10 +30,12 @@ impl Check<'_> {
             let records = self.records(node, &name);
             let mail = self.mail(node, &name, &records);
             let drop = self.dropped(node, &name);
+            let secondaries = self.secondaries_of(node, file, secondaries);
             let Some(registrar) = node.owned("registrar") else { continue };
             let (provider, jurisdiction) = (node.owned("provider"), jurisdiction(node));
             let records = records.into_iter().map(|(record, _)| record).collect();
-            domains.insert(name.clone(), Domain { name, registrar, provider, jurisdiction, mail, records, drop });
+            let domain = Domain { name, registrar, provider, secondaries, jurisdiction, mail, records, drop };
+            domains.insert(domain.name.clone(), domain);
         }
         domains
     }
@@ -115,7 +123,7 @@ impl Check<'_> {
         nodes: &[Node],
         domains: &BTreeMap<DnsName, Domain>,
         sites: &BTreeMap<SiteName, Site>,
-        datacenters: &BTreeSet<DatacenterName>,
+        servers: &Servers<'_>,
     ) {
         let mut answered: BTreeMap<&str, &Site> = BTreeMap::new();
         for site in sites.values() {
@@ -123,12 +131,12 @@ impl Check<'_> {
         }
         for node in nodes {
             let Some(domain) = node.parse::<DnsName>("name").and_then(|name| domains.get(&name)) else { continue };
-            if datacenters.iter().any(|datacenter| name_server(datacenter, &domain.name).is_err()) {
+            if servers.is_too_long(domain) {
                 let message = format!("`{}` is too long for a name server below it", domain.name);
                 let finding = Finding::new(ProblemKind::BadValue, node.span_of("name"), message);
-                self.find(
-                    finding.help("name servers are called `ns-` and the name of their data center: shorten that"),
-                );
+                self.find(finding.help(
+                    "name servers are called `ns-` and the name of their data center or secondary: shorten that",
+                ));
             }
             if let Some(above) =
                 domains.keys().find(|above| **above != domain.name && is_within(domain.name.as_str(), above.as_str()))
@@ -154,16 +162,15 @@ impl Check<'_> {
                     let help = "remove the record: what is below such a record is not asked of this domain any more";
                     self.find(Finding::new(ProblemKind::Conflict, text.span(), message).help(help));
                 }
-                if let Some(datacenter) = server_of(&record.owner, domain, datacenters) {
-                    let message = format!("`{}` is the name server of data center `{datacenter}`", record.owner);
+                if let Some(whose) = servers.of(&record.owner, domain) {
+                    let message = format!("`{}` is the name server of {whose}", record.owner);
                     let finding = Finding::new(ProblemKind::Conflict, text.span(), message);
                     self.find(finding.help("remove the record, or give it another name"));
                 }
             }
             for (name, site) in &answered {
-                if let Some(datacenter) = server_of(name, domain, datacenters) {
-                    let message =
-                        format!("`{name}` of site `{}` is the name server of data center `{datacenter}`", site.name);
+                if let Some(whose) = servers.of(name, domain) {
+                    let message = format!("`{name}` of site `{}` is the name server of {whose}", site.name);
                     let finding = Finding::new(ProblemKind::Conflict, node.span_of("name"), message);
                     self.find(finding.help("give the site another name"));
                 }
@@ -172,11 +179,29 @@ impl Check<'_> {
     }
 }
 
-/// Whose name server a name is.
-fn server_of<'d>(name: &str, domain: &Domain, datacenters: &'d BTreeSet<DatacenterName>) -> Option<&'d DatacenterName> {
-    datacenters
-        .iter()
-        .find(|datacenter| name_server(datacenter, &domain.name).is_ok_and(|server| server.as_str() == name))
+/// Who may have a name server that is called after them.
+pub(super) struct Servers<'s> {
+    pub(super) datacenters: &'s BTreeSet<DatacenterName>,
+    pub(super) secondaries: &'s [Secondary],
+}
+
+impl Servers<'_> {
+    fn is_too_long(&self, domain: &Domain) -> bool {
+        self.datacenters.iter().any(|datacenter| name_server(datacenter, &domain.name).is_err())
+            || self.secondaries.iter().any(|secondary| secondary.server(&domain.name).is_err())
+    }
+
+    /// Whose name server a name is.
+    fn of(&self, name: &str, domain: &Domain) -> Option<String> {
+        let is_it = |server: Result<DnsName, _>| server.is_ok_and(|server: DnsName| server.as_str() == name);
+        let mut secondaries = self.secondaries.iter().filter(|secondary| domain.secondaries.contains(&secondary.name));
+        let mut datacenters = self.datacenters.iter();
+        let datacenter = datacenters.find(|datacenter| is_it(name_server(datacenter, &domain.name)));
+        let secondary = secondaries.find(|secondary| is_it(secondary.server(&domain.name)));
+        datacenter
+            .map(|datacenter| format!("data center `{datacenter}`"))
+            .or_else(|| secondary.map(|secondary| format!("secondary `{}`", secondary.name)))
+    }
 }
 
 /// Why a record cannot be beside those of the stack, or beside another one.
