@@ -162,7 +162,8 @@ fn ways(
     let domain = stack.domains.values().find(|domain| domain.provider.is_none()).map(|domain| domain.name.clone());
     let Some(first) = edges.first() else { return Vec::new() };
     let own = datacenter.reached(first).ip();
-    let public = datacenter.proxy.as_ref().is_some_and(|proxy| proxy.speaks == ProxySpeech::Http);
+    let ends_tls = datacenter.proxy.as_ref().is_some_and(|proxy| proxy.speaks == ProxySpeech::Http);
+    let public = ends_tls || !stack.authorities.is_empty();
     let site = site_name(stack, &datacenter.name);
     let way = |speaks, port, local, inside, name: Option<DnsName>| {
         let trial = Trial { at: SocketAddr::new(address, port), speaks, name, public };
