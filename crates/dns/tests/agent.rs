@@ -1,5 +1,6 @@
 //! An agent that watches real TLS servers, which die in every way that servers do, and come back.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+#![expect(clippy::print_stderr, reason = "figures")]
 
 mod common;
 

@@ -35,7 +35,7 @@ use sovereign_runtime::control::{ControlError, Request};
 use sovereign_runtime::lifecycle::Lifecycle;
 use sovereign_runtime::signed;
 
-use common::{Authority, Manner, NAME, RULES, Server};
+use common::{Authority, Manner, NAME, PATIENCE, RULES, Server};
 use stage::{AUSTRIA, BOTH, DENVER, OPERATOR, STATES, Stage, StandIn, VIENNA, WWW, answers, ask, free_port, question};
 
 #[tokio::test]
@@ -160,6 +160,30 @@ async fn a_friend_has_a_copy_of_what_is_counted_on_and_nobody_gets_the_zone_with
     assert!(stage.is_refused());
     assert_eq!(ask(place, None, WWW, "A").await, BOTH);
     assert!(stage.validated_at(place, WWW).contains("; fully validated"));
+}
+
+#[tokio::test]
+async fn secondaries_are_told_once_more_when_the_one_before_has_ended() {
+    let mut stage = Stage::new();
+    let place = free_port();
+    copy::declare(&mut stage, place);
+    let _agent = StandIn::start(&stage, Standing::Alive, Standing::Alive);
+    let told = tokio::net::TcpListener::bind(place).await.unwrap();
+    let daemon = stage.start();
+    let notice = async || {
+        let (mut stream, _) = tokio::time::timeout(PATIENCE, told.accept()).await.unwrap().unwrap();
+        // After its length a message begins with its number, and what is wanted: 4 is a notice (RFC 1996).
+        let mut head = [0; 5];
+        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut head).await.unwrap();
+        assert_eq!(head[4] >> 3 & 15, 4);
+        Instant::now()
+    };
+    let first = notice().await;
+    let between = notice().await - first;
+    eprintln!("secondaries were told again after {between:?}");
+    // Knot itself would try again after ten minutes.
+    assert!(between > Duration::from_secs(10), "{between:?}");
+    daemon.stop().await;
 }
 
 #[tokio::test]

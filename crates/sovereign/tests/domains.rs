@@ -271,6 +271,52 @@ fn any_of_a_sites_addresses_are_right() {
     assert_eq!(drift[0]["owner"], "www.example.org");
 }
 
+/// One data center, and a friend in place of the other.
+#[test]
+fn a_friends_name_server_is_the_second_one_and_its_owner_is_told_what_a_knot_takes() {
+    let world = World::new();
+    let (before, rest) = STACK.split_once("[[datacenter]]\nname = \"office\"").unwrap();
+    let alone =
+        format!("{before}{}", &rest[rest.find("[[domain]]").unwrap()..]).replace("mirrors = [\"office\"]\n", "");
+    let write = |text: &str| std::fs::write(world.home.path().join("stack.toml"), text).unwrap();
+    let warnings = || {
+        let (code, stdout, stderr) = world.run(&["check", "--json"]);
+        assert_eq!(code, Some(0), "{stderr}");
+        serde_json::from_str::<Value>(&stdout).unwrap()["warnings"].as_array().unwrap().clone()
+    };
+    write(&alone);
+    let [few] = &warnings()[..] else { panic!("one warning") };
+    assert_eq!(few["message"], "example.org has 1 of the 2 name servers that a domain needs");
+    write(&format!("{alone}[[secondary]]\nname = \"friend\"\naddresses = [\"{PROVIDER}\"]\n"));
+    assert_eq!(warnings(), Vec::<Value>::new());
+
+    let (code, stdout, stderr) = world.run(&["dns", "secondary", "friend", "--json"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let told: Value = serde_json::from_str(&stdout).unwrap();
+    // As docs/secrets.md has it.
+    assert_eq!(told["secret"], "CwOnqeHEDMzto5Tmz7mzNjZEVHVDjiP3YyNgmtdITMA=");
+    let conf = world.home.path().join("knot.conf");
+    std::fs::write(&conf, told["knot"].as_str().unwrap()).unwrap();
+    let checked = Command::new("knotc").arg("--config").arg(&conf).arg("conf-check").output().unwrap();
+    assert!(checked.status.success(), "{checked:?}");
+    let (code, _, stderr) = world.run(&["dns", "secondary", "fiend"]);
+    assert!(code == Some(2) && stderr.contains("its secondaries are: friend"), "{stderr}");
+
+    // A copy that is behind, and one that is not.
+    let zone = world.zone();
+    let _registry = world.registry(&delegated(DS).replace("office", "friend").replace(OFFICE, PROVIDER));
+    let _home = world.own(HOME, &zone);
+    let serial = zone.split_whitespace().skip_while(|word| *word != "SOA").nth(3).unwrap();
+    let older = (serial.parse::<u32>().unwrap() - 1).to_string();
+    let friend = world.own(PROVIDER, &zone.replace(serial, &older));
+    let (code, drift) = world.drift();
+    assert_eq!((code, kinds(&drift)), (Some(3), vec!["behind"]));
+    assert_eq!(drift[0]["place"]["secondary"]["secondary"], "friend");
+    drop(friend);
+    let _friend = world.own(PROVIDER, &zone);
+    assert_eq!(world.drift(), (Some(0), Vec::new()));
+}
+
 /// What a provider publishes, in its own words.
 const OLD: &str = r#"$ORIGIN example.org.
 $TTL 600

@@ -43,6 +43,14 @@ impl Ask {
         Ok(texts(&String::from_utf8_lossy(&told.stdout)))
     }
 
+    /// Has secondaries told of all zones, as when they change. Whether Knot took it.
+    ///
+    /// # Errors
+    /// When Knot's tools cannot be run.
+    pub async fn tell_secondaries(&self) -> Result<bool, DriverError> {
+        Ok(self.of(&["zone-notify"]).await?.status.success())
+    }
+
     pub(super) async fn of(&self, command: &[&str]) -> Result<Output, DriverError> {
         self.of_within(10, command).await
     }

@@ -15,7 +15,7 @@ use sovereign_model::{DatacenterName, Digest, SecondaryName};
 use sovereign_runtime::control::{Refusal, Request, request_async};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::control::{Shared, Wish};
 use super::room::Room;
@@ -40,6 +40,10 @@ const HANGS: u32 = 2;
 const MAY_BE_TOLD_WITHIN: Duration = Duration::from_millis(50);
 /// What failed is tried again after this, and after twice as long each time, up to the second.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// So long after Knot was started secondaries are told of its zones once more. They were told at once, and asked then: it may
+/// have been the one before that answered, with what it had, and who has just asked does not look again for an hour. The
+/// one before ends within ten seconds.
+const TELL_AGAIN: Duration = Duration::from_secs(15);
 /// Knot loads a zone in milliseconds.
 const LOADS_WITHIN: Duration = Duration::from_secs(10);
 /// It is asked so often whether it has.
@@ -75,6 +79,8 @@ pub(super) struct Keeper {
     table: Option<Made>,
     served: Option<Wanted>,
     failed: Option<Failed>,
+    /// When secondaries are to be told once more.
+    tell_again: Option<Instant>,
     /// So often in a row Knot has not answered.
     unanswered: u32,
     /// Last, so that Knot is gone when its folder goes.
@@ -107,6 +113,7 @@ impl Keeper {
             table: None,
             served: None,
             failed: None,
+            tell_again: None,
             unanswered: 0,
             _room: room,
         }
@@ -138,7 +145,10 @@ impl Keeper {
         loop {
             tokio::select! {
                 () = stopping.cancelled() => break,
-                _ = looks.tick() => self.look().await,
+                _ = looks.tick() => {
+                    self.look().await;
+                    self.tell_again().await;
+                }
                 Some(wish) = self.wishes.recv() => self.publish(wish).await,
                 Some(made) = next(&mut self.tables) => self.take(made),
                 _ = checks.tick() => self.check().await,
@@ -171,6 +181,17 @@ impl Keeper {
             warn!("Knot runs and does not answer: it is ended, and started again");
             self.driver.stop().await;
             self.unanswered = 0;
+        }
+    }
+
+    /// Tells secondaries once more, if it is time.
+    async fn tell_again(&mut self) {
+        let Some(_) = self.tell_again.take_if(|at| Instant::now() >= *at) else { return };
+        match self.driver.ask().tell_secondaries().await {
+            Ok(true) => {}
+            // One that does not run is started, and tells them then.
+            Ok(false) => debug!("Knot does not tell secondaries"),
+            Err(error) => warn!(%error, "secondaries cannot be told"),
         }
     }
 
@@ -281,6 +302,9 @@ impl Keeper {
         state.knot = process;
         match brought {
             Ok(brought) => {
+                if brought == Brought::Started && !config.names.secondaries.is_empty() {
+                    self.tell_again = Some(now + TELL_AGAIN);
+                }
                 if brought != Brought::Unchanged {
                     state.signed_unix = Some(unix(SystemTime::now()));
                 }

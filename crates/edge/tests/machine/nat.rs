@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::StatusCode;
-use sovereign_model::edge_config::{EdgeSite, Peer, Source};
+use sovereign_model::agent_config::{HEALTH_PATH, LEARNED_FIELD};
+use sovereign_model::edge_config::{EdgeSite, Learned, Peer, Source};
 
 use super::common::origin::Page;
 use super::common::process::{Process, status};
@@ -84,7 +85,8 @@ impl Scene {
         origin.set_canonical(&site.canonical.to_string());
         let peer = |place: &Place, side| {
             let peer = place.as_peer();
-            if nated == side { Peer { addresses: Vec::new(), ..peer } } else { peer }
+            let hidden = Peer { addresses: Vec::new(), learned: Some(Learned::Public), ..peer.clone() };
+            if nated == side { hidden } else { peer }
         };
         lab.seal(&home, 1, &lab.config(&home, vec![peer(&office, Side::Office)], site));
         lab.seal(&office, 1, &lab.config(&office, vec![peer(&home, Side::Home)], mirror));
@@ -110,6 +112,7 @@ impl Scene {
         let dialled = from.inside(move || std::net::TcpStream::connect_timeout(&to, Duration::from_secs(1)));
         assert!(dialled.is_err(), "the router lets connections in");
         self.works("at first").await;
+        self.is_learned("198.51.100.1").await;
 
         let (client, address, host) = (self.lab.client.clone(), self.office.address(), self.host.clone());
         let stop = Arc::new(AtomicBool::new(false));
@@ -119,7 +122,11 @@ impl Scene {
         let outside = if self.nated == Side::Home { self.office_name() } else { self.home_name() };
         self.router.sh(&format!("ip address del 198.51.100.1/24 dev {outside}"));
         self.router.sh(&format!("ip address add 198.51.100.9/24 dev {outside}"));
+        let changed = Instant::now();
         self.comes_back("its address changed").await;
+        self.is_learned("198.51.100.9").await;
+        println!("    the new address was told to agents {:?} after it changed", changed.elapsed());
+        assert!(changed.elapsed() < BACK_WITHIN + Duration::from_secs(4));
 
         self.router.sh(&format!("ip link set {} down", self.inner.0));
         let cut = Instant::now();
@@ -177,6 +184,22 @@ impl Scene {
         })
         .await;
         println!("    {when}: published, and read at the mirror after {:?}", published.elapsed());
+    }
+
+    /// The other side tells agents where the one behind the router is seen.
+    async fn is_learned(&self, address: &str) {
+        let (place, network, name) = match self.nated {
+            Side::Home => (&self.office, self.networks[1], "home"),
+            Side::Office => (&self.home, self.networks[0], "office"),
+        };
+        let wanted = format!("{name} {address}");
+        eventually("the address is told", async || {
+            let (client, at, host) = (self.lab.client.clone(), place.address(), self.host.clone());
+            let read = move || network.run(async move { client.get(at, &host, HEALTH_PATH).await.fields });
+            let fields = tokio::task::spawn_blocking(read).await.unwrap();
+            fields.get_all(LEARNED_FIELD).iter().any(|told| *told == *wanted).then_some(())
+        })
+        .await;
     }
 
     async fn comes_back(&self, what: &str) {
