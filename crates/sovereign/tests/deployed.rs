@@ -221,7 +221,6 @@ fn drift_is_mended(operator: &Operator, lab: &Lab) {
     operator.run(&["plan"]).success();
 }
 
-#[expect(clippy::print_stderr, reason = "figures are shown")]
 /// Certificates of an authority that is declared now, proven by the name servers on hosts and shown by the edges there; the
 /// agents, which look at them, count nobody for dead.
 fn certified(operator: &Operator, lab: &Lab) -> Pebble {
@@ -251,6 +250,7 @@ fn certified(operator: &Operator, lab: &Lab) -> Pebble {
     authority
 }
 
+#[expect(clippy::print_stderr, reason = "figures are shown")]
 fn story(incusd: &Incusd) {
     let (operator, cache) = debian::operator();
     let lab = timed("two bare hosts", || Lab::up(incusd, "deployed", 2));
