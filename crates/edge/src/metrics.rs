@@ -25,6 +25,13 @@ fn write_all(out: &mut String, status: &EdgeStatus) -> fmt::Result {
         let name = "sovereign_edge_certificate_not_after_timestamp_seconds";
         one(out, name, "gauge", "When the certificate ends.", ends)?;
     }
+    let public = status.public_certificates.iter().filter_map(|(name, told)| Some((name, told.ends_unix?)));
+    let public: Vec<_> = public.collect();
+    if !public.is_empty() {
+        let metric = "sovereign_edge_public_certificate_not_after_timestamp_seconds";
+        family(out, metric, "gauge", "When the certificate of a public authority for a name ends.")?;
+        public.iter().try_for_each(|(name, ends)| writeln!(out, "{metric}{{name=\"{name}\"}} {ends}"))?;
+    }
     if let Some(traffic) = &status.traffic {
         write_traffic(out, traffic)?;
     }

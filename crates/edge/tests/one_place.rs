@@ -447,6 +447,9 @@ async fn a_public_certificate_is_shown_for_its_name_while_it_is_good_and_else_th
         let told = told().await;
         assert_eq!(told[NAME]["file"], sovereign_model::Digest::of(std::fs::read(&file).unwrap()).to_string());
         assert!(told[NAME]["ends-unix"].as_u64() > Some(67_000_000_000) && told[&www].is_null(), "{told}");
+        let figures = running.ask(Request::new("metrics")).await.unwrap();
+        let ends = format!("not_after_timestamp_seconds{{name=\"{NAME}\"}} {}\n", told[NAME]["ends-unix"]);
+        assert!(figures.as_str().unwrap().contains(&ends), "{figures}");
     }
 
     // What is of no use is said, and stands in nobody's way.

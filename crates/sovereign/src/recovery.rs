@@ -20,6 +20,7 @@ use sovereign_model::stack::{App, Site};
 use sovereign_model::{SiteName, StackName, file};
 
 use crate::backup::{self, Ghost, Proof, Record};
+use crate::certificates::back;
 use crate::context::Context;
 use crate::debian;
 use crate::declared::Declared;
@@ -277,7 +278,7 @@ impl<'a> Recovery<'a> {
         Ok(scratch)
     }
 
-    /// Puts epochs, hosts and journal where they belong. The CA follows from the words, and so do working keys.
+    /// Puts epochs, hosts, journal and public certificates where they belong. The CA follows from the words, and so do working keys.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -305,6 +306,7 @@ impl<'a> Recovery<'a> {
             make(to.parent().unwrap_or(self.state.path()))?;
             sovereign_runtime::file::replace(&to, &text, 0o600).map_err(|error| failed("write", &to)(error.source))?;
         }
+        back::bring_back(&scratch.join("certificates"), &self.state)?;
         Ok(())
     }
 

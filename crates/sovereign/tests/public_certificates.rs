@@ -66,6 +66,7 @@ impl NameServer {
             names,
             keys,
             drained: BTreeSet::new(),
+            transfer_keys: BTreeMap::new(),
         };
         let signing = SigningKey::from_bytes(&[7; 32]);
         let sealed = signed::seal(&signing, PROTOCOL, 1, serde_json::to_string(&config).unwrap());
@@ -207,6 +208,13 @@ fn got_at_up_shown_renewed_under_load_and_kept_while_authorities_are_away() {
         use std::os::unix::fs::PermissionsExt as _;
         assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600, "{}", key.display());
     }
+
+    // They are in the archive, for a machine that must begin anew.
+    let saved = operator.home().join("saved");
+    operator.run(&["restore", "(state)", "--to", saved.to_str().unwrap()]).success();
+    let [chain, _] = stored(&operator, 1);
+    let within = chain.strip_prefix(operator.state()).unwrap();
+    assert_eq!(fs::read(saved.join(within)).unwrap(), fs::read(&chain).unwrap());
 
     // The authority is asked once when it wants to renew what it has just issued. Then nothing is due, and nobody is asked.
     operator.up();

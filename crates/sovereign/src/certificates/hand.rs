@@ -19,6 +19,9 @@ use crate::output::{Page, figures};
 /// The format of the file that says which edge has what.
 const VERSION: u32 = 1;
 
+/// What that file is called.
+pub(super) const RECORD: &str = "handed.json";
+
 /// What an edge was brought.
 #[derive(Debug, Serialize)]
 pub(crate) struct Handed {
@@ -58,7 +61,7 @@ struct Record {
 }
 
 fn record(state: &StateFolder) -> PathBuf {
-    state.certificates().join("handed.json")
+    state.certificates().join(RECORD)
 }
 
 type Bundles = BTreeMap<DnsName, Zeroizing<String>>;

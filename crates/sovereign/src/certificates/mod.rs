@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `name_servers` | brings answers to challenges to name servers |
 //! | `hand` | brings what is stored to the edges that serve the names |
+//! | [`back`] | brings them back from the archive |
 //! | [`known`] | what is stored, and what is in the way |
 //! | [`trust`] | what of an edge's certificates this stack believes in |
 //!
@@ -18,6 +19,7 @@
 //!
 //! Left out: renewing from hosts, while this machine is away.
 
+pub(crate) mod back;
 mod hand;
 pub(crate) mod known;
 mod name_servers;

@@ -133,9 +133,12 @@ impl NameServers {
         self.0.found.get_or_init(Found::default)
     }
 
-    /// Tells all of them what is published; who has it.
+    /// Tells all of them what is published; who has it. One that was away once is not waited for again: others wait for
+    /// their turn.
     async fn tell(&self, published: &Published) -> Result<Vec<&Told>, NotPublished> {
-        let asked = join_all(self.found().told.iter().map(async |server| {
+        let untold = self.untold();
+        let there = self.found().told.iter().filter(|server| !untold.contains_key(&server.at));
+        let asked = join_all(there.map(async |server| {
             let set: Published = published
                 .iter()
                 .filter(|(name, _)| server.answers_for(name))

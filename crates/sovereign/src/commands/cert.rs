@@ -60,7 +60,7 @@ fn asked(Declared { stack, state, .. }: &Declared, names: &[DnsName]) -> Result<
         return Err(CertError::NoAuthority);
     }
     let all = wanted(stack, state);
-    for name in names.iter().filter(|name| !all.names.contains_key(*name)) {
+    if let Some(name) = names.iter().find(|name| !all.names.contains_key(*name)) {
         return Err(match all.left.get(name) {
             Some(why) => CertError::NotAsked(name.clone(), *why),
             None => CertError::NoSite(name.clone()),

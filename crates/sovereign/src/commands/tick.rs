@@ -29,7 +29,7 @@ use crate::world::unix_seconds;
 #[serde(untagged)]
 pub(crate) enum Ticked {
     /// What was due is done, or failed.
-    Done(Due),
+    Done(Box<Due>),
     /// The timer was written or removed.
     Timer(Timer),
 }
@@ -140,7 +140,7 @@ pub(crate) fn run(context: &Context, args: &TickArgs) -> Result<Ticked, Failure>
     match (args.install, args.uninstall) {
         (true, _) => timer::install(context).map(Ticked::Timer),
         (_, true) => timer::uninstall(context).map(Ticked::Timer),
-        _ => do_what_is_due(context).map(Ticked::Done),
+        _ => do_what_is_due(context).map(|due| Ticked::Done(Box::new(due))),
     }
 }
 
