@@ -359,7 +359,7 @@ fn story(incusd: &Incusd) {
     // It is taken out as well: who answers is told, and who does not is named.
     let (code, drained) = run_with(&program, &operator, &["dc", "drain", "home"]);
     assert!(code == Some(3) && drained.contains("not told: the name server of home/home-1"), "{drained}");
-    assert!(drained.contains("office/office-1 do not name it any more"), "{drained}");
+    assert!(drained.contains("not named any more by office/office-1"), "{drained}");
 
     let status = timed("seen dead from the other", || seen_from_office(&operator, "dead"));
     let took = watch.took(cut);
