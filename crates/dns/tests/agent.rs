@@ -259,7 +259,8 @@ async fn what_it_is_asked_to_try_it_tries_once_and_says_what_it_heard() {
     assert_eq!(heard[5], Heard::Ours, "{words:?}");
     assert_eq!([&heard[3], &heard[6], &heard[7]], [&Heard::Refused; 3], "{words:?}");
     let many = vec![trials[0].clone(); sovereign_model::trial::MOST_TRIALS + 1];
-    assert!(ask(&many).await.unwrap_err().to_string().contains("no more"));
+    let refused = ask(&many).await.unwrap_err();
+    assert!(format!("{refused:?}").contains("no more"), "{refused:?}");
     agent.stop().await;
 }
 

@@ -40,15 +40,16 @@ pub fn telling(plan: &Plan, want: &Wanted, hearers: Hearer) -> Telling {
         Step::ConfigureEdge { .. } => hearers == Hearer::Edges && planned.reason != Reason::Absent,
         _ => false,
     };
-    // What does not run, or was changed behind our back, is nobody's change of the stack file.
+    let is_name_server = |unit: &UnitName| want.name_servers.values().any(|server| server.unit == *unit);
+    // What does not run, or was changed behind our back, is nobody's change of the stack file. Nor need another configuration
+    // of an edge, or another name server, be one: it may be a decision that somebody who was away has not heard of yet. What
+    // readers could be led to before it is there needs a certificate or a unit as well.
     let is_change = |planned: &Planned| {
-        let changes = matches!(
-            planned.step,
-            Step::IssueCertificate { .. }
-                | Step::ConfigureEdge { .. }
-                | Step::RunUnit { .. }
-                | Step::ReplaceUnit { .. }
-        );
+        let changes = match &planned.step {
+            Step::IssueCertificate { .. } => true,
+            Step::RunUnit { unit, .. } | Step::ReplaceUnit { unit, .. } => !is_name_server(unit),
+            _ => false,
+        };
         changes && matches!(planned.reason, Reason::Absent | Reason::Changed)
     };
     let (steps, others): (Vec<_>, Vec<_>) = plan.steps.iter().cloned().partition(tells);

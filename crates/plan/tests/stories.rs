@@ -1175,4 +1175,11 @@ fn what_is_decided_of_data_centers_is_told_and_nothing_else_is_done() {
     let told = telling(&plan(&want, &still), &want, Hearer::NameServers);
     assert_eq!(shown(&told.plan), "replace name-server-titan@office (declared otherwise now)");
     assert_eq!(told.pending, []);
+    // Who has not heard of one decision yet hears of another all the same.
+    let both = sovereign_plan::World { maintained: drained.drained.clone(), ..drained };
+    let want = desired(&stack, &both).unwrap();
+    for hearer in [Hearer::NameServers, Hearer::Edges] {
+        let told = telling(&plan(&want, &seen), &want, hearer);
+        assert_eq!((told.plan.steps.len(), &told.pending[..]), (3, &[][..]), "{hearer:?}");
+    }
 }

@@ -51,10 +51,10 @@ impl Report for Drained {
         let told_text = told.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         if *drained && !told.is_empty() {
             let remembered = figures::seconds(self.remembered_seconds.into());
-            page.line(format_args!("{told_text} do not name it any more; resolvers forget it within {remembered}"));
+            page.line(format_args!("not named any more by {told_text}; resolvers forget it within {remembered}"));
             page.line("its edges go on serving whoever comes");
         } else if !told.is_empty() {
-            page.line(format_args!("{told_text} name it where its addresses answer"));
+            page.line(format_args!("named, where its addresses answer, by {told_text}"));
         }
         if !self.answered_elsewhere.is_empty() {
             let names: Vec<&str> = self.answered_elsewhere.iter().map(DnsName::as_str).collect();
@@ -209,7 +209,7 @@ mod tests {
         };
         insta::assert_snapshot!(page(&all), @r"
         office is taken out of answers
-        home/home-1, office/office-1 do not name it any more; resolvers forget it within 30 s
+        not named any more by home/home-1, office/office-1; resolvers forget it within 30 s
         its edges go on serving whoever comes
         help: `sovereign dc undrain office` puts it back
         ");
@@ -223,7 +223,7 @@ mod tests {
         };
         insta::assert_snapshot!(page(&partly), @r"
         office was taken out of answers before
-        home/home-1 do not name it any more; resolvers forget it within 30 s
+        not named any more by home/home-1; resolvers forget it within 30 s
         its edges go on serving whoever comes
         others answer for www.example.net
         help: `sovereign dns show` prints what to write down there
