@@ -244,7 +244,13 @@ fn certified(operator: &Operator, lab: &Lab) -> Pebble {
         }
     }
     seen_from_office(operator, "alive");
-    eventually("all is well", PATIENCE, || (operator.run(&["status"]).code() == Some(0)).then_some(()));
+    let status = operator.json(&["status"]);
+    let certificates = status["certificates"].as_array().unwrap();
+    assert!(certificates.len() >= 2, "{status:#}");
+    for certificate in certificates {
+        let is_shown = certificate["not_shown_by"].as_array().is_some_and(Vec::is_empty);
+        assert!(certificate["certificate"]["authority"] == "ca" && is_shown, "{status:#}");
+    }
     let nothing = operator.up_without_backup();
     assert!(nothing.stdout().contains("nothing has to change"), "{nothing:?}");
     authority
