@@ -56,7 +56,8 @@ fn right(path: &Path, file: &File, wanted: &Wanted) -> (char, u32, &'static str)
     if let Ok(within) = path.strip_prefix(&wanted.edge) {
         let name = within.to_str().unwrap_or_default();
         return match name {
-            "" => ('d', 0o750, "root:sovereign"),
+            // Certificates of public authorities lie in the second.
+            "" | "public" => ('d', 0o750, "root:sovereign"),
             name if name == "files" || name.starts_with("files/") => ('d', 0o750, "root:sovereign"),
             name if EDGES_OWN.contains(&name) => ('d', 0o700, "sovereign:sovereign"),
             _ => ('f', 0o640, "root:sovereign"),

@@ -167,6 +167,22 @@ fn files_of_sites_are_as_they_were_sent() {
 }
 
 #[test]
+fn certificates_of_public_authorities_are_read_by_root_and_edges_alone() {
+    let public = format!("{EDGE}/public");
+    let more =
+        format!("file\t750 root sovereign d {public}\nfile\t640 root sovereign f {public}/www.example.org.pem\nend\n");
+    let right = said().replace("end\n", &more);
+    assert_eq!(bad(&facts(), &right, &wanted()), "");
+    let open = right.replace(&format!("640 root sovereign f {public}"), &format!("644 root sovereign f {public}"));
+    assert_eq!(
+        bad(&facts(), &open, &wanted()),
+        format!(
+            "drift | files | {public}/www.example.org.pem is 0644 root:sovereign, and should be 0640 root:sovereign\n"
+        )
+    );
+}
+
+#[test]
 fn a_host_as_it_should_be() {
     insta::assert_snapshot!(told(&facts(), &said(), &wanted()));
 }
