@@ -3,12 +3,16 @@
 //! replaced, and while one of them has no power.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+// Also the one of the certificates' own tests.
+#[path = "../../certs/tests/world/pebble.rs"]
+mod pebble;
 mod support;
 
 use std::fs;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use pebble::{Pebble, Trust};
 use serde_json::json;
 use sovereign_testkit::harness::{self, Test};
 use sovereign_testkit::incusd::Incusd;
@@ -261,6 +265,41 @@ fn drift_is_mended(operator: &Operator, lab: &Lab) {
     operator.run(&["plan"]).success();
 }
 
+/// Certificates of an authority that is declared now, proven by the name servers on hosts and shown by the edges there; the
+/// agents, which look at them, count nobody for dead.
+fn certified(operator: &Operator, lab: &Lab) -> Pebble {
+    let trust = Trust::new();
+    let authority = Pebble::start(&trust, format!("{}:53", lab.hosts[1].address).parse().unwrap());
+    let root = authority.root();
+    let alone = operator.write("root.pem", &root);
+    operator.write("roots.pem", &format!("{}{root}", trust.root));
+    let own = fs::read_to_string(operator.authority()).unwrap();
+    operator.write("ca.pem", &format!("{own}{root}"));
+    let declared = fs::read_to_string(operator.home().join("stack.toml")).unwrap();
+    let directory = format!("https://127.0.0.1:{}/dir", authority.place.port());
+    let more = format!("\n[[authority]]\nname = \"ca\"\ndirectory = \"{directory}\"\nroots = \"roots.pem\"\n");
+    operator.write("stack.toml", &(declared + &more));
+    let up = operator.run(&["up", "--yes", "--no-backup"]).success();
+    for name in [AUTHORITY, LEAF] {
+        assert!(up.stdout().contains(&format!("{name}: issued by ca")), "{up:?}\n{}", authority.log());
+        for edge in ["home", "office"] {
+            let more = ["--cacert", alone.to_str().unwrap()];
+            operator.curl(name, lab.edge(edge), "/", &more).ok();
+        }
+    }
+    seen_from_office(operator, "alive");
+    let status = operator.json(&["status"]);
+    let certificates = status["certificates"].as_array().unwrap();
+    assert!(certificates.len() >= 2, "{status:#}");
+    for certificate in certificates {
+        let is_shown = certificate["not_shown_by"].as_array().is_some_and(Vec::is_empty);
+        assert!(certificate["certificate"]["authority"] == "ca" && is_shown, "{status:#}");
+    }
+    let nothing = operator.up_without_backup();
+    assert!(nothing.stdout().contains("nothing has to change"), "{nothing:?}");
+    authority
+}
+
 #[expect(clippy::print_stderr, reason = "figures are shown")]
 fn story(incusd: &Incusd) {
     let (operator, cache) = debian::operator();
@@ -302,6 +341,7 @@ fn story(incusd: &Incusd) {
     let second = timed("second up", || operator.up_without_backup().success());
     assert!(second.stdout().contains("nothing has to change"), "{second:?}");
 
+    let _authority = timed("certificates of a public authority", || certified(&operator, &lab));
     timed("a folder of files", || leaf_on_hosts::lives(&operator, &lab, LEAF));
     timed("a service of the host's own", || leaf_on_hosts::service(&operator, &lab, "tool.deployed.test"));
 
