@@ -155,6 +155,8 @@ mod tests {
     }
 
     proptest! {
+        // Megabytes each.
+        #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
         fn chunks_are_the_file_and_as_large_as_said(seed in any::<u64>(), count in 0..3_000_000_usize, fine in any::<bool>()) {
             let (bytes, sizes) = (noise(seed, count), if fine { FINE } else { COARSE });
