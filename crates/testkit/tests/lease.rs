@@ -53,7 +53,8 @@ async fn a_lease_is_one_runs_and_whoever_loses_it_is_told_and_does_nothing_more(
     let (server, none) = (Sshd::start(""), BTreeSet::new());
     let folder = server.at("lease");
     let (to_anna, to_ben) = (reach(&server, "anna"), reach(&server, "ben"));
-    let anna = lease(&to_anna, &folder, "anna", Duration::from_millis(50));
+    // Not so often that whoever takes it comes too late each time.
+    let anna = lease(&to_anna, &folder, "anna", Duration::from_millis(500));
     anna.take(&none).unwrap();
     assert!(works(&to_anna).await);
     // What does not answer is left out, and stays so.
@@ -76,6 +77,8 @@ async fn a_lease_is_one_runs_and_whoever_loses_it_is_told_and_does_nothing_more(
     wait::until("the renewal", async || (files() != before).then_some(())).await;
 
     ben.take(&["run-anna".to_owned()].into()).unwrap();
+    let seen = held(&to_ben, &folder).await;
+    assert_eq!(seen.get(&edge("home/atlas")).map(|held| held.holder.run.as_str()), Some("run-ben"));
     let lost = anna.lost().await;
     assert!(matches!(&lost, LeaseError::Lost { by: Some(by), .. } if by.holder.run == "run-ben"), "{lost}");
     assert!(!works(&to_anna).await, "nothing is sent any more");
