@@ -20,7 +20,8 @@ use sovereign_engine::incus::Reach;
 use sovereign_model::dns_record::is_within;
 use sovereign_model::layout::StateFolder;
 use sovereign_model::name_server_status::NameServerStatus;
-use sovereign_model::stack::EngineKind;
+use sovereign_model::names::NAMES_PORT;
+use sovereign_model::stack::{Domain, EngineKind};
 use sovereign_model::{DnsName, EdgeName, Stack};
 use sovereign_runtime::control::{ControlError, Refusal, Request, request_async};
 
@@ -35,6 +36,19 @@ pub(super) fn declared(stack: &Stack, state: &StateFolder) -> Vec<EdgeName> {
     let here = here.map(|home| EdgeName::here(&home.name));
     let here = here.filter(|edge| state.name_server(&edge.datacenter).control().exists());
     stack.name_servers().chain(here).collect()
+}
+
+/// Where a name server takes questions, with the domains that it answers for; `None` where it did not say.
+type Asked = (SocketAddr, Option<BTreeSet<DnsName>>);
+
+/// The secondaries.
+fn copies(stack: &Stack) -> impl Iterator<Item = Asked> {
+    stack.secondaries.iter().flat_map(|secondary| {
+        let has = |domain: &&Domain| domain.secondaries.contains(&secondary.name);
+        let domains: BTreeSet<DnsName> = stack.domains.values().filter(has).map(|domain| domain.name.clone()).collect();
+        let places = secondary.addresses.iter().map(|address| SocketAddr::new(*address, NAMES_PORT));
+        places.map(move |place| (place, Some(domains.clone())))
+    })
 }
 
 type Published = BTreeMap<DnsName, Vec<String>>;
@@ -57,8 +71,7 @@ impl Told {
 #[derive(Debug, Default)]
 struct Found {
     told: Vec<Told>,
-    /// Where each takes questions, with the domains that it answers for; `None` where it did not say.
-    asked: Vec<(SocketAddr, Option<BTreeSet<DnsName>>)>,
+    asked: Vec<Asked>,
 }
 
 /// The name servers of a stack. Nobody is asked before [`NameServers::find`].
@@ -97,7 +110,8 @@ impl NameServers {
             };
             (at, control.unwrap_or_default(), status)
         }));
-        let mut found = Found::default();
+        // Authorities ask who has a copy too, and that hears of a change a moment later.
+        let mut found = Found { told: Vec::new(), asked: copies(stack).collect() };
         for (at, control, status) in answers.await {
             let asked = || stack.datacenters[&at.datacenter].asked(&at);
             match status {
@@ -291,7 +305,8 @@ mod tests {
         };
         let text = format!(
             "version = 1\n[stack]\nname = \"s\"\n{}{}{}[[domain]]\nname = \"example.org\"\nregistrar = \"r\"\n\
-             [[domain]]\nname = \"example.net\"\nregistrar = \"r\"\n",
+             [[domain]]\nname = \"example.net\"\nregistrar = \"r\"\nsecondaries = []\n\
+             [[secondary]]\nname = \"friend\"\naddresses = [\"203.0.113.53\"]\n",
             place("home", 8443),
             place("cabin", 8444),
             place("office", 8445),
@@ -322,7 +337,12 @@ mod tests {
         assert_eq!(has(&cabin), json!({"www.example.org": ["a"]}));
         assert_eq!((has(&office), servers.untold().len()), (Value::Null, 1));
         assert_eq!(servers.servers(&name("www.example.net")).len(), 1);
-        assert_eq!(servers.servers(&name("www.example.org")).len(), 3);
+        let asked = servers.servers(&name("www.example.org"));
+        assert_eq!(
+            (asked.len(), asked.contains(&"203.0.113.53:53".parse().unwrap())),
+            (4, true),
+            "a copy is asked too"
+        );
 
         // What is refused is in no other name's way.
         let refused = servers.publish(&name("bad.example.net"), &["c".to_owned()]).await.unwrap_err();
@@ -352,6 +372,6 @@ mod tests {
         servers.find(&stack(), &state, &reach).await;
         let error = servers.publish(&name("www.example.org"), &["a".to_owned()]).await.unwrap_err();
         assert_eq!(error.to_string(), "no name server that answers for it can be told");
-        assert!(servers.servers(&name("www.example.org")).is_empty());
+        assert_eq!(servers.servers(&name("www.example.org")).len(), 1, "the copy");
     }
 }
