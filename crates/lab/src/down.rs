@@ -3,9 +3,11 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
-use sovereign_incus::{Client, IncusError};
+use sovereign_incus::{Client, IncusError, NetworkName};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use crate::error::LabError;
 use crate::host;
@@ -13,6 +15,11 @@ use crate::progress::{Stage, Timed, Watcher};
 use crate::rules;
 use crate::shape::{Lab, LabHost, record};
 use crate::up::{is_marked, settle};
+
+/// How often a network is tried to be removed.
+const NETWORK_TRIES: u32 = 10;
+/// And how soon again.
+const BETWEEN_TRIES: Duration = Duration::from_millis(500);
 
 /// What was removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +42,7 @@ pub async fn down(incus: &Client, lab: &Lab, folder: &Path, watcher: &dyn Watche
         let networks = incus.networks().await?;
         let ours = |name, config| name == &datacenter.bridge && is_marked(config, lab);
         if networks.iter().any(|network| ours(&network.name, &network.config)) {
-            gone(incus.delete_network(&datacenter.bridge).await)?;
+            remove_network(incus, &datacenter.bridge).await?;
         }
     }
     if incus.pools().await?.iter().any(|pool| pool.name == lab.pool && is_marked(&pool.config, lab)) {
@@ -82,6 +89,20 @@ async fn remove_project(incus: &Client, lab: &Lab, stage: &Timed<'_>) -> Result<
 async fn remove_host(within: &Client, host: &LabHost) -> Result<(), IncusError> {
     gone(host::power_off(within, host).await)?;
     gone(within.delete_instance(&host.instance).await)
+}
+
+/// Incus looks at each interface of a bridge that it removes, and fails when one has just gone with its instance.
+async fn remove_network(incus: &Client, bridge: &NetworkName) -> Result<(), IncusError> {
+    let mut tries = 1;
+    loop {
+        match gone(incus.delete_network(bridge).await) {
+            Err(IncusError::Refused { status: 500, .. }) if tries < NETWORK_TRIES => {
+                tries += 1;
+                sleep(BETWEEN_TRIES).await;
+            }
+            ended => return ended,
+        }
+    }
 }
 
 /// What is not there is as good as removed.
