@@ -62,19 +62,10 @@ impl<C: Challenges> Renewer<C> {
         let fits = access.check().fits(chain, key, name, self.now());
         let facts = fits.map_err(|source| ImportError::Misfit { name: name.clone(), source })?;
         let mut state = self.store().state(name)?;
-        let held = Held {
-            number: 0,
-            authority: authority.clone(),
-            stored: self.now(),
-            not_before: facts.not_before,
-            not_after: facts.not_after,
-            id: facts.id,
-            window: None,
-            ask: Moment::LONG_AGO,
-            revoked: false,
-        };
+        let not_after = facts.not_after;
+        let held = Held::new(authority.clone(), facts, self.now());
         self.store().keep(&mut state, held, chain, key)?;
         info!(%name, %authority, "a certificate was taken in");
-        Ok(facts.not_after)
+        Ok(not_after)
     }
 }

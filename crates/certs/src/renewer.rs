@@ -263,17 +263,8 @@ impl<C: Challenges> Renewer<C> {
             Ok(facts) => facts,
             Err(source) => return Err(Failure::Misfit { authority, name, source }.into()),
         };
-        let held = Held {
-            number: 0,
-            authority: authority.clone(),
-            stored: self.now(),
-            not_before: facts.not_before,
-            not_after: facts.not_after,
-            id: facts.id,
-            window: None,
-            ask: Moment::LONG_AGO,
-            revoked: false,
-        };
+        let not_after = facts.not_after;
+        let held = Held::new(authority.clone(), facts, self.now());
         let before = state.clone();
         self.update(authorities, &authority, |known| choice::forget(state, known, domain));
         // What cannot be stored now is fetched again with the same order.
@@ -281,7 +272,7 @@ impl<C: Challenges> Renewer<C> {
             *state = before;
             Failure::from(error)
         })?;
-        Ok(facts.not_after)
+        Ok(not_after)
     }
 
     /// Opens a conversation with an authority; with the account that is there, or a new one. `anyway`, also while it is

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sovereign_model::{AuthorityName, DnsName};
 
 use crate::moment::Moment;
+use crate::x509::Facts;
 
 /// A window that an authority suggests for a renewal (RFC 9773 section 4.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +43,24 @@ pub struct Held {
     pub ask: Moment,
     /// Whether it was revoked, so that another must take its place.
     pub revoked: bool,
+}
+
+impl Held {
+    /// One that `authority` has issued, of which `facts` are known; it is stored now. The store numbers it.
+    pub(crate) fn new(authority: AuthorityName, facts: Facts, now: Moment) -> Self {
+        let Facts { not_before, not_after, id } = facts;
+        Self {
+            number: 0,
+            authority,
+            stored: now,
+            not_before,
+            not_after,
+            id,
+            window: None,
+            ask: Moment::LONG_AGO,
+            revoked: false,
+        }
+    }
 }
 
 /// Something failed, and is not tried again before a time.

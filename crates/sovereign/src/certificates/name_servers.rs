@@ -38,6 +38,11 @@ pub(super) fn declared(stack: &Stack, state: &StateFolder) -> Vec<EdgeName> {
     stack.name_servers().chain(here).collect()
 }
 
+/// Whether a name is in one of these domains.
+fn holds(domains: &BTreeSet<DnsName>, name: &DnsName) -> bool {
+    domains.iter().any(|domain| is_within(name.as_str(), domain.as_str()))
+}
+
 /// Where a name server takes questions, with the domains that it answers for; `None` where it did not say.
 type Asked = (SocketAddr, Option<BTreeSet<DnsName>>);
 
@@ -63,7 +68,7 @@ struct Told {
 
 impl Told {
     fn answers_for(&self, name: &DnsName) -> bool {
-        self.domains.iter().any(|domain| is_within(name.as_str(), domain.as_str()))
+        holds(&self.domains, name)
     }
 }
 
@@ -208,10 +213,7 @@ impl Challenges for NameServers {
     }
 
     fn servers(&self, name: &DnsName) -> Vec<SocketAddr> {
-        let answers = |domains: &Option<BTreeSet<DnsName>>| {
-            let within = |domain: &DnsName| is_within(name.as_str(), domain.as_str());
-            domains.as_ref().is_none_or(|domains| domains.iter().any(within))
-        };
+        let answers = |domains: &Option<BTreeSet<DnsName>>| domains.as_ref().is_none_or(|domains| holds(domains, name));
         self.found().asked.iter().filter(|(_, domains)| answers(domains)).map(|(place, _)| *place).collect()
     }
 }
