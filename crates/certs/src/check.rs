@@ -4,7 +4,6 @@
 //! one of the machine's. That is stricter than TLS needs of a server, and as strict as its readers are: agents that look
 //! at an edge believe in the same roots, and would count a data center for dead that shows anything else.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
@@ -16,13 +15,10 @@ use rustls::{Error as TlsError, RootCertStore};
 use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use sovereign_model::DnsName;
+use sovereign_runtime::certificate;
 
 use crate::moment::Moment;
 use crate::x509::{self, Facts};
-
-/// Where machines keep the certificates of public authorities: Debian, Fedora, Alpine and the BSDs.
-const PUBLIC_ROOTS: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 /// Roots that cannot be believed in.
 #[derive(Debug, thiserror::Error)]
@@ -68,9 +64,7 @@ pub fn roots_of(text: &str) -> Result<RootCertStore, RootsError> {
 /// The roots that this machine believes in; none when it has no such file.
 pub fn public_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
-    if let Some(text) = PUBLIC_ROOTS.iter().map(Path::new).find_map(|path| std::fs::read(path).ok()) {
-        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&text).flatten());
-    }
+    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&certificate::public_roots()).flatten());
     roots
 }
 
@@ -134,9 +128,18 @@ impl Check {
     /// # Errors
     /// When it does not fit.
     pub fn fits(&self, chain: &str, key: &str, name: &DnsName, now: Moment) -> Result<Facts, Misfit> {
-        let facts = belongs(chain, key)?;
+        belongs(chain, key)?;
+        self.believes(chain, name, now)
+    }
+
+    /// The same of one whose key is not known here.
+    ///
+    /// # Errors
+    /// When it does not fit.
+    pub fn believes(&self, chain: &str, name: &DnsName, now: Moment) -> Result<Facts, Misfit> {
         let certificates = certificates(chain).ok_or(Misfit::Unreadable)?;
         let (leaf, rest) = certificates.split_first().ok_or(Misfit::Unreadable)?;
+        let facts = x509::facts(leaf).ok_or(Misfit::Unreadable)?;
         // Names of this kind are such names.
         let server = ServerName::try_from(name.as_str().to_owned()).map_err(|_| Misfit::Unreadable)?;
         let now = UnixTime::since_unix_epoch(now.since(Moment::LONG_AGO));

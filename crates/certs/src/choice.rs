@@ -23,6 +23,7 @@ use sovereign_model::{AuthorityName, DnsName};
 use crate::moment::Moment;
 use crate::renewal::due;
 use crate::state::{AuthorityState, Begun, Hold, NameState};
+use crate::turn::Turn;
 
 /// Let's Encrypt, which has the strictest rule known, refuses a name that has failed five times in an hour.
 pub const TRIES_PER_HOUR: usize = 5;
@@ -167,20 +168,26 @@ pub enum Next {
     GoOn(AuthorityName),
 }
 
-/// What to do for a name of a domain, with the authorities in the order of preference.
+/// What to do for a name of a domain, with the authorities in the order of preference, for one whose turn is `turn`.
 pub fn next(
     name: &NameState,
     domain: &DnsName,
     preferred: &[AuthorityName],
     authorities: &BTreeMap<AuthorityName, AuthorityState>,
+    turn: Turn,
     now: Moment,
 ) -> Next {
-    if let Some(held) = &name.held {
-        let due = due(&name.name, held);
-        // One of an authority that the operator has struck out is replaced at once.
-        if due > now && preferred.contains(&held.authority) {
-            return Next::Well(due);
+    match &name.held {
+        Some(held) => {
+            let comes = turn.to_renew(due(&name.name, held), held.not_after);
+            // One of an authority that the operator has struck out is replaced at once, by whoever is first.
+            let is_struck_out = turn.is_first() && !preferred.contains(&held.authority);
+            if comes > now && !is_struck_out {
+                return Next::Well(comes);
+            }
         }
+        None if turn.to_begin() > now => return Next::Wait(turn.to_begin()),
+        None => {}
     }
     another(name, domain, preferred, authorities, now)
 }

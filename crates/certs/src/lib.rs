@@ -12,6 +12,7 @@
 //! | [`wanted`] | pure: which names authorities are asked for, and which not |
 //! | [`renewal`] | pure: when a certificate is to be renewed |
 //! | [`choice`] | pure: what to do next for a name, and with which authority |
+//! | [`turn`] | pure: whose turn it is, where several could renew |
 //! | [`state`] | what is known of each name and each authority |
 //! | [`store`] | all of that in a folder, with certificates and keys |
 //! | [`check`] | whether what was issued is what was asked for |
@@ -27,7 +28,7 @@
 //! one name stops no other, no authority is asked more often than it likes, whoever is killed; and of several authorities the
 //! next is asked when one fails. No mail address is given to anyone.
 //!
-//! Left out: who may renew when several could (a lease), bringing certificates to edges, removing those of names that are
+//! Left out: telling those who renew from each other's hosts what was got, bringing certificates to edges, removing those of names that are
 //! wanted no more, wildcards, external accounts, CAA records bound to an account (RFC 8657).
 
 pub mod ask;
@@ -44,6 +45,7 @@ pub mod renewer;
 pub mod session;
 pub mod state;
 pub mod store;
+pub mod turn;
 pub mod wanted;
 pub mod x509;
 

@@ -47,6 +47,12 @@ impl From<SystemTime> for Moment {
     }
 }
 
+impl From<Moment> for SystemTime {
+    fn from(Moment(seconds): Moment) -> Self {
+        UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(UNIX_EPOCH)
+    }
+}
+
 impl From<time::OffsetDateTime> for Moment {
     fn from(time: time::OffsetDateTime) -> Self {
         Self(u64::try_from(time.unix_timestamp()).unwrap_or(0))

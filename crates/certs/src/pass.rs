@@ -10,6 +10,7 @@ use crate::failure::Failure;
 use crate::moment::Moment;
 use crate::session::Access;
 use crate::store::StoreError;
+use crate::turn::Turn;
 
 /// What does not change while it works.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Options {
     pub authorities: Vec<Access>,
     /// So long name servers may take until they have what was published, and authorities until they answer a request.
     pub patience: Duration,
+    /// Where it stands among all who renew for the stack.
+    pub turn: Turn,
 }
 
 /// How a name stands after a pass.

@@ -88,6 +88,7 @@ pub(crate) mod tests {
             window: None,
             ask: Moment::LONG_AGO,
             revoked: false,
+            elsewhere: false,
         }
     }
 

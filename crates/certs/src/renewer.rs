@@ -31,6 +31,7 @@ use crate::renewal::{ASK_AFTER_FAILURE, ask_again};
 use crate::session::{Access, Session, Stopped, new_key};
 use crate::state::{AuthorityState, Held, NameState, Order};
 use crate::store::{Store, StoreError};
+use crate::turn::Turn;
 
 /// So many names are worked on at the same time: enough to hide how long an authority thinks, and few enough to be no
 /// flood (of an address, Let's Encrypt answers 20 questions a second for a nonce).
@@ -49,6 +50,7 @@ pub struct Renewer<C> {
     authorities: BTreeMap<AuthorityName, Access>,
     preferred: Vec<AuthorityName>,
     patience: Duration,
+    turn: Turn,
     challenges: C,
     clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
     /// Held while an account is made, so that it is made once.
@@ -74,6 +76,7 @@ impl<C: Challenges> Renewer<C> {
             authorities: options.authorities.into_iter().map(named).collect(),
             preferred,
             patience: options.patience,
+            turn: options.turn,
             challenges,
             clock,
             accounts: tokio::sync::Mutex::new(()),
@@ -90,6 +93,11 @@ impl<C: Challenges> Renewer<C> {
         self.authorities.get(authority)
     }
 
+    /// All of them, the preferred first.
+    pub(crate) fn preferred(&self) -> impl Iterator<Item = &Access> {
+        self.preferred.iter().filter_map(|authority| self.authorities.get(authority))
+    }
+
     pub(crate) fn now(&self) -> Moment {
         (self.clock)().into()
     }
@@ -100,7 +108,7 @@ impl<C: Challenges> Renewer<C> {
         let next = wanted.iter().map(|(name, domain)| {
             // What cannot be read is looked at by a pass, which says so.
             let Ok(state) = self.store.state(name) else { return now };
-            match choice::next(&state, domain, &self.preferred, &authorities, now) {
+            match choice::next(&state, domain, &self.preferred, &authorities, self.turn, now) {
                 Next::Well(due) => due.min(asks(&state).unwrap_or(due)),
                 Next::Wait(until) => until,
                 Next::Order(_) | Next::GoOn(_) => now,
@@ -170,8 +178,11 @@ impl<C: Challenges> Renewer<C> {
         // Each authority once, and once more where an order that was open has come to nothing.
         for _ in 0..=2 * self.preferred.len() {
             let now = self.now();
-            let choose = if anew { choice::another } else { choice::next };
-            let next = choose(&state, domain, &self.preferred, &locked(authorities), now);
+            let next = if anew {
+                choice::another(&state, domain, &self.preferred, &locked(authorities), now)
+            } else {
+                choice::next(&state, domain, &self.preferred, &locked(authorities), self.turn, now)
+            };
             let authority = match next {
                 Next::Well(due) => return (Outcome::Well { due }, due.min(asks(&state).unwrap_or(due))),
                 Next::Wait(until) => return (Outcome::Waits { until, failures }, until),
@@ -263,7 +274,7 @@ impl<C: Challenges> Renewer<C> {
             Ok(facts) => facts,
             Err(source) => return Err(Failure::Misfit { authority, name, source }.into()),
         };
-        let not_after = facts.not_after;
+        let ends = facts.not_after;
         let held = Held::new(authority.clone(), facts, self.now());
         let before = state.clone();
         self.update(authorities, &authority, |known| choice::forget(state, known, domain));
@@ -272,7 +283,7 @@ impl<C: Challenges> Renewer<C> {
             *state = before;
             Failure::from(error)
         })?;
-        Ok(not_after)
+        Ok(ends)
     }
 
     /// Opens a conversation with an authority; with the account that is there, or a new one. `anyway`, also while it is
@@ -336,8 +347,9 @@ impl<C: Challenges> Renewer<C> {
     ) -> Result<(OpenOrder, KeyPair), Stopped> {
         let key = new_key(&state.name)?;
         self.store.put_next_key(&state.name, &Zeroizing::new(key.serialize_pem())).map_err(Failure::from)?;
-        // Who suggests windows knows of replacing (RFC 9773 section 5).
+        // Who suggests windows knows of replacing, by the account that has ordered it (RFC 9773 section 5).
         let replaced = state.held.as_ref().filter(|held| held.authority == *authority && held.window.is_some());
+        let replaced = replaced.filter(|held| !held.elsewhere);
         let order = match replaced.and_then(|held| held.id.as_deref()) {
             Some(id) => match session.order(Some(id)).await {
                 Err(Stopped::NotReplaced) => session.order(None).await?,

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use sovereign_model::{AuthorityName, DnsName};
+use sovereign_runtime::certificate;
 
 use crate::moment::Moment;
 use crate::x509::Facts;
@@ -43,6 +44,15 @@ pub struct Held {
     pub ask: Moment,
     /// Whether it was revoked, so that another must take its place.
     pub revoked: bool,
+    /// Another renewer has got it: it was seen at an edge, which keeps its key to itself.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub elsewhere: bool,
+}
+
+/// For what is written down only when it is so.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_not(what: &bool) -> bool {
+    !what
 }
 
 impl Held {
@@ -59,6 +69,7 @@ impl Held {
             window: None,
             ask: Moment::LONG_AGO,
             revoked: false,
+            elsewhere: false,
         }
     }
 }
@@ -136,6 +147,17 @@ impl NameState {
             refused: BTreeMap::new(),
             tried: BTreeMap::new(),
         }
+    }
+
+    /// Whether a certificate that is valid from `not_before` was issued later than what is held ([`certificate::is_newer`]).
+    pub fn is_older_than(&self, not_before: Moment) -> bool {
+        self.held.as_ref().is_none_or(|held| certificate::is_newer(not_before.into(), held.not_before.into()))
+    }
+
+    /// A newer certificate has come from elsewhere: what was tried to get one before it counts no more.
+    pub fn settled(&mut self) {
+        (self.begun, self.ours, self.order) = (None, None, None);
+        self.refused.clear();
     }
 }
 

@@ -28,8 +28,9 @@ use sovereign_runtime::file::{FileError, read_foreign, replace};
 use tracing::warn;
 use zeroize::Zeroizing;
 
-use crate::check::belongs;
+use crate::check::{belongs, certificates};
 use crate::state::{AuthorityState, Held, NameState, VERSION};
+use crate::x509;
 
 const PRIVATE: u32 = 0o600;
 /// Chains of a few certificates have a few kilobytes.
@@ -75,6 +76,12 @@ pub struct Served {
     pub chain: PathBuf,
     /// Its key, PEM.
     pub key: PathBuf,
+}
+
+/// The two parts of what edges are given ([`Store::bundle`]), key and chain; `None` when it is not of that form.
+pub fn parts(bundle: &str) -> Option<(&str, &str)> {
+    let (key, chain) = bundle.split_at(bundle.find("-----BEGIN CERTIFICATE-----")?);
+    (!key.trim().is_empty()).then_some((key, chain))
 }
 
 /// The folder.
@@ -124,6 +131,10 @@ impl Store {
     fn is_whole(&self, name: &DnsName, held: &Held) -> bool {
         let Served { chain, key } = self.served(name, held);
         match (read_text(&chain), read_text(&key)) {
+            (Ok(Some(chain)), _) if held.elsewhere => {
+                let leaf = certificates(&chain).and_then(|all| x509::facts(all.first()?));
+                leaf.is_some_and(|facts| facts.not_after == held.not_after)
+            }
             (Ok(Some(chain)), Ok(Some(key))) => {
                 belongs(&chain, &key).is_ok_and(|facts| facts.not_after == held.not_after)
             }
@@ -145,7 +156,7 @@ impl Store {
         read_text(&self.served(name, held).chain)
     }
 
-    /// A certificate as edges are given it: its key and its chain in one text, PEM.
+    /// A certificate as edges are given it: its key and its chain in one text, PEM; `None` where its key is not here.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -188,7 +199,26 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be written; what was served is served on.
-    pub fn keep(&self, state: &mut NameState, mut held: Held, chain: &str, key: &str) -> Result<(), StoreError> {
+    pub fn keep(&self, state: &mut NameState, held: Held, chain: &str, key: &str) -> Result<(), StoreError> {
+        self.put(state, held, chain, Some(key))
+    }
+
+    /// The same with one that another renewer has got and that edges have; with its key, where that is known here.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn take_over(
+        &self,
+        state: &mut NameState,
+        held: Held,
+        chain: &str,
+        key: Option<&str>,
+    ) -> Result<(), StoreError> {
+        state.settled();
+        self.put(state, Held { elsewhere: key.is_none(), ..held }, chain, key)
+    }
+
+    fn put(&self, state: &mut NameState, mut held: Held, chain: &str, key: Option<&str>) -> Result<(), StoreError> {
         let folder = self.name(&state.name);
         make(&folder)?;
         let taken = [&state.held, &state.previous].into_iter().flatten().map(|held| held.number).max().unwrap_or(0);
@@ -205,7 +235,9 @@ impl Store {
         }
         make(&beside)?;
         replace(&beside.join("chain.pem"), chain.as_bytes(), PRIVATE)?;
-        replace(&beside.join("key.pem"), key.as_bytes(), PRIVATE)?;
+        if let Some(key) = key {
+            replace(&beside.join("key.pem"), key.as_bytes(), PRIVATE)?;
+        }
         let durable = fs::rename(&beside, &place).and_then(|()| File::open(&folder)?.sync_all());
         durable.map_err(|source| StoreError::Use { path: place, source })?;
         state.previous = state.held.replace(held);

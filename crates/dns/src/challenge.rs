@@ -2,11 +2,13 @@
 //! how long. Pure: time comes in.
 //!
 //! Promise: only names within the domains that are answered for, only what such an authority asks for, and never for
-//! longer than [`LASTS`]. Kept in memory alone: whoever asked for a certificate asks again.
+//! longer than [`LASTS`]. Who asks for certificates sets its own and nobody else's: two may be at it at the same time. Kept
+//! in memory alone: whoever asked for a certificate asks again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use serde::Deserialize;
 use sovereign_model::DnsName;
 use sovereign_model::dns_record::is_within;
 use sovereign_model::names::Names;
@@ -19,6 +21,10 @@ pub const LASTS: Duration = Duration::from_secs(3600);
 const MOST_NAMES: usize = 200;
 /// So many texts for each name: two orders of a name and its wildcard, of a few who ask at once.
 const MOST_TEXTS: usize = 16;
+/// So many may ask for certificates at the same time: a host each, of more than any stack has.
+const MOST_ASKERS: usize = 64;
+/// A data center and a host.
+const LONGEST_ASKER: usize = 130;
 /// The longest text that is one string of a TXT record (RFC 1035 section 3.3.14).
 const LONGEST_TEXT: usize = 255;
 /// The longest name (RFC 1035 section 2.3.4), as text without the dot at the end.
@@ -50,6 +56,27 @@ pub enum NoChallenge {
     /// Too many.
     #[error("more than {MOST_NAMES} names at once")]
     Names,
+    /// Too many.
+    #[error("more than {MOST_ASKERS} ask for certificates at once")]
+    Askers,
+    /// No name of anybody.
+    #[error("`{0}` is no name of who asks: small letters, digits, `-` and `/`, at most {LONGEST_ASKER}")]
+    Asker(String),
+}
+
+/// Who asks for certificates, as it calls itself; who does not say is one too.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Asker(String);
+
+impl TryFrom<String> for Asker {
+    type Error = NoChallenge;
+
+    fn try_from(name: String) -> Result<Self, NoChallenge> {
+        let is_one = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'/');
+        let is_name = name.len() <= LONGEST_ASKER && name.bytes().all(is_one);
+        if is_name { Ok(Self(name)) } else { Err(NoChallenge::Asker(name)) }
+    }
 }
 
 /// Reads what is to be published.
@@ -95,23 +122,41 @@ fn is_text(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
-/// What is published.
+/// What is published: of each who asks its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Challenges {
-    texts: Texts,
-    until: Option<Instant>,
-}
+pub struct Challenges(BTreeMap<Asker, (Texts, Instant)>);
 
 impl Challenges {
-    /// These, from `now` on.
-    pub fn new(texts: Texts, now: Instant) -> Self {
-        Self { texts, until: Some(now + LASTS) }
+    /// These of `asker`, from `now` on, in place of those that it had.
+    ///
+    /// # Errors
+    /// When too many ask. What was published stays.
+    pub fn set(&mut self, asker: Asker, texts: Texts, now: Instant) -> Result<(), NoChallenge> {
+        self.0.retain(|_, (_, until)| now < *until);
+        if texts.is_empty() {
+            self.0.remove(&asker);
+        } else if self.0.len() < MOST_ASKERS || self.0.contains_key(&asker) {
+            self.0.insert(asker, (texts, now + LASTS));
+        } else {
+            return Err(NoChallenge::Askers);
+        }
+        Ok(())
     }
 
-    /// Those that are still to be seen.
-    pub fn at(&self, now: Instant) -> &Texts {
-        static NONE: Texts = Texts::new();
-        if self.until.is_some_and(|until| now < until) { &self.texts } else { &NONE }
+    /// Those of `asker` that are still to be seen.
+    pub fn of(&self, asker: &Asker, now: Instant) -> Texts {
+        self.0.get(asker).filter(|(_, until)| now < *until).map(|(texts, _)| texts.clone()).unwrap_or_default()
+    }
+
+    /// All that are still to be seen.
+    pub fn at(&self, now: Instant) -> Texts {
+        let mut all = Texts::new();
+        for (texts, _) in self.0.values().filter(|(_, until)| now < *until) {
+            for (name, texts) in texts {
+                all.entry(name.clone()).or_default().extend(texts.iter().cloned());
+            }
+        }
+        all
     }
 }
 
@@ -145,9 +190,36 @@ mod tests {
         let read = parse(&names(), asked(&[("www.example.org", &["b", "a", "b"]), ("example.org", &[])])).unwrap();
         assert_eq!(read.keys().map(DnsName::as_str).collect::<Vec<_>>(), ["www.example.org"]);
         let now = Instant::now();
-        let set = Challenges::new(read.clone(), now);
-        assert_eq!((set.at(now), set.at(now + LASTS).len()), (&read, 0));
-        assert!(Challenges::default().at(now).is_empty());
+        let mut set = Challenges::default();
+        assert!(set.at(now).is_empty());
+        set.set(Asker::default(), read.clone(), now).unwrap();
+        assert_eq!((set.at(now), set.at(now + LASTS).len()), (read, 0));
+    }
+
+    #[test]
+    fn two_who_ask_at_the_same_time_are_in_nobodys_way_and_too_many_are_told_so() {
+        let texts = |text: &str| parse(&names(), asked(&[("www.example.org", &[text])])).unwrap();
+        let (now, mut set) = (Instant::now(), Challenges::default());
+        let [one, two] = ["home/atlas", "office/boreas"].map(|name| Asker::try_from(name.to_owned()).unwrap());
+        set.set(one.clone(), texts("a"), now).unwrap();
+        set.set(two.clone(), texts("b"), now + LASTS / 2).unwrap();
+        let shown = |set: &Challenges, at| set.at(at).into_values().flatten().collect::<Vec<_>>();
+        assert_eq!(shown(&set, now), ["a", "b"]);
+        assert_eq!(shown(&set, now + LASTS), ["b"], "each for its own hour");
+        set.set(two.clone(), Texts::new(), now).unwrap();
+        assert_eq!((shown(&set, now), set.of(&two, now)), (vec!["a".to_owned()], Texts::new()));
+        assert_eq!(set.of(&one, now), texts("a"));
+
+        let many: Vec<Asker> = (1..MOST_ASKERS).map(|host| Asker::try_from(format!("home/{host}")).unwrap()).collect();
+        for asker in many {
+            set.set(asker, texts("c"), now).unwrap();
+        }
+        assert_eq!(set.set(two.clone(), texts("b"), now), Err(NoChallenge::Askers));
+        set.set(one, texts("d"), now).unwrap();
+        set.set(two, texts("b"), now + LASTS).unwrap();
+        for name in ["Home", "a b", "\u{e9}", &"a".repeat(LONGEST_ASKER + 1)] {
+            assert!(matches!(Asker::try_from(name.to_owned()), Err(NoChallenge::Asker(_))), "{name}");
+        }
     }
 
     #[test]

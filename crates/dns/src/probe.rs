@@ -7,7 +7,6 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,16 +21,13 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, pem};
 use sovereign_model::agent_config::{HEALTH_PATH, LEARNED_FIELD, Watched};
+use sovereign_runtime::certificate::public_roots;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tracing::warn;
 
 use crate::away::Place;
-
-/// Where machines keep the certificates of public authorities: Debian, Fedora, Alpine and the BSDs.
-const PUBLIC_ROOTS: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 /// An edge says no more than a status and a few fields.
 const MOST_HEAD: usize = 16 << 10;
@@ -203,11 +199,11 @@ fn client(roots: RootCertStore) -> Result<Arc<ClientConfig>, TrustError> {
 }
 
 fn with_public_roots(mut roots: RootCertStore) -> RootCertStore {
-    let read = PUBLIC_ROOTS.iter().map(Path::new).find_map(|path| std::fs::read(path).ok());
-    let Some(text) = read else {
+    let text = public_roots();
+    if text.is_empty() {
         warn!("this machine has no certificates of public authorities (package ca-certificates): none is believed in");
         return roots;
-    };
+    }
     let (added, ignored) = roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&text).flatten());
     tracing::debug!(added, ignored, "public authorities are believed in");
     roots

@@ -264,7 +264,14 @@ async fn a_challenge_is_answered_for_as_long_as_it_is_set() {
     daemon.tell(challenge(json!({WWW: ["four"]}))).await.unwrap();
     assert_eq!(stage.ask(None, &name, "TXT").await, ["\"four\""]);
     assert_eq!(stage.ask(None, "_acme-challenge.example.org", "TXT").await, [""; 0]);
+    // Somebody else asks too: each has its own.
+    let other = |set: Value| challenge(set).with("of", "denver/atlas");
+    daemon.tell(other(json!({WWW: ["five"]}))).await.unwrap();
+    assert_eq!(stage.ask(None, &name, "TXT").await, ["\"five\"", "\"four\""]);
     daemon.tell(challenge(json!({}))).await.unwrap();
+    assert_eq!(stage.ask(None, &name, "TXT").await, ["\"five\""]);
+    assert!(daemon.tell(challenge(json!({})).with("of", "Nobody!")).await.is_err());
+    daemon.tell(other(json!({}))).await.unwrap();
     assert_eq!(stage.ask(None, &name, "TXT").await, [""; 0]);
     assert!(stage.validated(WWW).contains("; fully validated"));
     daemon.stop().await;

@@ -331,6 +331,7 @@ mod tests {
             host: None,
             certificate: CertificateFiles { chain: folder.join("chain"), key: folder.join("key") },
             public_certificates: None,
+            public_authorities: None,
             store: folder.join("store"),
             link_key: folder.join("link"),
             peers: Vec::new(),

@@ -5,6 +5,10 @@
 //! | `status` | | [`EdgeStatus`] |
 //! | `reload` | | generation and digest now served; or why the file is refused, and the old one stays |
 //! | `metrics` | | the same figures as one text in Prometheus' format |
+//! | `certificate` | `name` | `pem`: key and chain of the public certificate that is shown for the name |
+//! | `take` | `name`, `pem` | whether that was newer, and is shown now |
+//! | `words` | | what those who renew certificates say, everywhere |
+//! | `say` | `word` | nothing; the word of the one beside this edge, to be heard by all others |
 //! | `fill` | `site`; `accept-removals`, `replaced` (default false) | [`SiteStatus`] of the site, whose keeper begins a pass now |
 //!
 //! `fill` with `accept-removals` also lets the next pass remove what was held back as too much at once; with `replaced`
@@ -15,16 +19,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde_json::Value;
-use sovereign_model::SiteName;
 use sovereign_model::edge_config::Source;
 use sovereign_model::edge_status::{EdgeStatus, NewestPrimary, PassReason, Progress, Role, RoomReport, SiteStatus};
+use sovereign_model::renewer_word::Word;
+use sovereign_model::{DnsName, SiteName};
 use sovereign_runtime::control::{Commands, Refusal, Request};
 
 use crate::edge::Edge;
 use crate::epochs::Claim;
 use crate::generation::{Generation, Site};
-use crate::metrics;
 use crate::store::Account;
+use crate::{metrics, passed, public};
 
 impl Edge {
     /// How this edge is, with its figures.
@@ -42,7 +47,7 @@ impl Edge {
             config_digest: generation.digest,
             certificate: Some(generation.tls.chain),
             certificate_ends_unix: generation.tls.ends.map(unix),
-            public_certificates: generation.tls.public.told(),
+            public_certificates: generation.tls.public.shown.load().told(),
             owns_store: self.may_write(),
             connections: self.lifecycle().open(),
             traffic: Some(self.counters.now()),
@@ -104,6 +109,17 @@ impl Edge {
         }
     }
 
+    fn say(&self, word: Word) -> Result<Value, Refusal> {
+        let generation = self.generation();
+        if word.by != generation.config.edge() {
+            return Err(Refusal::new(format!("the words of {} are said at its own edge", word.by)));
+        }
+        if self.board.take(word, &generation.config.stack, &self.trust) {
+            return Ok(serde_json::json!({}));
+        }
+        Err(Refusal::new("the word is not later than the one before, or is not signed as it should be"))
+    }
+
     fn fill(&self, request: &Request) -> Result<Value, Refusal> {
         let name: SiteName = request.field("site")?;
         let accept_removals = request.field::<Option<bool>>("accept-removals")?.unwrap_or(false);
@@ -140,7 +156,27 @@ impl Commands for Control {
                     .map_err(|error| Refusal::because(&error, error.help()))?;
                 Ok(serde_json::json!({"generation": generation.number, "config-digest": generation.digest}))
             }
+            "take" => {
+                let (name, text): (DnsName, String) = (request.field("name")?, request.field("pem")?);
+                // Makes files durable.
+                let handed = tokio::task::spawn_blocking(move || passed::hand(&edge, &name, &text)).await;
+                let newer = handed.map_err(|_| Refusal::new("the edge is stopping"))??;
+                Ok(serde_json::json!({"newer": newer}))
+            }
+            "words" => Ok(serde_json::json!({"words": edge.board.all()})),
+            "say" => edge.say(request.field("word")?),
             "fill" => edge.fill(&request),
+            "certificate" => {
+                let name: DnsName = request.field("name")?;
+                // Reads files.
+                let found = tokio::task::spawn_blocking(move || {
+                    let generation = edge.generation();
+                    public::file_of(&generation.config, &generation.tls.public.shown.load(), &name)
+                });
+                let found = found.await.map_err(|_| Refusal::new("the edge is stopping"))?;
+                let none = || Refusal::new("no public certificate is shown for that name");
+                Ok(serde_json::json!({"pem": found.ok_or_else(none)?}))
+            }
             _ => Err(request.unknown()),
         }
     }

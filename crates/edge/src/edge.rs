@@ -34,6 +34,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use crate::access::{self, Access, Came};
+use crate::board::Board;
 use crate::body::{Body, Moving};
 use crate::counters::Counters;
 use crate::door::Door;
@@ -49,7 +50,7 @@ use crate::share::{Share, Shares};
 use crate::store::Store;
 use crate::taken::taken;
 use crate::tls::PeerKey;
-use crate::{epochs, hooks, keeper, lend, live, pages, peers, policy, read};
+use crate::{epochs, hooks, keeper, lend, live, pages, passed, peers, policy, read};
 
 /// Notices of changes that a slow link may lag behind before it is told "look at everything". One page is one notice.
 const NOTICES: usize = 1024;
@@ -93,6 +94,8 @@ pub(crate) struct Edge {
     linked: Mutex<HashMap<PeerKey, usize>>,
     /// Where they dial from.
     pub(crate) heard: Heard,
+    /// What those who renew certificates say.
+    pub(crate) board: Board,
     lifecycle: Lifecycle,
     /// That of the process, as against those of the threads that serve connections.
     runtime: Handle,
@@ -147,6 +150,7 @@ impl Edge {
             notices: broadcast::Sender::new(NOTICES),
             linked: Mutex::default(),
             heard: Heard::default(),
+            board: Board::default(),
             lifecycle,
             runtime: Handle::current(),
         })
@@ -206,6 +210,7 @@ impl Edge {
         keeper::start(self, &self.generation(), &token);
         lend::start(self, &self.generation(), &token);
         epochs::start(self, &self.generation(), &token);
+        passed::start(self, &self.generation(), &token);
     }
 
     /// The site changed: its texts are stale, are fetched again at once, and the mirrors are told.

@@ -17,7 +17,8 @@
 //! | | | `generation`, `commands` | configuration and the control socket |
 //! | | | `counters`, `metrics`, `scrape` | what was done, counted, and told |
 //! | | | `access` | what was asked, written down |
-//! | | | `public` | certificates of public authorities, by name |
+//! | | | `public`, `passed` | certificates of public authorities, by name; between edges |
+//! | | | `board` | what those who renew them say to each other |
 //!
 //! **Two processes, one store.** While an edge is replaced, the new process runs beside the old one on the same
 //! listening socket. The store belongs to one of them: whoever holds the lock on the store's folder writes to it, runs
@@ -27,6 +28,7 @@
 
 mod access;
 mod arrival;
+mod board;
 mod body;
 mod coming;
 mod commands;
@@ -57,6 +59,7 @@ mod moment;
 mod news;
 pub mod notice;
 mod pages;
+mod passed;
 mod peers;
 mod plain;
 pub mod policy;

@@ -6,6 +6,7 @@
 //! | `live` | the reader's | the application's answer, for the reader whose address is passed on |
 //! | `epoch` | GET | nothing but the epoch that this edge knows |
 //! | `list` | GET | JSON list of all pages of the site that are known here, with their lengths (`known`) |
+//! | `certificates` | POST | those of public authorities that are newer here: see [`crate::passed`] |
 //! | `changes` | GET | a line whenever a site changed, for as long as the link lives: see [`crate::notice`] |
 //!
 //! The asker names the site and the epoch of the primary it believes in, with its proof. An edge that is asked with a
@@ -24,7 +25,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use sovereign_model::{DatacenterName, SiteName};
 use tokio::sync::broadcast::error::RecvError;
@@ -41,7 +42,7 @@ use crate::route::{Asked, Class, Decision, Refusal, Route};
 use crate::store::Known;
 use crate::tls::PeerKey;
 use crate::upstream::Upstream;
-use crate::{epochs, known, live, pages, read};
+use crate::{epochs, known, live, pages, passed, read};
 
 const SITE: HeaderName = HeaderName::from_static("sovereign-site");
 const PURPOSE: HeaderName = HeaderName::from_static("sovereign-purpose");
@@ -96,15 +97,17 @@ pub(crate) enum Purpose {
     Live,
     List,
     Epoch,
+    Certificates,
     Changes,
 }
 
 impl Purpose {
-    const ALL: [(Self, &str); 5] = [
+    const ALL: [(Self, &str); 6] = [
         (Self::Read, "read"),
         (Self::Live, "live"),
         (Self::List, "list"),
         (Self::Epoch, "epoch"),
+        (Self::Certificates, "certificates"),
         (Self::Changes, "changes"),
     ];
 
@@ -160,6 +163,14 @@ pub(crate) fn question_for_changes() -> Request<Body> {
     request
 }
 
+/// Asks a peer for certificates that are newer than `known`.
+pub(crate) fn question_for_certificates(known: Vec<u8>) -> Request<Body> {
+    let mut request = Request::new(Body::whole(known.into()));
+    *request.method_mut() = Method::POST;
+    request.headers_mut().insert(PURPOSE, HeaderValue::from_static(Purpose::Certificates.as_str()));
+    request
+}
+
 /// Which of `sites` the answer to [`question_for_changes`] is about; an older edge does not say.
 pub(crate) fn spoken_of(answer: &HeaderMap, sites: &[Arc<Site>]) -> Vec<Arc<Site>> {
     let Some(named) = answer.get(SITES).and_then(|named| named.to_str().ok()) else { return sites.to_vec() };
@@ -203,6 +214,9 @@ pub(crate) async fn answer(edge: &Arc<Edge>, request: Request<Incoming>, peer: P
     if purpose == Purpose::Changes {
         let pages = request.headers().get(NOTICES) == Some(&PAGES);
         return changes(edge, datacenter.clone(), pages);
+    }
+    if purpose == Purpose::Certificates {
+        return passed::answer(edge, datacenter, request).await;
     }
     let named = named_site(&generation, request.headers());
     if let Some(site) = named {

@@ -30,7 +30,7 @@ use sovereign_model::edge_config::{CertificateFiles, EdgeConfig, Peer};
 use sovereign_model::name::DatacenterName;
 use sovereign_runtime::certificate;
 
-use crate::public::{PublicCertificates, Shown};
+use crate::public::{Public, Shown};
 
 /// The protocol two edges speak: HTTP/2 inside mutual TLS.
 pub const LINK_ALPN: &[u8] = b"sovereign-link/1";
@@ -133,9 +133,9 @@ pub(crate) struct Tls {
     /// When the certificate ends, as far as that can be read.
     pub(crate) ends: Option<SystemTime>,
     /// The certificates of public authorities.
-    pub(crate) public: Arc<PublicCertificates>,
+    pub(crate) public: Arc<Public>,
     identity: Arc<CertifiedKey>,
-    provider: Arc<CryptoProvider>,
+    pub(crate) provider: Arc<CryptoProvider>,
 }
 
 impl Tls {
@@ -147,8 +147,7 @@ impl Tls {
         tickets: Arc<dyn ProducesTickets>,
     ) -> Result<Self, CredentialError> {
         let provider = Arc::new(provider());
-        let names = config.sites.iter().flat_map(|site| &site.names);
-        let public = Arc::new(PublicCertificates::load(config.public_certificates.as_deref(), names, &provider));
+        let public = Arc::new(Public::load(config, &provider));
         let (readers, Chain { digest: chain, ends }) =
             readers_config(&provider, &config.certificate, public.clone(), tickets)?;
         let identity = link_identity(&provider, &config.link_key)?;
@@ -235,7 +234,7 @@ struct Chain {
 fn readers_config(
     provider: &Arc<CryptoProvider>,
     files: &CertificateFiles,
-    public: Arc<PublicCertificates>,
+    public: Arc<Public>,
     tickets: Arc<dyn ProducesTickets>,
 ) -> Result<(ServerConfig, Chain), CredentialError> {
     let bad = |path: &Path, source| CredentialError::Pem { path: path.to_owned(), source };

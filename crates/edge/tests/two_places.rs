@@ -1,5 +1,7 @@
 //! Two data centers: what readers and writers see at each, while things go well and while they do not.
 
+#[path = "two_places/certificates.rs"]
+mod certificates;
 mod common;
 
 use std::sync::Arc;

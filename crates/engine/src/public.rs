@@ -3,18 +3,22 @@
 //! Promise: what the edge has already is not sent again, and what it is brought it shows when this returns. Nothing is
 //! restarted and no connection is closed. Killed anywhere, each file is whole, and doing it again goes on.
 //!
+//! And what an edge shows that is newer is brought back: another edge may have passed it on, got by who knows whom.
+//!
 //! Left out: files of names that the edge serves no more. They lie where they are, and nobody is shown them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sovereign_hosts::{Run, SshError};
 use sovereign_model::edge_status::EdgeStatus;
 use sovereign_model::layout::{StateFolder, on_host, public_file};
 use sovereign_model::{Digest, DnsName, EdgeName, StackName};
+use sovereign_runtime::certificate::is_newer;
 use sovereign_runtime::control::{ControlError, Request, request_async};
 use sovereign_runtime::file::replace;
+use zeroize::Zeroizing;
 
 use crate::apply::Failure as _;
 use crate::edge::reload;
@@ -105,16 +109,8 @@ pub async fn bring(
     edge: &EdgeName,
     certificates: &BTreeMap<DnsName, &str>,
 ) -> Result<usize, BringError> {
-    let control = match &edge.host {
-        None => state.edge(&edge.datacenter).control(),
-        Some(_) => reach.link(edge).await?.control.clone(),
-    };
-    let status = async || {
-        let answer = request_async(&control, &Request::new("status"), PATIENCE).await;
-        let answer = answer.map_err(|source| BringError::Edge { edge: edge.clone(), source })?;
-        serde_json::from_value::<EdgeStatus>(answer)
-            .map_err(|source| BringError::Senseless { edge: edge.clone(), source })
-    };
+    let control = control(state, reach, edge).await?;
+    let status = async || status(edge, &control).await;
     let has = |status: &EdgeStatus, name: &DnsName, text: &str| {
         status.public_certificates.get(name).is_some_and(|told| told.file == Digest::of(text))
     };
@@ -133,10 +129,62 @@ pub async fn bring(
                     return Err(BringError::NotUsed { edge, name, why });
                 }
             }
+            // What it was given last it shows, unless another edge has passed on a newer one: the next run brings that back.
+            Some(told) if told.begins_unix.is_some() => {}
             _ => return Err(BringError::NotAwaited { edge, name }),
         }
     }
     Ok(missing.len())
+}
+
+async fn control(state: &StateFolder, reach: &Reach, edge: &EdgeName) -> Result<PathBuf, BringError> {
+    Ok(match &edge.host {
+        None => state.edge(&edge.datacenter).control(),
+        Some(_) => reach.link(edge).await?.control.clone(),
+    })
+}
+
+async fn status(edge: &EdgeName, control: &Path) -> Result<EdgeStatus, BringError> {
+    let answer = request_async(control, &Request::new("status"), PATIENCE).await;
+    let answer = answer.map_err(|source| BringError::Edge { edge: edge.clone(), source })?;
+    serde_json::from_value(answer).map_err(|source| BringError::Senseless { edge: edge.clone(), source })
+}
+
+/// What an edge shows that was issued later than what is known here: for each name from when on that is valid, in seconds
+/// since the Unix epoch. Each with its key in one text (PEM).
+///
+/// # Errors
+/// When it does not say.
+pub async fn newer(
+    state: &StateFolder,
+    reach: &Reach,
+    edge: &EdgeName,
+    known: &BTreeMap<DnsName, u64>,
+) -> Result<BTreeMap<DnsName, Zeroizing<String>>, BringError> {
+    #[derive(serde::Deserialize)]
+    struct Certificate {
+        pem: String,
+    }
+    let control = control(state, reach, edge).await?;
+    let told = status(edge, &control).await?.public_certificates;
+    let mut newer = BTreeMap::new();
+    for (name, known) in known {
+        let begins = told.get(name).and_then(|told| told.begins_unix);
+        if !begins.is_some_and(|begins| is_newer(moment(begins), moment(*known))) {
+            continue;
+        }
+        let asking = Request::new("certificate").with("name", name.as_str());
+        let answer = request_async(&control, &asking, PATIENCE).await;
+        let answer = answer.map_err(|source| BringError::Edge { edge: edge.clone(), source })?;
+        let Certificate { pem } =
+            serde_json::from_value(answer).map_err(|source| BringError::Senseless { edge: edge.clone(), source })?;
+        newer.insert(name.clone(), Zeroizing::new(pem));
+    }
+    Ok(newer)
+}
+
+fn moment(unix: u64) -> SystemTime {
+    UNIX_EPOCH.checked_add(Duration::from_secs(unix)).unwrap_or(UNIX_EPOCH)
 }
 
 async fn write(

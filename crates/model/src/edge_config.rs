@@ -34,6 +34,9 @@ pub struct EdgeConfig {
     /// are renewed without another configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_certificates: Option<PathBuf>,
+    /// Whose certificates are taken when another edge passes them on; `None` for nobody's, and then none are passed on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_authorities: Option<PublicAuthorities>,
     /// The folder of the store; the edge owns everything in it.
     pub store: PathBuf,
     /// This edge's identity on links: an Ed25519 key, PKCS#8 PEM.
@@ -59,6 +62,16 @@ pub struct EdgeConfig {
 
 fn https_port() -> u16 {
     443
+}
+
+/// Authorities that readers believe in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PublicAuthorities {
+    /// The roots that were declared, PEM.
+    pub roots: String,
+    /// Whether those that the edge's machine believes in count too.
+    pub machine: bool,
 }
 
 /// Where certificate and key lie.

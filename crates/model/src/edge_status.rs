@@ -71,6 +71,9 @@ impl EdgeStatus {
 pub struct PublicCertificate {
     /// The digest of its file.
     pub file: Digest,
+    /// From when it is valid, in seconds since the Unix epoch; `None` when it is not used. An older edge does not say.
+    #[serde(default)]
+    pub begins_unix: Option<u64>,
     /// When it ends, in seconds since the Unix epoch; `None` when it is not used.
     pub ends_unix: Option<u64>,
     /// Why it is not used: the stack's own is shown instead.

@@ -260,6 +260,12 @@ pub fn public_file(name: &DnsName) -> String {
     format!("{name}.pem")
 }
 
+/// The folder with certificates that other edges have passed on, each in a file of that kind: the edge's own, and so within
+/// its store.
+pub fn passed_on(store: &Path) -> PathBuf {
+    store.join("certificates")
+}
+
 /// The folder of an edge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EdgeFolder(PathBuf);

@@ -26,6 +26,7 @@ pub mod name_server_config;
 pub mod name_server_status;
 pub mod names;
 pub mod observed;
+pub mod renewer_word;
 pub mod secondary;
 pub mod size;
 pub mod ssh;

@@ -35,6 +35,8 @@ pub struct World {
     /// The certificate of the stack's own authority, and those that declared ones begin from which are not every machine's,
     /// PEM: what agents check certificates with.
     pub authority: String,
+    /// Of these those of declared authorities: by them edges check what other edges pass on.
+    pub public_roots: String,
     /// The digest of each image's lock.
     pub locks: BTreeMap<ImageName, Digest>,
     /// The public link key of each edge, in hex.

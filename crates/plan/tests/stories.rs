@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use common::{NOW, apply, world};
-use sovereign_model::edge_config::{Learned, Source};
+use sovereign_model::edge_config::{EdgeConfig, Learned, Source};
 use sovereign_model::observed::{Primary, Provenance, SiteSeen, UnitState, Unrestored, Written};
 use sovereign_model::stack::{App, EngineKind, Reach, Stack, Uplink, UplinkAddress};
 use sovereign_model::{Digest, Observed, Step};
@@ -1101,7 +1101,8 @@ fn where_an_authority_is_declared_edges_look_for_its_certificates_and_agents_bel
     let watched = |want: &Wanted| -> Vec<bool> {
         want.agents.values().flat_map(|agent| &agent.config.watched).map(|watched| watched.public).collect()
     };
-    assert!(before.edges.values().all(|edge| edge.config.public_certificates.is_none()));
+    let without = |config: &EdgeConfig| config.public_certificates.is_none() && config.public_authorities.is_none();
+    assert!(before.edges.values().all(|edge| without(&edge.config)));
     assert!(watched(&before).iter().all(|public| !public));
     stack.authorities.push(sovereign_model::authority::Authority {
         name: "ca".parse().unwrap(),
@@ -1116,6 +1117,9 @@ fn where_an_authority_is_declared_edges_look_for_its_certificates_and_agents_bel
         let folder = edge.config.public_certificates.as_ref().unwrap();
         // The unit may read its own folder, and stays what it is.
         assert_eq!(folder.parent(), edge.config.certificate.chain.parent());
+        // It has no roots of its own, so what another edge passes on is held against those of the machine.
+        let authorities = edge.config.public_authorities.as_ref().unwrap();
+        assert_eq!((authorities.roots.as_str(), authorities.machine), ("", true));
     }
     let steps = next(&want, &up(&before));
     assert!(steps.contains("replace agent-atlas@home") && !steps.contains("edge-"), "{steps}");

@@ -1,8 +1,10 @@
 //! What a certificate says of itself, read off its DER (RFC 5280 section 4.1): when it is valid, and what it is known by.
+//! Which of two is the newer one, and what a machine believes in.
 //!
 //! What it is worth is for others to judge; bytes that are none give `None`.
 
-use std::time::SystemTime;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use time::PrimitiveDateTime;
 use time::format_description::BorrowedFormatItem;
@@ -25,6 +27,25 @@ const GENERALIZED_TIME: u8 = 0x18;
 const AUTHORITY_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1d, 0x23];
 
 const FORMAT: &[BorrowedFormatItem<'_>] = format_description!("[year][month][day][hour][minute][second]Z");
+
+/// Where machines keep the certificates of public authorities: Debian, Fedora, Alpine and the BSDs.
+const PUBLIC_ROOTS: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+/// Authorities date certificates back, so that readers whose clocks are late believe them: Let's Encrypt by an hour. Of two
+/// that are dated closer than this nobody can tell which was issued later.
+pub const DATED_BACK: Duration = Duration::from_secs(2 * 3600);
+
+/// Whether a certificate that is valid from `one` was issued later than one that is valid from `than`, for certain. Everybody
+/// who has both takes that one, whoever got it and whichever way it came.
+pub fn is_newer(one: SystemTime, than: SystemTime) -> bool {
+    one.duration_since(than).is_ok_and(|later| later > DATED_BACK)
+}
+
+/// The roots that this machine believes in, PEM; nothing when it has no such file.
+pub fn public_roots() -> Vec<u8> {
+    PUBLIC_ROOTS.iter().map(Path::new).find_map(|path| std::fs::read(path).ok()).unwrap_or_default()
+}
 
 /// What a certificate says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,7 +18,6 @@ use sovereign_model::stack::{App, EngineKind, Site};
 use sovereign_model::{DatacenterName, EdgeName, HostName, Origin, Stack};
 use sovereign_services::ghost::outgoing_text;
 
-use crate::certificates::known::Stored;
 use crate::datacenters::{Datacenters, Decided, Matter};
 use crate::gather::Gathered;
 use crate::output::figures;
@@ -286,9 +285,10 @@ pub(crate) fn assess(stack: &Stack, gathered: &Gathered, now: u64) -> Assessment
         Unattended { unix: facts.not_after, because }
     });
     let public = gathered.public.names.iter().filter_map(|(name, known)| {
-        let Stored { authority, ends_unix, .. } = known.certificate.as_ref()?;
+        let stored = known.certificate.as_ref()?;
+        let authority = &stored.authority;
         let because = format!("the certificate of {name} from {authority} ends; `sovereign tick` renews it from here");
-        Some(Unattended { unix: *ends_unix, because })
+        Some(Unattended { unix: certificates::lasts(stack, gathered, name, stored), because })
     });
     let unattended_until = own.chain(public).min_by_key(|ends| ends.unix);
     Assessment {

@@ -118,6 +118,7 @@ pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
         binary_digest: program.digest,
         trust: hex::encode(signing.verifying_key().as_bytes()),
         authority: trust::believed(stack, keys)?,
+        public_roots: trust::declared(stack)?,
         locks,
         link_keys,
         zone_keys,

@@ -14,10 +14,11 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use load::Load;
 use pebble::{Pebble, Trust, free_port};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SerialNumber};
 use serde_json::Value;
 use sovereign_keys::{Purpose, RootSeed, WorkingKeys};
 use sovereign_model::layout::StateFolder;
@@ -102,6 +103,31 @@ impl Drop for NameServer {
     }
 }
 
+/// An authority that is not asked, and that readers believe in all the same.
+struct Elsewhere(CertifiedIssuer<'static, KeyPair>);
+
+impl Elsewhere {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, "elsewhere");
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// A certificate that was issued so many days ago, and its key, in files.
+    fn issued(&self, operator: &Operator, name: &str, ago: u64, serial: u8) -> [String; 2] {
+        let day = Duration::from_secs(86_400);
+        let begins = SystemTime::now() - day * u32::try_from(ago).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (params.not_before, params.not_after) = (begins.into(), (begins + day * 90).into());
+        params.serial_number = Some(SerialNumber::from_slice(&[serial]));
+        let chain = params.signed_by(&key, &self.0).unwrap().pem();
+        let files = [("elsewhere.pem", chain), ("elsewhere-key.pem", key.serialize_pem())];
+        files.map(|(file, text)| operator.write(file, &text).to_string_lossy().into_owned())
+    }
+}
+
 fn stack(operator: &Operator, authorities: &[(&str, SocketAddr)]) {
     let place = |name: &str, port: u16| {
         format!(
@@ -174,7 +200,8 @@ fn got_at_up_shown_renewed_under_load_and_kept_while_authorities_are_away() {
     let authority = Pebble::start(&trust, name_server.listen);
     let root = authority.root();
     operator.write("root.pem", &root);
-    operator.write("roots.pem", &format!("{}{root}", trust.root));
+    let elsewhere = Elsewhere::new();
+    operator.write("roots.pem", &format!("{}{root}{}", trust.root, elsewhere.0.pem()));
     stack(&operator, &[("away", free_port()), ("second", authority.place)]);
 
     // The first is away, so the second issues; one name that it refuses stops no other.
@@ -255,6 +282,29 @@ fn got_at_up_shown_renewed_under_load_and_kept_while_authorities_are_away() {
     assert_eq!(shown(&operator, "root.pem", WWW, ports[0]).unwrap(), newest);
     import(&key, WWW).success();
     assert_ne!(shown(&operator, "root.pem", WWW, ports[0]).unwrap(), newest);
+
+    // What edges show that is newer comes back to a machine that knows less, say from an older archive, and stays there.
+    let known = operator.state().join("certificates/names").join(BLOCKED);
+    let mut newest = String::new();
+    for (ago, serial) in [(10, 0x4a), (1, 0x4b)] {
+        let _ = fs::remove_dir_all(operator.home().join("before"));
+        let copied = Command::new("cp").arg("-a").arg(&known).arg(operator.home().join("before")).status().unwrap();
+        assert!(copied.success());
+        let [chain, key] = elsewhere.issued(&operator, BLOCKED, ago, serial);
+        operator.run(&["cert", "import", BLOCKED, "--chain", &chain, "--key", &key, "--authority", "second"]).success();
+        newest = shown(&operator, "roots.pem", BLOCKED, ports[0]).unwrap();
+        assert!(newest.ends_with(&format!("{serial:X}")), "{newest}");
+    }
+    fs::remove_dir_all(&known).unwrap();
+    fs::rename(operator.home().join("before"), &known).unwrap();
+    let ticked = operator.run(&["tick"]);
+    assert!(ticked.stdout().contains(&format!("{BLOCKED}: a newer one was brought back from home")), "{ticked:?}");
+    for port in ports {
+        assert_eq!(shown(&operator, "roots.pem", BLOCKED, port).unwrap(), newest);
+    }
+    let [chain, key] = elsewhere.issued(&operator, BLOCKED, 5, 0x4c);
+    let refused = operator.run(&["cert", "import", BLOCKED, "--chain", &chain, "--key", &key, "--authority", "second"]);
+    assert!(refused.exits(1).stderr().contains("was issued later"), "what is newer is not given up");
 
     // By the clock, in its last third, and brought to every edge.
     let before = shown(&operator, "root.pem", WWW, ports[1]).unwrap();

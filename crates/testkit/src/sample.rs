@@ -67,6 +67,7 @@ pub fn world(stack: &Stack) -> World {
         binary_digest: Digest::of("binary"),
         trust: "ab".repeat(32),
         authority: "a certificate".to_owned(),
+        public_roots: String::new(),
         locks: BTreeMap::from([("ghost".parse().expect("a label"), Digest::of("lock"))]),
         link_keys: stack
             .datacenters

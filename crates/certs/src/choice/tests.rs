@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::renewal::tests::held;
 use crate::state::Order;
+use crate::turn::Turn;
 
 fn authority(name: &str) -> AuthorityName {
     name.parse().unwrap()
@@ -39,11 +40,11 @@ impl World {
     }
 
     fn next(&self) -> Next {
-        next(&self.name, &self.domain, &self.preferred, &self.authorities, self.now)
+        next(&self.name, &self.domain, &self.preferred, &self.authorities, Turn::FIRST, self.now)
     }
 
     fn next_of_other(&self) -> Next {
-        next(&self.other, &self.domain, &self.preferred, &self.authorities, self.now)
+        next(&self.other, &self.domain, &self.preferred, &self.authorities, Turn::FIRST, self.now)
     }
 
     fn fail(&mut self, at: &str, failed: &Failed) {
@@ -80,7 +81,8 @@ fn an_authority_that_is_away_is_left_alone_for_all_and_one_that_is_asked_too_oft
     let Next::Wait(until) = world.next_of_other() else { panic!("{:?}", world.next_of_other()) };
     assert!(until.since(world.now) < HOUR, "the first is asked again sooner");
     let elsewhere = NameState::new("www.example.net".parse().unwrap());
-    let found = next(&elsewhere, &"example.net".parse().unwrap(), &world.preferred, &world.authorities, world.now);
+    let domain = "example.net".parse().unwrap();
+    let found = next(&elsewhere, &domain, &world.preferred, &world.authorities, Turn::FIRST, world.now);
     assert_eq!(found, order("second"));
     let limited = world.authorities[&authority("second")].domains[&world.domain].until;
     assert_eq!(limited, world.now.after(Duration::from_secs(7200)), "as the authority says");

@@ -30,6 +30,7 @@ fn held() -> Held {
         window: None,
         ask: Moment::LONG_AGO,
         revoked: false,
+        elsewhere: false,
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use sovereign_certs::challenges::{Challenges, PublishError};
+use sovereign_certs::turn::Turn;
 use sovereign_certs::{Access, Options, Outcome, Pass, Renewer, ask};
 use sovereign_dns::knot::driver::{Driver, Key, Options as KnotOptions};
 use sovereign_dns::knot::files::Setup;
@@ -214,7 +215,7 @@ impl Clock {
 }
 
 pub(crate) fn renewer(folder: &Path, authorities: Vec<Access>, servers: &Servers, clock: &Clock) -> Renewer<Servers> {
-    let options = Options { folder: folder.join("certs"), authorities, patience: PATIENCE };
+    let options = Options { folder: folder.join("certs"), authorities, patience: PATIENCE, turn: Turn::FIRST };
     Renewer::new(options, servers.clone(), clock.port()).unwrap()
 }
 

@@ -11,15 +11,16 @@ use sovereign_runtime::control::{Commands, Refusal, Request};
 use sovereign_runtime::lifecycle::Lifecycle;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::challenge::{self, Texts};
+use crate::challenge::{self, Asker, Texts};
 use crate::knot::ask::Ask;
 
-/// So many wish at once: who asks for certificates is one.
+/// So many wish at once: few ask for certificates.
 const WISHES: usize = 4;
 
 /// A wish to have challenges published, and whom to tell.
 #[derive(Debug)]
 pub(super) struct Wish {
+    pub(super) asker: Asker,
     pub(super) texts: Texts,
     pub(super) answer: oneshot::Sender<Result<(), Refusal>>,
 }
@@ -100,14 +101,14 @@ impl Shared {
         }
     }
 
-    async fn publish(&self, set: BTreeMap<String, Vec<String>>) -> Result<Value, Refusal> {
+    async fn publish(&self, asker: Asker, set: BTreeMap<String, Vec<String>>) -> Result<Value, Refusal> {
         let texts = challenge::parse(&self.config.names, set).map_err(|wrong| {
             let wrong: Vec<String> = wrong.iter().map(ToString::to_string).collect();
             Refusal::new(wrong.join("; "))
         })?;
         let (answer, answered) = oneshot::channel();
         let stops = || Refusal::new("this name server stops");
-        self.wishes.send(Wish { texts: texts.clone(), answer }).await.map_err(|_| stops())?;
+        self.wishes.send(Wish { asker, texts: texts.clone(), answer }).await.map_err(|_| stops())?;
         answered.await.map_err(|_| stops())??;
         Ok(json!({ "published": texts }))
     }
@@ -123,7 +124,10 @@ impl Commands for Control {
                 let status = self.0.status().await;
                 Ok(serde_json::to_value(status).expect("names, numbers and texts serialize to JSON"))
             }
-            "challenge" => self.0.publish(request.field("set")?).await,
+            "challenge" => {
+                let asker: Option<Asker> = request.field("of")?;
+                self.0.publish(asker.unwrap_or_default(), request.field("set")?).await
+            }
             _ => Err(request.unknown()),
         }
     }

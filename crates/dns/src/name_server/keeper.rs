@@ -11,7 +11,7 @@ use sovereign_model::dns_record::is_within;
 use sovereign_model::layout::NameServerFolder;
 use sovereign_model::name_server_status::{Away, WhyAway};
 use sovereign_model::stack::UplinkAddress;
-use sovereign_model::{DatacenterName, Digest, SecondaryName};
+use sovereign_model::{DatacenterName, Digest, DnsName, SecondaryName};
 use sovereign_runtime::control::{Refusal, Request, request_async};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -261,7 +261,7 @@ impl Keeper {
             learned: self.learned(now),
             away: self.believed(now).map(Seen::dead).unwrap_or_default(),
             drained: self.shared.config.drained.clone(),
-            challenges: self.challenges.at(now).clone(),
+            challenges: self.challenges.at(now),
         };
         Wanted { world, table: self.table.as_ref().map(|table| table.path.clone()) }
     }
@@ -354,11 +354,16 @@ impl Keeper {
         state.challenges = world.challenges.keys().cloned().collect();
     }
 
-    /// Has challenges published in place of those before; whoever wished for it is told once Knot has them.
-    async fn publish(&mut self, Wish { texts, answer }: Wish) {
+    /// Has challenges published in place of those that the same asker had; it is told once Knot has them.
+    async fn publish(&mut self, Wish { asker, texts, answer }: Wish) {
         let now = Instant::now();
-        let before = std::mem::replace(&mut self.challenges, Challenges::new(texts.clone(), now));
-        let gone: Texts = before.at(now).keys().map(|name| (name.clone(), BTreeSet::new())).collect();
+        let before = self.challenges.clone();
+        let concerned: BTreeSet<DnsName> = before.of(&asker, now).into_keys().chain(texts.keys().cloned()).collect();
+        if let Err(error) = self.challenges.set(asker, texts, now) {
+            let _ = answer.send(Err(Refusal::new(error.to_string())));
+            return;
+        }
+        let all = self.challenges.at(now);
         let brought = self.bring().await;
         let silent = self.shared.state().silent.clone();
         if let Err(error) = brought {
@@ -371,7 +376,8 @@ impl Keeper {
         } else {
             let (ask, shared) = (self.driver.ask(), self.shared.clone());
             tokio::spawn(async move {
-                let wanted: Texts = gone.into_iter().chain(texts).collect();
+                let texts_of = |name: &DnsName| all.get(name).cloned().unwrap_or_default();
+                let wanted: Texts = concerned.iter().map(|name| (name.clone(), texts_of(name))).collect();
                 let has_them = async {
                     for (name, texts) in &wanted {
                         let domains = shared.config.names.domains.iter().map(|domain| &domain.name);

@@ -9,7 +9,7 @@
 //! | command | answer |
 //! |---|---|
 //! | `status` | [`NameServerStatus`] |
-//! | `challenge` | with `{"set": {"www.example.org": ["text"]}}`: what is published for certificate authorities, in place of all that was before; answered once Knot serves it |
+//! | `challenge` | with `{"set": {"www.example.org": ["text"]}}`: what is published for certificate authorities, in place of all that was before; answered once Knot serves it. With `of`, a name, of that asker alone |
 //!
 //! | module | what it does |
 //! |---|---|

@@ -43,6 +43,7 @@ fn config(sites: Vec<EdgeSite>) -> EdgeConfig {
         host: None,
         certificate: CertificateFiles { chain: PathBuf::new(), key: PathBuf::new() },
         public_certificates: None,
+        public_authorities: None,
         store: PathBuf::new(),
         link_key: PathBuf::new(),
         peers: Vec::new(),

@@ -25,6 +25,7 @@ use sovereign_model::edge_config::{
     CertificateFiles, EdgeApp, EdgeConfig, EdgeSite, EpochProof, PROTOCOL, Peer, Source, epoch_statement,
 };
 use sovereign_model::edge_rules::{EdgeRules, Limits, Room};
+use sovereign_model::renewer_word::{Word, warrant_statement};
 use sovereign_model::stack::AdminReach;
 use sovereign_runtime::SigningKey;
 use sovereign_runtime::control::{self, Request};
@@ -191,6 +192,16 @@ impl Lab {
         (key.serialize_pem() + &leaf.pem(), leaf.der().to_vec())
     }
 
+    /// The same as an authority would issue it, so long ago and for as long again.
+    pub fn issued(&self, name: &str, ago: Duration) -> (String, Vec<u8>) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        let now = SystemTime::now();
+        (params.not_before, params.not_after) = ((now - ago).into(), (now + ago).into());
+        let leaf = params.signed_by(&key, &self.issuer).unwrap();
+        (key.serialize_pem() + &leaf.pem(), leaf.der().to_vec())
+    }
+
     pub fn config(&self, place: &Place, peers: Vec<Peer>, site: EdgeSite) -> EdgeConfig {
         EdgeConfig {
             stack: "lab".parse().unwrap(),
@@ -198,6 +209,7 @@ impl Lab {
             host: place.host_name(),
             certificate: CertificateFiles { chain: place.folder.join("chain.pem"), key: place.folder.join("key.pem") },
             public_certificates: None,
+            public_authorities: None,
             store: place.folder.join("store"),
             link_key: place.folder.join("link.pem"),
             peers,
@@ -230,6 +242,17 @@ impl Lab {
             epoch_proof: None,
             maintenance: false,
         }
+    }
+
+    /// A word of who renews certificates beside an edge, and whom the management machine vouches for.
+    pub fn word(&self, by: &str, number: u64) -> Word {
+        let (stack, key) = ("lab".parse().unwrap(), SigningKey::from_bytes(&[8; 32]));
+        let (by, public) = (by.parse().unwrap(), hex::encode(key.verifying_key().as_bytes()));
+        let warrant = signed::attest(&self.operator, &warrant_statement(&stack, &by, &public));
+        let challenges = [(NAME.parse().unwrap(), ["text".to_owned()].into())].into();
+        let mut word = Word { by, key: public, warrant, number, challenges, signature: String::new() };
+        word.signature = signed::attest(&key, &word.statement(&stack));
+        word
     }
 
     /// The management machine's word that `primary` is the blog's in `epoch`.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use sovereign_model::edge_config::{CertificateFiles, EdgeConfig, EdgeSite, Learned, Peer, Source, is_public};
+use sovereign_model::edge_config::{
+    CertificateFiles, EdgeConfig, EdgeSite, Learned, Peer, PublicAuthorities, Source, is_public,
+};
 use sovereign_model::edge_rules::AccessLog;
 use sovereign_model::instance::bridge;
 use sovereign_model::layout::{EdgeFolder, on_host};
@@ -123,6 +125,10 @@ impl<'a> EdgeAt<'a> {
             certificate: CertificateFiles { chain: folder.chain(), key: folder.key() },
             // Where no authority is asked, the configuration is what it was before there was any.
             public_certificates: (!stack.authorities.is_empty()).then(|| folder.public_certificates()),
+            public_authorities: (!stack.authorities.is_empty()).then(|| PublicAuthorities {
+                roots: world.public_roots.clone(),
+                machine: stack.authorities.iter().any(|authority| authority.roots.is_none()),
+            }),
             store: folder.store(),
             link_key: folder.link_key(link_key(world, edge)?),
             peers,

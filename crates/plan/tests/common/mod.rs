@@ -56,6 +56,7 @@ pub(crate) fn world(stack: &Stack, release: u8) -> World {
         binary_digest: Digest::of([b'b', release]),
         trust: "ab".repeat(32),
         authority: "a certificate".to_owned(),
+        public_roots: String::new(),
         locks: BTreeMap::from([("ghost".parse().unwrap(), Digest::of([b'l', release]))]),
         link_keys: stack
             .datacenters

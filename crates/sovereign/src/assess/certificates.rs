@@ -2,9 +2,12 @@
 //! a renewal is no trouble before the last days, since it is tried again by itself.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
+use sovereign_model::edge_status::{EdgeStatus, PublicCertificate};
 use sovereign_model::{DnsName, EdgeName, Stack};
+use sovereign_runtime::certificate::is_newer;
 
 use super::{DAY, Problem, Said, problem};
 use crate::certificates::known::{KnownName, Stored};
@@ -33,14 +36,9 @@ pub(super) fn judge(stack: &Stack, gathered: &Gathered, now: u64, said: &mut Sai
         .iter()
         .map(|(name, known)| {
             said.problems.extend(trouble(name, known, now));
-            let shown_by = served_by(stack, name).into_iter().filter_map(|edge| {
-                let (edge, status) = gathered.edges.get_key_value(&edge)?;
-                Some((edge, status.as_ref().ok()?))
-            });
-            let file = known.certificate.as_ref().and_then(|stored| stored.file);
-            let not_shown_by = shown_by.filter(|(_, status)| {
-                let told = status.public_certificates.get(name);
-                file.is_some() && told.filter(|told| told.problem.is_none()).map(|told| told.file) != file
+            let not_shown_by = answering(stack, gathered, name).filter(|(_, status)| {
+                let told = status.public_certificates.get(name).filter(|told| told.problem.is_none());
+                known.certificate.as_ref().is_some_and(|stored| !is_shown(stored, told))
             });
             let not_shown_by: Vec<&EdgeName> = not_shown_by.map(|(edge, _)| edge).collect();
             for edge in &not_shown_by {
@@ -70,6 +68,17 @@ pub(super) fn judge(stack: &Stack, gathered: &Gathered, now: u64, said: &mut Sai
     reports
 }
 
+/// Whether an edge shows what is stored, or a newer one that it had from another edge: the next run brings that back.
+fn is_shown(stored: &Stored, told: Option<&PublicCertificate>) -> bool {
+    let Some(file) = stored.file else { return true };
+    told.is_some_and(|told| told.file == file || is_newer_than(stored, told))
+}
+
+fn is_newer_than(stored: &Stored, told: &PublicCertificate) -> bool {
+    let moment = |unix| UNIX_EPOCH.checked_add(Duration::from_secs(unix)).unwrap_or(UNIX_EPOCH);
+    told.begins_unix.is_some_and(|begins| is_newer(moment(begins), moment(stored.begins_unix)))
+}
+
 fn trouble(name: &DnsName, KnownName { certificate, waits, unreadable }: &KnownName, now: u64) -> Option<Problem> {
     if let Some(why) = unreadable {
         let message = format!("what is known of its certificate cannot be read: {why}");
@@ -93,6 +102,28 @@ fn trouble(name: &DnsName, KnownName { certificate, waits, unreadable }: &KnownN
     }
 }
 
+/// The edges that serve a name and answer.
+fn answering<'g>(
+    stack: &Stack,
+    gathered: &'g Gathered,
+    name: &DnsName,
+) -> impl Iterator<Item = (&'g EdgeName, &'g EdgeStatus)> {
+    served_by(stack, name).into_iter().filter_map(|edge| {
+        let (edge, status) = gathered.edges.get_key_value(&edge)?;
+        Some((edge, status.as_ref().ok()?))
+    })
+}
+
+/// Until when readers are shown a good certificate for a name, in seconds since 1970: where an edge has a newer one than is
+/// stored here, as long as that is good.
+pub(super) fn lasts(stack: &Stack, gathered: &Gathered, name: &DnsName, stored: &Stored) -> u64 {
+    let shown = answering(stack, gathered, name).map(|(_, status)| {
+        let newer = status.public_certificates.get(name).filter(|told| is_newer_than(stored, told));
+        newer.and_then(|told| told.ends_unix).unwrap_or(stored.ends_unix)
+    });
+    shown.min().unwrap_or(stored.ends_unix)
+}
+
 /// The edges that serve a name.
 fn served_by(stack: &Stack, name: &DnsName) -> Vec<EdgeName> {
     let sites = stack.sites.values().filter(|site| site.all_names().any(|other| other == name));
@@ -107,7 +138,6 @@ fn lasting(problem: Problem) -> Problem {
 mod tests {
     use sovereign_certs::wanted::Why;
     use sovereign_model::Digest;
-    use sovereign_model::edge_status::PublicCertificate;
 
     use super::*;
     use crate::assess::assess;
@@ -119,6 +149,7 @@ mod tests {
     fn known(ends: u64, late: bool) -> KnownName {
         let certificate = Stored {
             authority: "ca".parse().unwrap(),
+            begins_unix: NOW - DAY,
             ends_unix: ends,
             due_unix: ends - 30 * DAY,
             late,
@@ -131,7 +162,12 @@ mod tests {
         let mut gathered = well(&stack());
         let name: DnsName = "blog.localhost".parse().unwrap();
         for edge in gathered.edges.values_mut() {
-            let told = PublicCertificate { file: Digest::of("new"), ends_unix: Some(NOW + DAY), problem: None };
+            let told = PublicCertificate {
+                file: Digest::of("new"),
+                begins_unix: Some(NOW - DAY),
+                ends_unix: Some(NOW + DAY),
+                problem: None,
+            };
             edge.as_mut().unwrap().public_certificates.insert(name.clone(), told);
         }
         gathered.public.names.insert(name, known);
@@ -169,6 +205,22 @@ mod tests {
         blog.localhost: its certificate has ended and was not renewed: authority ca cannot be reached
         edge@office: readers are not shown the certificate for blog.localhost that is stored here
         ");
+    }
+
+    #[test]
+    fn an_edge_that_shows_a_newer_one_than_is_stored_is_no_trouble() {
+        let mut ahead = gathered(known(NOW + 70 * DAY, false));
+        let name: DnsName = "blog.localhost".parse().unwrap();
+        let lasts = |gathered: &Gathered| assess(&stack(), gathered, NOW).unattended_until.unwrap().unix;
+        for edge in ahead.edges.values_mut() {
+            let shown = edge.as_mut().unwrap().public_certificates.get_mut(&name).unwrap();
+            (shown.file, shown.begins_unix, shown.ends_unix) = (Digest::of("newer"), Some(NOW), Some(NOW + 90 * DAY));
+        }
+        assert!(assess(&stack(), &ahead, NOW).well);
+        assert_eq!(lasts(&ahead), NOW + 90 * DAY, "at all of them");
+        let office = ahead.edges.get_mut(&"office".parse().unwrap()).unwrap().as_mut().unwrap();
+        office.public_certificates.get_mut(&name).unwrap().begins_unix = Some(NOW - DAY);
+        assert_eq!(lasts(&ahead), NOW + 70 * DAY, "not everywhere");
     }
 
     #[test]

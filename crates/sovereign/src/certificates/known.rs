@@ -38,7 +38,10 @@ pub(crate) struct KnownName {
 pub(crate) struct Stored {
     /// Who issued it.
     pub(crate) authority: AuthorityName,
-    /// When it ends, in seconds since 1970.
+    /// From when on it is valid, in seconds since 1970.
+    #[serde(skip)]
+    pub(crate) begins_unix: u64,
+    /// When it ends, likewise.
     pub(crate) ends_unix: u64,
     /// When it is to be renewed, likewise.
     pub(crate) due_unix: u64,
@@ -95,6 +98,7 @@ fn look_at(
 ) -> KnownName {
     let certificate = state.held.as_ref().map(|held| Stored {
         authority: held.authority.clone(),
+        begins_unix: held.not_before.seconds(),
         ends_unix: held.not_after.seconds(),
         due_unix: renewal::due(&state.name, held).seconds(),
         late: renewal::is_late(held, now),

@@ -10,12 +10,14 @@
 //! |---|---|
 //! | `name_servers` | brings answers to challenges to name servers |
 //! | `hand` | brings what is stored to the edges that serve the names |
+//! | `taken` | brings back what edges show that is newer |
 //! | [`back`] | brings them back from the archive |
 //! | [`known`] | what is stored, and what is in the way |
 //! | [`trust`] | what of an edge's certificates this stack believes in |
 //!
 //! Promise: nothing here fails a run. What an authority, a name server or an edge does not do is said, with what to do, and
-//! tried again by the next run; what is in force stays so. Each name stands alone.
+//! tried again by the next run; what is in force stays so, and no edge is brought anything older than what it shows. Each
+//! name stands alone.
 //!
 //! Left out: renewing from hosts, while this machine is away.
 
@@ -23,6 +25,7 @@ pub(crate) mod back;
 mod hand;
 pub(crate) mod known;
 mod name_servers;
+mod taken;
 pub(crate) mod trust;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +33,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
+use sovereign_certs::turn::Turn;
 use sovereign_certs::wanted::{self, Wanted};
 use sovereign_certs::{Access, Moment, Options, Outcome, Pass, Renewer};
 use sovereign_engine::incus::Reach;
@@ -70,6 +74,9 @@ pub(crate) struct Rules {
 /// What a run came to.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Renewed {
+    /// What edges had that is newer.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    taken: BTreeMap<DnsName, Taken>,
     /// What was done for each name; empty when nothing was due.
     names: BTreeMap<DnsName, Name>,
     /// The edges that were brought something, or should have been.
@@ -79,6 +86,13 @@ pub(crate) struct Renewed {
     remarks: Vec<Said>,
     /// When something is due again, in seconds since 1970; `None` when it is not known.
     again_unix: Option<u64>,
+}
+
+/// A newer certificate that an edge had.
+#[derive(Debug, Serialize)]
+struct Taken {
+    from: EdgeName,
+    ends_unix: u64,
 }
 
 /// How a name stands after a run.
@@ -139,6 +153,9 @@ impl<'c> Certificates<'c> {
         }
         let Wanted { names: wanted, left: _ } = wanted(self.stack, self.state);
         let mut renewed = Renewed::default();
+        if let Err(failure) = self.take_back(&wanted, &rules, &mut renewed).await {
+            renewed.remarks.push(Said::of(&failure));
+        }
         if !rules.offline && !wanted.is_empty() {
             let asked = |name: &DnsName| rules.anew.is_empty() || rules.anew.contains(name);
             let ordered = wanted.iter().filter(|(name, _)| asked(name)).map(|(name, of)| (name.clone(), of.clone()));
@@ -154,6 +171,22 @@ impl<'c> Certificates<'c> {
             }
         }
         Some(renewed)
+    }
+
+    /// Brings back what edges show that is newer than what is stored here.
+    async fn take_back(
+        self,
+        wanted: &BTreeMap<DnsName, DnsName>,
+        rules: &Rules,
+        renewed: &mut Renewed,
+    ) -> Result<(), Failure> {
+        // What is in the way of asking an authority is said by whoever asks it.
+        let (authorities, _) = trust::authorities(self.stack);
+        if wanted.is_empty() || authorities.is_empty() {
+            return Ok(());
+        }
+        let renewer = self.renewer(authorities, NameServers::default())?;
+        taken::take_back(self, &renewer, wanted, &rules.left_out, renewed).await
     }
 
     /// When a run finds something to do, as far as is known here; `None` where authorities are asked for nothing.
@@ -185,7 +218,8 @@ impl<'c> Certificates<'c> {
     }
 
     fn renewer(self, authorities: Vec<Access>, servers: NameServers) -> Result<Renewer<NameServers>, Failure> {
-        let options = Options { folder: self.state.certificates(), authorities, patience: PATIENCE };
+        let (folder, turn) = (self.state.certificates(), Turn::FIRST);
+        let options = Options { folder, authorities, patience: PATIENCE, turn };
         Ok(Renewer::new(options, servers, Arc::new(SystemTime::now))?)
     }
 
@@ -260,7 +294,8 @@ impl Renewed {
     /// Whether there is nothing to say.
     pub(crate) fn is_quiet(&self) -> bool {
         let good = |name: &Name| matches!(name.came_to, CameTo::Good { .. });
-        self.names.values().all(good) && self.edges.values().all(Handed::is_quiet) && self.remarks.is_empty()
+        let nothing = self.taken.is_empty() && self.remarks.is_empty();
+        nothing && self.names.values().all(good) && self.edges.values().all(Handed::is_quiet)
     }
 
     /// Whether every name has a certificate, and every edge what there is.
@@ -282,6 +317,10 @@ impl Report for Renewed {
     fn show(&self, page: &mut Page) {
         let now = unix_seconds(SystemTime::now());
         let from_now = |unix: u64| figures::seconds(unix.saturating_sub(now));
+        for (name, Taken { from, ends_unix }) in &self.taken {
+            let ends = from_now(*ends_unix);
+            page.line(format_args!("{name}: a newer one was brought back from {from}, ends in {ends}"));
+        }
         for (name, Name { came_to, failures }) in &self.names {
             match came_to {
                 CameTo::Issued { authority, ends_unix } => {

@@ -59,12 +59,23 @@ fn declared_roots(authority: &AuthorityName, path: Option<&PathBuf>) -> Result<O
 /// When a key was not made ready, or the roots of an authority cannot be read.
 pub(crate) fn believed(stack: &Stack, keys: &WorkingKeys) -> Result<String, Failure> {
     let mut pem = keys.ca()?.pem();
+    if !pem.ends_with('\n') {
+        pem.push('\n');
+    }
+    pem.push_str(&declared(stack)?);
+    Ok(pem)
+}
+
+/// The roots of declared authorities that are not every machine's, PEM.
+///
+/// # Errors
+/// When they cannot be read.
+pub(crate) fn declared(stack: &Stack) -> Result<String, Failure> {
+    let mut pem = String::new();
     for authority in &stack.authorities {
         if let Some(roots) = declared_roots(&authority.name, authority.roots.as_ref())? {
-            if !pem.ends_with('\n') {
-                pem.push('\n');
-            }
-            pem.push_str(&roots);
+            pem.push_str(roots.trim_end());
+            pem.push('\n');
         }
     }
     Ok(pem)
