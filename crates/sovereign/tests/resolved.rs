@@ -139,7 +139,8 @@ struct Death {
     /// Until nobody failed any more, or noticed.
     unnoticed: Duration,
     reads: usize,
-    failed: usize,
+    /// When they began, and why.
+    failed: Vec<(Duration, String)>,
     slowest: Duration,
 }
 
@@ -166,15 +167,17 @@ fn death(scene: &Scene, lost: &Host, other: &Host, age: Duration) -> Death {
     let resolved = asked.get(last_bad + 1).expect("the newest one was clean").ended - died;
 
     let after = || reads.iter().filter(|read| read.ended > died);
-    let first = after().filter(|read| read.began > died && read.got).map(|read| read.ended).min();
-    let noticed = after().filter(|read| !read.got || read.took() > NOTICED).map(|read| read.ended).max();
+    let first = after().filter(|read| read.began > died && read.got.is_ok()).map(|read| read.ended).min();
+    let noticed = after().filter(|read| read.got.is_err() || read.took() > NOTICED).map(|read| read.ended).max();
     Death {
         named,
         resolved,
         first: first.expect("somebody has read it") - died,
         unnoticed: noticed.map_or(Duration::ZERO, |ended| ended - died),
         reads: after().count(),
-        failed: after().filter(|read| !read.got).count(),
+        failed: after()
+            .filter_map(|read| Some((read.began.saturating_duration_since(died), read.got.as_ref().err()?.clone())))
+            .collect(),
         slowest: after().map(Try::took).max().unwrap_or_default(),
     }
 }
@@ -199,11 +202,15 @@ fn deaths(scene: &Scene) {
         let Death { named, resolved, first, unnoticed, reads, failed, slowest } = &death;
         eprintln!(
             "death {}: {} with its address kept for {age:?}: out of answers after {named:.1?}, of the resolver's after \
-             {resolved:.1?}; read after {first:.1?}, unnoticed after {unnoticed:.1?}; {failed} of {reads} failed, the \
-             slowest took {slowest:.1?}",
+             {resolved:.1?}; read after {first:.1?}, unnoticed after {unnoticed:.1?}; {} of {reads} failed, the slowest \
+             took {slowest:.1?}",
             round + 1,
-            lost.datacenter
+            lost.datacenter,
+            failed.len()
         );
+        for (began, why) in failed {
+            eprintln!("  failed, begun after {began:.1?}: {why}");
+        }
         seen.push(death);
         scene.mended();
     }
@@ -217,7 +224,7 @@ fn deaths(scene: &Scene) {
     row("until no `curl` fails or takes more than a second", |death| death.unnoticed);
     row("the slowest `curl`", |death| death.slowest);
     let sum = |of: fn(&Death) -> usize| seen.iter().map(of).sum::<usize>();
-    eprintln!("failed reads: {} of {}", sum(|death| death.failed), sum(|death| death.reads));
+    eprintln!("failed reads: {} of {}", sum(|death| death.failed.len()), sum(|death| death.reads));
     for Death { named, resolved, .. } in &seen {
         assert!(*named <= OUT_OF_ANSWERS && *resolved <= OUT_OF_ANSWERS + KEPT, "{named:?}, {resolved:?}");
     }

@@ -1,7 +1,7 @@
 //! Who goes through the resolver while something is broken: one who asks it for addresses, and people who read the site
 //! with `curl`, each time with a lookup and a connection of their own.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -86,10 +86,13 @@ impl Asking {
     }
 }
 
+/// The page was read; or what `curl` says instead, and when it had an address and a connection.
+pub(crate) type Read = Result<(), String>;
+
 /// People who read a page again and again.
 pub(crate) struct Reading {
     stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<Vec<Try<bool>>>>,
+    threads: Vec<JoinHandle<Vec<Try<Read>>>>,
 }
 
 impl Reading {
@@ -100,7 +103,7 @@ impl Reading {
             std::thread::spawn(move || {
                 let mut tries = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
-                    let read = Try::of(|| is_read(&etc, &authority, url));
+                    let read = Try::of(|| read(&etc, &authority, url));
                     read.pause(READ_EVERY);
                     tries.push(read);
                 }
@@ -111,7 +114,7 @@ impl Reading {
     }
 
     /// All tries, whose ever.
-    pub(crate) fn stop(self) -> Vec<Try<bool>> {
+    pub(crate) fn stop(self) -> Vec<Try<Read>> {
         self.stop.store(true, Ordering::Relaxed);
         self.threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     }
@@ -120,17 +123,20 @@ impl Reading {
     #[track_caller]
     pub(crate) fn stop_without_failure(self) -> Duration {
         let tries = self.stop();
-        let failed = tries.iter().filter(|read| !read.got).count();
-        assert!(tries.len() > READERS && failed == 0, "{failed} of {} failed", tries.len());
+        let failed: Vec<&String> = tries.iter().filter_map(|read| read.got.as_ref().err()).collect();
+        assert!(tries.len() > READERS && failed.is_empty(), "of {}: {failed:#?}", tries.len());
         tries.iter().map(Try::took).max().unwrap_or_default()
     }
 }
 
-/// Whether `curl` gets a page of a site whose name it looks up as any program does.
-fn is_read(etc: &Path, authority: &PathBuf, url: &str) -> bool {
+/// `curl` of a page of a site whose name it looks up as any program does.
+fn read(etc: &Path, authority: &Path, url: &str) -> Read {
     let mut curl = Command::new("unshare");
-    curl.args(["--mount", "sh", "-c", WITH_ETC]).arg(etc).args(["curl", "--silent", "--noproxy", "*", "--cacert"]);
-    curl.arg(authority).args(["--connect-timeout", CONNECTS_WITHIN, "--max-time", READS_WITHIN]);
-    curl.args(["--output", "/dev/null", "--write-out", "%{http_code}", url]);
-    curl.env_remove("CURL_CA_BUNDLE").output().unwrap().stdout == b"200"
+    curl.args(["--mount", "sh", "-c", WITH_ETC]).arg(etc).args(["curl", "--silent", "--show-error", "--noproxy", "*"]);
+    curl.arg("--cacert").arg(authority).args(["--connect-timeout", CONNECTS_WITHIN, "--max-time", READS_WITHIN]);
+    let told = "%{http_code}, address after %{time_namelookup} s, connected after %{time_connect} s";
+    curl.args(["--output", "/dev/null", "--write-out", told, url]).env_remove("CURL_CA_BUNDLE");
+    let output = curl.output().unwrap();
+    let [said, error] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned());
+    if said.starts_with("200,") { Ok(()) } else { Err(format!("{said}: {error}")) }
 }
