@@ -83,6 +83,18 @@ pub(crate) fn hosts(deadline: Deadline) -> Result<Tally> {
     Ok(tally)
 }
 
+/// What an answer of a name server costs beside others; what a resolver of the world makes of the stack's name servers when
+/// data centers die.
+pub(crate) fn names(deadline: Deadline) -> Result<Tally> {
+    needs::ensure()?;
+    needs::ensure_names()?;
+    let mut tally = told(test("sovereign-dns", "name_server", "cost::"), deadline)?;
+    let mut command = test("sovereign", "resolved", "");
+    command.envs(needs::apt_config()?.map(|path| ("APT_CONFIG", path)));
+    tally.add(told(command, deadline)?);
+    Ok(tally)
+}
+
 /// A stack on two data centers of three hosts, from bare hosts to nothing again.
 pub(crate) fn six(deadline: Deadline) -> Result<Tally> {
     needs::ensure()?;

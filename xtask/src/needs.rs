@@ -86,6 +86,17 @@ const ARCHIVE_RIVALS: &[Need] = &[
     Need { program: "python3", package: "python3", why: "measures what commands use" },
 ];
 
+/// The backend itself lies where only the machine's architecture leads.
+const BIND_BACKEND: &str = "/usr/share/doc/pdns-backend-bind/copyright";
+
+/// What figures of name servers need.
+const NAMES: &[Need] = &[
+    Need { program: "unbound", package: "unbound", why: "is a resolver of the world" },
+    Need { program: "dnsperf", package: "dnsperf", why: "asks name servers many times a second" },
+    Need { program: "pdns_server", package: "pdns-server", why: "is a name server to compare with" },
+    Need { program: BIND_BACKEND, package: "pdns-backend-bind", why: "lets it read a zone file" },
+];
+
 /// Makes sure that everything the gates need is there: installs it where this user can, else says how.
 ///
 /// # Errors
@@ -108,6 +119,14 @@ pub(crate) fn ensure_edge_rivals() -> Result<()> {
 /// When something is missing and cannot be installed.
 pub(crate) fn ensure_archive_rivals() -> Result<()> {
     ensure_all(ARCHIVE_RIVALS)
+}
+
+/// The same for what figures of name servers need.
+///
+/// # Errors
+/// When something is missing and cannot be installed.
+pub(crate) fn ensure_names() -> Result<()> {
+    ensure_all(NAMES)
 }
 
 fn ensure_all(needs: &[Need]) -> Result<()> {

@@ -31,6 +31,12 @@ const PROOFS: &[Tier] = &[
         run: figures::hosts,
     },
     Tier { name: "six", checks: "the whole life of a stack on six hosts", budget: minutes(40), run: figures::six },
+    Tier {
+        name: "names",
+        checks: "what a resolver hears when data centers die; an answer beside Knot's and PowerDNS's",
+        budget: minutes(60),
+        run: figures::names,
+    },
     Tier { name: "lab", checks: "a lab of six hosts, how soon it is there", budget: minutes(20), run: figures::lab },
     Tier {
         name: "edge",

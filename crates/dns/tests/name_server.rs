@@ -5,6 +5,8 @@
 mod common;
 #[path = "name_server/copy.rs"]
 mod copy;
+#[path = "name_server/cost.rs"]
+mod cost;
 #[path = "name_server/stage.rs"]
 mod stage;
 
