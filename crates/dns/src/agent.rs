@@ -151,8 +151,8 @@ impl Agent {
         let watching = async {
             loop {
                 let began = Instant::now();
-                self.look(index).await;
-                sleep(self.rules.next(random()).saturating_sub(began.elapsed())).await;
+                let answered = self.look(index).await;
+                sleep(self.rules.next(answered, random()).saturating_sub(began.elapsed())).await;
             }
         };
         let _: Option<()> = stopping.run_until_cancelled(watching).await;
@@ -165,20 +165,23 @@ impl Agent {
             loop {
                 let began = Instant::now();
                 let watched = self.learned().watched(uplink);
+                let mut answered = true;
                 for watched in watched {
                     let (looked, took) = self.ask(&watched).await;
+                    answered &= looked.is_ok();
                     let mut learned = self.learned();
                     if let Some(view) = learned.view(uplink, watched.address.ip()) {
                         self.note(&watched, view, looked.map(|look| look.took), took);
                     }
                 }
-                sleep(self.rules.next(random()).saturating_sub(began.elapsed())).await;
+                sleep(self.rules.next(answered, random()).saturating_sub(began.elapsed())).await;
             }
         };
         let _: Option<()> = stopping.run_until_cancelled(following).await;
     }
 
-    async fn look(&self, index: usize) {
+    /// Whether it answered.
+    async fn look(&self, index: usize) -> bool {
         let watched = &self.config.watched[index];
         let (looked, took) = self.ask(watched).await;
         if let Ok(look) = &looked
@@ -186,7 +189,9 @@ impl Agent {
         {
             self.learned().tell(index, look.learned.clone(), Instant::now());
         }
+        let answered = looked.is_ok();
         self.note(watched, &mut self.view(index), looked.map(|look| look.took), took);
+        answered
     }
 
     /// What a look finds, and how long that took, the wait for its turn left out.

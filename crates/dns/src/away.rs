@@ -27,7 +27,7 @@ use sovereign_model::agent_status::{AgentStatus, Sight, Standing};
 pub const BELIEVED: Duration = Duration::from_secs(300);
 
 /// So long what was dead stays dead while it is not known any more how it is: an agent that was started anew needs three
-/// looks for it, 8.6 s, and many times as long on a machine that is overwhelmed.
+/// looks for it, 6.7 s, and many times as long on a machine that is overwhelmed.
 pub const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// An address of a data center.
