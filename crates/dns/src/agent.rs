@@ -171,7 +171,7 @@ impl Agent {
                     answered &= looked.is_ok();
                     let mut learned = self.learned();
                     if let Some(view) = learned.view(uplink, watched.address.ip()) {
-                        self.note(&watched, view, looked.map(|look| look.took), took);
+                        self.note(&watched, view, looked, took);
                     }
                 }
                 sleep(self.rules.next(answered, random()).saturating_sub(began.elapsed())).await;
@@ -190,7 +190,7 @@ impl Agent {
             self.learned().tell(index, look.learned.clone(), Instant::now());
         }
         let answered = looked.is_ok();
-        self.note(watched, &mut self.view(index), looked.map(|look| look.took), took);
+        self.note(watched, &mut self.view(index), looked, took);
         answered
     }
 
@@ -202,8 +202,13 @@ impl Agent {
         (looked, began.elapsed())
     }
 
-    fn note(&self, watched: &Watched, view: &mut View, looked: Result<Duration, ProbeError>, took: Duration) {
-        let Some(standing) = view.heard(looked, took, &self.rules, Instant::now()) else { return };
+    fn note(&self, watched: &Watched, view: &mut View, looked: Result<Look, ProbeError>, took: Duration) {
+        if let Some(ahead) = looked.as_ref().map_or_else(ProbeError::clock_ahead, |look| look.clock_ahead) {
+            view.clock(ahead);
+        }
+        let Some(standing) = view.heard(looked.map(|look| look.took), took, &self.rules, Instant::now()) else {
+            return;
+        };
         let (datacenter, at, address) = (&watched.datacenter, &watched.at, watched.address);
         match standing {
             Standing::Dead => warn!(%datacenter, at, %address, why = view.error(), "dead"),

@@ -180,6 +180,7 @@ mod tests {
             counted_on: fails_open || standing != Dead,
             since_unix: 0,
             latency_us: None,
+            clock_ahead_seconds: None,
             last_error: None,
             deaths: 0,
         };

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
@@ -17,7 +17,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, pem};
 use sovereign_model::agent_config::{HEALTH_PATH, LEARNED_FIELD, Watched};
@@ -60,6 +60,17 @@ impl ProbeError {
     pub fn is_no_way(&self) -> bool {
         matches!(self, Self::Connect(error) if error.kind() == io::ErrorKind::NetworkUnreachable)
     }
+
+    /// How far the clock there is ahead of the one here, in seconds, at least: its certificate begins later than now.
+    pub fn clock_ahead(&self) -> Option<i64> {
+        let Self::Tls(error) = self else { return None };
+        match error.get_ref()?.downcast_ref()? {
+            rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext { time, not_before }) => {
+                i64::try_from(not_before.as_secs().saturating_sub(time.as_secs())).ok()
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Certificates that cannot be believed in.
@@ -80,6 +91,8 @@ pub struct Look {
     pub took: Duration,
     /// Where it says that data centers are whose address changes. To be believed of an edge of the own data center only.
     pub learned: BTreeSet<Place>,
+    /// How far its clock is ahead of the one here, in seconds, if it told the hour.
+    pub clock_ahead: Option<i64>,
 }
 
 /// Looks at addresses.
@@ -112,12 +125,16 @@ impl Prober {
     pub async fn look(&self, at: &Watched) -> Result<Look, ProbeError> {
         let began = Instant::now();
         match timeout(self.timeout, self.ask(at)).await {
-            Ok(answered) => answered.map(|learned| Look { took: began.elapsed(), learned }),
+            Ok(answered) => answered.map(|fields| Look {
+                took: began.elapsed(),
+                learned: learned(&fields),
+                clock_ahead: clock_ahead(&fields, SystemTime::now()),
+            }),
             Err(_) => Err(ProbeError::TimedOut(self.timeout)),
         }
     }
 
-    async fn ask(&self, at: &Watched) -> Result<BTreeSet<Place>, ProbeError> {
+    async fn ask(&self, at: &Watched) -> Result<HeaderMap, ProbeError> {
         let socket = TcpStream::connect(at.address).await.map_err(ProbeError::Connect)?;
         let tls = if at.public { &self.public } else { &self.stack };
         let stream = TlsConnector::from(tls.clone()).connect(server_name(at), socket).await.map_err(ProbeError::Tls)?;
@@ -138,7 +155,7 @@ impl Prober {
         };
         let answer = answer.map_err(ProbeError::Http)?;
         match answer.status() {
-            StatusCode::NO_CONTENT => Ok(learned(answer.headers())),
+            StatusCode::NO_CONTENT => Ok(answer.into_parts().0.headers),
             status => Err(ProbeError::Status(status)),
         }
     }
@@ -151,6 +168,16 @@ fn learned(fields: &HeaderMap) -> BTreeSet<Place> {
         Some((datacenter.parse().ok()?, address.parse().ok()?))
     };
     fields.get_all(LEARNED_FIELD).iter().take(MOST_LEARNED).filter_map(read).collect()
+}
+
+/// By what an answer says of the hour (RFC 9110 section 6.6.1).
+fn clock_ahead(fields: &HeaderMap, now: SystemTime) -> Option<i64> {
+    let told = httpdate::parse_http_date(fields.get(header::DATE)?.to_str().ok()?).ok()?;
+    let seconds = |by: Duration| i64::try_from(by.as_secs()).ok();
+    match told.duration_since(now) {
+        Ok(ahead) => seconds(ahead),
+        Err(behind) => seconds(behind.duration()).map(|behind| -behind),
+    }
 }
 
 /// Whose certificate it must be.
@@ -207,4 +234,22 @@ fn with_public_roots(mut roots: RootCertStore) -> RootCertStore {
     let (added, ignored) = roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&text).flatten());
     tracing::debug!(added, ignored, "public authorities are believed in");
     roots
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_edge_says_of_the_hour_is_compared_with_the_one_here() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let said = |date: &'static str| {
+            clock_ahead(&HeaderMap::from_iter([(header::DATE, HeaderValue::from_static(date))]), now)
+        };
+        assert_eq!(said("Sun, 06 Nov 1994 08:49:37 GMT"), Some(0));
+        assert_eq!(said("Sun, 06 Nov 1994 10:49:37 GMT"), Some(7200));
+        assert_eq!(said("Fri, 06 Nov 1970 08:49:37 GMT"), Some(-24 * 365 * 86_400 - 6 * 86_400));
+        assert_eq!(said("soon"), None);
+        assert_eq!(clock_ahead(&HeaderMap::new(), now), None);
+    }
 }

@@ -22,13 +22,19 @@ pub(crate) struct View {
     health: Health,
     latency: Option<Duration>,
     answered: bool,
+    clock_ahead: Option<i64>,
     error: Option<String>,
 }
 
 impl View {
     /// Of an address that is watched from now on.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { health: Health::new(now), latency: None, answered: false, error: None }
+        Self { health: Health::new(now), latency: None, answered: false, clock_ahead: None, error: None }
+    }
+
+    /// How far the clock there is ahead of the one here, in seconds, as a look has found.
+    pub(crate) fn clock(&mut self, ahead: i64) {
+        self.clock_ahead = Some(ahead);
     }
 
     /// What a look found that `took` so long, the wait for its turn left out; how the address stands, if that has changed.
@@ -87,6 +93,7 @@ impl View {
             counted_on: fails_open || standing != Standing::Dead,
             since_unix: since.as_ref().map_or(0, Duration::as_secs),
             latency_us: self.latency.and_then(|latency| u64::try_from(latency.as_micros()).ok()),
+            clock_ahead_seconds: self.clock_ahead,
             last_error: self.error.clone(),
             deaths: self.health.deaths(),
         }

@@ -23,6 +23,8 @@ use tokio::task::JoinHandle;
 
 use common::{Authority, Manner, NAME, PATIENCE, RULES, Server, Told};
 
+const YEAR: i64 = 365 * 24 * 3600;
+
 /// An agent at home in this process.
 struct Agent {
     folder: TempDir,
@@ -173,6 +175,8 @@ async fn a_data_center_dies_and_comes_back() {
     assert_eq!((status.datacenter.as_str(), status.host.unwrap().as_str()), ("home", "atlas"));
     let well = |sight: &Sight| sight.counted_on && sight.latency_us.is_some() && sight.last_error.is_none();
     assert!(status.watched.iter().all(well), "{:#?}", status.watched);
+    let same_hour = |sight: &Sight| sight.clock_ahead_seconds.is_some_and(|ahead| ahead.abs() < 60);
+    assert!(status.watched.iter().all(same_hour), "{:#?}", status.watched);
 
     let address = office.kill().await;
     let status = agent.sees(&[Alive, Dead, Alive]).await;
@@ -204,16 +208,22 @@ async fn who_is_no_edge_of_the_stack_is_dead() {
     let absent = Server::start(authority.server(NAME), Manner::Edge).await.kill().await;
     // Asked for by its address, whatever it is called.
     let unnamed = Server::start(authority.server("shop.example"), Manner::Edge).await;
-    let addresses = [silent.address, stranger.address, misnamed.address, proxy.address, absent];
+    // Of a time that is to come: the clock here is far behind, as that of a machine that has none.
+    let early = Server::start(authority.server_from(NAME, 2200), Manner::Edge).await;
+    let addresses = [silent.address, stranger.address, misnamed.address, proxy.address, early.address, absent];
     let mut all: Vec<_> = addresses.map(|address| watched("office", address)).into();
     all.push(Watched { name: None, ..watched("rack", unnamed.address) });
     let agent = Agent::start(&authority, all);
-    let dead = [Standing::Dead; 5];
+    let dead = [Standing::Dead; 6];
     let status = agent.sees(&[&dead[..], &[Standing::Alive]].concat()).await;
-    let wrong = ["nothing within", "UnknownIssuer", "not valid for name", "it answers 502", "no connection: "];
+    let wrong =
+        ["nothing within", "UnknownIssuer", "not valid for name", "it answers 502", "not valid yet", "no connection: "];
     for (found, wrong) in errors(&status).into_iter().zip(wrong) {
         assert!(found.contains(wrong), "{wrong}: {found}");
     }
+    let clocks: Vec<_> =
+        status.watched.iter().map(|sight| sight.clock_ahead_seconds.map(|ahead| ahead / YEAR)).collect();
+    assert!(clocks[4].is_some_and(|years| years > 100) && clocks[5].is_none() && clocks[6] == Some(0), "{clocks:?}");
     // Nothing of its own data center is watched, so nothing makes it doubt itself.
     assert!(!status.fails_open);
     agent.stop().await;

@@ -57,6 +57,10 @@ pub struct Sight {
     /// How long the last answer took, the connection and its certificate included, in microseconds.
     #[serde(default)]
     pub latency_us: Option<u64>,
+    /// How far the clock there is ahead of the one here, in seconds, as it was last seen. At least so far, when its certificate
+    /// begins later than now.
+    #[serde(default)]
+    pub clock_ahead_seconds: Option<i64>,
     /// Why the last look failed, when it did.
     #[serde(default)]
     pub last_error: Option<String>,

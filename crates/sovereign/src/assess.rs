@@ -242,6 +242,7 @@ fn serving(stack: &Stack, gathered: &Gathered, now: u64) -> Serving {
         .keys()
         .map(|name| datacenter(stack, name, gathered, supervisor, now, &mut said.problems))
         .collect();
+    sight::clocks(gathered, &mut said.problems);
     let sites = stack.sites.values().map(|declared| site(stack, declared, gathered, now, &mut said)).collect();
     let name_servers = name_servers::judge(gathered, now, &mut said);
     Serving { datacenters, sites, name_servers, said }

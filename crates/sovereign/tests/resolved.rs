@@ -283,6 +283,73 @@ fn one_name_server_is_silent(scene: &Scene) {
     eprintln!("without one name server: no read failed, the slowest took {slowest:.1?}");
 }
 
+/// A library that gives a program another clock; a host of a lab has this machine's, like every container.
+const CLOCK: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+
+/// Its name server and Knot, which is given no surroundings, live four years ago from their next start on.
+const WRONG_CLOCK: &str = "set -e
+echo -4y > /usr/lib/clock.txt
+cat > /usr/lib/clock.env <<'.'
+LD_PRELOAD=/usr/lib/clock.so
+FAKETIME_TIMESTAMP_FILE=/usr/lib/clock.txt
+FAKETIME_NO_CACHE=1
+FAKETIME_DISABLE_SHM=1
+DONT_FAKE_MONOTONIC=1
+FAKETIME_DONT_FAKE_MONOTONIC=1
+NO_FAKE_STAT=1
+.
+mv /usr/sbin/knotd /usr/sbin/knotd-right
+printf '#!/bin/sh\\nset -a; . /usr/lib/clock.env\\nexec /usr/sbin/knotd-right \"$@\"\\n' > /usr/sbin/knotd
+chmod 755 /usr/sbin/knotd
+cd /etc/systemd/system
+unit=$(readlink sovereign-*.name-server-*.service | xargs basename)
+mkdir $unit.d
+printf '[Service]\\nEnvironmentFile=/usr/lib/clock.env\\n' > $unit.d/clock.conf
+systemctl daemon-reload
+systemctl restart $unit
+";
+const RIGHT_CLOCK: &str = "set -e
+mv /usr/sbin/knotd-right /usr/sbin/knotd
+rm -r /etc/systemd/system/sovereign-*.name-server-*.service.d
+systemctl daemon-reload
+systemctl restart 'sovereign-*.name-server-*.service'
+rm /usr/lib/clock.*
+";
+
+/// A name server that has just started lives in another year, as one does on a machine without a clock of its own: what it
+/// signs is good for nobody, and resolvers ask the other. Then its clock is set.
+fn one_name_server_has_a_wrong_clock(scene: &Scene) {
+    let Scene { lab, world, .. } = scene;
+    let [home, office] = &lab.hosts[..] else { panic!("two hosts") };
+    let reading = scene.reading();
+    lab.puts(home, "cat > /usr/lib/clock.so", &fs::read(CLOCK).unwrap());
+    lab.puts(home, "sh -s", WRONG_CLOCK.as_bytes());
+    let is_signed_today = || names::signed_within(home, AUTHORITY, Duration::from_secs(14 * 86_400));
+    eventually("it signs in another year", PATIENCE, || (is_signed_today() == Some(false)).then_some(()));
+    world.forget_all();
+    let mut times = Vec::new();
+    for _ in 0..LOOKUPS {
+        world.forget();
+        let answer = ask(AUTHORITY, "A");
+        assert!(answer.status == "NOERROR" && answer.is_validated, "{answer:?}");
+        times.push(answer.took);
+    }
+    times.sort_unstable();
+    let (middle, slowest) = (times[times.len() / 2], times[times.len() - 1]);
+    eprintln!(
+        "{LOOKUPS} lookups while a name server signs in another year: median {middle:.1?}, slowest {slowest:.1?}"
+    );
+    lab.says(home, "echo +0 > /usr/lib/clock.txt");
+    let set = Instant::now();
+    eventually("it signs anew", PATIENCE, || (is_signed_today() == Some(true)).then_some(()));
+    eprintln!("signed anew {:.1?} after its clock was set", set.elapsed());
+    lab.puts(home, "sh -s", RIGHT_CLOCK.as_bytes());
+    world.forget_all();
+    scene.resolves(&[home, office]);
+    let slowest = reading.stop_without_failure();
+    eprintln!("with a wrong clock: no read failed, the slowest took {slowest:.1?}");
+}
+
 /// The registry has the digest of no key of ours: who checks does not answer, and `dns drift` says why.
 fn another_key_at_the_registry(scene: &Scene) {
     let Scene { operator, lab, world } = scene;
@@ -310,5 +377,6 @@ fn a_resolver_finds_the_living() {
     another_key_at_the_registry(&scene);
     parted(&scene);
     one_name_server_is_silent(&scene);
+    one_name_server_has_a_wrong_clock(&scene);
     deaths(&scene);
 }

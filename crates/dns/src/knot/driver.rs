@@ -1,8 +1,8 @@
 //! Drives Knot: writes what it is given, has it checked, and starts or reloads it, only when something changed.
 //!
 //! ```text
-//!  the same as current? ──yes──▶ nothing is done, but for a reload each day that renews signatures
-//!        │ no
+//!  the same as current? ──yes──▶ nothing is done, but for a reload each day, or when the clock was set, that renews
+//!        │ no                     signatures
 //!        ▼
 //!  written beside ─▶ keys brought ─▶ checked ─▶ current leads there ─▶ Knot reloads (or is started)
 //!        └───────────────┴──────────────┴── refused: removed, and what is current stays
@@ -20,7 +20,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use sovereign_model::DnsName;
 use sovereign_runtime::file::replace;
@@ -40,6 +40,8 @@ const CURRENT: &str = "current";
 const GENERATION: &str = "generation-";
 /// Signatures by geography are made when they are loaded and live for 14 days.
 const RENEWED_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// A clock that has moved so much more or less than time has passed was set.
+const SET: Duration = Duration::from_secs(60);
 /// None of Knot's tools takes longer; a second is much.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// Where Debian has Knot and its tools. A unit of a host has no `PATH` of its own.
@@ -83,12 +85,30 @@ pub enum Brought {
     Started,
 }
 
+/// When Knot loaded, and what this machine's clock said then.
+#[derive(Debug, Clone, Copy)]
+struct Loaded {
+    at: Instant,
+    clock: SystemTime,
+}
+
+impl Loaded {
+    /// After a day; and after the clock was set: signatures begin and end by the hour that it was taken for. A machine
+    /// without a clock of its own starts in another year, and knows better soon.
+    fn is_due(&self, now: Instant, clock: SystemTime) -> bool {
+        let passed = now.duration_since(self.at);
+        let expected = self.clock + passed;
+        let set_by = clock.duration_since(expected).unwrap_or_else(|behind| behind.duration());
+        passed >= RENEWED_EVERY || set_by >= SET
+    }
+}
+
 /// Drives one Knot.
 #[derive(Debug)]
 pub struct Driver {
     options: Options,
     /// When Knot loaded the last time, as far as this process knows.
-    loaded: Option<Instant>,
+    loaded: Option<Loaded>,
     knot: Option<Process>,
 }
 
@@ -113,7 +133,7 @@ impl Driver {
 
     /// Whether signatures are to be renewed.
     pub fn is_due(&self, now: Instant) -> bool {
-        self.loaded.is_none_or(|loaded| now.duration_since(loaded) >= RENEWED_EVERY)
+        self.loaded.is_none_or(|loaded| loaded.is_due(now, SystemTime::now()))
     }
 
     /// Ends Knot, if it runs: nobody listens any more.
@@ -202,7 +222,8 @@ impl Driver {
         let key = self.options.keys.get(domain).ok_or_else(|| DriverError::NoKey { domain: domain.clone() })?;
         if known_keys(conf, domain).await?.is_empty() {
             let mut import: Vec<String> = vec!["import-pem".into(), key.file.display().to_string()];
-            let said = ["algorithm=13", "ksk=yes", "zsk=yes", "created=-1d", "publish=-1d", "ready=-1d", "active=-1d"];
+            // Since long ago, and not by the clock: one that is ahead would have it sign from then on only.
+            let said = ["algorithm=13", "ksk=yes", "zsk=yes", "created=1", "publish=1", "ready=1", "active=1"];
             import.extend(said.map(str::to_owned));
             let imported = keymgr(conf, domain, import).await?;
             refused_unless_well(&imported, || What::Key(domain.clone()))?;
@@ -226,7 +247,7 @@ impl Driver {
             self.start(setup).await?;
             Brought::Started
         };
-        self.loaded = Some(now);
+        self.loaded = Some(Loaded { at: now, clock: SystemTime::now() });
         Ok(brought)
     }
 
@@ -357,5 +378,23 @@ pub(super) async fn run<A: AsRef<OsStr>>(
     match timeout(PATIENCE, command.output()).await {
         Ok(ended) => ended.map_err(|source| DriverError::Run { program: program.to_owned(), source }),
         Err(_) => Err(DriverError::Slow { program: program.to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signatures_are_renewed_each_day_and_when_the_clock_was_set() {
+        let (at, clock) = (Instant::now(), SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        let loaded = Loaded { at, clock };
+        let is_due = |passed: u64, set: i64| {
+            let told = clock + Duration::from_secs(passed);
+            let by = Duration::from_secs(set.unsigned_abs());
+            loaded.is_due(at + Duration::from_secs(passed), if set < 0 { told - by } else { told + by })
+        };
+        assert!(!is_due(0, 0) && !is_due(24 * 3600 - 1, 59) && !is_due(5, -59), "a clock that is slewed is not set");
+        assert!(is_due(24 * 3600, 0) && is_due(1, 60) && is_due(1, -60) && is_due(0, 50 * 365 * 24 * 3600));
     }
 }

@@ -246,6 +246,7 @@ impl StandIn {
             counted_on: true,
             since_unix: 0,
             latency_us: None,
+            clock_ahead_seconds: None,
             last_error: None,
             deaths: 0,
         };

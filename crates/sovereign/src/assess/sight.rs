@@ -11,6 +11,11 @@ use super::{Problem, problem};
 use crate::gather::Gathered;
 use crate::output::figures;
 
+/// Clocks that differ by less trouble nobody.
+const CLOCK_WORRY_SECONDS: u64 = 60;
+const CLOCK_HELP: &str = "`timedatectl` on the host says the hour, and whether a time server sets it; signatures of its name \
+                          server, and certificates, are good by the right hour only";
+
 /// An address of a data center, as one agent elsewhere sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct SeenBy {
@@ -67,6 +72,24 @@ pub(super) fn judge(name: &DatacenterName, gathered: &Gathered, now: u64, proble
     seen
 }
 
+/// What agents find that differs from their own clock, and by how much: a problem of the host that is alone with its hour.
+/// Where there are two data centers only, nobody can say which it is.
+pub(super) fn clocks(gathered: &Gathered, problems: &mut Vec<Problem>) {
+    for (by, agent) in &gathered.agents {
+        let watched = agent.iter().flat_map(|agent| &agent.watched).filter(|sight| sight.datacenter != by.datacenter);
+        let told = watched.filter_map(|sight| Some((&sight.datacenter, sight.clock_ahead_seconds?)));
+        let clocks: BTreeMap<&DatacenterName, i64> = told.collect();
+        if clocks.is_empty() || clocks.values().any(|ahead| ahead.unsigned_abs() < CLOCK_WORRY_SECONDS) {
+            continue;
+        }
+        for (other, ahead) in clocks {
+            let word = if ahead > 0 { "behind" } else { "ahead of" };
+            let message = format!("its clock is {} {word} that of {other}", figures::seconds(ahead.unsigned_abs()));
+            problems.push(problem(by, message, Some(CLOCK_HELP)));
+        }
+    }
+}
+
 fn dead(name: &DatacenterName, uplink: &str, address: SocketAddr, sights: &[&SeenBy]) -> Option<Problem> {
     let of = |standing| sights.iter().copied().filter(move |sight| sight.standing == standing);
     let names = |standing| of(standing).map(|sight| sight.by.to_string()).collect::<Vec<_>>().join(", ");
@@ -113,6 +136,7 @@ mod tests {
             counted_on: *standing != Standing::Dead,
             since_unix: NOW - 12,
             latency_us: Some(4200),
+            clock_ahead_seconds: None,
             last_error: error.map(str::to_owned),
             deaths: 1,
         };
@@ -180,5 +204,43 @@ mod tests {
         // Nobody who does not answer is made up for.
         let silent = ("office/boreas".parse().unwrap(), Err("it does not run".to_owned()));
         assert_eq!(said(&gathered([silent])), (Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn a_host_whose_clock_agrees_with_nobody_is_told() {
+        use Standing::Alive;
+        let with = |by: &str, clocks: &[(&str, i64)]| {
+            let watched: Vec<_> = clocks.iter().map(|(datacenter, _)| (*datacenter, Alive, None)).collect();
+            let (by, mut agent) = agent(by, &watched);
+            for (sight, (_, ahead)) in agent.as_mut().unwrap().watched.iter_mut().zip(clocks) {
+                sight.clock_ahead_seconds = Some(*ahead);
+            }
+            (by, agent)
+        };
+        let said = |agents: &[(EdgeName, Result<AgentStatus, String>)]| {
+            let mut problems = Vec::new();
+            clocks(&gathered(agents.to_vec()), &mut problems);
+            problems.iter().map(|problem| format!("{}: {}", problem.subject, problem.message)).collect::<Vec<_>>()
+        };
+        // Its own data center's clock is its own.
+        let right = with("home/atlas", &[("home", 9000), ("office", -7200), ("rack", 1)]);
+        let wrong = with("office/boreas", &[("home", 7200), ("rack", 7201)]);
+        let third = with("rack/clio", &[("home", 0), ("office", -7201)]);
+        assert_eq!(
+            said(&[right, wrong, third]),
+            [
+                "office/boreas: its clock is 2 h 00 min behind that of home",
+                "office/boreas: its clock is 2 h 00 min behind that of rack"
+            ]
+        );
+        let two = [with("home/atlas", &[("office", -90)]), with("office/boreas", &[("home", 90)])];
+        assert_eq!(
+            said(&two),
+            [
+                "home/atlas: its clock is 1 min 30 s ahead of that of office",
+                "office/boreas: its clock is 1 min 30 s behind that of home"
+            ]
+        );
+        assert_eq!(said(&[agent("home/atlas", &[("office", Alive, None)])]), [""; 0]);
     }
 }

@@ -29,6 +29,21 @@ fn addresses(server: &str, name: &str) -> Option<BTreeSet<Ipv4Addr>> {
     is_signed.then(|| said.lines().filter_map(|line| line.parse().ok()).collect())
 }
 
+/// Whether what a name server signs ends within that time from now, and not before; nothing when it does not answer.
+pub(crate) fn signed_within(host: &Host, name: &str, life: Duration) -> Option<bool> {
+    let mut kdig = Command::new("kdig");
+    kdig.arg(format!("@{}", host.address)).args([name, "A", "+dnssec", "+short", "+time=1", "+retry=0"]);
+    let said = String::from_utf8(kdig.output().unwrap().stdout).unwrap();
+    let line = said.lines().find(|line| line.starts_with("A 13 "))?;
+    let ends: u64 = line.split(' ').nth(4)?.parse().ok()?;
+    let hour = |offset: i64| {
+        let mut date = Command::new("date");
+        date.args(["--utc", &format!("--date={offset} seconds"), "+%Y%m%d%H%M%S"]);
+        String::from_utf8(date.output().unwrap().stdout).unwrap().trim().parse::<u64>().unwrap()
+    };
+    Some(ends > hour(0) && ends <= hour(life.as_secs() as i64))
+}
+
 fn all(lab: &Lab) -> BTreeSet<Ipv4Addr> {
     lab.hosts.iter().map(|host| host.address.parse().unwrap()).collect()
 }
