@@ -226,6 +226,24 @@ pub fn another(
     }
 }
 
+/// What is in the way of getting one for a name of a domain, each reason once.
+pub fn in_the_way<'s>(
+    name: &'s NameState,
+    domain: &DnsName,
+    authorities: &'s BTreeMap<AuthorityName, AuthorityState>,
+) -> Vec<&'s Hold> {
+    let of_authorities = authorities.values().flat_map(|known| known.whole.iter().chain(known.domains.get(domain)));
+    let mut holds: Vec<&Hold> = Vec::new();
+    for hold in name.ours.iter().chain(name.refused.values()).chain(of_authorities) {
+        match holds.iter_mut().find(|other| other.why == hold.why) {
+            Some(other) if hold.until < other.until => *other = hold,
+            Some(_) => {}
+            None => holds.push(hold),
+        }
+    }
+    holds
+}
+
 /// Until when an authority was asked often enough for a name, whatever each of the holds says.
 fn often(name: &NameState, authority: &AuthorityName) -> Option<Moment> {
     let tried = name.tried.get(authority).filter(|tried| tried.len() >= TRIES_PER_HOUR)?;

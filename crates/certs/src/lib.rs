@@ -22,19 +22,22 @@
 //! | [`session`] | the conversation with an authority |
 //! | [`renewer`] | one pass over all names |
 //! | `import` | takes in what somebody else has got |
+//! | [`standing`] | how certificates stand, as far as is known |
+//! | [`daemon`] | a renewer on a host, that does all this by itself |
 //! | [`pass`] | what it is given, and what it came to |
 //!
 //! Promise: a certificate is stored only when it fits, and what is served stays until another one is stored. What fails for
 //! one name stops no other, no authority is asked more often than it likes, whoever is killed; and of several authorities the
 //! next is asked when one fails. No mail address is given to anyone.
 //!
-//! Left out: telling those who renew from each other's hosts what was got, bringing certificates to edges, removing those of names that are
-//! wanted no more, wildcards, external accounts, CAA records bound to an account (RFC 8657).
+//! Left out: bringing certificates to edges that are elsewhere, removing those of names that are wanted no more, wildcards, external
+//! accounts, CAA records bound to an account (RFC 8657).
 
 pub mod ask;
 pub mod challenges;
 pub mod check;
 pub mod choice;
+pub mod daemon;
 mod failure;
 mod http;
 mod import;
@@ -43,6 +46,7 @@ pub mod pass;
 pub mod renewal;
 pub mod renewer;
 pub mod session;
+pub mod standing;
 pub mod state;
 pub mod store;
 pub mod turn;

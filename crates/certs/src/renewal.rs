@@ -89,6 +89,7 @@ pub(crate) mod tests {
             ask: Moment::LONG_AGO,
             revoked: false,
             elsewhere: false,
+            handed: false,
         }
     }
 

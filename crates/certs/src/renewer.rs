@@ -102,13 +102,24 @@ impl<C: Challenges> Renewer<C> {
         (self.clock)().into()
     }
 
+    /// What to do next for a name of a domain.
+    pub(crate) fn next(
+        &self,
+        state: &NameState,
+        domain: &DnsName,
+        authorities: &BTreeMap<AuthorityName, AuthorityState>,
+        now: Moment,
+    ) -> Next {
+        choice::next(state, domain, &self.preferred, authorities, self.turn, now)
+    }
+
     /// When something is to be done next for the names that are wanted, as far as is known without asking anybody.
     pub fn due(&self, wanted: &BTreeMap<DnsName, DnsName>) -> Moment {
         let (authorities, now) = (self.authority_states(), self.now());
         let next = wanted.iter().map(|(name, domain)| {
             // What cannot be read is looked at by a pass, which says so.
             let Ok(state) = self.store.state(name) else { return now };
-            match choice::next(&state, domain, &self.preferred, &authorities, self.turn, now) {
+            match self.next(&state, domain, &authorities, now) {
                 Next::Well(due) => due.min(asks(&state).unwrap_or(due)),
                 Next::Wait(until) => until,
                 Next::Order(_) | Next::GoOn(_) => now,
@@ -151,7 +162,7 @@ impl<C: Challenges> Renewer<C> {
         Pass { outcomes, again: again.max(self.now().after(BETWEEN_PASSES)) }
     }
 
-    fn authority_states(&self) -> BTreeMap<AuthorityName, AuthorityState> {
+    pub(crate) fn authority_states(&self) -> BTreeMap<AuthorityName, AuthorityState> {
         let read = |(name, access): (&AuthorityName, &Access)| {
             let directory = access.authority.directory.to_string();
             // What cannot be read is not known: at worst an authority is asked once more.
@@ -181,7 +192,7 @@ impl<C: Challenges> Renewer<C> {
             let next = if anew {
                 choice::another(&state, domain, &self.preferred, &locked(authorities), now)
             } else {
-                choice::next(&state, domain, &self.preferred, &locked(authorities), self.turn, now)
+                self.next(&state, domain, &locked(authorities), now)
             };
             let authority = match next {
                 Next::Well(due) => return (Outcome::Well { due }, due.min(asks(&state).unwrap_or(due))),

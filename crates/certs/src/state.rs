@@ -47,6 +47,9 @@ pub struct Held {
     /// Another renewer has got it: it was seen at an edge, which keeps its key to itself.
     #[serde(default, skip_serializing_if = "is_not")]
     pub elsewhere: bool,
+    /// It was got here, and the edge beside has its key now: it is kept here no longer.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub handed: bool,
 }
 
 /// For what is written down only when it is so.
@@ -70,6 +73,7 @@ impl Held {
             ask: Moment::LONG_AGO,
             revoked: false,
             elsewhere: false,
+            handed: false,
         }
     }
 }

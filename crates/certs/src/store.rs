@@ -131,7 +131,7 @@ impl Store {
     fn is_whole(&self, name: &DnsName, held: &Held) -> bool {
         let Served { chain, key } = self.served(name, held);
         match (read_text(&chain), read_text(&key)) {
-            (Ok(Some(chain)), _) if held.elsewhere => {
+            (Ok(Some(chain)), _) if held.elsewhere || held.handed => {
                 let leaf = certificates(&chain).and_then(|all| x509::facts(all.first()?));
                 leaf.is_some_and(|facts| facts.not_after == held.not_after)
             }
@@ -242,6 +242,21 @@ impl Store {
         durable.map_err(|source| StoreError::Use { path: place, source })?;
         state.previous = state.held.replace(held);
         self.save(state)
+    }
+
+    /// Forgets the keys of a name's certificates: whoever shows them has them.
+    ///
+    /// # Errors
+    /// When that cannot be written down; the keys are there still then.
+    pub fn handed(&self, state: &mut NameState) -> Result<(), StoreError> {
+        for held in [&mut state.held, &mut state.previous].into_iter().flatten() {
+            held.handed = true;
+        }
+        self.save(state)?;
+        for held in [&state.held, &state.previous].into_iter().flatten() {
+            remove(&self.served(&state.name, held).key);
+        }
+        Ok(())
     }
 
     /// The key of the order that is open for a name, PEM.

@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 
-use sovereign_model::dns_record::is_within;
 use sovereign_model::{DnsName, Stack};
 
 /// What authorities are asked for, and what not.
@@ -60,8 +59,7 @@ impl Wanted {
 pub fn wanted(stack: &Stack) -> Wanted {
     let mut wanted = Wanted::default();
     for name in stack.sites.values().flat_map(|site| site.all_names()) {
-        let domain = stack.domains.values().find(|domain| is_within(name.as_str(), domain.name.as_str()));
-        let why = match domain {
+        let why = match stack.domain_of(name) {
             _ if stack.authorities.is_empty() => Why::NoAuthority,
             None => Why::NoDomain,
             Some(domain) if domain.provider.is_some() => Why::Provider,

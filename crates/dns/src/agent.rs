@@ -17,6 +17,7 @@ use sovereign_model::trial::{Heard, MOST_TRIALS, Trial};
 use sovereign_runtime::VerifyingKey;
 use sovereign_runtime::control::{Commands, Refusal, Request, Server};
 use sovereign_runtime::lifecycle::{Drained, Lifecycle, Readiness};
+use sovereign_runtime::loaded::{LoadError, load};
 use sovereign_runtime::socket::SocketError;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -25,7 +26,6 @@ use tracing::{info, warn};
 
 use crate::health::{Rules, fails_open};
 use crate::learned::Learned;
-use crate::loaded::{LoadError, load};
 use crate::probe::{Look, ProbeError, Prober, TrustError};
 use crate::trial::attempt;
 use crate::view::View;
@@ -91,7 +91,8 @@ pub async fn run(options: Options) -> Result<Drained, AgentError> {
 /// # Errors
 /// As [`run`].
 pub async fn serve(options: Options, lifecycle: Lifecycle) -> Result<Drained, AgentError> {
-    let (config, config_digest): (AgentConfig, Digest) = load(&options.config, &options.trust, PROTOCOL, "an agent")?;
+    let (config, signed): (AgentConfig, String) = load(&options.config, &options.trust, PROTOCOL, "an agent")?;
+    let config_digest = Digest::of(&signed);
     let with_public = config.watched.iter().map(|watched| watched.public);
     let with_public = with_public.chain(config.dynamic.iter().map(|dynamic| dynamic.public)).any(|public| public);
     let prober = Prober::new(&config.authority, with_public, options.rules.timeout).map_err(AgentError::Trust)?;

@@ -42,7 +42,6 @@ pub mod geography;
 pub mod health;
 pub mod knot;
 mod learned;
-mod loaded;
 pub mod name_server;
 pub mod probe;
 pub mod trial;
@@ -50,5 +49,5 @@ mod view;
 pub mod zone;
 
 pub use agent::{AgentError, Options, run};
-pub use loaded::LoadError;
 pub use name_server::NameServerError;
+pub use sovereign_runtime::loaded::LoadError;

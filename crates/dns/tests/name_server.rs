@@ -273,6 +273,12 @@ async fn a_challenge_is_answered_for_as_long_as_it_is_set() {
     daemon.tell(challenge(json!({}))).await.unwrap();
     assert_eq!(stage.ask(None, &name, "TXT").await, ["\"five\""]);
     assert!(daemon.tell(challenge(json!({})).with("of", "Nobody!")).await.is_err());
+    // Who renews beside it says who asks, and can ask nothing else.
+    let renewal = stage.options.renewal.clone().unwrap();
+    let tell = async |request: Request| request_async(&renewal, &request, Duration::from_secs(20)).await;
+    tell(other(json!({WWW: ["six"]}))).await.unwrap();
+    assert_eq!(stage.ask(None, &name, "TXT").await, ["\"six\""]);
+    assert!(tell(challenge(json!({}))).await.is_err() && tell(Request::new("status")).await.is_err());
     daemon.tell(other(json!({}))).await.unwrap();
     assert_eq!(stage.ask(None, &name, "TXT").await, [""; 0]);
     assert!(stage.validated(WWW).contains("; fully validated"));

@@ -6,10 +6,14 @@
 //! | `reload` | | generation and digest now served; or why the file is refused, and the old one stays |
 //! | `metrics` | | the same figures as one text in Prometheus' format |
 //! | `certificate` | `name` | `pem`: key and chain of the public certificate that is shown for the name |
+//! | `chain` | `name` | `pem`: the same without the key |
 //! | `take` | `name`, `pem` | whether that was newer, and is shown now |
 //! | `words` | | what those who renew certificates say, everywhere |
 //! | `say` | `word` | nothing; the word of the one beside this edge, to be heard by all others |
 //! | `fill` | `site`; `accept-removals`, `replaced` (default false) | [`SiteStatus`] of the site, whose keeper begins a pass now |
+//!
+//! A second socket, where one is wanted, is for the renewer beside this edge, and answers `chain`, `take`, `words` and `say` and
+//! nothing else: nobody gets a key there, and nobody changes what the edge does.
 //!
 //! `fill` with `accept-removals` also lets the next pass remove what was held back as too much at once; with `replaced`
 //! no copy is taken for fresh any more: the data behind the site is another.
@@ -156,30 +160,52 @@ impl Commands for Control {
                     .map_err(|error| Refusal::because(&error, error.help()))?;
                 Ok(serde_json::json!({"generation": generation.number, "config-digest": generation.digest}))
             }
-            "take" => {
-                let (name, text): (DnsName, String) = (request.field("name")?, request.field("pem")?);
-                // Makes files durable.
-                let handed = tokio::task::spawn_blocking(move || passed::hand(&edge, &name, &text)).await;
-                let newer = handed.map_err(|_| Refusal::new("the edge is stopping"))??;
-                Ok(serde_json::json!({"newer": newer}))
-            }
-            "words" => Ok(serde_json::json!({"words": edge.board.all()})),
-            "say" => edge.say(request.field("word")?),
             "fill" => edge.fill(&request),
-            "certificate" => {
-                let name: DnsName = request.field("name")?;
-                // Reads files.
-                let found = tokio::task::spawn_blocking(move || {
-                    let generation = edge.generation();
-                    public::file_of(&generation.config, &generation.tls.public.shown.load(), &name)
-                });
-                let found = found.await.map_err(|_| Refusal::new("the edge is stopping"))?;
-                let none = || Refusal::new("no public certificate is shown for that name");
-                Ok(serde_json::json!({"pem": found.ok_or_else(none)?}))
-            }
-            _ => Err(request.unknown()),
+            "certificate" => Ok(serde_json::json!({"pem": shown(&edge, request.field("name")?).await?})),
+            _ => of_renewers(edge, request).await,
         }
     }
+}
+
+/// The edge as seen by the renewer beside it.
+pub(crate) struct Renewal(pub(crate) Arc<Edge>);
+
+impl Commands for Renewal {
+    async fn answer(&self, request: Request) -> Result<Value, Refusal> {
+        of_renewers(self.0.clone(), request).await
+    }
+}
+
+/// What is asked by those who renew.
+async fn of_renewers(edge: Arc<Edge>, request: Request) -> Result<Value, Refusal> {
+    match request.command.as_str() {
+        "take" => {
+            let (name, text): (DnsName, String) = (request.field("name")?, request.field("pem")?);
+            // Makes files durable.
+            let handed = tokio::task::spawn_blocking(move || passed::hand(&edge, &name, &text)).await;
+            let newer = handed.map_err(|_| Refusal::new("the edge is stopping"))??;
+            Ok(serde_json::json!({"newer": newer}))
+        }
+        "chain" => {
+            let file = shown(&edge, request.field("name")?).await?;
+            Ok(serde_json::json!({"pem": public::certificates_in(&file)}))
+        }
+        "words" => Ok(serde_json::json!({"words": edge.board.all()})),
+        "say" => edge.say(request.field("word")?),
+        _ => Err(request.unknown()),
+    }
+}
+
+/// The file of the certificate that is shown for a name.
+async fn shown(edge: &Arc<Edge>, name: DnsName) -> Result<String, Refusal> {
+    let edge = edge.clone();
+    // Reads files.
+    let found = tokio::task::spawn_blocking(move || {
+        let generation = edge.generation();
+        public::file_of(&generation.config, &generation.tls.public.shown.load(), &name)
+    });
+    let found = found.await.map_err(|_| Refusal::new("the edge is stopping"))?;
+    found.ok_or_else(|| Refusal::new("no public certificate is shown for that name"))
 }
 
 fn json(value: &impl Serialize) -> Value {

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use crate::commands::Control;
+use crate::commands::{Control, Renewal};
 use crate::edge::Edge;
 use crate::generation::{ConfigError, Generation};
 use crate::plain;
@@ -49,6 +49,8 @@ pub struct Options {
     pub trust: VerifyingKey,
     /// Where the control socket is to be; it is taken over from a process that has it.
     pub control: PathBuf,
+    /// Where the socket of the renewer beside it is to be, likewise; `None` where there is none.
+    pub renewal: Option<PathBuf>,
 }
 
 /// Why the edge does not start.
@@ -152,10 +154,20 @@ pub async fn serve(options: Options, listeners: Listeners, lifecycle: Lifecycle)
     let edge = Edge::new(options.config, options.trust, tickets, generation, Arc::new(store), lifecycle.clone());
     let threads = Arc::new(Threads::start().map_err(EdgeError::Threads)?);
     let control = Server::take_over(&options.control).map_err(EdgeError::Control)?;
+    let renewal = options.renewal.as_deref().map(|path| Server::take_over(path)?.shared_with_group());
+    let renewal = renewal.transpose().map_err(EdgeError::Control)?;
     let commands = Arc::new(Control(edge.clone()));
     let controlled = tokio::spawn({
         let lifecycle = lifecycle.clone();
         async move { control.serve(commands, &lifecycle).await }
+    });
+    let shared_with_renewer = tokio::spawn({
+        let (commands, lifecycle) = (Arc::new(Renewal(edge.clone())), lifecycle.clone());
+        async move {
+            if let Some(renewal) = renewal {
+                renewal.serve(commands, &lifecycle).await;
+            }
+        }
     });
     let mut accepting = JoinSet::new();
     for listener in https {
@@ -175,8 +187,8 @@ pub async fn serve(options: Options, listeners: Listeners, lifecycle: Lifecycle)
         threads.end().await;
     }
     edge.access.flush().await;
-    // Removes the control socket's name, if it still is ours.
-    let _ = controlled.await;
+    // Removes the control sockets' names, if they still are ours.
+    let _ = tokio::join!(controlled, shared_with_renewer);
     Ok(drained)
 }
 

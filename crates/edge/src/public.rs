@@ -156,6 +156,18 @@ pub(crate) fn file_of(config: &EdgeConfig, shown: &PublicCertificates, name: &Dn
     texts.find(|text| Digest::of(text) == told.file)
 }
 
+/// The certificates in a file, without what else is in it.
+pub(crate) fn certificates_in(file: &str) -> String {
+    let mut is_within = false;
+    let lines = file.lines().filter(|line| {
+        is_within |= *line == "-----BEGIN CERTIFICATE-----";
+        let is_kept = is_within;
+        is_within &= *line != "-----END CERTIFICATE-----";
+        is_kept
+    });
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
 fn unix(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }

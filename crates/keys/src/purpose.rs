@@ -34,6 +34,8 @@ pub enum Purpose {
     HostsRecovery,
     /// `zone/<domain>`: signs the domain's zone.
     Zone(DnsName),
+    /// `renewer/<data center>/<host>`: signs what the renewer there says to the others.
+    Renewer(EdgeName),
     /// `transfer/<secondary>`: with which a secondary gets zones, and is told that they have changed.
     Transfer(SecondaryName),
 }
@@ -51,6 +53,7 @@ impl fmt::Display for Purpose {
             Self::Hosts => f.write_str("hosts"),
             Self::HostsRecovery => f.write_str("hosts-recovery"),
             Self::Zone(domain) => write!(f, "zone/{domain}"),
+            Self::Renewer(edge) => write!(f, "renewer/{edge}"),
             Self::Transfer(secondary) => write!(f, "transfer/{secondary}"),
         }
     }
@@ -66,7 +69,8 @@ impl InvalidPurpose {
     pub fn help(&self) -> Option<String> {
         Some(
             "secrets are: owner-password/<site>, webhook/<site>, database/<site>, ca, link/<data center>[/<host>], \
-             config-signing, archive, hosts, hosts-recovery, zone/<domain>, transfer/<secondary>"
+             config-signing, archive, hosts, hosts-recovery, zone/<domain>, transfer/<secondary>, \
+             renewer/<data center>/<host>"
                 .into(),
         )
     }
@@ -88,6 +92,7 @@ impl FromStr for Purpose {
             Some(("database", site)) => site.parse().map(Self::Database).map_err(|_| invalid()),
             Some(("link", edge)) => edge.parse().map(Self::Link).map_err(|_| invalid()),
             Some(("zone", domain)) => domain.parse().map(Self::Zone).map_err(|_| invalid()),
+            Some(("renewer", edge)) => edge.parse().map(Self::Renewer).map_err(|_| invalid()),
             Some(("transfer", secondary)) => secondary.parse().map(Self::Transfer).map_err(|_| invalid()),
             _ => Err(invalid()),
         }
@@ -162,7 +167,14 @@ mod tests {
     #[test]
     fn a_purpose_survives_its_text() {
         let plain = ["ca", "config-signing", "archive", "hosts", "hosts-recovery"];
-        let of_one = ["owner-password/blog", "webhook/blog", "database/blog", "link/home", "transfer/friend"];
+        let of_one = [
+            "owner-password/blog",
+            "webhook/blog",
+            "database/blog",
+            "link/home",
+            "transfer/friend",
+            "renewer/home/atlas",
+        ];
         for text in of_one.into_iter().chain(plain) {
             assert_eq!(text.parse::<Purpose>().unwrap().to_string(), text);
         }

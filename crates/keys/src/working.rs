@@ -199,6 +199,11 @@ impl WorkingKeys {
         Ok(typed::link_key(&self.secret(Purpose::Link(edge.clone()))?.1))
     }
 
+    /// What a renewer signs with, in the form of an identity on links.
+    pub fn renewer_key(&self, edge: &EdgeName) -> Result<LinkKey, KeysError> {
+        Ok(typed::link_key(&self.secret(Purpose::Renewer(edge.clone()))?.1))
+    }
+
     /// The key that signs what daemons are configured with.
     pub fn config_signing(&self) -> Result<SigningKey, KeysError> {
         Ok(typed::signing_key(&self.secret(Purpose::ConfigSigning)?.1))

@@ -52,6 +52,14 @@ impl EdgeName {
         self.unit_of("name-server")
     }
 
+    /// The unit that the renewer beside it runs as.
+    ///
+    /// # Panics
+    /// Never, as above.
+    pub fn renewer(&self) -> UnitName {
+        self.unit_of("renewer")
+    }
+
     fn unit_of(&self, daemon: &str) -> UnitName {
         let unit = match &self.host {
             None => daemon.to_owned(),
@@ -106,6 +114,7 @@ mod tests {
             assert_eq!((name.to_string().as_str(), name.unit().as_str()), (text, unit));
             assert_eq!(name.agent().as_str(), unit.replace("edge", "agent"));
             assert_eq!(name.name_server().as_str(), unit.replace("edge", "name-server"));
+            assert_eq!(name.renewer().as_str(), unit.replace("edge", "renewer"));
         }
         for wrong in ["", "/atlas", "home/", "home/a/b", "Home"] {
             assert!(wrong.parse::<EdgeName>().is_err(), "{wrong}");

@@ -176,6 +176,11 @@ impl StateFolder {
         NameServerFolder(self.datacenter(datacenter).join("name-server"))
     }
 
+    /// All that belongs to the renewer at a data center.
+    pub fn renewer(&self, datacenter: &DatacenterName) -> RenewerFolder {
+        RenewerFolder(self.datacenter(datacenter).join("renewer"))
+    }
+
     /// The certificate of an edge as this machine keeps it, and its key: what was issued for a host is kept here too.
     pub fn certificate(&self, edge: &EdgeName) -> (PathBuf, PathBuf) {
         let here = self.edge(&edge.datacenter);
@@ -237,6 +242,10 @@ pub mod on_host {
 
     /// The user that name servers run as: nobody else reads the keys that sign zones.
     pub const NAME_SERVER_USER: &str = "sovereign-names";
+
+    /// The user that renewers run as: one reads no key but of orders that are open, and of edges and name servers it reaches
+    /// the sockets that are made for it.
+    pub const RENEWER_USER: &str = "sovereign-renewer";
 
     /// The program with this digest.
     pub fn program(digest: &Digest) -> PathBuf {
@@ -338,6 +347,16 @@ impl EdgeFolder {
     pub fn control(&self) -> PathBuf {
         self.run().join("control.sock")
     }
+
+    /// The folder of the socket that the renewer beside it asks: its group may enter.
+    pub fn renewal(&self) -> PathBuf {
+        self.0.join("renewal")
+    }
+
+    /// That socket.
+    pub fn renewal_control(&self) -> PathBuf {
+        self.renewal().join("control.sock")
+    }
 }
 
 /// The folder of an agent.
@@ -404,6 +423,59 @@ impl NameServerFolder {
     /// replaces the other. Written by the unit alone.
     pub fn knot(&self) -> PathBuf {
         self.0.join("knot")
+    }
+
+    /// Sockets.
+    pub fn run(&self) -> PathBuf {
+        self.0.join("run")
+    }
+
+    /// The control socket.
+    pub fn control(&self) -> PathBuf {
+        self.run().join("control.sock")
+    }
+
+    /// The folder of the socket that the renewer beside it asks: its group may enter.
+    pub fn renewal(&self) -> PathBuf {
+        self.0.join("renewal")
+    }
+
+    /// That socket.
+    pub fn renewal_control(&self) -> PathBuf {
+        self.renewal().join("control.sock")
+    }
+}
+
+/// The folder of a renewer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenewerFolder(PathBuf);
+
+impl RenewerFolder {
+    /// The folder at `path`.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The signed configuration with this digest. Another one has another name, so that the unit before, which names its
+    /// own, can be gone back to.
+    pub fn config(&self, digest: &Digest) -> PathBuf {
+        self.0.join(format!("config-{}.json", digest.short()))
+    }
+
+    /// The key whose public part is `public`, in hex, that it signs with what it says: PKCS#8, PEM. Another key has another
+    /// name, for the same reason.
+    pub fn key(&self, public: &str) -> PathBuf {
+        self.0.join(format!("key-{}.pem", public.get(..16).unwrap_or(public)))
+    }
+
+    /// Accounts, and what is known of certificates. Written by the unit alone.
+    pub fn certificates(&self) -> PathBuf {
+        self.0.join("certificates")
     }
 
     /// Sockets.

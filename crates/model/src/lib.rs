@@ -26,6 +26,8 @@ pub mod name_server_config;
 pub mod name_server_status;
 pub mod names;
 pub mod observed;
+pub mod renewer_config;
+pub mod renewer_status;
 pub mod renewer_word;
 pub mod secondary;
 pub mod size;

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::dns_record::DnsRecord;
+use crate::dns_record::{DnsRecord, is_within};
 use crate::edge_name::EdgeName;
 use crate::name::{DatacenterName, DnsName, SecondaryName};
 use crate::secondary::Secondary;
@@ -153,6 +153,11 @@ impl Stack {
             self.datacenters.get(&edge.datacenter).is_some_and(stack::Datacenter::is_reached_for_good)
         };
         self.edges_on_hosts().filter(move |edge| answers && is_fixed(edge))
+    }
+
+    /// The domain that a name is in.
+    pub fn domain_of(&self, name: &DnsName) -> Option<&stack::Domain> {
+        self.domains.values().find(|domain| is_within(name.as_str(), domain.name.as_str()))
     }
 }
 

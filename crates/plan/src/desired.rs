@@ -3,6 +3,7 @@
 mod agent;
 mod edge;
 mod name_server;
+mod renewer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,10 +14,12 @@ use sovereign_model::edge_config::{EdgeApp, EdgeConfig, EdgeSite, EpochProof, So
 use sovereign_model::layout::{StateFolder, on_host};
 use sovereign_model::name_server_config::NameServerConfig;
 use sovereign_model::observed::Primary;
+use sovereign_model::renewer_config::RenewerConfig;
 use sovereign_model::stack::{App, EngineKind, Site, SiteSettings};
 use sovereign_model::unit::{Runs, UnitSpec};
 use sovereign_model::{
-    DatacenterName, Digest, DnsName, EdgeName, ImageName, SecondaryName, SiteName, Stack, StackName, UnitName,
+    AuthorityName, DatacenterName, Digest, DnsName, EdgeName, ImageName, SecondaryName, SiteName, Stack, StackName,
+    UnitName,
 };
 
 use self::edge::{EdgeAt, edge_peer};
@@ -45,6 +48,10 @@ pub struct World {
     pub zone_keys: BTreeMap<DnsName, u16>,
     /// The digest of each secondary's key, where name servers answer for a domain.
     pub transfer_keys: BTreeMap<SecondaryName, Digest>,
+    /// What each renewer signs with, by the edges that they stand beside.
+    pub renewer_keys: BTreeMap<EdgeName, RenewerKey>,
+    /// The certificates that those of an authority begin from, PEM, of those that are not every machine's.
+    pub authority_roots: BTreeMap<AuthorityName, String>,
     /// The file that holds the key of a site's publish notices, as its primary's edge can read it.
     pub webhook_keys: BTreeMap<SiteName, PathBuf>,
     /// The digest of the files of each static site that is on a host.
@@ -61,6 +68,15 @@ pub struct World {
     pub maintained: BTreeSet<DatacenterName>,
     /// The hour, in unix seconds.
     pub now: u64,
+}
+
+/// What a renewer signs with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenewerKey {
+    /// The public key, in hex.
+    pub public: String,
+    /// The management machine's word for it, likewise.
+    pub warrant: String,
 }
 
 /// A unit of an application.
@@ -115,6 +131,12 @@ pub enum IncompleteWorld {
         /// The secondary.
         secondary: SecondaryName,
     },
+    /// A renewer that nobody would hear.
+    #[error("there is no key for the renewer of {edge}")]
+    RenewerKey {
+        /// The edge that it stands beside.
+        edge: EdgeName,
+    },
     /// A static site on a host, without what is in its folder.
     #[error("it is not known which files site {site} has")]
     Files {
@@ -148,6 +170,8 @@ pub struct Wanted {
     pub agents: BTreeMap<EdgeName, WantedAgent>,
     /// The name servers, likewise.
     pub name_servers: BTreeMap<EdgeName, WantedNameServer>,
+    /// The renewers, likewise.
+    pub renewers: BTreeMap<EdgeName, WantedRenewer>,
     /// The sites that have a set-up.
     pub sites: BTreeMap<SiteName, WantedSite>,
     /// The primary of every site, as its edges are told.
@@ -208,6 +232,17 @@ pub struct WantedNameServer {
     pub unit: UnitName,
     /// Its configuration, which the unit's description names by its digest.
     pub config: NameServerConfig,
+    /// That digest.
+    pub config_digest: Digest,
+}
+
+/// What must be true of a renewer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedRenewer {
+    /// The unit it runs as.
+    pub unit: UnitName,
+    /// Its configuration, which the unit's description names by its digest.
+    pub config: RenewerConfig,
     /// That digest.
     pub config_digest: Digest,
 }
@@ -324,6 +359,13 @@ pub fn desired(stack: &Stack, world: &World) -> Result<Wanted, IncompleteWorld> 
         units.insert(wanted.unit.clone(), WantedUnit::of_unit(spec));
         name_servers.insert(edge, wanted);
     }
+    let mut renewers = BTreeMap::new();
+    for edge in stack.renewers() {
+        let (wanted, spec) = renewer::renewer(stack, world, &edge)?;
+        let units = &mut datacenters.entry(edge.datacenter.clone()).or_default().units;
+        units.insert(wanted.unit.clone(), WantedUnit::of_unit(spec));
+        renewers.insert(edge, wanted);
+    }
     let mut edges = BTreeMap::new();
     for (name, datacenter) in &stack.datacenters {
         let linked = links.remove(name).unwrap_or_default();
@@ -361,6 +403,7 @@ pub fn desired(stack: &Stack, world: &World) -> Result<Wanted, IncompleteWorld> 
         edges,
         agents,
         name_servers,
+        renewers,
         sites,
         primaries,
         now: world.now,

@@ -19,8 +19,8 @@ mod sparing;
 mod telling;
 
 pub use desired::{
-    AppUnit, IncompleteWorld, Wanted, WantedAgent, WantedCertificate, WantedDatacenter, WantedEdge, WantedNameServer,
-    WantedSite, WantedUnit, World, desired,
+    AppUnit, IncompleteWorld, RenewerKey, Wanted, WantedAgent, WantedCertificate, WantedDatacenter, WantedEdge,
+    WantedNameServer, WantedRenewer, WantedSite, WantedUnit, World, desired,
 };
 pub use lint::{Violation, lint};
 pub use moving::{Moving, moving};

@@ -1122,7 +1122,42 @@ fn where_an_authority_is_declared_edges_look_for_its_certificates_and_agents_bel
         assert_eq!((authorities.roots.as_str(), authorities.machine), ("", true));
     }
     let steps = next(&want, &up(&before));
-    assert!(steps.contains("replace agent-atlas@home") && !steps.contains("edge-"), "{steps}");
+    assert!(steps.contains("replace agent-atlas@home"), "{steps}");
+    // Renewers come when there is whom they ask, and go with the last authority.
+    let at = |what: &str| steps.find(what).unwrap_or_else(|| panic!("{what}: {steps}"));
+    for needed in ["replace edge-atlas@home", "replace name-server-atlas@home"] {
+        assert!(at(needed) < at("run renewer-atlas@home"), "{steps}");
+    }
+    let steps = next(&before, &up(&want));
+    assert!(steps.contains("stop renewer-titan@office, keep its data (no longer declared)"), "{steps}");
+}
+
+#[test]
+fn renewers_have_an_order_ask_whom_the_world_asks_and_are_heard_by_a_key_of_their_own() {
+    let mut stack = stack_with_domains();
+    let authority = |name: &str| sovereign_model::authority::Authority {
+        name: name.parse().unwrap(),
+        directory: format!("https://{name}.example/dir").parse().unwrap(),
+        roots: Some("/somewhere/roots.pem".into()),
+        profile: None,
+        caa: None,
+    };
+    stack.authorities.extend([authority("first"), authority("second")]);
+    let world = on_hosts(&stack);
+    let want = desired(&stack, &world).unwrap();
+    let order: Vec<_> = want.renewers.values().map(|renewer| (renewer.config.before, renewer.config.all)).collect();
+    assert_eq!(order, [(1, 4), (2, 4), (3, 4)]);
+    let titan = &want.renewers[&"office/titan".parse().unwrap()];
+    let asked: Vec<_> = titan.config.name_servers.iter().map(|server| server.at.to_string()).collect();
+    insta::assert_snapshot!(asked.join(" "), @"10.0.0.5:53 192.0.2.1:53 198.51.100.1:53");
+    assert!(titan.config.authorities.iter().all(|asked| asked.authority.roots.is_none()));
+    assert!(titan.config.names.contains_key(&"blog.example.org".parse().unwrap()));
+    let unit = want.unit(&"office".parse().unwrap(), &titan.unit).unwrap().runs.as_unit().unwrap();
+    let writes = |edge: &str| edge_unit(&want, edge).as_unit().unwrap().confinement.write.clone();
+    assert!(unit.confinement.read.iter().any(|read| writes("office/titan").contains(read)), "{unit:?}");
+    let keyless = sovereign_plan::World { renewer_keys: Default::default(), ..world };
+    let missing = IncompleteWorld::RenewerKey { edge: "home/atlas".parse().unwrap() };
+    assert_eq!(desired(&stack, &keyless), Err(missing));
 }
 
 #[test]

@@ -10,8 +10,9 @@
 //! ```
 //!
 //! * A daemon answers its own protocol and the one before, and refuses others in words.
-//! * A peer is served when it is the daemon's own user or root (asked of the kernel, not of the peer); of a daemon that
-//!   shares its socket with a group ([`Server::shared_with_group`]), which changes nothing, also when it may connect.
+//! * A peer is served when it is the daemon's own user or root (asked of the kernel, not of the peer); at a socket that is
+//!   shared with a group ([`Server::shared_with_group`]), and that answers no more than that group is to ask, also when it
+//!   may connect.
 //! * A line has at most [`MOST_LINE`] bytes, a daemon at most [`MOST_CONNECTIONS`] connections, an idle connection ends
 //!   after [`IDLE`]. A connection may carry several requests, one after the other.
 //!

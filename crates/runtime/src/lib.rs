@@ -7,6 +7,7 @@
 //! | [`socket`] | unix sockets at paths of any length, private to their owner |
 //! | [`control`] | the control socket: one JSON object a line, server and client |
 //! | [`signed`] | the signed envelope a daemon's configuration comes in |
+//! | [`loaded`] | such a configuration, read once when its daemon starts |
 //! | [`lifecycle`] | stop taking work, drain, give up out loud; the accept loop; readiness |
 //! | [`certificate`] | what a certificate says of itself |
 //! | [`file`](mod@file) | replacing a file so that a crash leaves the old or the new one, never half of one |
@@ -20,8 +21,10 @@ pub mod control;
 pub mod descriptors;
 pub mod file;
 pub mod lifecycle;
+pub mod loaded;
 pub mod signed;
 pub mod socket;
 pub mod sockets;
 
+pub use ed25519_dalek::pkcs8::DecodePrivateKey;
 pub use ed25519_dalek::{SigningKey, VerifyingKey};

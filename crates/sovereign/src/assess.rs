@@ -278,6 +278,7 @@ pub(crate) fn assess(stack: &Stack, gathered: &Gathered, now: u64) -> Assessment
         said.problems.push(Problem { lasting: true, ..problem("root seed", message, Some(help)) });
     }
     let certificates = certificates::judge(stack, gathered, now, &mut said);
+    certificates::of_renewers(gathered, &mut said);
     let archive = archive::judge(stack, &gathered.backups, now, &mut said);
     let archive_copies = copies::judge(stack, &gathered.backups, &gathered.copies, now, &mut said.problems);
     let Said { problems, warnings } = said;
@@ -286,7 +287,7 @@ pub(crate) fn assess(stack: &Stack, gathered: &Gathered, now: u64) -> Assessment
         Unattended { unix: facts.not_after, because }
     });
     let public = gathered.public.names.iter().filter_map(|(name, known)| {
-        let stored = known.certificate.as_ref()?;
+        let stored = known.certificate.as_ref().filter(|_| !certificates::is_renewed_there(gathered, name))?;
         let authority = &stored.authority;
         let because = format!("the certificate of {name} from {authority} ends; `sovereign tick` renews it from here");
         Some(Unattended { unix: certificates::lasts(stack, gathered, name, stored), because })
@@ -635,6 +636,7 @@ pub(crate) mod tests {
                 .into(),
             agents: BTreeMap::new(),
             name_servers: BTreeMap::new(),
+            renewers: BTreeMap::new(),
             hosts: BTreeMap::new(),
             evacuated: BTreeMap::new(),
             certificates: BTreeMap::new(),
@@ -714,6 +716,7 @@ pub(crate) mod tests {
             edges: stack.datacenters.values().flat_map(|datacenter| datacenter.edges()).map(nobody).collect(),
             agents: BTreeMap::new(),
             name_servers: BTreeMap::new(),
+            renewers: BTreeMap::new(),
             hosts: BTreeMap::new(),
             certificates: BTreeMap::new(),
             public: known::Known::default(),

@@ -18,7 +18,7 @@ use sovereign_hosts::record::HostId;
 use sovereign_model::{CopyName, DatacenterName, SiteName, StackName};
 
 pub(crate) use self::cert::{CertCommand, CertImportArgs, CertRenewArgs};
-pub(crate) use self::daemons::{DaemonArgs, NameServerArgs, SuperviseArgs};
+pub(crate) use self::daemons::{DaemonArgs, EdgeArgs, NameServerArgs, RenewerArgs, SuperviseArgs};
 pub(crate) use self::dc::{DcCheckArgs, DcCommand, DcDrainArgs, DcMaintenanceArgs, DcUndrainArgs, Switch};
 pub(crate) use self::dns::{DnsAdoptArgs, DnsCommand, DnsDriftArgs, DnsDsArgs, DnsSecondaryArgs, DnsShowArgs};
 pub(crate) use self::host::{
@@ -191,13 +191,16 @@ pub(crate) enum Command {
 
     /// The data plane of a host. Started by the supervisor.
     #[command(hide = true)]
-    Edge(DaemonArgs),
+    Edge(EdgeArgs),
     /// Watches the other data centers. Started by a host's systemd.
     #[command(hide = true)]
     Agent(DaemonArgs),
     /// Answers for the stack's domains, by Knot. Started by a host's systemd.
     #[command(hide = true)]
     NameServer(NameServerArgs),
+    /// Renews certificates of public authorities. Started by a host's systemd.
+    #[command(hide = true)]
+    Renewer(RenewerArgs),
     /// The embedded engine. Started by `up`.
     #[command(hide = true)]
     Supervise(SuperviseArgs),
@@ -288,6 +291,7 @@ impl Command {
             Self::Edge(_) => "edge",
             Self::Agent(_) => "agent",
             Self::NameServer(_) => "name-server",
+            Self::Renewer(_) => "renewer",
             Self::Supervise(_) => "supervise",
             Self::ArchiveSource(_) => "archive-source",
             Self::Shim => "shim",
@@ -301,6 +305,7 @@ impl Command {
             Self::Edge(_)
                 | Self::Agent(_)
                 | Self::NameServer(_)
+                | Self::Renewer(_)
                 | Self::Supervise(_)
                 | Self::ArchiveSource(_)
                 | Self::Shim

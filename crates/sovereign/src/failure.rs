@@ -114,6 +114,7 @@ reasons! {
     sovereign_archive::ArchiveError,
     sovereign_archive::copy::CopyError,
     sovereign_certs::ImportError,
+    sovereign_certs::daemon::RenewerError,
     sovereign_certs::store::StoreError,
     sovereign_dns::AgentError,
     sovereign_dns::NameServerError,

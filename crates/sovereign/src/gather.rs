@@ -17,6 +17,7 @@ use sovereign_model::agent_status::AgentStatus;
 use sovereign_model::edge_status::EdgeStatus;
 use sovereign_model::layout::StateFolder;
 use sovereign_model::name_server_status::NameServerStatus;
+use sovereign_model::renewer_status::RenewerStatus;
 use sovereign_model::stack::{App, Datacenter};
 use sovereign_model::{EdgeName, SiteName, Stack};
 use sovereign_runtime::control::{Request, request_async};
@@ -30,7 +31,7 @@ use crate::datacenters::Datacenters;
 use crate::failure::Failure;
 use crate::secrets;
 
-/// An edge, an agent or a name server answers from memory; one that does not within this time is not well.
+/// An edge, an agent, a name server or a renewer answers from memory or a few files; one that does not within this time is not well.
 const EDGE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What applications were refused is good to know, and nothing to wait for.
@@ -47,6 +48,8 @@ pub(crate) struct Gathered {
     pub(crate) agents: BTreeMap<EdgeName, Result<AgentStatus, String>>,
     /// The name servers', likewise.
     pub(crate) name_servers: BTreeMap<EdgeName, Result<NameServerStatus, String>>,
+    /// The renewers', likewise.
+    pub(crate) renewers: BTreeMap<EdgeName, Result<RenewerStatus, String>>,
     /// The hosts' own, or why they cannot be asked.
     pub(crate) hosts: BTreeMap<EdgeName, Result<HostSeen, Away>>,
     /// The hosts that are evacuated on purpose.
@@ -110,11 +113,12 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder, reach: &Reach) ->
     let looked = there.iter().map(async |name| ((*name).clone(), look(stack, reach, name).await));
     let (asked, looked, supervisor) = tokio::join!(join_all(asked), join_all(looked), client.status());
     let (mut edges, mut hosts): (BTreeMap<_, _>, BTreeMap<_, _>) = (asked.into_iter().collect(), BTreeMap::new());
-    let (mut agents, mut name_servers) = (BTreeMap::new(), BTreeMap::new());
-    for (name, Looked { edge, agent, name_server, host }) in looked {
+    let (mut agents, mut name_servers, mut renewers) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    for (name, Looked { edge, agent, name_server, renewer, host }) in looked {
         edges.insert(name.clone(), edge);
         agents.extend(agent.map(|agent| (name.clone(), agent)));
         name_servers.extend(name_server.map(|name_server| (name.clone(), name_server)));
+        renewers.extend(renewer.map(|renewer| (name.clone(), renewer)));
         hosts.insert(name, host);
     }
     let evacuated = evacuated(reach).await;
@@ -135,6 +139,7 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder, reach: &Reach) ->
         edges,
         agents,
         name_servers,
+        renewers,
         hosts,
         evacuated,
         certificates: issued,
@@ -147,11 +152,12 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder, reach: &Reach) ->
     })
 }
 
-/// What was heard of a host: of its edge, and of the agent and the name server where they are to be.
+/// What was heard of a host: of its edge, and of the agent, the name server and the renewer where they are to be.
 struct Looked {
     edge: Result<EdgeStatus, String>,
     agent: Option<Result<AgentStatus, String>>,
     name_server: Option<Result<NameServerStatus, String>>,
+    renewer: Option<Result<RenewerStatus, String>>,
     host: Result<HostSeen, Away>,
 }
 
@@ -159,6 +165,7 @@ struct Looked {
 async fn look(stack: &Stack, reach: &Reach, name: &EdgeName) -> Looked {
     let has_agent = stack.agents().any(|agent| agent == *name);
     let has_name_server = stack.name_servers().any(|name_server| name_server == *name);
+    let has_renewer = stack.renewers().any(|renewer| renewer == *name);
     let link = match reach.link(name).await {
         Ok(link) => link,
         Err(error) => {
@@ -167,18 +174,25 @@ async fn look(stack: &Stack, reach: &Reach, name: &EdgeName) -> Looked {
                 edge: Err(away.why.clone()),
                 agent: has_agent.then(|| Err(away.why.clone())),
                 name_server: has_name_server.then(|| Err(away.why.clone())),
+                renewer: has_renewer.then(|| Err(away.why.clone())),
                 host: Err(away),
             };
         }
     };
-    let beside = [has_agent.then(|| name.agent()), has_name_server.then(|| name.name_server())];
+    let beside = [
+        has_agent.then(|| name.agent()),
+        has_name_server.then(|| name.name_server()),
+        has_renewer.then(|| name.renewer()),
+    ];
     let units: Vec<_> = std::iter::once(name.unit()).chain(beside.into_iter().flatten()).collect();
     let agent = async { if has_agent { Some(ask(&link.agent).await) } else { None } };
     let name_server = async { if has_name_server { Some(ask(&link.name_server).await) } else { None } };
+    let renewer = async { if has_renewer { Some(ask(&link.renewer).await) } else { None } };
     let asked = (ask_edge(&link.control), link.usage(&stack.name, &units), link.look(&stack.name));
-    let (edge, agent, name_server, usage, instances) = tokio::join!(asked.0, agent, name_server, asked.1, asked.2);
+    let (edge, agent, name_server, renewer, usage, instances) =
+        tokio::join!(asked.0, agent, name_server, renewer, asked.1, asked.2);
     let seen = usage.map(|usage| HostSeen { usage, instances: instances.map_err(Away::from) });
-    Looked { edge, agent, name_server, host: seen.map_err(Away::from) }
+    Looked { edge, agent, name_server, renewer, host: seen.map_err(Away::from) }
 }
 
 /// What applications on hosts tried to reach and were refused, of those that can say so in a moment.

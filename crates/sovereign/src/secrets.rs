@@ -32,8 +32,9 @@ pub(crate) fn purposes(stack: &Stack) -> Vec<Purpose> {
     let databases = on_hosts.map(|site| Purpose::Database(site.name.clone()));
     let zones = zones(stack).map(|domain| Purpose::Zone(domain.name.clone()));
     let transfers = transfers(stack).map(|secondary| Purpose::Transfer(secondary.name.clone()));
+    let renewers = stack.renewers().map(Purpose::Renewer);
     let of_stack = [Purpose::Ca, Purpose::ConfigSigning, Purpose::Archive].into_iter();
-    of_stack.chain(links).chain(of_sites).chain(databases).chain(zones).chain(transfers).collect()
+    of_stack.chain(links).chain(of_sites).chain(databases).chain(zones).chain(transfers).chain(renewers).collect()
 }
 
 /// The domains whose zones name servers of the stack sign.

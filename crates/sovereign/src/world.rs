@@ -8,10 +8,11 @@ use sovereign_images::Store;
 use sovereign_keys::{Purpose, WorkingKeys};
 use sovereign_model::edge_config::{EpochProof, epoch_statement};
 use sovereign_model::layout::StateFolder;
+use sovereign_model::renewer_word::warrant_statement;
 use sovereign_model::stack::{App, Datacenter};
 use sovereign_model::unit::Runs;
 use sovereign_model::{Digest, ImageName, Stack};
-use sovereign_plan::{AppUnit, World};
+use sovereign_plan::{AppUnit, RenewerKey, World};
 use sovereign_runtime::signed::attest;
 use sovereign_services::ghost;
 
@@ -105,6 +106,12 @@ pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
         );
     }
     let signing = keys.config_signing()?;
+    let renewer_keys = stack.renewers().map(|edge| {
+        let public = keys.renewer_key(&edge)?.public_hex;
+        let warrant = attest(&signing, &warrant_statement(&stack.name, &edge, &public));
+        Ok((edge, RenewerKey { public, warrant }))
+    });
+    let renewer_keys = renewer_keys.collect::<Result<BTreeMap<_, _>, Failure>>()?;
     let epochs = primaries.epochs().clone();
     let epoch_proofs = stack.sites.values().map(|site| {
         let epoch = epochs.get(&site.name).copied().unwrap_or(1);
@@ -123,6 +130,8 @@ pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
         link_keys,
         zone_keys,
         transfer_keys,
+        renewer_keys,
+        authority_roots: trust::declared_of_each(stack)?,
         webhook_keys,
         files: on_hosts.files.iter().map(|(site, files)| (site.clone(), files.digest())).collect(),
         units,

@@ -246,7 +246,7 @@ fn drift_is_mended(operator: &Operator, lab: &Lab) {
         &format!(
             "cd /etc/systemd/system; sed -i s/NoNewPrivileges=yes/NoNewPrivileges=no/ {unit}; \
              systemctl stop --job-mode=ignore-dependencies sovereign-*.edge-home-1.home.http.socket; \
-             rm /etc/sovereign/instances.nft /var/lib/sovereign/*/dc/home/name-server/key-*.pem"
+             rm /etc/sovereign/instances.nft /var/lib/sovereign/*/dc/home/{{name-server,renewer}}/key-*.pem"
         ),
     );
     let plan = operator.run(&["plan"]).exits(3);
@@ -300,6 +300,19 @@ fn certified(operator: &Operator, lab: &Lab) -> Pebble {
     authority
 }
 
+/// Both hosts renew by themselves what their edges show: then it limits nothing.
+fn renewed_there(operator: &Operator) {
+    let status = eventually("certificates limit nothing", PATIENCE, || {
+        let status = operator.json(&["status"]);
+        let because = status["unattended_until"]["because"].as_str().unwrap().to_owned();
+        (!because.contains("from ca")).then_some(status)
+    });
+    for (datacenter, renewer) in ["renewer-home-1@home", "renewer-office-1@office"].iter().enumerate() {
+        let units = status["datacenters"][datacenter]["units"].as_array().unwrap();
+        assert!(units.iter().any(|unit| unit["name"] == *renewer && unit["state"] == "healthy"), "{status:#}");
+    }
+}
+
 #[expect(clippy::print_stderr, reason = "figures are shown")]
 fn story(incusd: &Incusd) {
     let (operator, cache) = debian::operator();
@@ -345,6 +358,8 @@ fn story(incusd: &Incusd) {
     timed("a folder of files", || leaf_on_hosts::lives(&operator, &lab, LEAF));
     timed("a service of the host's own", || leaf_on_hosts::service(&operator, &lab, "tool.deployed.test"));
 
+    timed("renewed by hosts", || renewed_there(&operator));
+
     timed("decisions of data centers", || decided(&operator, &lab, &[home, office]));
 
     timed("restored in place, and rehearsed", || restore_in_place(&operator, &lab, &staff, &[home, office]));
@@ -365,8 +380,11 @@ fn story(incusd: &Incusd) {
     assert_eq!(code, Some(0), "{replaced}");
     let beside =
         ["agent-home-1@home", "agent-office-1@office", "name-server-home-1@home", "name-server-office-1@office"];
-    for unit in
-        ["database-blog@home", "ghost-blog@home", "edge-home-1@home", "edge-office-1@office"].iter().chain(&beside)
+    let renewers = ["renewer-home-1@home", "renewer-office-1@office"];
+    for unit in ["database-blog@home", "ghost-blog@home", "edge-home-1@home", "edge-office-1@office"]
+        .iter()
+        .chain(&beside)
+        .chain(&renewers)
     {
         assert!(replaced.contains(&format!("replace {unit}")), "{replaced}");
     }

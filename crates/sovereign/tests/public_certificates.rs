@@ -7,6 +7,7 @@ mod load;
 // Also the one of the certificates' own tests.
 #[path = "../../certs/tests/world/pebble.rs"]
 mod pebble;
+mod renewed;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,10 +43,11 @@ struct NameServer {
 }
 
 impl NameServer {
-    fn start(operator: &Operator) -> Self {
+    /// The one beside the edge of a data center.
+    fn start(operator: &Operator, at: &str) -> Self {
         let text = fs::read_to_string(operator.home().join("stack.toml")).unwrap();
         let stack = file::parse("stack.toml", &text, operator.home()).unwrap();
-        let folder = StateFolder::new(operator.state()).name_server(&"home".parse().unwrap());
+        let folder = StateFolder::new(operator.state()).name_server(&at.parse().unwrap());
         fs::create_dir_all(folder.control().parent().unwrap()).unwrap();
         let names = Names::of(&stack);
         let domains: Vec<DnsName> = names.domains.iter().map(|domain| domain.name.clone()).collect();
@@ -60,7 +62,7 @@ impl NameServer {
         let listen = free_port();
         let config = NameServerConfig {
             stack: stack.name,
-            datacenter: "home".parse().unwrap(),
+            datacenter: at.parse().unwrap(),
             host: None,
             folder: folder.path().to_owned(),
             listen: vec![listen],
@@ -128,7 +130,8 @@ impl Elsewhere {
     }
 }
 
-fn stack(operator: &Operator, authorities: &[(&str, SocketAddr)]) {
+/// Two sites at two data centers; the second is called `other`.
+fn stack(operator: &Operator, other: &str, authorities: &[(&str, SocketAddr)]) {
     let place = |name: &str, port: u16| {
         format!(
             "[[datacenter]]\nname = \"{name}\"\nengine = \"embedded\"\n[[datacenter.uplink]]\nname = \"loopback\"\n\
@@ -155,7 +158,7 @@ fn stack(operator: &Operator, authorities: &[(&str, SocketAddr)]) {
         domain("example.org"),
         domain("blocked.org"),
         site("leaf", WWW),
-        site("other", BLOCKED),
+        site("other", other),
         authorities.iter().map(authority).collect(),
     ];
     operator.write("stack.toml", &text.concat());
@@ -195,14 +198,14 @@ fn got_at_up_shown_renewed_under_load_and_kept_while_authorities_are_away() {
     let ports = [operator.home_port, operator.office_port];
     operator.write("public/index.html", "<!doctype html><title>Leaf</title><p>leaf");
     let trust = Trust::new();
-    stack(&operator, &[("away", free_port())]);
-    let name_server = NameServer::start(&operator);
+    stack(&operator, BLOCKED, &[("away", free_port())]);
+    let name_server = NameServer::start(&operator, "home");
     let authority = Pebble::start(&trust, name_server.listen);
     let root = authority.root();
     operator.write("root.pem", &root);
     let elsewhere = Elsewhere::new();
     operator.write("roots.pem", &format!("{}{root}{}", trust.root, elsewhere.0.pem()));
-    stack(&operator, &[("away", free_port()), ("second", authority.place)]);
+    stack(&operator, BLOCKED, &[("away", free_port()), ("second", authority.place)]);
 
     // The first is away, so the second issues; one name that it refuses stops no other.
     let began = Instant::now();

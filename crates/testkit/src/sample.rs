@@ -6,7 +6,7 @@ use std::path::Path;
 use sovereign_model::stack::{App, Datacenter};
 use sovereign_model::unit::{Confinement, Health, Replace, Runs, UnitSpec};
 use sovereign_model::{Digest, Stack, StateFolder, UnitName};
-use sovereign_plan::{AppUnit, Wanted, World, desired};
+use sovereign_plan::{AppUnit, RenewerKey, Wanted, World, desired};
 
 /// A Monday in 2026, in unix seconds.
 pub const NOW: u64 = 1_795_400_000;
@@ -77,6 +77,14 @@ pub fn world(stack: &Stack) -> World {
             .collect(),
         zone_keys: stack.domains.keys().map(|domain| (domain.clone(), 20_000)).collect(),
         transfer_keys: stack.secondaries.iter().map(|other| (other.name.clone(), Digest::of("key"))).collect(),
+        renewer_keys: stack
+            .renewers()
+            .map(|edge| {
+                let public = Digest::of(edge.to_string()).hex();
+                (edge, RenewerKey { public, warrant: "cd".repeat(64) })
+            })
+            .collect(),
+        authority_roots: BTreeMap::new(),
         webhook_keys: ghosts().map(|site| (site.name.clone(), state.keys().join(site.name.as_str()))).collect(),
         files: BTreeMap::new(),
         units: units.collect(),

@@ -31,6 +31,7 @@ fn held() -> Held {
         ask: Moment::LONG_AGO,
         revoked: false,
         elsewhere: false,
+        handed: false,
     }
 }
 
@@ -156,4 +157,17 @@ fn an_authority_that_has_moved_is_another_one() {
     store.save_authority(&ca, &state).unwrap();
     assert_eq!(store.authority_state(&ca, "https://old").unwrap(), state);
     assert_eq!(store.authority_state(&ca, "https://new").unwrap().account, None);
+}
+
+#[test]
+fn what_was_handed_over_is_known_and_its_key_is_not() {
+    let (_folder, store, name) = opened();
+    let mut state = store.state(&name).unwrap();
+    let (chain, key) = certificate();
+    store.keep(&mut state, held(), &chain, &key).unwrap();
+    store.handed(&mut state).unwrap();
+    let known = store.state(&name).unwrap();
+    let known = known.held.as_ref().unwrap();
+    assert!(known.handed && !known.elsewhere && !store.served(&name, known).key.exists());
+    assert!(store.bundle(&name, known).unwrap().is_none() && store.chain(&name, known).unwrap().is_some());
 }

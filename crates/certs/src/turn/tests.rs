@@ -27,6 +27,7 @@ fn certificate(number: u64, from: Moment, life: Duration) -> Held {
         ask: Moment::LONG_AGO,
         revoked: false,
         elsewhere: false,
+        handed: false,
     }
 }
 

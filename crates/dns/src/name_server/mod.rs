@@ -11,6 +11,8 @@
 //! | `status` | [`NameServerStatus`] |
 //! | `challenge` | with `{"set": {"www.example.org": ["text"]}}`: what is published for certificate authorities, in place of all that was before; answered once Knot serves it. With `of`, a name, of that asker alone |
 //!
+//! A second socket, where one is wanted, answers `challenge` with `of` and nothing else: for the renewer beside it.
+//!
 //! | module | what it does |
 //! |---|---|
 //! | `keeper` | the loop: from what is known to what Knot serves; starts it again when it dies |
@@ -43,17 +45,17 @@ use sovereign_model::name_server_status::NameServerStatus;
 use sovereign_runtime::VerifyingKey;
 use sovereign_runtime::control::Server;
 use sovereign_runtime::lifecycle::{Drained, Lifecycle, Readiness};
+use sovereign_runtime::loaded::{LoadError, load};
 use sovereign_runtime::socket::SocketError;
 use tracing::{info, warn};
 
-use self::control::{Control, Shared};
+use self::control::{Control, Renewal, Shared};
 use self::keeper::Keeper;
 use self::room::{Room, RoomError};
 use self::tables::Tables;
 use crate::geography::nearest::Orders;
 use crate::knot::DriverError;
 use crate::knot::driver::{self, Driver, Key};
-use crate::loaded::{LoadError, load};
 
 /// Knot is told to stop, and killed after five seconds.
 const GRACE: Duration = Duration::from_secs(8);
@@ -67,6 +69,8 @@ pub struct Options {
     pub trust: VerifyingKey,
     /// Where the control socket is to be; it is taken over from a process that has it.
     pub control: PathBuf,
+    /// Where the socket of the renewer beside it is to be, likewise; `None` where there is no renewer.
+    pub renewal: Option<PathBuf>,
     /// The control socket of the agent beside it; `None` where there is no other data center, and so no agent.
     pub agent: Option<PathBuf>,
     /// The files with the countries of addresses, IPv4 and IPv6.
@@ -120,8 +124,9 @@ pub async fn run(options: Options) -> Result<Drained, NameServerError> {
 /// # Errors
 /// As [`run`].
 pub async fn serve(options: Options, lifecycle: Lifecycle) -> Result<Drained, NameServerError> {
-    let (config, digest): (NameServerConfig, Digest) =
+    let (config, signed): (NameServerConfig, String) =
         load(&options.config, &options.trust, PROTOCOL, "a name server")?;
+    let digest = Digest::of(&signed);
     info!(name_server = %config.edge(), domains = config.names.domains.len(), "the name server starts");
     let folder = NameServerFolder::new(&config.folder);
     let room = Room::take(&folder.knot())?;
@@ -148,17 +153,27 @@ pub async fn serve(options: Options, lifecycle: Lifecycle) -> Result<Drained, Na
     match begun {
         Some(Ok(())) => {
             let control = Server::take_over(&options.control).map_err(NameServerError::Control)?;
+            let renewal = options.renewal.as_deref().map(|path| Server::take_over(path)?.shared_with_group());
+            let renewal = renewal.transpose().map_err(NameServerError::Control)?;
             let controlled = tokio::spawn({
-                let lifecycle = lifecycle.clone();
+                let (shared, lifecycle) = (shared.clone(), lifecycle.clone());
                 async move { control.serve(Arc::new(Control(shared)), &lifecycle).await }
+            });
+            let shared_with_renewer = tokio::spawn({
+                let lifecycle = lifecycle.clone();
+                async move {
+                    if let Some(renewal) = renewal {
+                        renewal.serve(Arc::new(Renewal(shared)), &lifecycle).await;
+                    }
+                }
             });
             lifecycle.spawn(keeper.keep());
             if let Err(error) = Readiness::from_env().ready() {
                 warn!(%error, "whoever waits for this process cannot be told that it answers");
             }
             let drained = lived(living).await?;
-            // Removes the control socket's name, if it still is ours.
-            let _ = controlled.await;
+            // Removes the control sockets' names, if they still are ours.
+            let _ = tokio::join!(controlled, shared_with_renewer);
             Ok(drained)
         }
         Some(Err(error)) => Err(error.into()),

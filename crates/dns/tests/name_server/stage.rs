@@ -111,6 +111,7 @@ impl Stage {
             config: folder.path().join("config.json"),
             trust: SigningKey::from_bytes(&OPERATOR).verifying_key(),
             control: own.path().join("control.sock"),
+            renewal: Some(folder.path().join("renewal.sock")),
             agent: Some(folder.path().join("agent.sock")),
             geography,
             knot: vec!["knotd".to_owned()],

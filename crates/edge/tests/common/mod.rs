@@ -92,6 +92,10 @@ impl Place {
     pub fn control(&self) -> PathBuf {
         self.folder.join("control.sock")
     }
+
+    pub fn renewal(&self) -> PathBuf {
+        self.folder.join("renewal.sock")
+    }
 }
 
 /// An edge that runs in this process.
@@ -267,7 +271,8 @@ impl Lab {
     }
 
     pub fn options(&self, place: &Place) -> Options {
-        Options { config: place.config_path(), trust: self.operator.verifying_key(), control: place.control() }
+        let (trust, renewal) = (self.operator.verifying_key(), Some(place.renewal()));
+        Options { config: place.config_path(), trust, control: place.control(), renewal }
     }
 
     /// Starts an edge and waits until it answers on its control socket.

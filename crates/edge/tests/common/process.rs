@@ -18,7 +18,8 @@ use super::{Lab, Place, eventually};
 /// Is the edge, until it is told to stop.
 pub fn play() {
     let [config, trust, control] = ["CONFIG", "TRUST", "CONTROL"].map(|name| std::env::var(name).unwrap());
-    let options = Options { config: config.into(), trust: parse_trust(&trust).unwrap(), control: control.into() };
+    let options =
+        Options { config: config.into(), trust: parse_trust(&trust).unwrap(), control: control.into(), renewal: None };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(8)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sovereign_model::edge_config::{EdgeConfig, EdgeSite, PublicAuthorities, Source};
 use sovereign_model::renewer_word::Word;
-use sovereign_runtime::control::Request;
+use sovereign_runtime::control::{self, Request};
 
 use crate::common::{Lab, NAME, Origin, Place, Running, eventually};
 
@@ -87,6 +87,18 @@ async fn what_is_brought_to_one_place_reaches_the_other_and_only_what_is_newer_a
     comes(&lab, &office, Some(&at_office), &www, &other_leaf).await;
     assert_eq!(lab.client.shown(office.address(), NAME).await, second_leaf);
     bring(&home, &at_home, NAME, &older).await;
+
+    // The renewer beside an edge is told what that shows, and no key; it changes nothing else there.
+    let ask = async |request: Request| {
+        control::request_async(&office.renewal(), &request, Duration::from_secs(5)).await.map_err(|error| error.help())
+    };
+    let told = ask(Request::new("chain").with("name", &*www)).await.unwrap();
+    assert_eq!(told["pem"], other[other.find("-----BEGIN CERTIFICATE").unwrap()..]);
+    assert!(!told["pem"].as_str().unwrap().contains("PRIVATE KEY") && other.contains("PRIVATE KEY"));
+    for not_there in ["certificate", "status", "reload", "fill"] {
+        assert!(ask(Request::new(not_there).with("name", &*www)).await.is_err(), "{not_there}");
+    }
+    assert_eq!(mode(&office.renewal()), 0o660, "for its group too");
 
     // What one who renews beside an edge hands over goes the same way, and is held to the same.
     let (renewed, renewed_leaf) = lab.issued(NAME, DAY / 2);

@@ -15,14 +15,14 @@ impl Link {
         systemd::remove(&self.connection, stack, unit).await.map_err(failed)
     }
 
-    /// Stops the edge, its agent, the name server and all applications; what ran.
+    /// Stops the edge, its agent, the name server, the renewer and all applications; what ran.
     ///
     /// # Errors
     /// When the host does not obey. What was stopped stays so, and doing it again goes on.
     pub async fn stop_all(&self, stack: &StackName, edge: &EdgeName) -> Result<Vec<UnitName>, IncusEngineError> {
         let mut stopped = Vec::new();
         // Nobody is to be led here any more before nobody serves.
-        for unit in [edge.name_server(), edge.agent(), edge.unit()] {
+        for unit in [edge.renewer(), edge.name_server(), edge.agent(), edge.unit()] {
             if self.remove_unit(stack, &unit).await? {
                 stopped.push(unit);
             }

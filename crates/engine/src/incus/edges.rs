@@ -149,7 +149,8 @@ impl IncusEngine<'_> {
     /// The user of edges, and the folders of this one.
     async fn prepare(&self, name: &EdgeName, link: &Link) -> Result<(), SshError> {
         let folder = self.on_host().edge(&name.datacenter);
-        link.prepare(on_host::USER, folder.path(), "0700", &["store", "run", "log"]).await
+        link.prepare(on_host::USER, folder.path(), "0700", &["store", "run", "log"]).await?;
+        self.prepare_renewal(name, link, on_host::USER, &folder.renewal()).await
     }
 
     /// Writes an edge's configuration, and has it read that when it runs.

@@ -51,6 +51,11 @@ impl IncusEngine<'_> {
         if let Some(unit) = described.filter(|_| !companions.name_server.drift.is_empty()) {
             self.run_name_server(name, unit, tell).await?;
         }
+        let described = self.parts.wanted.unit(&name.datacenter, &name.renewer());
+        let described = described.and_then(|unit| unit.runs.as_unit());
+        if let Some(unit) = described.filter(|_| !companions.renewer.drift.is_empty()) {
+            self.run_renewer(name, unit, tell).await?;
+        }
         Ok(Receipt::default())
     }
 }

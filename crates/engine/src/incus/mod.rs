@@ -15,7 +15,8 @@
 //! | `edges` | its edge: files, service |
 //! | `agents` | the agent beside it, likewise |
 //! | `name_servers` | the name server beside both, and the keys of its zones |
-//! | `companions` | one look at both |
+//! | `renewers` | the renewer beside them, and the key it signs with |
+//! | `companions` | one look at all of them |
 //! | `site_files` | the files of static sites there |
 //! | `host_unit` | a unit of its own: program, service |
 //! | `written` | which configurations this machine wrote |
@@ -51,6 +52,7 @@ mod name_servers;
 mod newcomer;
 mod perform;
 pub mod reach;
+mod renewers;
 mod site_files;
 pub mod usage;
 mod written;
@@ -230,15 +232,17 @@ impl<'a> IncusEngine<'a> {
         let looks = (self.look_at_edge(name, link), self.look_beside(name, link), self.look_at_instances(link));
         let (edge, companions, instances) = tokio::join!(looks.0, looks.1, looks.2);
         let EdgeLook { seen: mut edge, unit, files, primaries } = edge?;
-        let ((mut units, rules), Companions { agent, name_server, lacks }) = (instances?, companions?);
+        let ((mut units, rules), Companions { agent, name_server, renewer, lacks }) = (instances?, companions?);
         edge.drift = drift::of_filter(&files, self.parts.openings.get(name), rules.as_deref());
         edge.drift.extend(self.drift_of_edge(name, &files)?);
         edge.drift.extend(agent.drift);
         edge.drift.extend(name_server.drift);
+        edge.drift.extend(renewer.drift);
         edge.lacks = lacks;
         units.extend(unit.map(|unit| (name.unit(), unit)));
         units.extend(agent.unit.map(|unit| (name.agent(), unit)));
         units.extend(name_server.unit.map(|unit| (name.name_server(), unit)));
+        units.extend(renewer.unit.map(|unit| (name.renewer(), unit)));
         Ok((edge, units, primaries))
     }
 

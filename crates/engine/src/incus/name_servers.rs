@@ -33,6 +33,7 @@ impl IncusEngine<'_> {
         let link = self.parts.reach.link(name).await?;
         let folder = self.on_host().name_server(&name.datacenter);
         link.prepare(on_host::NAME_SERVER_USER, folder.path(), "0700", &["run", "knot"]).await.map_err(failed)?;
+        self.prepare_renewal(name, link, on_host::NAME_SERVER_USER, &folder.renewal()).await.map_err(failed)?;
         // The keys first: a configuration names them.
         for (domain, tag) in &wanted.config.keys {
             let key = self.parts.keys.zone_key(domain).map_err(IncusEngineError::Keys)?.private_pem();

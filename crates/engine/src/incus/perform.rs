@@ -38,7 +38,7 @@ impl IncusEngine<'_> {
                 // What nothing declares any more may be on any host; where it is not, nothing happens.
                 for edge in self.parts.stack.edges_on_hosts().filter(|edge| edge.datacenter == *datacenter) {
                     let link = self.parts.reach.link(&edge).await?;
-                    if [edge.agent(), edge.name_server()].contains(unit) {
+                    if [edge.agent(), edge.name_server(), edge.renewer()].contains(unit) {
                         link.remove_unit(&self.parts.stack.name, unit).await?;
                     } else {
                         self.with_instances(&edge, link, unit, async |instances| instances.stop(unit).await).await?;
@@ -94,6 +94,8 @@ impl IncusEngine<'_> {
                     self.run_agent(&host, unit, tell).await
                 } else if unit.name == host.name_server() {
                     self.run_name_server(&host, unit, tell).await
+                } else if unit.name == host.renewer() {
+                    self.run_renewer(&host, unit, tell).await
                 } else {
                     self.run_edge(&host, tell).await
                 }

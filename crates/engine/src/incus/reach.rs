@@ -154,6 +154,8 @@ pub struct Link {
     pub agent: PathBuf,
     /// That of the name server, likewise.
     pub name_server: PathBuf,
+    /// That of the renewer, likewise.
+    pub renewer: PathBuf,
     /// The edge of the host.
     pub(super) edge: EdgeName,
     incus: Arc<dyn Dial>,
@@ -166,8 +168,18 @@ impl Link {
         let control = connection.forward(&state.edge(&edge.datacenter).control()).await?;
         let agent = connection.forward(&state.agent(&edge.datacenter).control()).await?;
         let name_server = connection.forward(&state.name_server(&edge.datacenter).control()).await?;
+        let renewer = connection.forward(&state.renewer(&edge.datacenter).control()).await?;
         let incus = incus_of(&connection, edge).await?;
-        Ok(Self { connection, control, agent, name_server, edge: edge.clone(), incus, client: OnceCell::new() })
+        Ok(Self {
+            connection,
+            control,
+            agent,
+            name_server,
+            renewer,
+            edge: edge.clone(),
+            incus,
+            client: OnceCell::new(),
+        })
     }
 
     fn asked(&self) -> Asked {

@@ -67,7 +67,8 @@ done
 # packs, in a folder that nobody but root enters.
 place=$(dirname "$2")
 find /opt/sovereign /etc/sovereign "$1" -xdev \( -path "$2/store/*" -o -path "$2/run/*" -o -path "$2/log/*" \
-    -o -path "$2/files/*/*/*" -o -path "$place/agent/run/*" -o -path "$place/name-server/run/*" \
+    -o -path "$2/files/*/*/*" -o -path "$2/renewal/*" -o -path "$place/name-server/renewal/*" \
+    -o -path "$place/renewer/run/*" -o -path "$place/renewer/certificates/*" -o -path "$place/agent/run/*" -o -path "$place/name-server/run/*" \
     -o -path "$place/name-server/knot/*" -o -path "$place/archive/*" -o -path "$place/sites/*" \
     -o -path "$place/set-up/*" \) -prune \
     -o -printf '%m %u %g %y %p\n' | head -n 5000 | while read -r line; do say file "$line"; done

@@ -59,6 +59,7 @@ fn right(path: &Path, file: &File, wanted: &Wanted) -> (char, u32, &'static str)
             // Certificates of public authorities lie in the second.
             "" | "public" => ('d', 0o750, "root:sovereign"),
             name if name == "files" || name.starts_with("files/") => ('d', 0o750, "root:sovereign"),
+            "renewal" => ('d', 0o2750, "sovereign:sovereign-renewer"),
             name if EDGES_OWN.contains(&name) => ('d', 0o700, "sovereign:sovereign"),
             _ => ('f', 0o640, "root:sovereign"),
         };
@@ -74,8 +75,16 @@ fn right(path: &Path, file: &File, wanted: &Wanted) -> (char, u32, &'static str)
     if let Ok(within) = path.strip_prefix(&wanted.name_server) {
         return match within.to_str().unwrap_or_default() {
             "" => ('d', 0o750, "root:sovereign-names"),
+            "renewal" => ('d', 0o2750, "sovereign-names:sovereign-renewer"),
             "run" | "knot" => ('d', 0o700, "sovereign-names:sovereign-names"),
             _ => ('f', 0o640, "root:sovereign-names"),
+        };
+    }
+    if let Ok(within) = path.strip_prefix(&wanted.renewer) {
+        return match within.to_str().unwrap_or_default() {
+            "" => ('d', 0o750, "root:sovereign-renewer"),
+            "run" | "certificates" => ('d', 0o700, "sovereign-renewer:sovereign-renewer"),
+            _ => ('f', 0o640, "root:sovereign-renewer"),
         };
     }
     let beside = wanted.edge.parent().and_then(|place| path.strip_prefix(place).ok()?.to_str());

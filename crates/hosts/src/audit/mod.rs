@@ -185,6 +185,8 @@ pub struct Wanted {
     pub agent: PathBuf,
     /// The name server's, likewise.
     pub name_server: PathBuf,
+    /// The renewer's, likewise.
+    pub renewer: PathBuf,
     /// Where the name server takes questions, by UDP and TCP. Nothing when there is none.
     pub asked: Vec<std::net::SocketAddr>,
     /// What listened before the host was made ready, and stays open. `None`: it was not written down.

@@ -14,6 +14,7 @@ const BEFORE: &str = "sovereign-shop.edge.home.ba9876543210.service";
 const EDGE: &str = "/var/lib/sovereign/shop/home/edge";
 const AGENT: &str = "/var/lib/sovereign/shop/home/agent";
 const NAME_SERVER: &str = "/var/lib/sovereign/shop/home/name-server";
+const RENEWER: &str = "/var/lib/sovereign/shop/home/renewer";
 const MANAGEMENT: &str = "ssh-ed25519 AAAA sovereign:shop:management";
 
 fn program() -> (PathBuf, Digest) {
@@ -47,6 +48,7 @@ fn wanted() -> Wanted {
         edge: EDGE.into(),
         agent: AGENT.into(),
         name_server: NAME_SERVER.into(),
+        renewer: RENEWER.into(),
         asked: Vec::new(),
         open_before: Some(vec![listener(Protocol::Tcp, 8080, None, "wiki")]),
         peers: BTreeSet::new(),
@@ -294,7 +296,11 @@ fn what_was_changed_of_an_agent_or_a_name_server_is_named() {
          file\t750 sovereign-agent sovereign-agent d {AGENT}/run\n\
          file\t750 root sovereign-names d {NAME_SERVER}\nfile\t640 root sovereign-names f {NAME_SERVER}/key-a.pem\n\
          file\t700 sovereign-names sovereign-names d {NAME_SERVER}/knot\n\
-         file\t700 sovereign-names sovereign-names d {NAME_SERVER}/run\nend\n",
+         file\t700 sovereign-names sovereign-names d {NAME_SERVER}/run\n\
+         file\t2750 sovereign-names sovereign-renewer d {NAME_SERVER}/renewal\n\
+         file\t2750 sovereign sovereign-renewer d {EDGE}/renewal\n\
+         file\t750 root sovereign-renewer d {RENEWER}\nfile\t640 root sovereign-renewer f {RENEWER}/key-a.pem\n\
+         file\t700 sovereign-renewer sovereign-renewer d {RENEWER}/certificates\nend\n",
         beside(BEFORE),
         beside(BEFORE),
     );
@@ -319,6 +325,16 @@ fn what_was_changed_of_an_agent_or_a_name_server_is_named() {
         at(&format!("640 root sovereign-names f {NAME_SERVER}"), &format!("644 root sovereign-names f {NAME_SERVER}")),
         format!(
             "drift | files | {NAME_SERVER}/key-a.pem is 0644 root:sovereign-names, and should be 0640 root:sovereign-names\n"
+        )
+    );
+    assert_eq!(
+        at(
+            &format!("2750 sovereign sovereign-renewer d {EDGE}"),
+            &format!("2755 sovereign sovereign-renewer d {EDGE}")
+        ),
+        format!(
+            "drift | files | {EDGE}/renewal is 2755 sovereign:sovereign-renewer, and should be 2750 \
+             sovereign:sovereign-renewer\n"
         )
     );
     assert_eq!(

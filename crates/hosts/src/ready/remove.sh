@@ -46,7 +46,7 @@ for unit in /etc/systemd/system/sovereign-*.socket /etc/systemd/system/sovereign
     attempt rm -f "$unit"
 done
 attempt rm -rf /opt/sovereign
-for user in sovereign-names sovereign-agent sovereign; do
+for user in sovereign-renewer sovereign-names sovereign-agent sovereign; do
     if id -u "$user" > /dev/null 2>&1; then attempt userdel "$user"; fi
 done
 if test -e /etc/systemd/system/sovereign-nftables.service; then

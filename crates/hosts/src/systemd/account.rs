@@ -31,6 +31,11 @@ impl Account<'static> {
         Self { asks: has_agent.then_some(on_host::AGENT_USER), ..Self::of(on_host::NAME_SERVER_USER) }
     }
 
+    /// Of renewers: what they may ask is in folders of their own group.
+    pub fn renewer() -> Self {
+        Self::of(on_host::RENEWER_USER)
+    }
+
     fn of(user: &'static str) -> Self {
         Self { user, state: Path::new(on_host::STATE), asks: None }
     }

@@ -87,6 +87,7 @@ pub(super) struct EdgeAt<'a> {
     folder: EdgeFolder,
     program: PathBuf,
     world: &'a World,
+    has_renewer: bool,
 }
 
 impl<'a> EdgeAt<'a> {
@@ -95,7 +96,8 @@ impl<'a> EdgeAt<'a> {
             None => (world.state.clone(), world.binary.clone()),
             Some(_) => (on_host::state(&stack.name), on_host::program(&world.binary_digest)),
         };
-        Self { edge, datacenter, folder: state.edge(&datacenter.name), program, world }
+        let has_renewer = stack.renewers().any(|renewer| renewer == *edge);
+        Self { edge, datacenter, folder: state.edge(&datacenter.name), program, world, has_renewer }
     }
 
     pub(super) fn certificate(&self, sites: &[EdgeSite]) -> WantedCertificate {
@@ -142,7 +144,7 @@ impl<'a> EdgeAt<'a> {
 
     /// The edge as a unit. Its configuration is no input: it is reloaded, not restarted.
     pub(super) fn unit(&self, sites: &[EdgeSite]) -> UnitSpec {
-        let Self { edge, datacenter, folder, program, world } = self;
+        let Self { edge, datacenter, folder, program, world, has_renewer } = self;
         let argument = |path: PathBuf| path.to_string_lossy().into_owned();
         let content = sites.iter().filter_map(|site| match &site.source {
             Source::Folder(folder) => Some(folder.clone()),
@@ -152,27 +154,32 @@ impl<'a> EdgeAt<'a> {
         let keys = sites.iter().filter_map(|site| site.webhook_key.clone());
         // What lies in its own folder it reads anyway, and may be replaced without another description of it.
         let content = keys.chain(content).filter(|path| !path.starts_with(folder.path()));
+        let mut args = vec![
+            "edge".to_owned(),
+            "--config".to_owned(),
+            argument(folder.config()),
+            "--control".to_owned(),
+            argument(folder.control()),
+            "--trust".to_owned(),
+            world.trust.clone(),
+        ];
+        if *has_renewer {
+            args.extend(["--renewal".to_owned(), argument(folder.renewal_control())]);
+        }
+        let renewal = has_renewer.then(|| folder.renewal());
         UnitSpec {
             name: edge.unit(),
             datacenter: datacenter.name.clone(),
             host: edge.host.clone(),
             program: program.clone(),
-            args: vec![
-                "edge".to_owned(),
-                "--config".to_owned(),
-                argument(folder.config()),
-                "--control".to_owned(),
-                argument(folder.control()),
-                "--trust".to_owned(),
-                world.trust.clone(),
-            ],
+            args,
             env: BTreeMap::new(),
             working_dir: folder.path().to_owned(),
             sockets: edge_sockets(datacenter),
             confinement: Confinement {
                 // The folder rather than the files: they are replaced by renaming.
                 read: std::iter::once(folder.path().to_owned()).chain(content).collect(),
-                write: vec![folder.store(), folder.run(), folder.log()],
+                write: [folder.store(), folder.run(), folder.log()].into_iter().chain(renewal).collect(),
                 own_user: false,
                 connect: None,
                 low_ports: false,

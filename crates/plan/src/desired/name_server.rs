@@ -70,6 +70,10 @@ fn unit(stack: &Stack, world: &World, edge: &EdgeName, digest: &Digest) -> UnitS
     if has_agent {
         args.extend(["--agent".to_owned(), argument(agent.control())]);
     }
+    let renewal = stack.renewers().any(|renewer| renewer == *edge).then(|| folder.renewal());
+    if renewal.is_some() {
+        args.extend(["--renewal".to_owned(), argument(folder.renewal_control())]);
+    }
     UnitSpec {
         name: edge.name_server(),
         datacenter: edge.datacenter.clone(),
@@ -82,7 +86,7 @@ fn unit(stack: &Stack, world: &World, edge: &EdgeName, digest: &Digest) -> UnitS
         confinement: Confinement {
             // The folder of the agent's socket: each agent that takes over makes another one there.
             read: std::iter::once(folder.path().to_owned()).chain(has_agent.then(|| agent.run())).collect(),
-            write: vec![folder.run(), folder.knot()],
+            write: [folder.run(), folder.knot()].into_iter().chain(renewal).collect(),
             own_user: false,
             connect: None,
             low_ports: true,

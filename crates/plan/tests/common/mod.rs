@@ -9,7 +9,7 @@ use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::{App, Datacenter, Stack};
 use sovereign_model::unit::{Confinement, Health, Replace, Runs, UnitSpec};
 use sovereign_model::{Digest, Observed, UnitName};
-use sovereign_plan::{AppUnit, Plan, Wanted, World, simulate};
+use sovereign_plan::{AppUnit, Plan, RenewerKey, Wanted, World, simulate};
 
 /// A Monday in 2026, in unix seconds.
 pub(crate) const NOW: u64 = 1_795_400_000;
@@ -66,6 +66,14 @@ pub(crate) fn world(stack: &Stack, release: u8) -> World {
             .collect(),
         zone_keys: stack.domains.keys().map(|domain| (domain.clone(), 20_000)).collect(),
         transfer_keys: stack.secondaries.iter().map(|other| (other.name.clone(), Digest::of("key"))).collect(),
+        renewer_keys: stack
+            .renewers()
+            .map(|edge| {
+                let public = Digest::of(edge.to_string()).hex();
+                (edge, RenewerKey { public, warrant: "cd".repeat(64) })
+            })
+            .collect(),
+        authority_roots: BTreeMap::new(),
         webhook_keys: ghosts.map(|site| (site.name.clone(), state.keys().join(site.name.as_str()))).collect(),
         files: BTreeMap::new(),
         units: units.collect(),

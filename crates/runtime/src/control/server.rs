@@ -60,8 +60,8 @@ impl Server {
         Ok(Self { listener, path: path.to_owned(), shared: false, _name: name })
     }
 
-    /// The same, for all members of the socket's group too: for a daemon that has nothing but `status` to answer, and that
-    /// other users' daemons ask. Mode 0660; who may connect the kernel says.
+    /// The same, for all members of the socket's group too: for what of a daemon the daemons of other users may ask. Mode
+    /// 0660; who may connect the kernel says.
     ///
     /// # Errors
     /// When the socket's mode cannot be changed.

@@ -124,6 +124,31 @@ pub(super) fn lasts(stack: &Stack, gathered: &Gathered, name: &DnsName, stored: 
     shown.min().unwrap_or(stored.ends_unix)
 }
 
+/// Whether a host renews the certificate of a name by itself, and nothing is in the way: then that limits nothing. What the
+/// renewers of other hosts would need for it is theirs.
+pub(super) fn is_renewed_there(gathered: &Gathered, name: &DnsName) -> bool {
+    let well = gathered.renewers.values().flatten().filter(|status| status.healthy);
+    well.filter_map(|status| status.names.get(name)).any(|known| known.ends_unix.is_some() && known.why.is_empty())
+}
+
+/// What renewers could not do so far, each reason once.
+pub(super) fn of_renewers(gathered: &Gathered, said: &mut Said) {
+    for (at, status) in gathered.renewers.iter().filter_map(|(at, status)| Some((at, status.as_ref().ok()?))) {
+        if gathered.evacuated.contains_key(at) {
+            continue;
+        }
+        let unit = at.renewer();
+        let mut told: Vec<&String> = Vec::new();
+        for (name, known) in &status.names {
+            for why in known.why.iter().filter(|why| !told.contains(why)).collect::<Vec<_>>() {
+                told.push(why);
+                let message = format!("it could not renew the certificate of {name}, and tries again: {why}");
+                said.warnings.push(problem(&unit, message, Some(&format!("sovereign logs {unit}"))));
+            }
+        }
+    }
+}
+
 /// The edges that serve a name.
 fn served_by(stack: &Stack, name: &DnsName) -> Vec<EdgeName> {
     let sites = stack.sites.values().filter(|site| site.all_names().any(|other| other == name));
@@ -138,6 +163,7 @@ fn lasting(problem: Problem) -> Problem {
 mod tests {
     use sovereign_certs::wanted::Why;
     use sovereign_model::Digest;
+    use sovereign_model::renewer_status::{RenewerStatus, Renewing};
 
     use super::*;
     use crate::assess::assess;
@@ -221,6 +247,40 @@ mod tests {
         let office = ahead.edges.get_mut(&"office".parse().unwrap()).unwrap().as_mut().unwrap();
         office.public_certificates.get_mut(&name).unwrap().begins_unix = Some(NOW - DAY);
         assert_eq!(lasts(&ahead), NOW + 70 * DAY, "not everywhere");
+    }
+
+    #[test]
+    fn what_a_host_renews_by_itself_limits_nothing_while_that_is_well() {
+        let name: DnsName = "blog.localhost".parse().unwrap();
+        let with = |healthy: bool, why: &[&str]| {
+            let mut gathered = gathered(known(NOW + 70 * DAY, false));
+            let renewing = Renewing {
+                ends_unix: Some(NOW + 70 * DAY),
+                turn_unix: Some(NOW + 40 * DAY),
+                why: why.iter().map(|why| (*why).to_owned()).collect(),
+            };
+            let status = RenewerStatus {
+                healthy,
+                draining: false,
+                version: "0.1.0".to_owned(),
+                process: 9,
+                stack: "demo".parse().unwrap(),
+                datacenter: "home".parse().unwrap(),
+                host: Some("atlas".parse().unwrap()),
+                config_digest: Digest::of("a configuration"),
+                names: BTreeMap::from([(name.clone(), renewing)]),
+                last_error: None,
+            };
+            gathered.renewers.insert("home/atlas".parse().unwrap(), Ok(status));
+            let assessment = assess(&stack(), &gathered, NOW);
+            (assessment.unattended_until.map(|limit| limit.unix), assessment.warnings.len())
+        };
+        assert_eq!(with(true, &[]), (None, 0));
+        assert_eq!(with(false, &[]), (Some(NOW + 70 * DAY), 0));
+        assert_eq!(with(true, &["authority ca cannot be reached"]), (Some(NOW + 70 * DAY), 1));
+        let mut away = gathered(known(NOW + 70 * DAY, false));
+        away.renewers.insert("home/atlas".parse().unwrap(), Err("it does not run".to_owned()));
+        assert!(assess(&stack(), &away, NOW).unattended_until.is_some());
     }
 
     #[test]

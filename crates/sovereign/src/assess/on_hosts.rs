@@ -8,7 +8,7 @@ use sovereign_model::{EdgeName, UnitName};
 use super::{Problem, UnitReport, problem};
 use crate::gather::{Away, Gathered};
 
-/// The edge of a host, its agent, its name server, and its applications. Of a host that does not answer nothing is known but that. What is so because
+/// The edge of a host, its agent, its name server, its renewer, and its applications. Of a host that does not answer nothing is known but that. What is so because
 /// the host is evacuated on purpose is no problem.
 pub(super) fn units(gathered: &Gathered, edge: &EdgeName, problems: &mut Vec<Problem>) -> Vec<UnitReport> {
     if !gathered.evacuated.contains_key(edge) {
@@ -36,6 +36,10 @@ fn found(gathered: &Gathered, edge: &EdgeName, problems: &mut Vec<Problem>) -> V
     if let Some(answer) = gathered.name_servers.get(edge) {
         let answer = answer.as_ref().map(|status| (status.process, status.healthy));
         units.push(own_unit(edge, &edge.name_server(), Some(owned(answer)), &seen.usage, problems));
+    }
+    if let Some(answer) = gathered.renewers.get(edge) {
+        let answer = answer.as_ref().map(|status| (status.process, status.healthy));
+        units.push(own_unit(edge, &edge.renewer(), Some(owned(answer)), &seen.usage, problems));
     }
     match &seen.instances {
         Err(away) => problems.push(silent(edge, away)),

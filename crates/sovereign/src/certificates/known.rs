@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use sovereign_certs::state::{AuthorityState, Hold, NameState};
+use sovereign_certs::choice::in_the_way;
+use sovereign_certs::state::{AuthorityState, NameState};
 use sovereign_certs::wanted::{Wanted, Why};
 use sovereign_certs::{Moment, Store, renewal};
 use sovereign_model::layout::StateFolder;
@@ -105,16 +106,10 @@ fn look_at(
         file: store.bundle(&state.name, held).ok().flatten().map(|bundle| Digest::of(bundle.as_str())),
     });
     let is_due = certificate.as_ref().is_none_or(|stored| stored.due_unix <= now.seconds());
-    let of_authorities = authorities.values().flat_map(|known| known.whole.iter().chain(known.domains.get(domain)));
-    let holds: Vec<&Hold> = state.ours.iter().chain(state.refused.values()).chain(of_authorities).collect();
-    let waits = (is_due && !holds.is_empty()).then(|| {
-        let mut why: Vec<String> = Vec::new();
-        for hold in &holds {
-            if !why.contains(&hold.why) {
-                why.push(hold.why.clone());
-            }
-        }
-        Waits { until_unix: holds.iter().map(|hold| hold.until.seconds()).min().unwrap_or(0), why }
+    let holds = in_the_way(state, domain, authorities);
+    let waits = (is_due && !holds.is_empty()).then(|| Waits {
+        until_unix: holds.iter().map(|hold| hold.until.seconds()).min().unwrap_or(0),
+        why: holds.iter().map(|hold| hold.why.clone()).collect(),
     });
     KnownName { certificate, waits, unreadable: None }
 }

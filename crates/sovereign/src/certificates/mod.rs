@@ -19,7 +19,8 @@
 //! tried again by the next run; what is in force stays so, and no edge is brought anything older than what it shows. Each
 //! name stands alone.
 //!
-//! Left out: renewing from hosts, while this machine is away.
+//! Left out: renewing from hosts while this machine is away, which renewers there do (`certs::daemon`); what they got is brought
+//! back.
 
 pub(crate) mod back;
 mod hand;

@@ -1,5 +1,6 @@
 //! Who is believed: the stack's own authority, those that it declares with roots of their own, and this machine's.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -71,14 +72,24 @@ pub(crate) fn believed(stack: &Stack, keys: &WorkingKeys) -> Result<String, Fail
 /// # Errors
 /// When they cannot be read.
 pub(crate) fn declared(stack: &Stack) -> Result<String, Failure> {
-    let mut pem = String::new();
+    let of_each = declared_of_each(stack)?;
+    // In the order of the stack file.
+    let roots = stack.authorities.iter().filter_map(|authority| of_each.get(&authority.name));
+    Ok(roots.flat_map(|roots| [roots.trim_end(), "\n"]).collect())
+}
+
+/// The same, of each authority.
+///
+/// # Errors
+/// When they cannot be read.
+pub(crate) fn declared_of_each(stack: &Stack) -> Result<BTreeMap<AuthorityName, String>, Failure> {
+    let mut all = BTreeMap::new();
     for authority in &stack.authorities {
         if let Some(roots) = declared_roots(&authority.name, authority.roots.as_ref())? {
-            pem.push_str(roots.trim_end());
-            pem.push('\n');
+            all.insert(authority.name.clone(), roots);
         }
     }
-    Ok(pem)
+    Ok(all)
 }
 
 /// Asks edges of this stack as readers do.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use sovereign_engine::embedded::Part;
 
-/// `edge`, `agent`.
+/// `agent`, and what all have.
 #[derive(Debug, Args)]
 pub(crate) struct DaemonArgs {
     /// The signed configuration file
@@ -19,6 +19,29 @@ pub(crate) struct DaemonArgs {
     pub(crate) control: PathBuf,
 }
 
+/// `edge`.
+#[derive(Debug, Args)]
+pub(crate) struct EdgeArgs {
+    #[command(flatten)]
+    pub(crate) daemon: DaemonArgs,
+    /// Where to make the socket of the renewer beside it, if there is one
+    #[arg(long)]
+    pub(crate) renewal: Option<PathBuf>,
+}
+
+/// `renewer`.
+#[derive(Debug, Args)]
+pub(crate) struct RenewerArgs {
+    #[command(flatten)]
+    pub(crate) daemon: DaemonArgs,
+    /// The socket of the edge beside it
+    #[arg(long)]
+    pub(crate) edge: PathBuf,
+    /// That of the name server
+    #[arg(long)]
+    pub(crate) name_server: PathBuf,
+}
+
 /// `name-server`.
 #[derive(Debug, Args)]
 pub(crate) struct NameServerArgs {
@@ -27,6 +50,9 @@ pub(crate) struct NameServerArgs {
     /// The control socket of the agent beside it, if there is one
     #[arg(long)]
     pub(crate) agent: Option<PathBuf>,
+    /// Where to make the socket of the renewer beside it, if there is one
+    #[arg(long)]
+    pub(crate) renewal: Option<PathBuf>,
 }
 
 /// `supervise`. The state folder is named by `--state`.

@@ -1,14 +1,18 @@
 //! The long-running parts of a stack, as thin entries into the rooms they live in. Started by one another, never by
 //! hand.
 
+use std::sync::Arc;
+use std::time::SystemTime;
+
 use serde::Serialize;
+use sovereign_certs::daemon as renewing;
 use sovereign_dns::geography::{IPV4_FILE, IPV6_FILE};
 use sovereign_engine::embedded::{self, Timing};
 use sovereign_model::layout::StateFolder;
 use sovereign_runtime::lifecycle::Drained;
 use sovereign_runtime::signed::parse_trust;
 
-use crate::cli::{DaemonArgs, NameServerArgs, SuperviseArgs};
+use crate::cli::{DaemonArgs, EdgeArgs, NameServerArgs, RenewerArgs, SuperviseArgs};
 use crate::context::Context;
 use crate::deployment::supervise_arguments;
 use crate::exit::Exit;
@@ -43,11 +47,12 @@ impl Reason for NoRuntime {}
 const EDGE_THREADS: usize = 2;
 
 /// `edge`.
-pub(crate) fn edge(args: &DaemonArgs) -> Result<Ended, Failure> {
+pub(crate) fn edge(EdgeArgs { daemon, renewal }: &EdgeArgs) -> Result<Ended, Failure> {
     let options = sovereign_edge::Options {
-        config: args.config.clone(),
-        trust: parse_trust(&args.trust)?,
-        control: args.control.clone(),
+        config: daemon.config.clone(),
+        trust: parse_trust(&daemon.trust)?,
+        control: daemon.control.clone(),
+        renewal: renewal.clone(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(EDGE_THREADS)
@@ -74,11 +79,12 @@ pub(crate) fn agent(args: &DaemonArgs) -> Result<Ended, Failure> {
 }
 
 /// `name-server`. One thread: it waits most of the time, and so does Knot beside it.
-pub(crate) fn name_server(NameServerArgs { daemon, agent }: &NameServerArgs) -> Result<Ended, Failure> {
+pub(crate) fn name_server(NameServerArgs { daemon, agent, renewal }: &NameServerArgs) -> Result<Ended, Failure> {
     let options = sovereign_dns::name_server::Options {
         config: daemon.config.clone(),
         trust: parse_trust(&daemon.trust)?,
         control: daemon.control.clone(),
+        renewal: renewal.clone(),
         agent: agent.clone(),
         geography: [IPV4_FILE, IPV6_FILE].map(Into::into),
         // Whatever ends this process ends Knot too: nobody would tell it any more who lives.
@@ -90,6 +96,22 @@ pub(crate) fn name_server(NameServerArgs { daemon, agent }: &NameServerArgs) -> 
         .build()
         .map_err(NoRuntime)?;
     let drained = runtime.block_on(sovereign_dns::name_server::run(options))?;
+    Ok(Ended { drained: matches!(drained, Drained::Quiet) })
+}
+
+/// `renewer`. One thread: it waits most of the time.
+pub(crate) fn renewer(RenewerArgs { daemon, edge, name_server }: &RenewerArgs) -> Result<Ended, Failure> {
+    let options = renewing::Options {
+        config: daemon.config.clone(),
+        trust: parse_trust(&daemon.trust)?,
+        control: daemon.control.clone(),
+        edge: edge.clone(),
+        name_server: name_server.clone(),
+        pace: renewing::Pace::default(),
+        clock: Arc::new(SystemTime::now),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(NoRuntime)?;
+    let drained = runtime.block_on(renewing::run(options))?;
     Ok(Ended { drained: matches!(drained, Drained::Quiet) })
 }
 

@@ -149,6 +149,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Edge(args) => daemons::edge(&args)?.into(),
         Command::Agent(args) => daemons::agent(&args)?.into(),
         Command::NameServer(args) => daemons::name_server(&args)?.into(),
+        Command::Renewer(args) => daemons::renewer(&args)?.into(),
         Command::Supervise(args) => daemons::supervise(context, &args)?.into(),
         Command::ArchiveSource(args) => archive::source(&args)?.into(),
         Command::Shim => daemons::shim()?.into(),

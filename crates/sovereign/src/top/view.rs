@@ -126,6 +126,7 @@ mod tests {
             edges,
             agents: BTreeMap::new(),
             name_servers: BTreeMap::new(),
+            renewers: BTreeMap::new(),
             hosts: BTreeMap::new(),
             evacuated: BTreeMap::new(),
             certificates: BTreeMap::new(),

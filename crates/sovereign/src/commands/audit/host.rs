@@ -14,7 +14,7 @@ use sovereign_hosts::{Facts, SshError};
 use sovereign_model::instance::InstanceSpec;
 use sovereign_model::layout::on_host;
 use sovereign_model::unit::UnitSpec;
-use sovereign_model::{EdgeName, StackName};
+use sovereign_model::{EdgeName, StackName, UnitName};
 use tokio::sync::Semaphore;
 
 use super::OnHost;
@@ -47,14 +47,16 @@ impl<'a> Asked<'a> {
         known: Known,
     ) -> Self {
         let stack = &declared.stack.name;
-        let unit = |name| joined.wanted.unit(&edge.datacenter, name).and_then(|unit| unit.runs.as_unit());
-        let (unit, agent, name_server) = (unit(&edge.unit()), unit(&edge.agent()), unit(&edge.name_server()));
+        let unit = |name: UnitName| joined.wanted.unit(&edge.datacenter, &name).and_then(|unit| unit.runs.as_unit());
+        let (agent, name_server, renewer) = (unit(edge.agent()), unit(edge.name_server()), unit(edge.renewer()));
+        let unit = unit(edge.unit());
         let mut units: Vec<UnitFile> =
             [FILTER_UNIT, INSTANCES_UNIT].map(|(name, text)| UnitFile { name: name.into(), text: text.into() }).into();
         units.extend(unit.into_iter().flat_map(|unit| files(stack, unit, Account::edge())));
         units.extend(agent.into_iter().flat_map(|unit| files(stack, unit, Account::agent())));
         let names = Account::name_server(agent.is_some());
         units.extend(name_server.into_iter().flat_map(|unit| files(stack, unit, names)));
+        units.extend(renewer.into_iter().flat_map(|unit| files(stack, unit, Account::renewer())));
         let service = |unit: &UnitSpec| {
             let names = Names::of(stack, unit);
             let program = (unit.program.clone(), joined.wanted.binary);
@@ -68,13 +70,14 @@ impl<'a> Asked<'a> {
             host: id.to_string(),
             units,
             may_lack,
-            services: unit.into_iter().chain(agent).chain(name_server).map(service).collect(),
+            services: unit.into_iter().chain(agent).chain(name_server).chain(renewer).map(service).collect(),
             sockets: unit.iter().flat_map(|unit| &unit.sockets).map(|socket| socket.address).collect(),
             authorized: keys.authorized.clone(),
             comments: comments(&required(declared, keys, record, &id, None)),
             edge: state.edge(&edge.datacenter).path().to_owned(),
             agent: state.agent(&edge.datacenter).path().to_owned(),
             name_server: state.name_server(&edge.datacenter).path().to_owned(),
+            renewer: state.renewer(&edge.datacenter).path().to_owned(),
             asked: joined.wanted.name_servers.get(&edge).map(|wanted| wanted.config.listen.clone()).unwrap_or_default(),
             state: state.path().to_owned(),
             open_before: known.open_before.clone(),

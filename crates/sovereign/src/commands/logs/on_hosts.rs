@@ -31,7 +31,12 @@ pub(super) fn on_hosts(stack: &Stack, only: Option<&str>) -> Vec<OnHost> {
         let sites = stack.sites.values().filter(|site| site.app == App::Ghost && site.place(stack) == edge);
         let agent = stack.agents().find(|agent| *agent == edge).map(|edge| edge.agent());
         let name_server = stack.name_servers().find(|beside| *beside == edge).map(|edge| edge.name_server());
-        let own = std::iter::once(edge.unit()).chain(agent).chain(name_server).map(|unit| (unit, Writer::Host));
+        let renewer = stack.renewers().find(|beside| *beside == edge).map(|edge| edge.renewer());
+        let own = std::iter::once(edge.unit())
+            .chain(agent)
+            .chain(name_server)
+            .chain(renewer)
+            .map(|unit| (unit, Writer::Host));
         let logs = own.chain(sites.flat_map(applications));
         let logs = logs.filter(|(unit, _)| is_wanted(unit)).map(|(unit, writer)| LogReader::new(unit, writer));
         OnHost { logs: logs.collect(), edge }

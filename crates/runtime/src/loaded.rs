@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
-use sovereign_model::Digest;
-use sovereign_runtime::VerifyingKey;
-use sovereign_runtime::signed::{self, SignedError};
+
+use crate::VerifyingKey;
+use crate::signed::{self, SignedError};
 
 /// There is no configuration to start with.
 #[derive(Debug, thiserror::Error)]
@@ -48,17 +48,20 @@ impl LoadError {
     }
 }
 
-/// The configuration of `whose` in this file, signed with this key, and the digest of what was signed.
-pub(crate) fn load<T: DeserializeOwned>(
+/// The configuration of `whose` in this file, signed with this key, and the text that was signed.
+///
+/// # Errors
+/// When it is not that.
+pub fn load<T: DeserializeOwned>(
     path: &Path,
     trust: &VerifyingKey,
     protocol: u32,
     whose: &'static str,
-) -> Result<(T, Digest), LoadError> {
+) -> Result<(T, String), LoadError> {
     let file = || path.to_owned();
     let bytes = std::fs::read(path).map_err(|source| LoadError::Read { path: file(), source })?;
     let opened = signed::open(trust, protocol, &bytes);
     let payload = opened.map_err(|source| LoadError::Signed { path: file(), source })?.payload;
     let config = serde_json::from_str(&payload).map_err(|source| LoadError::Payload { path: file(), whose, source })?;
-    Ok((config, Digest::of(&payload)))
+    Ok((config, payload))
 }
