@@ -156,8 +156,10 @@ fn ways(
         let status = gathered.name_servers.get(edge).and_then(|status| status.as_ref().ok());
         status.is_some_and(|status| status.knot.is_some())
     };
+    // An address that changes is no name server's.
+    let is_asked = uplink.address != UplinkAddress::Dynamic;
     let servers: BTreeSet<EdgeName> =
-        stack.name_servers().filter(|server| server.datacenter == datacenter.name).collect();
+        stack.public_name_servers().filter(|server| is_asked && server.datacenter == datacenter.name).collect();
     let server = inside(servers.iter().map(|server| (answers(server), is_reached(server))));
     let domain = stack.domains.values().find(|domain| domain.provider.is_none()).map(|domain| domain.name.clone());
     let Some(first) = edges.first() else { return Vec::new() };
