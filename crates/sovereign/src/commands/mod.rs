@@ -145,6 +145,8 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Lab(LabCommand::Cut(args)) => lab::cut(context, &args)?.into(),
         Command::Lab(LabCommand::Slow(args)) => lab::slow(context, &args)?.into(),
         Command::Lab(LabCommand::Kill(args)) => lab::kill(context, &args)?.into(),
+        Command::Lab(LabCommand::Close(args)) => lab::close(context, &args)?.into(),
+        Command::Lab(LabCommand::Readdress(args)) => lab::readdress(context, &args)?.into(),
         Command::Lab(LabCommand::Heal(args)) => lab::heal(context, &args)?.into(),
         Command::Tick(args) => tick::run(context, &args)?.into(),
         Command::Completions(args) => completions::run(&args).into(),
