@@ -24,6 +24,7 @@
 //! | [`away`] | pure: from what an agent tells to who is away, and whether to fall silent |
 //! | [`challenge`] | pure: what certificate authorities ask to see, for how long |
 //! | [`name_server`] | the daemon: asks the agent, and drives Knot |
+//! | [`router`] | pure: what a home's router is told, so that names lead to hosts on its own network |
 //!
 //! Promise: nobody judges a public address from behind it, since homes lead nobody back in; what flaps is not believed
 //! for a while; when everything looks dead, everything is counted on. With the intervals that are shipped
@@ -44,6 +45,7 @@ pub mod knot;
 mod learned;
 pub mod name_server;
 pub mod probe;
+pub mod router;
 pub mod trial;
 mod view;
 pub mod zone;

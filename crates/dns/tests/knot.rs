@@ -19,7 +19,7 @@ use sovereign_dns::knot::files::{Geography, Setup};
 use sovereign_dns::knot::{DriverError, What, table};
 use sovereign_dns::zone::{World, public_addresses};
 use sovereign_keys::{Purpose, RootSeed, WorkingKeys, ZoneKey};
-use sovereign_model::names::Names;
+use sovereign_model::names::{Lan, Names};
 use sovereign_model::{DnsName, DnsRecord};
 use tempfile::TempDir;
 
@@ -78,6 +78,7 @@ struct Server {
     driver: Driver,
     folder: TempDir,
     names: Names,
+    lan: Option<Lan>,
     orders: Orders,
     table: PathBuf,
     key: ZoneKey,
@@ -127,7 +128,7 @@ impl Server {
         let home = folder.path().join("knot");
         let options = Options { folder: home, keys, program: vec!["knotd".to_owned()] };
         let driver = Driver::new(options.clone());
-        Self { folder, names, orders, table, key, listen: free_port(LOOPBACK), options, driver }
+        Self { folder, names, lan: None, orders, table, key, listen: free_port(LOOPBACK), options, driver }
     }
 
     async fn bring(&mut self, world: &World) -> Result<Brought, DriverError> {
@@ -140,7 +141,8 @@ impl Server {
             world,
             listen: &[self.listen],
             transfer_keys: &BTreeMap::new(),
-            identity: "vienna",
+            datacenter: &"vienna".parse().unwrap(),
+            lan: self.lan.as_ref(),
             geography: Some(Geography { orders: &self.orders, table: &self.table }),
         };
         self.driver.bring(&setup, now).await
@@ -386,6 +388,30 @@ impl Server {
         let said = self.validated("www.example.org", "AAAA");
         assert!(said.contains("; negative response, fully validated"), "{said}");
     }
+}
+
+#[tokio::test]
+async fn a_lan_is_led_to_its_own_hosts_with_signatures_and_nobody_else_is() {
+    let mut server = Server::new();
+    let (lan, host) = ("127.0.0.0/8", "192.168.1.5");
+    server.lan = Some(Lan { networks: vec![lan.parse().unwrap()], edges: vec![host.parse().unwrap()] });
+    server.bring(&World::default()).await.unwrap();
+    for name in ["www.example.org", "example.net"] {
+        server.answers("127.0.0.1/32", name, "A", &[host]);
+        server.answers(AUSTRIA, name, "A", &[VIENNA]);
+        server.answers(STATES, name, "A", &[DENVER]);
+        server.answers(NOWHERE, name, "A", &[VIENNA, DENVER]);
+        // No host there has an address of this kind.
+        server.answers("127.0.0.1/32", name, "AAAA", &["2001:db8::1"]);
+    }
+    // From loopback itself, without a word of where the reader is.
+    let said = server.validated("www.example.org", "A");
+    assert!(said.contains("; fully validated") && said.contains(host), "{said}");
+    server.assert_signed();
+    // However the others are, it is led there.
+    server.bring(&server.without(&["denver"])).await.unwrap();
+    server.answers("127.0.0.1/32", "www.example.org", "A", &[host]);
+    server.answers(STATES, "www.example.org", "A", &[VIENNA]);
 }
 
 #[tokio::test]

@@ -61,6 +61,12 @@ pub enum LabError {
         /// What there is.
         known: Vec<String>,
     },
+    /// A data center has no router that this could be done to.
+    #[error("{name} has no router that forwards ports or changes its address")]
+    NotRouted {
+        /// Which.
+        name: String,
+    },
     /// All private addresses are in use here.
     #[error("every network within 10.96.0.0 to 10.255.0.0 is in use on this machine")]
     NoAddresses,
@@ -169,6 +175,9 @@ impl LabError {
             Self::None { .. } => "`sovereign lab up` makes one".to_owned(),
             Self::Foreign { .. } => "choose another --name".to_owned(),
             Self::Unknown { known, .. } => format!("it has {}", known.join(", ")),
+            Self::NotRouted { .. } => {
+                "only what `sovereign lab up` was given with --forwarded or --outbound-only is behind one".to_owned()
+            }
             Self::Limit { path, needed, .. } => format!("as root: echo {needed} > {}", path.display()),
             Self::Incus(error) => return error.help(),
             Self::Newer { .. } => "use the sovereign that made it, or a newer one".to_owned(),

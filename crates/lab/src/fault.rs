@@ -57,6 +57,13 @@ pub enum Fault {
         /// Which.
         host: HostName,
     },
+    /// A router does not forward a port any more.
+    Closed {
+        /// The data center behind it.
+        datacenter: DatacenterName,
+        /// Which, by TCP and UDP.
+        port: u16,
+    },
 }
 
 impl Fault {
@@ -70,6 +77,7 @@ impl Fault {
         match self {
             Self::Cut { one, other } => one == target || other.as_ref() == Some(target),
             Self::Slow { one, .. } => one == target,
+            Self::Closed { datacenter, .. } => matches!(target, Target::Datacenter(name) if name == datacenter),
             Self::Dead { host } => lab.hosts_of(target).iter().any(|each| each.name == *host),
         }
     }
@@ -185,5 +193,7 @@ mod tests {
         assert!(!dead.concerns(&lab, &lab.target("home-1").unwrap()));
         let cut = Fault::Cut { one: lab.target("office").unwrap(), other: Some(home.clone()) };
         assert!(cut.concerns(&lab, &home));
+        let closed = Fault::Closed { datacenter: "home".parse().unwrap(), port: 53 };
+        assert!(closed.concerns(&lab, &home) && !closed.concerns(&lab, &lab.target("office").unwrap()));
     }
 }

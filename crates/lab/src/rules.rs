@@ -1,8 +1,8 @@
 //! What this machine does to packets between data centers: one table of nftables for each lab, made anew from all that is
 //! declared and broken whenever that changes, so that no rule is ever left behind.
 //!
-//! It plays the internet, which loses what is cut, and the routers that data centers are behind. Hosts of a data center
-//! behind a router are reached by this machine all the same: the operator's machine is at home there.
+//! It plays the internet, which loses what is cut, and the [routers](crate::routers) that data centers are behind. Hosts of a
+//! data center behind a router are reached by this machine all the same: the operator's machine is at home there.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -14,13 +14,11 @@ use tokio::process::Command;
 
 use crate::error::LabError;
 use crate::fault::{Fault, Target};
+use crate::routers::Routers;
 use crate::shape::{Lab, LabDatacenter};
 
 /// Tools of the machine's keeper are not on everybody's path.
 const NFT: &str = "/usr/sbin/nft";
-
-/// What a router forwards to the first host: sites and the name server.
-const FORWARDED: [&str; 3] = ["tcp dport { 53, 80, 443 }", "udp dport 53", "udp dport 443"];
 
 /// Whether there are any rules: without them nothing is needed to lay networks.
 pub(crate) fn has_rules(lab: &Lab) -> bool {
@@ -75,7 +73,8 @@ fn rules(lab: &Lab) -> String {
     let mut bridged = String::new();
     for fault in &lab.faults {
         match fault {
-            Fault::Dead { .. } => {}
+            // Of a closed port its router knows.
+            Fault::Dead { .. } | Fault::Closed { .. } => {}
             Fault::Cut { one, other: Some(other) } => {
                 for (from, to) in [(one, other), (other, one)] {
                     let rule = format!("ip saddr {} ip daddr {} drop\n", addresses(lab, from), addresses(lab, to));
@@ -99,7 +98,7 @@ fn rules(lab: &Lab) -> String {
             }
         }
     }
-    let Routers { filter, inward, outward } = routers(lab);
+    let Routers { filter, inward, outward, nowhere } = Routers::of(lab);
     let mut text = clean(lab);
     let chain = |name: &str, kind: &str, rules: &str| {
         if rules.is_empty() {
@@ -109,8 +108,8 @@ fn rules(lab: &Lab) -> String {
         }
     };
     let filters = [
-        ("through", "forward", format!("{routed}{filter}")),
-        ("to", "output", routed.clone()),
+        ("through", "forward", format!("{routed}{filter}{nowhere}")),
+        ("to", "output", format!("{routed}{nowhere}")),
         ("from", "input", routed),
     ];
     let mut chains =
@@ -128,33 +127,6 @@ fn rules(lab: &Lab) -> String {
         let _ = write!(text, "table bridge {table} {{\n{within}}}\n");
     }
     text
-}
-
-/// What the routers do that data centers are behind.
-#[derive(Default)]
-struct Routers {
-    filter: String,
-    inward: String,
-    outward: String,
-}
-
-fn routers(lab: &Lab) -> Routers {
-    let mut routers = Routers::default();
-    for datacenter in lab.datacenters.iter().filter(|datacenter| datacenter.reach != Reach::Direct) {
-        let (inside, public) = (datacenter.network(), datacenter.public());
-        // Writing to a text does not fail.
-        let _ = writeln!(routers.outward, "ip saddr {inside} ip daddr != {inside} snat ip to {public}");
-        if let (Reach::Forwarded, Some(first)) = (datacenter.reach, datacenter.hosts.first()) {
-            for ports in FORWARDED {
-                let _ = writeln!(routers.inward, "ip daddr {public} {ports} dnat ip to {}", first.address);
-            }
-            // A host that asks for the public address gets there and back through the router, as elsewhere.
-            let _ = writeln!(routers.outward, "ip saddr {inside} ip daddr {inside} ct status dnat masquerade");
-            let _ = writeln!(routers.filter, "ip daddr {inside} ct status dnat accept");
-        }
-        let _ = writeln!(routers.filter, "ip saddr != {inside} ip daddr {inside} ct state new drop");
-    }
-    routers
 }
 
 fn both_ways(addresses: &str, verdict: &str) -> String {
@@ -204,8 +176,19 @@ mod tests {
             outbound_only: vec!["office".to_owned()],
             ..Shape::new("my-lab".parse().unwrap(), 3, 1)
         };
-        let lab = Lab::plan(&shape, 96, Path::new("/socket"), Digest::of("image")).unwrap();
+        let mut lab = Lab::plan(&shape, 96, Path::new("/socket"), Digest::of("image")).unwrap();
         assert!(has_rules(&lab));
         insta::assert_snapshot!(rules(&lab));
+        let as_it_was = rules(&lab);
+        lab.faults = vec![Fault::Closed { datacenter: "home".parse().unwrap(), port: 80 }];
+        let closed = rules(&lab);
+        assert!(
+            as_it_was.contains("tcp dport 80 dnat") && !closed.contains("dport 80 ") && closed.contains("dport 443")
+        );
+        lab.datacenters[0].address_changes = 1;
+        let moved = rules(&lab);
+        assert!(
+            !moved.contains("10.96.0.1 ") && moved.contains("10.96.0.9 ") && moved.contains("snat ip to 10.96.0.2")
+        );
     }
 }

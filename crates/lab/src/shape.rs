@@ -90,6 +90,9 @@ pub struct LabDatacenter {
     pub gateway: Ipv4Addr,
     /// How a connection from another data center comes in.
     pub reach: Reach,
+    /// How often its router was given another address.
+    #[serde(default)]
+    pub(crate) address_changes: u8,
     /// Its hosts.
     pub hosts: Vec<LabHost>,
 }
@@ -126,6 +129,7 @@ impl Lab {
             bridge: format!("{name}br{number}").parse().expect(made),
             gateway: Ipv4Addr::new(10, block, number, 1),
             reach: shape.reach(datacenter),
+            address_changes: 0,
             hosts: (0u8..)
                 .take(*hosts)
                 .map(|at| LabHost {
@@ -208,7 +212,14 @@ impl LabDatacenter {
     /// The address that the other data centers see of it, when they do not see its hosts'.
     pub fn public(&self) -> Ipv4Addr {
         let [ten, block, number, _] = self.gateway.octets();
-        Ipv4Addr::new(ten, block, 0, number)
+        // Each has a number of its own up to 8, and so in every step.
+        Ipv4Addr::new(ten, block, 0, number + 8 * (self.address_changes % 31))
+    }
+
+    /// Where routers have their addresses.
+    pub(crate) fn internet(&self) -> String {
+        let [ten, block, ..] = self.gateway.octets();
+        format!("{ten}.{block}.0.0/24")
     }
 
     /// Its network.
@@ -244,6 +255,18 @@ mod tests {
         let (home, first) = lab.hosts().next().unwrap();
         assert_eq!(format!("{} {} {}", home.bridge, first.name, first.address), "labbr1 home-1 10.96.1.11");
         assert!(lab.is(&shape(8, 16)) && !lab.is(&shape(8, 15)));
+    }
+
+    #[test]
+    fn routers_have_addresses_of_their_own_however_often_they_change() {
+        let mut lab = plan(8, 1).unwrap();
+        let mut taken = std::collections::BTreeSet::new();
+        for changes in 0..31 {
+            for datacenter in &mut lab.datacenters {
+                datacenter.address_changes = changes;
+                assert!(taken.insert(datacenter.public()), "{}", datacenter.public());
+            }
+        }
     }
 
     #[test]

@@ -16,6 +16,9 @@ pub(crate) fn text(lab: &Lab) -> String {
     // Writing to a text does not fail.
     for datacenter in &lab.datacenters {
         let _ = write!(text, "\n[[datacenter]]\nname = \"{}\"\nengine = \"incus\"\n", datacenter.name);
+        if datacenter.reach != Reach::Direct {
+            let _ = writeln!(text, "lan = [\"{}\"]", datacenter.network());
+        }
         let _ = write!(text, "\n[[datacenter.uplink]]\nname = \"lab\"\n{}port = 443\nhttp = 80\n", uplink(datacenter));
         for host in &datacenter.hosts {
             let _ = write!(text, "\n[[datacenter.host]]\nname = \"{}\"\naddress = \"{}\"\n", host.name, host.address);

@@ -114,7 +114,7 @@ fn routers(world: &World) {
     );
     let own = |datacenter: &sovereign_lab::LabDatacenter| datacenter.hosts[0].address;
     assert!(greets("cabin-1", home.public(), 443) && greets("office-1", home.public(), 443));
-    assert!(greets("home-2", home.public(), 443), "a router leads back in too");
+    assert!(is_shut("home-2", home.public(), 443) && greets("home-2", own(home), 443), "nobody is led back in");
     assert!(is_shut("cabin-1", home.public(), 22), "this port is not forwarded");
     assert!(is_shut("cabin-1", own(home), 443), "nobody outside knows the addresses behind a router");
     assert!(is_shut("cabin-1", own(office), 22) && is_shut("cabin-1", office.public(), 443));
@@ -122,6 +122,15 @@ fn routers(world: &World) {
     let stack = std::fs::read_to_string(world.folder("small").join("stack.toml")).unwrap();
     assert!(stack.contains(&format!("address = \"{}\"\nreach = \"forwarded\"", home.public())), "{stack}");
     assert!(stack.contains("address = \"dynamic\"\nreach = \"outbound-only\""), "{stack}");
+    let mut lab = lab.clone();
+    let folder = world.folder("small");
+    let closed = Fault::Closed { datacenter: home.name.clone(), port: 443 };
+    world.run(sovereign_lab::inflict(&world.client, &mut lab, &folder, closed)).unwrap();
+    assert!(is_shut("cabin-1", home.public(), 443));
+    world.run(sovereign_lab::heal(&world.client, &mut lab, &folder, None)).unwrap();
+    let moved = world.run(sovereign_lab::readdress(&mut lab, &folder, "home")).unwrap();
+    assert!(greets("cabin-1", moved, 443) && is_shut("cabin-1", home.public(), 443));
+    assert!(greets("home-1", own(cabin), 22), "from another address now");
     world.run(async {
         world.down("small").await;
         assert_eq!(world.things().await, world.before);

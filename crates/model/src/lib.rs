@@ -25,6 +25,7 @@ pub mod name;
 pub mod name_server_config;
 pub mod name_server_status;
 pub mod names;
+pub mod network;
 pub mod observed;
 pub mod renewer_config;
 pub mod renewer_status;
@@ -48,6 +49,7 @@ pub use name::{
     AuthorityName, CopyName, DatacenterName, DnsName, DomainName, HostName, ImageName, InvalidName, Origin,
     SecondaryName, SiteName, StackName, UnitName,
 };
+pub use network::Network;
 pub use observed::Observed;
 pub use size::ByteSize;
 pub use stack::Stack;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::edge_name::EdgeName;
 use crate::name::{DatacenterName, DnsName, HostName, SecondaryName, StackName};
-use crate::names::Names;
+use crate::names::{Lan, Names};
 
 /// The version of this format.
 pub const PROTOCOL: u32 = 1;
@@ -34,6 +34,9 @@ pub struct NameServerConfig {
     pub folder: PathBuf,
     /// Where questions are taken, by UDP and TCP.
     pub listen: Vec<SocketAddr>,
+    /// The data center's own networks, where its edges are reached at other addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lan: Option<Lan>,
     /// What is answered.
     pub names: Names,
     /// The tags of the domains' keys (RFC 4034 appendix B): each has one, which lies in the folder.

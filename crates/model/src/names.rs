@@ -5,7 +5,7 @@
 //! replaced: what a site runs, say, or who its domain is registered with. Beside it, which edges have a name server, and
 //! where that is asked.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use std::collections::BTreeSet;
 
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::dns_record::{DnsRecord, is_within};
 use crate::edge_name::EdgeName;
 use crate::name::{DatacenterName, DnsName, SecondaryName};
+use crate::network::Network;
 use crate::secondary::Secondary;
 use crate::stack::{self, Location, Mail, Reach, Stack, UplinkAddress};
 
@@ -141,18 +142,34 @@ impl From<&stack::Site> for Site {
     }
 }
 
+/// The networks of a data center's own people and things, where its public address may lead nobody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Lan {
+    /// Which.
+    pub networks: Vec<Network>,
+    /// Its edges there, in the order of its hosts. Never empty.
+    pub edges: Vec<IpAddr>,
+}
+
 /// Where names are asked for, by UDP and TCP (RFC 1035 section 4.2).
 pub const NAMES_PORT: u16 = 53;
 
 impl Stack {
-    /// The edges that have a name server beside them: those on hosts of data centers that are reached at a fixed address,
-    /// where the stack answers for a domain itself.
+    /// The edges that have a name server beside them, where the stack answers for a domain itself: those on hosts of data
+    /// centers that are reached at a fixed address, and for its own people where a data center has a LAN.
     pub fn name_servers(&self) -> impl Iterator<Item = EdgeName> {
         let answers = self.domains.values().any(|domain| domain.provider.is_none());
-        let is_fixed = |edge: &EdgeName| {
-            self.datacenters.get(&edge.datacenter).is_some_and(stack::Datacenter::is_reached_for_good)
+        let is_asked = |edge: &EdgeName| {
+            let datacenter = self.datacenters.get(&edge.datacenter);
+            datacenter.is_some_and(|datacenter| datacenter.is_reached_for_good() || datacenter.lan().is_some())
         };
-        self.edges_on_hosts().filter(move |edge| answers && is_fixed(edge))
+        self.edges_on_hosts().filter(move |edge| answers && is_asked(edge))
+    }
+
+    /// Those of them that are for the whole world: the others answer their own LAN alone.
+    pub fn public_name_servers(&self) -> impl Iterator<Item = EdgeName> {
+        self.name_servers().filter(|edge| self.datacenters[&edge.datacenter].is_reached_for_good())
     }
 
     /// The domain that a name is in.
@@ -166,6 +183,13 @@ impl stack::Datacenter {
     pub fn is_reached_for_good(&self) -> bool {
         let is_fixed = |uplink: &stack::Uplink| matches!(uplink.address, UplinkAddress::Fixed(_));
         self.uplinks.iter().any(|uplink| uplink.reach != Reach::OutboundOnly && is_fixed(uplink))
+    }
+
+    /// What leads there on its own networks, if it has any.
+    pub fn lan(&self) -> Option<Lan> {
+        let is_in = |ip: &IpAddr| self.lan.iter().any(|network| network.contains(*ip));
+        let edges: Vec<IpAddr> = self.hosts.iter().filter_map(|host| host.address).filter(is_in).collect();
+        (!edges.is_empty()).then(|| Lan { networks: self.lan.clone(), edges })
     }
 
     /// Where the name server beside an edge of it takes questions: at the address where the edge is reached, and at those of
@@ -238,6 +262,26 @@ mirrors = ["cabin"]
         assert_eq!(names.domains.iter().map(|domain| domain.name.as_str()).collect::<Vec<_>>(), ["example.org"]);
         assert_eq!(names.places.iter().map(|place| place.uplinks.len()).collect::<Vec<_>>(), [0, 2]);
         assert!(!text.contains("example.net\",\"mail") && !text.contains("203.0.113.9"), "{text}");
+    }
+
+    #[test]
+    fn where_there_is_a_lan_there_is_a_name_server_though_not_for_the_world() {
+        let text = |lan: &str| {
+            format!(
+                "version = 1\n[stack]\nname = \"s\"\n\
+                 [[datacenter]]\nname = \"cabin\"\nengine = \"incus\"\n{lan}\n[[datacenter.uplink]]\nname = \"lte\"\n\
+                 address = \"dynamic\"\nreach = \"outbound-only\"\n\
+                 [[datacenter.host]]\nname = \"a\"\naddress = \"192.168.1.5\"\n\
+                 [[datacenter.host]]\nname = \"b\"\naddress = \"10.0.0.6\"\n\
+                 [[domain]]\nname = \"example.org\"\nregistrar = \"r\"\n"
+            )
+        };
+        let stack = |lan| crate::parse("stack.toml", &text(lan), std::path::Path::new("/")).unwrap();
+        assert_eq!(stack("").name_servers().count(), 0);
+        let with = stack("lan = [\"192.168.1.0/24\"]");
+        assert_eq!((with.name_servers().count(), with.public_name_servers().count()), (2, 0));
+        let lan = with.datacenters[&"cabin".parse().unwrap()].lan().unwrap();
+        assert_eq!(lan.edges, ["192.168.1.5".parse::<IpAddr>().unwrap()], "the other is on no network of it");
     }
 
     #[test]

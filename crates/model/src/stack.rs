@@ -17,6 +17,7 @@ use crate::edge_rules::{EdgeRules, Proxy, Room};
 use crate::interval::Interval;
 use crate::keep_rules::KeepRules;
 use crate::name::{DatacenterName, DnsName, HostName, InvalidName, Origin, SecondaryName, SiteName, StackName};
+use crate::network::Network;
 use crate::secondary::Secondary;
 
 /// Everything one operator declares, in one file.
@@ -72,6 +73,8 @@ pub struct Datacenter {
     pub proxy: Option<Proxy>,
     /// The TCP port on loopback where its edge tells its figures.
     pub metrics: Option<u16>,
+    /// The networks that its own people and things are in: asked from there, its name server leads to its hosts themselves.
+    pub lan: Vec<Network>,
 }
 
 impl Datacenter {

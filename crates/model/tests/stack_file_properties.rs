@@ -95,6 +95,7 @@ fn datacenter(index: u16) -> impl Strategy<Value = Datacenter> {
             uplinks: (0..).zip(uplinks).map(uplink).collect(),
             metrics: proxy.is_some().then_some(9900 + index),
             proxy,
+            lan: Vec::new(),
         }
     })
 }

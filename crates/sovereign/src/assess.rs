@@ -3,6 +3,7 @@
 mod archive;
 mod certificates;
 mod copies;
+mod lines;
 mod name_servers;
 mod on_hosts;
 mod room;
@@ -237,6 +238,7 @@ fn serving(stack: &Stack, gathered: &Gathered, now: u64) -> Serving {
         ));
     }
     decisions(&gathered.decided, now, &mut said);
+    said.warnings.extend(lines::limits(stack));
     let datacenters = stack
         .datacenters
         .keys()

@@ -20,12 +20,15 @@ use sovereign_model::{CopyName, DatacenterName, SiteName, StackName};
 pub(crate) use self::cert::{CertCommand, CertImportArgs, CertRenewArgs};
 pub(crate) use self::daemons::{DaemonArgs, EdgeArgs, NameServerArgs, RenewerArgs, SuperviseArgs};
 pub(crate) use self::dc::{DcCheckArgs, DcCommand, DcDrainArgs, DcMaintenanceArgs, DcUndrainArgs, Switch};
-pub(crate) use self::dns::{DnsAdoptArgs, DnsCommand, DnsDriftArgs, DnsDsArgs, DnsSecondaryArgs, DnsShowArgs};
+pub(crate) use self::dns::{
+    DnsAdoptArgs, DnsCommand, DnsDriftArgs, DnsDsArgs, DnsLanArgs, DnsSecondaryArgs, DnsShowArgs,
+};
 pub(crate) use self::host::{
     HostAddArgs, HostCheckArgs, HostCommand, HostEvacuateArgs, HostRemoveArgs, HostRestoreArgs, HostUpgradeArgs,
 };
 pub(crate) use self::lab::{
-    LabArgs, LabCommand, LabCutArgs, LabDownArgs, LabHealArgs, LabSlowArgs, LabTargetArgs, LabUpArgs,
+    LabArgs, LabCloseArgs, LabCommand, LabCutArgs, LabDownArgs, LabHealArgs, LabReaddressArgs, LabSlowArgs,
+    LabTargetArgs, LabUpArgs,
 };
 use crate::duplicity::{Address, Moment};
 
@@ -237,6 +240,7 @@ impl Command {
             Self::Dns(DnsCommand::Show(_)) => "dns show",
             Self::Dns(DnsCommand::Ds(_)) => "dns ds",
             Self::Dns(DnsCommand::Secondary(_)) => "dns secondary",
+            Self::Dns(DnsCommand::Lan(_)) => "dns lan",
             Self::Dns(DnsCommand::Drift(_)) => "dns drift",
             Self::Dns(DnsCommand::Adopt(_)) => "dns adopt",
             Self::Images(ImagesCommand::List) => "images list",
@@ -285,6 +289,8 @@ impl Command {
             Self::Lab(LabCommand::Cut(_)) => "lab cut",
             Self::Lab(LabCommand::Slow(_)) => "lab slow",
             Self::Lab(LabCommand::Kill(_)) => "lab kill",
+            Self::Lab(LabCommand::Close(_)) => "lab close",
+            Self::Lab(LabCommand::Readdress(_)) => "lab readdress",
             Self::Lab(LabCommand::Heal(_)) => "lab heal",
             Self::Tick(_) => "tick",
             Self::Completions(_) => "completions",

@@ -44,6 +44,8 @@ fn lab(incusd: &Incusd) {
     let (code, state) = run(&["lab", "status"]);
     assert_eq!((code, &state["hosts"][0]["answers"]), (0, &true.into()), "{state}");
     assert_eq!(run(&["lab", "cut", "office"]).0, 1, "it has no such data center");
+    assert_eq!(run(&["lab", "close", "home", "80"]).0, 1, "it is behind no router");
+    assert_eq!(run(&["lab", "readdress", "home"]).0, 1);
     assert_eq!(run(&["lab", "cut", "home"]).0, 0);
     assert_eq!(run(&["lab", "kill", "home-1"]).1["broken"][0], "home-1 has no power");
     let (code, state) = run(&["lab", "status"]);

@@ -64,6 +64,7 @@ fn write_config(folder: &Path) -> SocketAddr {
         },
         keys: BTreeMap::from([(domain, key.tag())]),
         transfer_keys: BTreeMap::new(),
+        lan: None,
         drained: BTreeSet::new(),
     };
     let text = serde_json::to_string(&config).unwrap();

@@ -70,6 +70,7 @@ impl NameServer {
             keys,
             drained: BTreeSet::new(),
             transfer_keys: BTreeMap::new(),
+            lan: None,
         };
         let signing = SigningKey::from_bytes(&[7; 32]);
         let sealed = signed::seal(&signing, PROTOCOL, 1, serde_json::to_string(&config).unwrap());

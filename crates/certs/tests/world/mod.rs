@@ -81,7 +81,8 @@ impl Knot {
             names: &self.names,
             world: &World::default(),
             listen: &[self.listen],
-            identity: "vienna",
+            datacenter: &"vienna".parse().unwrap(),
+            lan: None,
             transfer_keys: &BTreeMap::new(),
             geography: None,
         };

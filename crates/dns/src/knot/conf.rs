@@ -25,10 +25,9 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use sovereign_model::names::Domain;
 use sovereign_model::secondary::Secondary;
 
-use super::files::{Setup, answers_file, zone_file};
+use super::files::{Served, Setup, answers_file, lan_file, zone_file};
 use crate::zone::ADDRESS_TTL;
 
 /// Answers a second for each network and kind, before they are limited.
@@ -36,6 +35,9 @@ const RATE_LIMIT: u32 = 200;
 /// Buckets for them, of 32 bytes each: 2 MB instead of the default's 12, for some 50,000 answers a second. A prime, as
 /// Knot recommends.
 const RATE_TABLE: u32 = 65_537;
+
+/// What a module is called that answers the data center's own networks, behind the name of its domain. No name has it.
+const ON_LAN: &str = "_lan";
 
 /// The secondaries: the files with their keys, where each is told of changes, and what each may have.
 fn secondaries(setup: &Setup<'_>) -> String {
@@ -60,8 +62,8 @@ fn secondaries(setup: &Setup<'_>) -> String {
     text
 }
 
-/// The configuration; `served` are the domains, and whether their answers differ by geography.
-pub fn conf(setup: &Setup<'_>, served: &[(&Domain, bool)], home: &Path, generation: &Path) -> String {
+/// The configuration.
+pub fn conf(setup: &Setup<'_>, served: &[Served<'_>], home: &Path, generation: &Path) -> String {
     let listen: Vec<String> = setup.listen.iter().map(place).collect();
     let mut text = format!(
         "\
@@ -112,15 +114,25 @@ template:
 ",
         rundir = quoted(&home.join("run").to_string_lossy()),
         listen = listen.join(", "),
-        identity = quoted(setup.identity),
+        identity = quoted(setup.datacenter.as_str()),
         storage = quoted(&home.join("db").to_string_lossy()),
     );
     text.push_str(&secondaries(setup));
     let file = |name: &Path| quoted(&generation.join(name).to_string_lossy());
-    if served.iter().any(|(_, differs)| *differs) {
+    if served.iter().any(|served| served.by_lan || served.by_geography) {
         text.push_str("\nmod-geoip:\n");
     }
-    for (domain, _) in served.iter().filter(|(_, differs)| *differs) {
+    for Served { domain, .. } in served.iter().filter(|served| served.by_lan) {
+        // A String takes all.
+        let _ = write!(
+            text,
+            "  - id: {}{}\n    config-file: {}\n    ttl: {ADDRESS_TTL}\n    mode: subnet\n",
+            domain.name,
+            ON_LAN,
+            file(&lan_file(domain))
+        );
+    }
+    for Served { domain, .. } in served.iter().filter(|served| served.by_geography) {
         let table = setup.geography.map(|geography| quoted(&geography.table.to_string_lossy())).unwrap_or_default();
         let answers = file(&answers_file(domain));
         // A String takes all.
@@ -134,10 +146,13 @@ template:
     if !served.is_empty() {
         text.push_str("\nzone:\n");
     }
-    for (domain, differs) in served {
+    for Served { domain, by_lan, by_geography } in served {
         let _ = write!(text, "  - domain: {}\n    file: {}\n", domain.name, file(&zone_file(domain)));
-        if *differs {
-            let _ = writeln!(text, "    module: mod-geoip/{}", domain.name);
+        // The first that has an answer gives it.
+        let modules = [(by_lan, ON_LAN), (by_geography, "")].into_iter().filter(|(differs, _)| **differs);
+        let modules: Vec<String> = modules.map(|(_, what)| format!("mod-geoip/{}{what}", domain.name)).collect();
+        if !modules.is_empty() {
+            let _ = writeln!(text, "    module: [ {} ]", modules.join(", "));
         }
         let names: Vec<&str> = setup.names.secondaries(domain).map(|secondary| secondary.name.as_str()).collect();
         if !names.is_empty() {

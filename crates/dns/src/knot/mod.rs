@@ -12,6 +12,7 @@
 //! | [`files`] | pure: everything Knot is given |
 //! | [`conf`] | pure: its configuration |
 //! | [`answers`] | pure: what differs by where a question comes from |
+//! | [`lan`] | pure: what is answered to the data center's own networks |
 //! | [`copy`] | pure: what the owner of a secondary configures |
 //! | [`table`] | the table of addresses, as a file |
 //! | [`driver`] | writes it, has it checked, starts or reloads Knot; only when something changed |
@@ -29,6 +30,7 @@ pub mod copy;
 pub mod driver;
 mod error;
 pub mod files;
+pub mod lan;
 mod process;
 pub mod table;
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use sovereign_model::SecondaryName;
-use sovereign_model::names::Names;
+use sovereign_model::names::{Lan, Names};
 
 use super::files::{Geography, Setup, files};
 use crate::geography::nearest::Orders;
@@ -73,13 +73,19 @@ fn transfer_keys() -> BTreeMap<SecondaryName, PathBuf> {
 
 /// All files, as they are on disk.
 fn shown(world: &World) -> String {
+    shown_with(world, None)
+}
+
+/// The same of a name server whose data center has a LAN.
+fn shown_with(world: &World, lan: Option<Lan>) -> String {
     let names = names();
     let orders = Orders::new(&names);
     let setup = Setup {
         names: &names,
         world,
         listen: &["192.0.2.1:53".parse().unwrap(), "[2001:db8::1]:53".parse().unwrap()],
-        identity: "vienna",
+        datacenter: &"vienna".parse().unwrap(),
+        lan: lan.as_ref(),
         transfer_keys: &transfer_keys(),
         geography: Some(Geography { orders: &orders, table: Path::new("/lib/knot/nearest.mmdb") }),
     };
@@ -104,6 +110,32 @@ fn the_owner_of_a_secondary_configures_the_other_side() {
     let names = names();
     let texts = names.secondaries.iter().map(|secondary| super::copy::conf(&names, secondary, "c2VjcmV0"));
     insta::assert_snapshot!(texts.collect::<Vec<_>>().join("---\n"));
+}
+
+#[test]
+fn a_lan_is_led_to_hosts_for_sites_that_are_there() {
+    let lan = Lan {
+        networks: vec!["192.168.1.0/24".parse().unwrap(), "2001:db8:7::/64".parse().unwrap()],
+        edges: ["192.168.1.5", "192.168.1.6", "2001:db8:7::5"].map(|ip| ip.parse().unwrap()).into(),
+    };
+    let text = shown_with(&World::default(), Some(lan.clone()));
+    let only = |name: &str| text.split("== ").find_map(|file| file.strip_prefix(name)).unwrap_or_default().to_owned();
+    insta::assert_snapshot!(only("lan/example.org.yaml\n"), @r#"
+    example.org:
+      - net: "192.168.1.0/24"
+        A: [ "192.168.1.5", "192.168.1.6" ]
+        AAAA: [ "2001:db8:7::5" ]
+      - net: "2001:db8:7::/64"
+        A: [ "192.168.1.5", "192.168.1.6" ]
+        AAAA: [ "2001:db8:7::5" ]
+    "#);
+    let conf = only("knot.conf\n");
+    assert!(conf.contains("module: [ mod-geoip/example.org_lan, mod-geoip/example.org ]"), "{conf}");
+    // Where the others are gone nobody is nearer, and the LAN is what it is; taken out on purpose, it is led elsewhere too.
+    let alone = shown_with(&without("denver"), Some(lan.clone()));
+    assert!(alone.contains("module: [ mod-geoip/example.org_lan ]"), "{alone}");
+    let drained = World { drained: BTreeSet::from(["vienna".parse().unwrap()]), ..World::default() };
+    assert_eq!(shown_with(&drained, Some(lan)), shown(&drained));
 }
 
 #[test]
@@ -158,7 +190,8 @@ proptest! {
             names: &names,
             world: &world,
             listen: &[],
-            identity: "",
+            datacenter: &"vienna".parse().unwrap(),
+            lan: None,
             transfer_keys: &BTreeMap::new(),
             geography: Some(geography),
         };

@@ -292,7 +292,8 @@ impl Keeper {
             names: &config.names,
             world: &wanted.world,
             listen: &config.listen,
-            identity: config.datacenter.as_str(),
+            datacenter: &config.datacenter,
+            lan: config.lan.as_ref(),
             transfer_keys: &self.transfer_keys,
             geography,
         };

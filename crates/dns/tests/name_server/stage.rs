@@ -102,6 +102,7 @@ impl Stage {
             names: names(),
             keys: BTreeMap::from([(domain, key.tag())]),
             transfer_keys: BTreeMap::new(),
+            lan: None,
             drained: BTreeSet::new(),
         };
         let geography = ["geoip", "geoip6"].map(|name| folder.path().join(name));

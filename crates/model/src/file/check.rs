@@ -7,6 +7,7 @@ mod archive;
 mod authority;
 mod domain;
 mod edge;
+mod lan;
 mod secondary;
 
 use std::collections::BTreeMap;
@@ -109,6 +110,7 @@ impl Check<'_> {
             if let Some(port) = metrics.filter(|_| engine == Some(EngineKind::Embedded)) {
                 self.listener((Ipv4Addr::LOCALHOST, port).into(), node, "metrics", index);
             }
+            let lan = self.lan(node, hosts.as_deref());
             let proxy = node.node("proxy").map(|node| self.proxy(node));
             let location = node.node("location").map(location);
             let Some(name) = node.parse::<DatacenterName>("name") else { continue };
@@ -134,6 +136,7 @@ impl Check<'_> {
                         uplinks,
                         proxy: proxy.flatten(),
                         metrics,
+                        lan,
                     }),
                     _ => None,
                 },

@@ -6,6 +6,7 @@ use crate::archive_copy::{DiskUuid, SftpAddress};
 use crate::authority::DirectoryUrl;
 use crate::interval::{Interval, InvalidInterval};
 use crate::name::{DnsName, InvalidName, SiteName};
+use crate::network::{InvalidNetwork, Network};
 use crate::size::ByteSize;
 use crate::ssh::HostKey;
 
@@ -29,6 +30,8 @@ pub enum Form {
     UplinkAddress,
     /// An IPv4 or IPv6 address with a TCP port.
     Socket,
+    /// An IPv4 or IPv6 network.
+    Network,
     /// A path of a site.
     Path,
     /// A folder; a relative one starts at the folder of the stack file.
@@ -85,6 +88,7 @@ impl Form {
             Self::Address => "IP address",
             Self::UplinkAddress => "`\"dynamic\"` or IP address",
             Self::Socket => "IP address and port",
+            Self::Network => "network: `\"192.168.1.0/24\"`",
             Self::Path => "path: begins with `/`",
             Self::Folder => "folder",
             Self::File => "file",
@@ -108,6 +112,7 @@ impl Form {
         const LABEL: &str = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?";
         Some(match self {
             Self::Prose | Self::Address | Self::UplinkAddress | Self::Socket => return None,
+            Self::Network => "^[0-9A-Fa-f.:]+/[0-9]{1,3}$".to_owned(),
             Self::Path => "^/[!-~]*$".to_owned(),
             Self::Line | Self::Record | Self::RecordSet => "^[^\\n\\r]+$".to_owned(),
             Self::Label { most } => format!("^(?=.{{1,{most}}}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?$"),
@@ -144,6 +149,7 @@ impl Form {
             Self::UplinkAddress if text == "dynamic" => Ok(()),
             Self::UplinkAddress => address(text, "write an address, or \"dynamic\" when the provider changes it"),
             Self::Socket => socket(text),
+            Self::Network => network(text),
             Self::Path => path(text),
             Self::Folder if text.is_empty() => {
                 Err(Complaint::new("a folder cannot be empty", "write \".\" for the folder of this file"))
@@ -257,6 +263,19 @@ fn socket(text: &str) -> Result<(), Complaint> {
             "write its address and port, \"127.0.0.1:3000\" or \"[::1]:3000\" say",
         )),
     }
+}
+
+fn network(text: &str) -> Result<(), Complaint> {
+    text.parse::<Network>().map(drop).map_err(|invalid| {
+        let help = match &invalid {
+            InvalidNetwork::Senseless(_) => {
+                "write an address and how many bits of it all have in common: \"192.168.1.0/24\"".to_owned()
+            }
+            InvalidNetwork::Everything(_) => "write the network of the data center's own people alone".to_owned(),
+            InvalidNetwork::Amid { network, .. } => format!("`{network}` would do"),
+        };
+        Complaint::new(invalid.to_string(), help)
+    })
 }
 
 fn path(text: &str) -> Result<(), Complaint> {

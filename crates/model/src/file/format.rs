@@ -267,6 +267,15 @@ static DATACENTER: Section = Section {
             example: "9464",
         },
         Key {
+            name: "lan",
+            kind: Kind::Texts(Form::Network),
+            presence: Presence::Optional,
+            about: "The networks that its own people and things are in, its hosts among them. Whoever asks its name server from \
+                    there is led to the hosts themselves, and not to a public address that a router may lead nobody back \
+                    in at. `sovereign dns lan` says what the router is told.",
+            example: "[\"192.168.1.0/24\"]",
+        },
+        Key {
             name: "uplink",
             kind: Kind::Sections { of: &UPLINK, least: 1 },
             presence: Presence::Required,

@@ -421,6 +421,40 @@ fn what_is_said_of_edges_must_make_sense() {
 }
 
 #[test]
+fn networks_of_a_data_center_are_its_hosts_own() {
+    let file = |lan: &str, uplink: &str| {
+        format!(
+            "version = 1\n[stack]\nname = \"s\"\n[[datacenter]]\nname = \"a\"\nengine = \"incus\"\n{lan}\n\
+             [[datacenter.uplink]]\nname = \"u\"\naddress = \"192.0.2.1\"\n{uplink}\n\
+             [[datacenter.host]]\nname = \"h\"\naddress = \"192.168.1.5\"\n"
+        )
+    };
+    let good = "lan = [\"192.168.1.0/24\", \"10.0.0.0/8\"]";
+    let stack = parse_here(&file(good, "")).unwrap();
+    assert_eq!(stack.datacenters.values().next().unwrap().lan.len(), 2);
+    let bad = "lan = [\"192.168.1.5/24\", \"0.0.0.0/0\", \"192.168.1.0\"]";
+    insta::assert_snapshot!(
+        [
+            messages(&file(bad, "")),
+            messages(&file("lan = [\"10.0.0.0/8\", \"10.0.0.0/8\"]", "")),
+            messages(&file(good, "listen = 8443")),
+        ]
+        .concat()
+        .join("\n"),
+        @r#"
+    "192.168.1.5/24" begins in the midst of a network
+    "0.0.0.0/0" is every address
+    "192.168.1.0" is not a network
+    no host has an address in `lan`
+    this network is there twice
+    who is on the LAN asks a host for port 443, and its edge listens at 8443
+    "#
+    );
+    let behind_a_proxy = format!("{good}\nproxy = {{ speaks = \"http\", from = [\"192.168.1.5\"] }}");
+    parse_here(&file(&behind_a_proxy, "listen = 8443")).unwrap();
+}
+
+#[test]
 fn records_of_the_operator_stand_beside_those_of_the_stack() {
     let file = |domain: &str| {
         format!(

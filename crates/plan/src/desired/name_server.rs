@@ -43,6 +43,7 @@ pub(super) fn name_server(
         listen: stack.datacenters[&edge.datacenter].asked(edge),
         keys: names.domains.iter().map(|domain| tag(&domain.name)).collect::<Result<_, _>>()?,
         transfer_keys: names.secondaries.iter().map(transfer_key).collect::<Result<_, _>>()?,
+        lan: stack.datacenters[&edge.datacenter].lan(),
         names,
         drained: world.drained.iter().filter(|name| stack.datacenters.contains_key(*name)).cloned().collect(),
     };

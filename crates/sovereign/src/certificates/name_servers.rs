@@ -30,12 +30,12 @@ use crate::gather::{Away, ask};
 /// Knot has what it was told within a second; a name server that takes longer counts as away.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// Where the name servers of a stack are: on hosts, and on this machine where one was started for a data center of its own.
+/// Where the name servers are that authorities ask: on hosts, and on this machine where one was started for a data center of its own.
 pub(super) fn declared(stack: &Stack, state: &StateFolder) -> Vec<EdgeName> {
     let here = stack.datacenters.values().filter(|home| home.engine == EngineKind::Embedded);
     let here = here.map(|home| EdgeName::here(&home.name));
     let here = here.filter(|edge| state.name_server(&edge.datacenter).control().exists());
-    stack.name_servers().chain(here).collect()
+    stack.public_name_servers().chain(here).collect()
 }
 
 /// Whether a name is in one of these domains.

@@ -22,6 +22,9 @@ pub(crate) enum DnsCommand {
     /// Print what the owner of a secondary needs to answer for your domains, its key included
     #[command(after_help = SECONDARY_HELP)]
     Secondary(DnsSecondaryArgs),
+    /// Print what the router of a home is told, so that names lead to hosts on its own network
+    #[command(after_help = LAN_HELP)]
+    Lan(DnsLanArgs),
     /// Print what a domain publishes today, and what of it would vanish with the stack's answers
     #[command(after_help = ADOPT_HELP)]
     Adopt(DnsAdoptArgs),
@@ -32,6 +35,7 @@ Example:
   sovereign dns show example.org
   sovereign dns ds example.org
   sovereign dns secondary friend
+  sovereign dns lan home
   sovereign dns adopt example.org --zone-file example.org.zone
   sovereign dns drift";
 
@@ -94,6 +98,24 @@ Once it answers, give the registrar its name and addresses, as `sovereign dns ds
 Examples:
   sovereign dns secondary friend
   sovereign dns secondary friend --json";
+
+/// `dns lan`.
+#[derive(Debug, Args)]
+pub(crate) struct DnsLanArgs {
+    /// The data center, as the stack file has it
+    #[arg(value_name = "DATACENTER")]
+    pub(crate) datacenter: DatacenterName,
+}
+
+const LAN_HELP: &str = "\
+Most routers lead nobody back in who asks for their public address from within, so that a site at home is read \
+everywhere but there. Where the stack file says which networks are the data center's own (`lan`), its name server leads \
+whoever asks from there to its hosts themselves. Devices ask their router, and this is what that is told: to ask the \
+name server.
+
+Examples:
+  sovereign dns lan home
+  sovereign dns lan home --json";
 
 /// `dns drift`.
 #[derive(Debug, Args)]

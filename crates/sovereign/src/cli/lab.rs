@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use sovereign_lab::LabName;
+use sovereign_lab::{FORWARDED, LabName};
 
 /// `lab`.
 #[derive(Debug, Subcommand)]
@@ -26,6 +26,12 @@ pub(crate) enum LabCommand {
     /// Cut the power of a host, or of a whole data center
     #[command(after_help = KILL_HELP)]
     Kill(LabTargetArgs),
+    /// Take a port away from those that a data center's router forwards
+    #[command(after_help = CLOSE_HELP)]
+    Close(LabCloseArgs),
+    /// Give the router of a data center another public address
+    #[command(after_help = READDRESS_HELP)]
+    Readdress(LabReaddressArgs),
     /// Undo what was broken: at one place, or everywhere
     #[command(after_help = HEAL_HELP)]
     Heal(LabHealArgs),
@@ -118,6 +124,37 @@ pub(crate) struct LabTargetArgs {
     pub(crate) lab: LabArgs,
 }
 
+/// `lab close`.
+#[derive(Debug, Args)]
+pub(crate) struct LabCloseArgs {
+    /// A data center behind a router that forwards ports
+    #[arg(value_name = "DATACENTER")]
+    pub(crate) datacenter: String,
+    /// The port, by TCP and UDP: 53, 80 or 443
+    #[arg(value_name = "PORT", value_parser = forwarded)]
+    pub(crate) port: u16,
+    /// Which lab.
+    #[command(flatten)]
+    pub(crate) lab: LabArgs,
+}
+
+/// A port that routers of labs forward.
+fn forwarded(text: &str) -> Result<u16, String> {
+    let port = text.parse().ok().filter(|port| FORWARDED.contains(port));
+    port.ok_or_else(|| "routers forward 53, 80 and 443".to_owned())
+}
+
+/// `lab readdress`.
+#[derive(Debug, Args)]
+pub(crate) struct LabReaddressArgs {
+    /// A data center behind a router
+    #[arg(value_name = "DATACENTER")]
+    pub(crate) datacenter: String,
+    /// Which lab.
+    #[command(flatten)]
+    pub(crate) lab: LabArgs,
+}
+
 /// `lab heal`.
 #[derive(Debug, Args)]
 pub(crate) struct LabHealArgs {
@@ -184,6 +221,19 @@ At once, in the midst of whatever it does. `sovereign lab heal` switches it on a
 Examples:
   sovereign lab kill home-1
   sovereign lab kill home                  # the whole data center";
+
+const CLOSE_HELP: &str = "\
+Needs root. What is asked for at that port of the router's address gets no answer, as at a router without the rule.
+
+Example:
+  sovereign lab close home 53";
+
+const READDRESS_HELP: &str = "\
+Needs root. What went over the address before ends, as it does when a provider gives out another one. `lab heal` does \
+not bring it back: run it again for the next.
+
+Example:
+  sovereign lab readdress home";
 
 const HEAL_HELP: &str = "\
 Examples:

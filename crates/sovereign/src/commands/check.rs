@@ -6,6 +6,7 @@ use serde::Serialize;
 use sovereign_dns::zone::{self, NAME_SERVERS};
 use sovereign_model::Stack;
 use sovereign_model::names::Names;
+use sovereign_model::stack::{Datacenter, EngineKind, Reach};
 
 use crate::adopted;
 use crate::context::Context;
@@ -62,7 +63,7 @@ pub(crate) fn run(context: &Context) -> Result<Checked, Failure> {
         datacenters: stack.datacenters.len(),
         domains: stack.domains.len(),
         sites: stack.sites.len(),
-        warnings: too_few_name_servers(&stack),
+        warnings: too_few_name_servers(&stack).into_iter().chain(not_led_back(&stack)).collect(),
     })
 }
 
@@ -81,4 +82,20 @@ fn too_few_name_servers(stack: &Stack) -> Vec<Warning> {
     }
     };
     lacking.map(warning).collect()
+}
+
+/// The data centers behind a router whose own people may not reach what is there.
+fn not_led_back(stack: &Stack) -> impl Iterator<Item = Warning> {
+    let is_behind = |datacenter: &&Datacenter| {
+        datacenter.lan.is_empty()
+            && datacenter.engine == EngineKind::Incus
+            && datacenter.uplinks.iter().any(|uplink| uplink.reach == Reach::Forwarded)
+    };
+    stack.datacenters.values().filter(is_behind).map(|Datacenter { name, .. }| Warning {
+        message: format!("at {name} names lead to the router's public address, and most routers lead nobody back in"),
+        help: format!(
+            "say which networks are {name}'s own, `lan = [\"192.168.1.0/24\"]`, then have the router ask its name server: \
+             `sovereign dns lan {name}`"
+        ),
+    })
 }

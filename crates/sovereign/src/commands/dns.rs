@@ -118,7 +118,7 @@ pub(super) fn declared<'s>(stack: &'s Stack, asked: Option<&DnsName>) -> Result<
     if domains.is_empty() { Err(NotDeclared::Nothing) } else { Ok(domains) }
 }
 
-fn texts(names: impl Iterator<Item: ToString>) -> Vec<String> {
+pub(super) fn texts(names: impl Iterator<Item: ToString>) -> Vec<String> {
     names.map(|name| name.to_string()).collect()
 }
 

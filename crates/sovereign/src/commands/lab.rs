@@ -11,8 +11,12 @@ use sovereign_images::debian::{self, Blueprint, Kept, Role, RootImage};
 use sovereign_incus::image::Source;
 use sovereign_incus::{Client, Patience, UnixSocket};
 use sovereign_lab::{Event, Fault, HostStatus, Lab, LabError, Made, Shape, Stage, Target, Watcher};
+use sovereign_model::stack::Reach;
 
-use crate::cli::{LabArgs, LabCutArgs, LabDownArgs, LabHealArgs, LabSlowArgs, LabTargetArgs, LabUpArgs};
+use crate::cli::{
+    LabArgs, LabCloseArgs, LabCutArgs, LabDownArgs, LabHealArgs, LabReaddressArgs, LabSlowArgs, LabTargetArgs,
+    LabUpArgs,
+};
 use crate::context::Context;
 use crate::debian::{LockFile, Watched, options};
 use crate::exit::Exit;
@@ -159,7 +163,18 @@ pub(crate) struct State {
     name: String,
     stack_file: PathBuf,
     hosts: Vec<HostState>,
+    routers: Vec<Router>,
     faults: Vec<String>,
+}
+
+/// What data centers are behind.
+#[derive(Debug, Serialize)]
+struct Router {
+    datacenter: String,
+    /// What the others see of it.
+    address: String,
+    /// Whether it leads anybody in.
+    forwards: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -189,6 +204,10 @@ impl Report for State {
             ]);
         }
         page.table(&table);
+        for Router { datacenter, address, forwards } in &self.routers {
+            let ways = if *forwards { "leads ports 53, 80 and 443 in" } else { "leads nobody in" };
+            page.line(format_args!("the router of {datacenter} is at {address} and {ways}"));
+        }
         if !self.faults.is_empty() {
             page.title("Broken on purpose");
             for fault in &self.faults {
@@ -221,10 +240,17 @@ pub(crate) fn status(context: &Context, args: &LabArgs) -> Result<State, Failure
             is_well,
         }
     });
+    let behind = found.lab.datacenters.iter().filter(|datacenter| datacenter.reach != Reach::Direct);
+    let routers = behind.map(|datacenter| Router {
+        datacenter: datacenter.name.to_string(),
+        address: datacenter.public().to_string(),
+        forwards: datacenter.reach == Reach::Forwarded,
+    });
     Ok(State {
         name: found.lab.name.to_string(),
         stack_file: found.folder.join("stack.toml"),
         hosts: hosts.collect(),
+        routers: routers.collect(),
         faults: found.lab.faults.iter().map(sentence).collect(),
     })
 }
@@ -237,6 +263,7 @@ fn sentence(fault: &Fault) -> String {
             format!("{kilobytes_per_second} kB pass to and from {} in a second", one.name())
         }
         Fault::Dead { host } => format!("{host} has no power"),
+        Fault::Closed { datacenter, port } => format!("the router of {datacenter} does not forward port {port}"),
     }
 }
 
@@ -313,6 +340,36 @@ pub(crate) fn kill(context: &Context, args: &LabTargetArgs) -> Result<Broken, Fa
     let hosts = found.lab.hosts_of(&found.lab.target(&args.one)?);
     let faults = hosts.iter().map(|host| Fault::Dead { host: host.name.clone() }).collect();
     inflict(context, found, faults)
+}
+
+/// `lab close`.
+pub(crate) fn close(context: &Context, args: &LabCloseArgs) -> Result<Broken, Failure> {
+    let found = Found::of(context, &args.lab)?;
+    let datacenter = found.lab.forwarding(&args.datacenter)?.name.clone();
+    inflict(context, found, vec![Fault::Closed { datacenter, port: args.port }])
+}
+
+/// Where a data center is by now.
+#[derive(Debug, Serialize)]
+pub(crate) struct Readdressed {
+    name: String,
+    datacenter: String,
+    address: String,
+}
+
+impl Report for Readdressed {
+    fn show(&self, page: &mut Page) {
+        page.line(format_args!("the others see {} at {} now", self.datacenter, self.address));
+    }
+}
+
+/// `lab readdress`.
+pub(crate) fn readdress(context: &Context, args: &LabReaddressArgs) -> Result<Readdressed, Failure> {
+    let Found { mut lab, folder } = Found::of(context, &args.lab)?;
+    let address = interrupt::run(&context.output, |_| async {
+        Ok(sovereign_lab::readdress(&mut lab, &folder, &args.datacenter).await?)
+    })?;
+    Ok(Readdressed { name: lab.name.to_string(), datacenter: args.datacenter.clone(), address: address.to_string() })
 }
 
 fn inflict(context: &Context, mut found: Found, faults: Vec<Fault>) -> Result<Broken, Failure> {

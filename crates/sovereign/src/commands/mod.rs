@@ -18,6 +18,7 @@ mod dc;
 mod dns;
 mod dns_adopt;
 mod dns_drift;
+mod dns_lan;
 mod dns_secondary;
 mod down;
 mod drill;
@@ -89,6 +90,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Dns(DnsCommand::Ds(args)) => ds::print(context, &args)?.into(),
         Command::Dns(DnsCommand::Drift(args)) => dns_drift::run(context, &args)?.into(),
         Command::Dns(DnsCommand::Secondary(args)) => dns_secondary::run(context, &args)?.into(),
+        Command::Dns(DnsCommand::Lan(args)) => dns_lan::run(context, &args)?.into(),
         Command::Dns(DnsCommand::Adopt(args)) => dns_adopt::run(context, &args)?.into(),
         Command::Images(ImagesCommand::List) => images::list(context)?.into(),
         Command::Images(ImagesCommand::Lock(args)) if args.role == ghost_lock::NAME => {
@@ -143,6 +145,8 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Lab(LabCommand::Cut(args)) => lab::cut(context, &args)?.into(),
         Command::Lab(LabCommand::Slow(args)) => lab::slow(context, &args)?.into(),
         Command::Lab(LabCommand::Kill(args)) => lab::kill(context, &args)?.into(),
+        Command::Lab(LabCommand::Close(args)) => lab::close(context, &args)?.into(),
+        Command::Lab(LabCommand::Readdress(args)) => lab::readdress(context, &args)?.into(),
         Command::Lab(LabCommand::Heal(args)) => lab::heal(context, &args)?.into(),
         Command::Tick(args) => tick::run(context, &args)?.into(),
         Command::Completions(args) => completions::run(&args).into(),

@@ -1,7 +1,7 @@
 //! `sovereign dc check`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -146,7 +146,7 @@ fn ways(
     stack: &Stack,
     datacenter: &Datacenter,
     uplink: &Uplink,
-    address: std::net::IpAddr,
+    address: IpAddr,
     gathered: &Gathered,
 ) -> Vec<(Trial, Tried)> {
     let is_reached = |edge: &EdgeName| gathered.hosts.get(edge).is_some_and(Result::is_ok);
@@ -156,8 +156,10 @@ fn ways(
         let status = gathered.name_servers.get(edge).and_then(|status| status.as_ref().ok());
         status.is_some_and(|status| status.knot.is_some())
     };
+    // An address that changes is no name server's.
+    let is_asked = uplink.address != UplinkAddress::Dynamic;
     let servers: BTreeSet<EdgeName> =
-        stack.name_servers().filter(|server| server.datacenter == datacenter.name).collect();
+        stack.public_name_servers().filter(|server| is_asked && server.datacenter == datacenter.name).collect();
     let server = inside(servers.iter().map(|server| (answers(server), is_reached(server))));
     let domain = stack.domains.values().find(|domain| domain.provider.is_none()).map(|domain| domain.name.clone());
     let Some(first) = edges.first() else { return Vec::new() };
@@ -176,6 +178,14 @@ fn ways(
         all.extend(names.map(|speaks| way(speaks, NAMES_PORT, NAMES_PORT, server, domain.clone())));
     }
     all
+}
+
+/// Where agents elsewhere have seen an uplink whose address changes.
+fn seen_at(gathered: &Gathered, datacenter: &Datacenter, uplink: &Uplink) -> BTreeSet<IpAddr> {
+    let agents = gathered.agents.values().filter_map(|agent| agent.as_ref().ok());
+    let sights = agents.flat_map(|agent| &agent.watched);
+    let its = sights.filter(|sight| sight.datacenter == datacenter.name && sight.at == uplink.name);
+    its.map(|sight| sight.address.ip()).collect()
 }
 
 /// What an agent heard, trial by trial.
@@ -229,18 +239,30 @@ pub(crate) fn run(context: &Context, args: &DcCheckArgs) -> Result<Checked, Fail
         let (mut lines, mut trials, mut untried) = (Vec::new(), Vec::new(), BTreeMap::new());
         for datacenter in asked {
             for uplink in &datacenter.uplinks {
-                let why = match (uplink.reach, uplink.address) {
-                    (Reach::OutboundOnly, _) => "it can only dial out",
-                    (_, UplinkAddress::Dynamic) => "its address changes, and is not known here",
-                    (Reach::Direct | Reach::Forwarded, UplinkAddress::Fixed(address)) => {
-                        let (tries, tried) = ways(stack, datacenter, uplink, address, &gathered).into_iter().unzip();
-                        let (name, reach) = (datacenter.name.clone(), uplink.reach);
-                        lines.push(Line { datacenter: name, uplink: uplink.name.clone(), address, reach, tried });
-                        trials.push(tries);
-                        continue;
+                let addresses = match (uplink.reach, uplink.address) {
+                    (Reach::OutboundOnly, _) => Err("it can only dial out"),
+                    (_, UplinkAddress::Fixed(address)) => Ok(BTreeSet::from([address])),
+                    (_, UplinkAddress::Dynamic) => {
+                        let seen = seen_at(&gathered, datacenter, uplink);
+                        if seen.is_empty() {
+                            Err("its address changes, and none of the others has seen it")
+                        } else {
+                            Ok(seen)
+                        }
                     }
                 };
-                untried.insert(format!("{} {}", datacenter.name, uplink.name), why);
+                match addresses {
+                    Err(why) => drop(untried.insert(format!("{} {}", datacenter.name, uplink.name), why)),
+                    Ok(addresses) => {
+                        for address in addresses {
+                            let (tries, tried) =
+                                ways(stack, datacenter, uplink, address, &gathered).into_iter().unzip();
+                            let (name, reach) = (datacenter.name.clone(), uplink.reach);
+                            lines.push(Line { datacenter: name, uplink: uplink.name.clone(), address, reach, tried });
+                            trials.push(tries);
+                        }
+                    }
+                }
             }
         }
         if lines.is_empty() {

@@ -161,7 +161,7 @@ fn run(context: &Context, wish: &Wish<'_>, datacenter: &DatacenterName, force: b
     let stack = declared.stack.clone();
     known(&stack, datacenter)?;
     adopted::nothing_vanishes(&declared)?;
-    if wish.on && stack.name_servers().next().is_none() {
+    if wish.on && stack.public_name_servers().next().is_none() {
         return Err(NotDrained::NoNameServer(datacenter.clone()).into());
     }
     let Outcome { changed, told, untold, stages } = decide(context, declared, wish, |next, gathered| {
