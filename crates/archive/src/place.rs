@@ -19,7 +19,7 @@ use rustix::fs::FlockOperation;
 use crate::error::ArchiveError;
 
 /// What makes a folder a repository; written last.
-pub(crate) const CONFIG: &str = "config";
+const CONFIG: &str = "config";
 const LOCK: &str = "sovereign.lock";
 const LOCK_FOR_COPIES: &str = "sovereign.copies.lock";
 /// Where a repository is until it is whole.
@@ -43,7 +43,7 @@ pub(crate) fn may_become_one(folder: &Path) -> Result<(), ArchiveError> {
     may_take(folder, &[NEW])
 }
 
-/// Whether nothing is there but a lock and these names.
+/// Whether nothing is there but a lock, half a configuration, and these names.
 ///
 /// # Errors
 /// When something else is there.
@@ -55,7 +55,8 @@ pub(crate) fn may_take(folder: &Path, names: &[&str]) -> Result<(), ArchiveError
     };
     for entry in entries {
         let name = entry.map_err(ArchiveError::file("read", folder))?.file_name();
-        if name != LOCK && !names.iter().any(|known| name == *known) {
+        let is_half = name.to_str().is_some_and(is_unfinished);
+        if name != LOCK && !is_half && !names.iter().any(|known| name == *known) {
             return Err(ArchiveError::Occupied { folder: folder.to_owned() });
         }
     }
@@ -128,7 +129,7 @@ pub(crate) fn sweep(folder: &Path) {
     let _ = fs::remove_dir(folder.join(NEW)); // only when it is empty
 }
 
-pub(crate) fn is_unfinished(name: &str) -> bool {
+fn is_unfinished(name: &str) -> bool {
     let id = |name: &str| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
     name.strip_suffix(UNFINISHED).is_some_and(|name| name == CONFIG || id(name))
 }

@@ -29,7 +29,7 @@ use sovereign_model::SiteName;
 
 use crate::chunk::name;
 use crate::copy::backend::CopyBackend;
-use crate::copy::{CopyError, FileName, Original, Place};
+use crate::copy::{CopyError, FileName, Folder, Original, Place};
 use crate::error::{ArchiveError, To as _};
 use crate::password::Password;
 use crate::{known, place};
@@ -170,6 +170,7 @@ pub fn newer<'s>(snapshots: &'s [Snapshot], subject: &Subject, than: Option<&str
 /// An archive that is open. One process at a time has one.
 pub struct Archive {
     folder: PathBuf,
+    pub(crate) place: Arc<dyn Place>,
     backend: Arc<dyn WriteBackend>,
     key: MasterKey,
     /// What tells it from every other archive.
@@ -265,7 +266,8 @@ impl Archive {
 
     fn of(folder: &Path, opened: &Repository<OpenStatus>, lock: File) -> Result<Self, ArchiveError> {
         let id = opened.config().id.to_hex().to_string();
-        Ok(Self { folder: folder.to_owned(), backend: backend(folder)?, key: opened.key(), id, _lock: Some(lock) })
+        let (key, place) = (opened.key(), Arc::new(Folder::new(folder)));
+        Ok(Self { folder: folder.to_owned(), place, backend: backend(folder)?, key, id, _lock: Some(lock) })
     }
 
     /// The copy of an archive that is in another place. It can be read, and nothing is written there, were it only a
@@ -283,13 +285,13 @@ impl Archive {
             Err(error) => return Err(CopyError::place("read", FileName::Config, &*place)(error)),
         }
         let folder = PathBuf::from(&location);
-        let backend: Arc<dyn WriteBackend> = Arc::new(CopyBackend::new(place));
+        let backend: Arc<dyn WriteBackend> = Arc::new(CopyBackend::new(Arc::clone(&place)));
         let opened = open_plain(&backend, &folder, password)?;
         let id = opened.config().id.to_hex().to_string();
         if known::read(known)?.is_some_and(|expected| expected != id) {
             return Err(CopyError::Another { place: location });
         }
-        Ok(Self { folder, key: opened.key(), backend, id, _lock: None })
+        Ok(Self { folder, place, key: opened.key(), backend, id, _lock: None })
     }
 
     /// What copies of it are made from. While this is there nothing is removed from the archive, and no other run makes
@@ -422,10 +424,16 @@ impl Archive {
         Self { backend: wrap(Arc::clone(&self.backend)), ..self }
     }
 
+    /// The same, whose files are read from elsewhere when it is brought to a place.
+    pub(crate) fn read_from(self, place: Arc<dyn Place>) -> Self {
+        Self { place, ..self }
+    }
+
     /// A copy of it in another folder, without making the key from the password again.
     pub(crate) fn copied_to(&self, folder: &Path) -> Result<Self, ArchiveError> {
         let (key, id) = (self.key.clone(), self.id.clone());
-        Ok(Self { folder: folder.to_owned(), backend: backend(folder)?, key, id, _lock: Some(place::lock(folder)?) })
+        let (place, lock) = (Arc::new(Folder::new(folder)), place::lock(folder)?);
+        Ok(Self { folder: folder.to_owned(), place, backend: backend(folder)?, key, id, _lock: Some(lock) })
     }
 }
 

@@ -9,10 +9,8 @@
 //! The master ends when its standard input does: so it ends with this process, however that ends.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -27,6 +25,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::error::SshError;
+use crate::socket_folder::SocketFolder;
 use crate::{lease, scan};
 
 /// What the host says when it is reached. What its shell prints before is passed over.
@@ -163,7 +162,7 @@ impl Connection {
 
     async fn forward_to(&self, action: &str, remote: &OsStr) -> Result<PathBuf, SshError> {
         let number = self.forwarded.fetch_add(1, Ordering::Relaxed);
-        let local = self.folder.0.join(format!("f{number}"));
+        let local = self.folder.path().join(format!("f{number}"));
         let mut both = local.clone().into_os_string();
         both.push(":");
         both.push(remote);
@@ -281,45 +280,5 @@ pub(crate) async fn keep_last(mut from: impl AsyncRead + Unpin, kept: &Mutex<Vec
         kept.extend(&some[..count]);
         let surplus = kept.len().saturating_sub(LONGEST_COMPLAINT);
         kept.drain(..surplus);
-    }
-}
-
-/// How the names of such folders begin; the process that made it follows.
-const OURS: &str = "sovereign-ssh-";
-
-/// A folder that only this user can enter, with a name that leaves room in the address of a unix socket.
-#[derive(Debug)]
-struct SocketFolder(PathBuf);
-
-impl SocketFolder {
-    fn make(below: &Path) -> io::Result<Self> {
-        Self::sweep(below);
-        let mut random = [0; 4];
-        getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
-        let path = below.join(format!("{OURS}{}-{}", std::process::id(), hex::encode(random)));
-        fs::DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self(path))
-    }
-
-    /// Removes the folders of processes that were killed: empty ones, since a master removes its socket when it ends.
-    fn sweep(below: &Path) {
-        for entry in fs::read_dir(below).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let process = name.to_str().and_then(|name| name.strip_prefix(OURS)?.split('-').next());
-            let is_gone = |process: &str| process.parse::<u32>().is_ok() && !Path::new("/proc").join(process).exists();
-            if process.is_some_and(is_gone) {
-                let _ = fs::remove_dir(entry.path()); // somebody else's cannot be removed
-            }
-        }
-    }
-
-    fn master(&self) -> OsString {
-        sovereign_ssh::literal(&self.0.join("m"))
-    }
-}
-
-impl Drop for SocketFolder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0); // nothing of worth is in it
     }
 }

@@ -39,6 +39,7 @@ pub mod ready;
 pub mod record;
 pub mod run;
 pub mod scan;
+mod socket_folder;
 pub mod systemd;
 mod talk;
 pub mod upgrade;

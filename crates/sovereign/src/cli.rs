@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use sovereign_archive::Subject;
 use sovereign_hosts::record::HostId;
+use sovereign_model::ssh::Fingerprint;
 use sovereign_model::{CopyName, DatacenterName, SiteName, StackName};
 
 pub(crate) use self::cert::{CertCommand, CertImportArgs, CertRenewArgs};
@@ -30,6 +31,7 @@ pub(crate) use self::lab::{
     LabArgs, LabCloseArgs, LabCommand, LabCutArgs, LabDownArgs, LabHealArgs, LabReaddressArgs, LabSlowArgs,
     LabTargetArgs, LabUpArgs,
 };
+use crate::copy_at::CopyAt;
 use crate::duplicity::{Address, Moment};
 
 /// Shown below the list of commands.
@@ -1028,9 +1030,22 @@ pub(crate) struct DrillRecoverArgs {
     /// From this copy [default: the first of the stack file's that can be read]
     #[arg(long, value_name = "COPY", conflicts_with = "archive")]
     pub(crate) from_copy: Option<CopyName>,
-    /// From a copy in this folder
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) archive: Option<PathBuf>,
+    /// From the copy in this folder, or at sftp://user@host:port/folder
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) archive: Option<CopyAt>,
+    #[command(flatten)]
+    pub(crate) door: DoorArgs,
+}
+
+/// How one gets to a host that has a copy.
+#[derive(Debug, Args)]
+pub(crate) struct DoorArgs {
+    /// A private key that the host lets in [default: the one that the 24 words lead to]
+    #[arg(long, value_name = "FILE", requires = "archive")]
+    pub(crate) identity: Option<PathBuf>,
+    /// The fingerprint of the host's key, from the host itself: answers the question
+    #[arg(long, value_name = "SHA256:...", requires = "archive")]
+    pub(crate) fingerprint: Option<Fingerprint>,
 }
 
 const DRILL_HELP: &str = "\
@@ -1050,12 +1065,14 @@ Examples:
 /// `recover`.
 #[derive(Debug, Args)]
 pub(crate) struct RecoverArgs {
-    /// The archive, or a copy of it
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) archive: PathBuf,
-    /// The stack's name [default: what is written on the archive]
+    /// The archive, or a copy of it: a folder, or sftp://user@host:port/folder
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) archive: CopyAt,
+    /// The stack's name [default: what is written on the archive, in a folder]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<StackName>,
+    #[command(flatten)]
+    pub(crate) door: DoorArgs,
     /// A file with the passphrase for the seed file [env: SOVEREIGN_PASSPHRASE_FILE] [default: ask, where a person sits]
     #[arg(long, value_name = "FILE")]
     pub(crate) passphrase_file: Option<PathBuf>,
@@ -1065,8 +1082,12 @@ const RECOVER_HELP: &str = "\
 The words are typed or piped in, never given as arguments. Nothing is put over anything: not over another stack file, seed \
 or data of a site. Cut off, it is run again and goes on. `up` comes after it.
 
+A copy at a data center of the stack lies on its host, in /var/lib/sovereign/STACK/dc/DATACENTER/archive, and root is let in \
+with a key that follows from the words. The host's own key is shown, to be compared with what its console says.
+
 Examples:
   sovereign recover --archive /mnt/usb/repository
+  sovereign recover --archive sftp://root@192.0.2.9/var/lib/sovereign/shop/dc/office/archive --name shop
   sovereign --state /srv/state --stack /srv/stack.toml recover --archive /mnt/usb/repository < words.txt";
 
 /// `import`.

@@ -4,6 +4,8 @@
 //! Promise: each thing is put in its place whole, and never over another one. Where the newest snapshot is damaged, the one
 //! before it comes back, and that is said.
 
+mod error;
+
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -12,7 +14,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::Serialize;
-use sovereign_archive::copy::{self, CopyError};
+use sovereign_archive::copy::{self, CopyError, Place};
 use sovereign_archive::{Archive, ArchiveError, Password, Snapshot, Subject};
 use sovereign_keys::{Purpose, RootSeed, WorkingKeys};
 use sovereign_model::layout::StateFolder;
@@ -24,14 +26,14 @@ use crate::certificates::back;
 use crate::context::Context;
 use crate::debian;
 use crate::declared::Declared;
-use crate::exit::Exit;
-use crate::failure::{Failure, Reason};
+use crate::failure::Failure;
 use crate::output::Progress;
 use crate::places::Places;
 use crate::restore::swap::{Intent, Origin};
 use crate::restore::{self, Folder, Form};
 use crate::secrets;
 use crate::world::unix_seconds;
+pub(crate) use error::{RecoverError, failed};
 
 /// One thing that is back.
 #[derive(Debug, Serialize)]
@@ -44,58 +46,6 @@ pub(crate) struct Back {
     pub(crate) bytes: u64,
     /// What a look into the database said, where there was something to look with.
     pub(crate) examined: Option<String>,
-}
-
-/// Why nothing, or not all, comes back.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RecoverError {
-    #[error("nothing in {} says which stack's archive it is", .folder.display())]
-    NoName { folder: PathBuf },
-    #[error("these are 24 good words, but as those of stack {stack} they do not open the archive in {}", .folder.display())]
-    OtherWords { stack: StackName, folder: PathBuf },
-    #[error("the archive in {} has no snapshot of a stack's state that can be read", .folder.display())]
-    NoState { folder: PathBuf },
-    #[error("the archive's stack file is that of stack {found}, not of {expected}")]
-    OtherStack { found: StackName, expected: StackName },
-    #[error("there is another stack file already: {}", .path.display())]
-    StackFileThere { path: PathBuf },
-    #[error("the stack file in the archive has problems: {0}")]
-    BadStackFile(String),
-    #[error("cannot {action} {}", .path.display())]
-    File { action: &'static str, path: PathBuf, source: io::Error },
-}
-
-impl Reason for RecoverError {
-    fn exit(&self) -> Exit {
-        match self {
-            Self::NoName { .. } => Exit::Usage,
-            _ => Exit::Failed,
-        }
-    }
-
-    fn help(&self) -> Option<String> {
-        Some(match self {
-            Self::NoName { .. } => {
-                "say it with `--name`: every secret follows from the words and the stack's name".to_owned()
-            }
-            Self::OtherWords { stack, .. } => format!(
-                "are they this stack's, and is {stack} its name (`--name`)? `sovereign seed show` printed them once"
-            ),
-            Self::NoState { .. } => "is it the right folder? `restic` lists what is in it: docs/archive.md".to_owned(),
-            Self::OtherStack { found, .. } => format!("`--name {found}`"),
-            Self::StackFileThere { path } => format!(
-                "nothing is written over it: move {} away, or name another place with `--stack FILE`",
-                path.display()
-            ),
-            Self::BadStackFile(_) => "a newer `sovereign` may have written it: use that one".to_owned(),
-            Self::File { .. } => return None,
-        })
-    }
-}
-
-pub(crate) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RecoverError {
-    let path = path.to_owned();
-    move |source| RecoverError::File { action, path, source }
 }
 
 /// What opens the archive of a stack with these words.
@@ -112,20 +62,36 @@ pub(crate) fn password(stack: &StackName, seed: &RootSeed) -> Result<Password, F
 /// # Errors
 /// When it cannot be opened, least of all with these words.
 pub(crate) fn open(folder: &Path, known: &Path, password: &Password, stack: &StackName) -> Result<Archive, Failure> {
-    let wrong = |error: ArchiveError| match error {
-        ArchiveError::WrongKey { folder } => RecoverError::OtherWords { stack: stack.clone(), folder }.into(),
-        other => Failure::from(other),
-    };
     match Archive::open(folder, known, password) {
         // A disk that was mounted so that nothing happens to it.
         Err(ArchiveError::File { source, .. }) if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-            let copy = Archive::open_copy(Arc::new(copy::Folder::new(folder)), known, password);
-            copy.map_err(|error| match error {
-                CopyError::Archive(error) => wrong(error),
-                other => other.into(),
-            })
+            open_copy(Arc::new(copy::Folder::new(folder)), known, password, stack)
         }
-        other => other.map_err(wrong),
+        other => other.map_err(|error| refused(error, stack)),
+    }
+}
+
+/// Opens a copy that is only read, wherever it is.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_copy(
+    place: Arc<dyn Place>,
+    known: &Path,
+    password: &Password,
+    stack: &StackName,
+) -> Result<Archive, Failure> {
+    Archive::open_copy(place, known, password).map_err(|error| match error {
+        CopyError::Archive(error) => refused(error, stack),
+        CopyError::Missing { place } => RecoverError::NoArchive { place }.into(),
+        other => other.into(),
+    })
+}
+
+fn refused(error: ArchiveError, stack: &StackName) -> Failure {
+    match error {
+        ArchiveError::WrongKey { folder } => RecoverError::OtherWords { stack: stack.clone(), folder }.into(),
+        other => other.into(),
     }
 }
 
@@ -259,14 +225,15 @@ impl<'a> Recovery<'a> {
     ///
     /// # Errors
     /// When the archive has none that can be read.
-    pub(crate) fn state_part(&mut self, folder: &Path) -> Result<PathBuf, Failure> {
+    pub(crate) fn state_part(&mut self) -> Result<PathBuf, Failure> {
         let scratch = self.state.path().join("recovering");
         let restored = self.newest_whole(&Subject::State, |this, snapshot| {
             remove(&scratch)?;
             let restored = this.archive.contents(snapshot)?.restore(None, &scratch, &|_| {})?;
             Ok(restored)
         })?;
-        let (snapshot, restored) = restored.ok_or_else(|| RecoverError::NoState { folder: folder.to_owned() })?;
+        let (snapshot, restored) =
+            restored.ok_or_else(|| RecoverError::NoState { folder: self.archive.folder().to_owned() })?;
         self.back.push(Back {
             of: Subject::State.to_string(),
             snapshot: snapshot.id,
@@ -325,11 +292,14 @@ impl<'a> Recovery<'a> {
         if real(&to).is_none() || real(&from) != real(&to) {
             if !to.join("config").is_file() {
                 let stage = self.progress.stage("copy the archive to its place");
-                self.archive.bring_to(&to, &|done, all| {
+                let unreadable = self.archive.bring_to(&to, &|done, all| {
                     stage.expect_bytes(all);
                     stage.reach(done);
                 })?;
                 stage.finish();
+                self.remarks.extend(unreadable.iter().map(|file| {
+                    format!("{file} of the copy cannot be read: what needs it does not come back from here")
+                }));
             }
             self.archive = Archive::open_or_create(&to, known, password)?;
         } else {

@@ -12,10 +12,10 @@ use sovereign_hosts::ready::Authorized;
 use sovereign_keys::{
     Epochs, Fingerprint, Owner, Passphrase, Purpose, RootSeed, SeedError, SeedFile, SshKey, TransferKey, WorkingKeys,
 };
-use sovereign_model::Stack;
 use sovereign_model::layout::StateFolder;
 use sovereign_model::secondary::Secondary;
 use sovereign_model::stack::{App, Datacenter, Domain};
+use sovereign_model::{Stack, StackName};
 use zeroize::Zeroizing;
 
 use crate::context::Context;
@@ -209,10 +209,10 @@ struct Recovery {
     public: String,
 }
 
-fn recovery_key(stack: &Stack, seed: &RootSeed) -> SshKey {
+fn recovery_key(stack: &StackName, seed: &RootSeed) -> SshKey {
     let epoch = Epochs::default().of(&Purpose::HostsRecovery);
-    let secret = seed.derive(&stack.name, &Purpose::HostsRecovery, epoch);
-    sovereign_keys::ssh_key(&secret, &format!("sovereign:{}:recovery", stack.name))
+    let secret = seed.derive(stack, &Purpose::HostsRecovery, epoch);
+    sovereign_keys::ssh_key(&secret, &format!("sovereign:{stack}:recovery"))
 }
 
 /// The keys of hosts, made ready when they are not. The root seed must exist.
@@ -233,7 +233,7 @@ pub(crate) fn hosts(context: &Context, stack: &Stack, state: &StateFolder) -> Re
         Some(known) => (WorkingKeys::ensure(&state.keys(), &owner, &purpose, &epochs, unlock)?, known.public),
         None => {
             let seed = unlock()?;
-            let public = recovery_key(stack, &seed).public_line;
+            let public = recovery_key(&stack.name, &seed).public_line;
             let known = Recovery { version: RECOVERY_VERSION, seed: fingerprint.to_string(), public: public.clone() };
             keep(&path, &serde_json::to_vec_pretty(&known).unwrap_or_default())?;
             (WorkingKeys::ensure(&state.keys(), &owner, &purpose, &epochs, || Ok(seed))?, public)
@@ -258,8 +258,16 @@ impl RecoveryIdentity {
     /// When the seed cannot be opened.
     pub(crate) fn open(context: &Context, stack: &Stack, state: &StateFolder) -> Result<Self, Failure> {
         let seed = seed_file(stack, state).open()?.unlock(|| passphrase(context, None))?;
-        let file = Self(state.keys().join("hosts-recovery.ssh"));
-        keep(&file.0, recovery_key(stack, &seed).private_pem.expose().as_bytes())?;
+        Self::of(&state.keys(), &stack.name, &seed)
+    }
+
+    /// Writes the key that these words lead to into a folder.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn of(folder: &Path, stack: &StackName, seed: &RootSeed) -> Result<Self, Failure> {
+        let file = Self(folder.join("hosts-recovery.ssh"));
+        keep(&file.0, recovery_key(stack, seed).private_pem.expose().as_bytes())?;
         Ok(file)
     }
 

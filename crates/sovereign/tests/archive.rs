@@ -13,6 +13,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+use sovereign_keys::{Epochs, Purpose, RootSeed};
+use sovereign_testkit::sshd::Sshd;
 use support::leaf::operator_with_site;
 use support::{Operator, Readers, eventually, files, kill, noise, process};
 
@@ -313,6 +315,12 @@ fn recover(operator: &Operator, archive: &Path, words: &str, more: &[&str]) -> O
     operator.typed(&[&["recover", "--archive", archive.to_str().unwrap()], more].concat(), words)
 }
 
+#[track_caller]
+fn says(output: &Output, code: i32, what: &str) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(code) && said.contains(what), "{code} and {what:?}: {output:?}");
+}
+
 fn copy(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
 }
@@ -343,6 +351,7 @@ fn words_and_a_copy_of_the_archive_bring_everything_back() {
     let usb = fresh.home().join("usb");
     copy(&repository(&burnt), &usb);
     rehearsed(&burnt, &usb, &words);
+    out_of_a_host(&burnt, &usb, &words);
     let wanted = files(&public);
     let epochs = fs::read(burnt.state().join("keys/epochs.json")).unwrap();
     let ports = [burnt.home_port, burnt.office_port];
@@ -351,14 +360,12 @@ fn words_and_a_copy_of_the_archive_bring_everything_back() {
     from_the_one_before(&usb, &words, &packs, &good);
 
     // Other words, another name, and an archive without its name: each an error that says what is wrong.
-    let says = |output: &Output, code: i32, what: &str| {
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.code() == Some(code) && said.contains(what), "{code} and {what:?}: {output:?}");
-    };
     says(&recover(&fresh, &usb, &"abandon ".repeat(24), &[]), 1, "the checksum of the words is wrong");
     says(&recover(&fresh, &usb, &theirs, &[]), 1, "they do not open the archive");
     says(&recover(&fresh, &usb, &words, &["--name", "other"]), 1, "they do not open the archive");
-    says(&recover(&fresh, &fresh.home().join("nothing"), &words, &["--name", "leaf"]), 1, "there is no archive");
+    for name in [&["--name", "leaf"][..], &[]] {
+        says(&recover(&fresh, &fresh.home().join("nothing"), &words, name), 1, "there is no archive");
+    }
     fs::remove_file(usb.join("sovereign.json")).unwrap();
     says(&recover(&fresh, &usb, &words, &[]), 2, "which stack's archive");
     assert!(!fresh.state().exists(), "nothing was made of what was refused");
@@ -439,6 +446,52 @@ fn rehearsed(operator: &Operator, usb: &Path, words: &str) {
     assert!(output.status.code() == Some(1) && said.contains("they do not open the archive"), "{said}");
     assert_eq!(standing().map(|folder| files(&folder)), before, "nothing that is there was touched");
     assert_eq!(operator.run(&["status"]).code(), live.code());
+}
+
+/// The copy is on a host, which lets in whom the words lead to. First it does not, or is not the right one.
+fn out_of_a_host(operator: &Operator, usb: &Path, words: &str) {
+    let host = Sshd::start("restrict");
+    let there = host.at("home/archive");
+    copy(usb, &there);
+    let before = files(&there);
+    let (fresh, fingerprint) = (Operator::new(), host.host_key().fingerprint().to_string());
+    let at = format!("sftp://{}{}", host.address(), there.display());
+    let recover = |more: &[&str]| fresh.typed(&[&["recover", "--archive", &at, "--json"], more].concat(), words);
+    says(&recover(&[]), 2, "before the stack's name is known");
+    says(&recover(&["--name", "leaf"]), 2, &format!("--fingerprint {fingerprint}"));
+    let other = Sshd::start("restrict").host_key().fingerprint().to_string();
+    says(&recover(&["--name", "leaf", "--fingerprint", &other]), 1, &fingerprint);
+    says(&recover(&["--name", "leaf", "--fingerprint", &fingerprint]), 1, "the key that follows from the words");
+    says(
+        &recover(&["--name", "leaf", "--fingerprint", &fingerprint, "--identity", "none"]),
+        1,
+        "cannot get to the copy",
+    );
+    assert!(!fresh.state().exists(), "nothing was made of what was refused");
+
+    let identity = host.at("ours").display().to_string();
+    let args = ["drill", "recover", "--archive", &at, "--fingerprint", &fingerprint, "--identity", &identity];
+    let drilled = operator.typed(&args, words);
+    assert!(String::from_utf8_lossy(&drilled.stdout).contains(&format!("came back from {at} in ")), "{drilled:?}");
+
+    let seed = RootSeed::parse(words).unwrap();
+    let epoch = Epochs::default().of(&Purpose::HostsRecovery);
+    let secret = seed.derive(&"leaf".parse().unwrap(), &Purpose::HostsRecovery, epoch);
+    let key = sovereign_keys::ssh_key(&secret, "of the words").public_line;
+    fs::write(host.at("authorized"), format!("restrict {key}\n")).unwrap();
+    let (elsewhere, pinned) = (format!("{at}/data"), ["--name", "leaf", "--fingerprint", &fingerprint]);
+    let lost = fresh.typed(&[&["recover", "--archive", &elsewhere], &pinned[..]].concat(), words);
+    says(&lost, 1, "there is no archive");
+    says(&recover(&["--name", "other", "--fingerprint", &fingerprint]), 1, "cannot get to the copy");
+    let output = recover(&["--name", "leaf", "--fingerprint", &fingerprint]);
+    let back: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    assert_eq!(back["back"][1]["of"], "leaf", "{back}");
+    let public = fresh.home().join(".config/sovereign/public");
+    assert_eq!(files(&public), files(&operator.home().join("public")));
+    assert_eq!(files(&repository(&fresh).join("data")), files(&there.join("data")));
+    assert!(!fresh.state().join("archive/recovering-from").exists(), "no key is left");
+    assert_eq!(files(&there), before, "nothing is written there");
+    fresh.run(&["archive", "check", "--read-data"]).success();
 }
 
 /// A copy in which all is damaged that came after the snapshot `good`, whose packs are these.

@@ -51,7 +51,8 @@ impl Folder {
         Ok(())
     }
 
-    fn at(&self, name: &FileName) -> PathBuf {
+    /// Where a file is.
+    pub(crate) fn at(&self, name: &FileName) -> PathBuf {
         self.path.join(name.path())
     }
 

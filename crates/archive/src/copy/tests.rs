@@ -16,6 +16,8 @@ struct Mortal {
     inner: Folder,
     path: std::path::PathBuf,
     left: AtomicUsize,
+    /// What the disk cannot read.
+    bad: Option<FileName>,
 }
 
 impl Mortal {
@@ -44,7 +46,7 @@ impl Place for Mortal {
     }
 
     fn read(&self, name: &FileName) -> io::Result<Vec<u8>> {
-        self.inner.read(name)
+        if self.bad == Some(*name) { Err(rustix::io::Errno::IO.into()) } else { self.inner.read(name) }
     }
 
     fn read_part(&self, name: &FileName, offset: u64, length: usize) -> io::Result<Vec<u8>> {
@@ -128,7 +130,7 @@ fn killed_at_each_change(archive: &Archive, begin: &dyn Fn(&Path)) -> usize {
         let folder = tempfile::tempdir().unwrap();
         begin(folder.path());
         let (inner, path) = (Folder::new(folder.path()), folder.path().to_owned());
-        let mortal = Mortal { inner, path, left: AtomicUsize::new(after) };
+        let mortal = Mortal { inner, path, left: AtomicUsize::new(after), bad: None };
         let survived = archive.for_copies().unwrap().copy_to(&mortal, Before::Unknown, &quiet()).is_ok();
         is_whole(archive, folder.path());
         let copied =
@@ -411,4 +413,28 @@ fn a_copy_that_is_stopped_ends_before_the_next_file_and_goes_on_later() {
     drop(original);
     assert!(archive.for_copies().unwrap().copy_to(&there, Before::Unknown, &quiet()).unwrap().is_in_step());
     assert_eq!(is_whole(&archive, folder.path()), 1);
+}
+
+#[test]
+fn what_a_bad_disk_does_not_give_keeps_nothing_else_from_being_brought() {
+    let site = Site::new();
+    let archive = site.archive();
+    let first = site.take(&archive).snapshot;
+    let (files, _) = list(&Folder::new(archive.folder())).unwrap();
+    site.write("content/late", &noise(70, 200_000));
+    site.take(&archive);
+    let (later, _) = list(&Folder::new(archive.folder())).unwrap();
+    let is_late = |pack: &&Sum| !files[&FileKind::Pack].contains_key(*pack);
+    let bad = FileName::Named(FileKind::Pack, *later[&FileKind::Pack].keys().find(is_late).unwrap());
+    let path = archive.folder().to_owned();
+    let inner = Folder::new(&path);
+    let disk = Mortal { inner, path, left: AtomicUsize::new(0), bad: Some(bad) };
+    let archive = archive.read_from(std::sync::Arc::new(disk));
+    let to = site.folder.path().join("brought");
+    assert_eq!(archive.bring_to(&to, &|_, _| {}).unwrap(), [bad]);
+    let brought = archive.copied_to(&to).unwrap();
+    assert_eq!(brought.snapshots().unwrap().len(), 2);
+    let restored = site.folder.path().join("restored");
+    brought.contents(&first).unwrap().restore(None, &restored, &|_| {}).unwrap();
+    assert!(!brought.check(true).unwrap().errors.is_empty(), "what is not there is missed");
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sovereign_archive::entry::TreePath;
-use sovereign_archive::{Contents, Offer};
+use sovereign_archive::{Contents, Offer, room_for};
 use sovereign_engine::embedded::once::{self, Once};
 use sovereign_images::Store;
 use sovereign_model::EdgeName;
@@ -86,6 +86,7 @@ impl<'a> Ghost<'a> {
         let user = data.metadata().map_err(at(&data))?.uid();
         remove_file(&self.stamp).map_err(at(&self.stamp))?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dumps).map_err(at(&self.dumps))?;
+        make_sure_of_room(&database, &self.dumps)?;
         let once = Once {
             program: self.image.join("node/bin/node"),
             args: data::dump_arguments(&self.image, &database, &to),
@@ -266,9 +267,33 @@ pub(crate) fn compare(
     ghost.compare(&compared)
 }
 
+/// That there is room for two copies of a database, one of which is the copy: a Ghost whose disk is full stands still.
+fn make_sure_of_room(database: &Path, folder: &Path) -> Result<(), Failure> {
+    let looked = database.metadata().map_err(|source| BackupError::File { path: database.to_owned(), source });
+    Ok(room_for(folder, looked?.len().saturating_mul(2))?)
+}
+
 fn remove_file(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_is_not_copied_where_two_of_it_have_no_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("ghost.db");
+        let file = fs::File::create(&database).unwrap();
+        make_sure_of_room(&database, folder.path()).unwrap();
+        // With a hole in it, so that it takes no room itself.
+        let disk = rustix::fs::statvfs(folder.path()).unwrap();
+        file.set_len(disk.f_bavail * disk.f_frsize / 2).unwrap();
+        let refused = make_sure_of_room(&database, folder.path()).unwrap_err();
+        assert!(refused.chain().join(" ").contains("no room"), "{refused:?}");
     }
 }

@@ -273,22 +273,30 @@ mod tests {
 
     /// With an `incus` that writes out what it is told to, and ends as it is told to.
     #[test]
-    fn a_dump_takes_the_place_of_the_last_one_when_it_is_complete_and_another() {
+    fn a_dump_takes_the_place_of_the_last_one_when_it_is_complete_another_and_has_room() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         fs::create_dir(at("bin")).unwrap();
         fs::write(at("bin/incus"), "#!/bin/sh\ncat \"$SAYS\"\nexit $CODE\n").unwrap();
-        fs::set_permissions(at("bin/incus"), Permissions::from_mode(0o755)).unwrap();
-        let dump = |text: &str, code: &str| {
+        fs::write(at("bin/df"), "#!/bin/sh\ncat \"$DF\"\n").unwrap();
+        for program in ["bin/incus", "bin/df"] {
+            fs::set_permissions(at(program), Permissions::from_mode(0o755)).unwrap();
+        }
+        let dump_where = |text: &str, code: &str, free: u64| {
             fs::write(at("says"), text).unwrap();
+            fs::write(at("df"), format!("Filesystem 1-blocks Used Available\n/dev/x 1000000 0 {free} 0% /\n")).unwrap();
             let mut script = process::Command::new("sh");
             script.args(["-c", DUMP_SCRIPT, "sovereign"]).arg(at("site/dump")).arg(at("set-up/blog.json"));
             script.args(["none.service", "sovereign", "database", "mariadb-dump"]).env("SAYS", at("says"));
-            script.env("PATH", format!("{}:/usr/bin:/bin", at("bin").display())).env("CODE", code);
+            script.env("PATH", format!("{}:/usr/bin:/bin", at("bin").display())).env("CODE", code).env("DF", at("df"));
             let ended = script.output().unwrap();
             let stamp = fs::metadata(at("site/dump/ghost.sql")).ok().map(|there| (there.ino(), there.ctime_nsec()));
             let names = fs::read_dir(at("site")).unwrap().map(|entry| entry.unwrap().file_name());
             assert_eq!(names.collect::<Vec<_>>(), ["dump"], "nothing is left beside");
+            (ended, stamp)
+        };
+        let dump = |text: &str, code: &str| {
+            let (ended, stamp) = dump_where(text, code, 1_000_000);
             (ended.status.success(), stamp)
         };
         let whole = "CREATE TABLE `posts` (\n);\n-- Dump completed\n";
@@ -302,6 +310,18 @@ mod tests {
         }
         let (is_well, second) = dump(&format!("-- another\n{whole}"), "0");
         assert!(is_well && second != first);
+        // A twentieth of the disk stays free: what does not fit beside that is not begun, or ends there.
+        let large = "x".repeat(20_000) + whole;
+        let (grown, stamp) = dump_where(&large, "0", 60_000);
+        assert!(
+            !grown.status.success() && stamp == second && String::from_utf8_lossy(&grown.stderr).contains("no room")
+        );
+        let (fits, third) = dump_where(&large, "0", 80_000);
+        assert!(fits.status.success() && third != second, "{fits:?}");
+        let (refused, stamp) = dump_where("CREATE TABLE", "0", 60_000);
+        assert!(
+            !refused.status.success() && stamp == third && String::from_utf8_lossy(&refused.stderr).contains("no room")
+        );
         let mode = |name: &str| fs::metadata(at(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!([mode("site/dump"), mode("site/dump/ghost.sql")], [0o700, 0o600]);
     }

@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
-use sovereign_archive::copy::{CopyError, Folder, Place};
-use sovereign_archive::{Archive, ArchiveError};
+use sovereign_archive::copy::{Folder, Place};
 use sovereign_model::layout::StateFolder;
 use sovereign_model::stack::{App, Site};
 use sovereign_model::{SiteName, StackName};
@@ -20,12 +19,13 @@ use super::seed::read_words;
 use crate::backup::{self, Record, Scratch, copies};
 use crate::cli::DrillRecoverArgs;
 use crate::context::Context;
+use crate::copy_at::{CopyAt, Door};
 use crate::declared::Declared;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Cell, Page, Report, StageTime, Table, figures};
 use crate::places::Places;
-use crate::recovery::{self, Back, RecoverError, Recovery};
+use crate::recovery::{self, Back, Recovery};
 use crate::secrets;
 use crate::world::unix_seconds;
 
@@ -97,27 +97,26 @@ impl Report for Rehearsed {
 pub(crate) fn run(context: &Context, args: &DrillRecoverArgs) -> Result<Rehearsed, Failure> {
     let declared = Declared::load(context)?;
     sovereign_engine::state::read(&declared.state)?;
-    let (from, place) = copy(&declared, args)?;
+    let (from, found) = find(context, &declared, args)?;
     let seed = read_words(context)?;
     // Nobody else waits while somebody types.
     let _lock = secrets::lock(&declared.state, "drill recover")?;
     // What comes before is the operator's time.
     let began = Instant::now();
     let stack = declared.stack.name.clone();
-    let archive = Archive::open_copy(place, &backup::known(&declared), &recovery::password(&stack, &seed)?);
-    let archive = archive.map_err(|error| match error {
-        CopyError::Archive(ArchiveError::WrongKey { folder }) => {
-            Failure::from(RecoverError::OtherWords { stack: stack.clone(), folder })
-        }
-        other => other.into(),
-    })?;
+    let place = match found {
+        Found::Place(place) => place,
+        Found::There(door) => door.enter(&declared.state, &stack, &seed)?,
+    };
+    let password = recovery::password(&stack, &seed)?;
+    let archive = recovery::open_copy(place, &backup::known(&declared), &password, &stack)?;
     secrets::note_words_seen(&declared.state, &seed.fingerprint(&stack))?;
 
     let scratch = Scratch::named(&declared.state, "drill-recover")?;
     let state = StateFolder::new(scratch.folder.join("state"));
     sovereign_engine::state::prepare(&state, &stack, env!("CARGO_PKG_VERSION"))?;
     let mut recovery = Recovery::new(context, archive, state);
-    let of_state = recovery.state_part(Path::new(&from))?;
+    let of_state = recovery.state_part()?;
     let file = scratch.folder.join("stack.toml");
     let places = Places::new(Some(file.clone()), Some(recovery.state.path().to_owned()), &context.environment)?;
     let stack_file = recovery::put_stack_file(&places, &of_state, &stack)?;
@@ -155,10 +154,20 @@ fn row(Back { of, snapshot, taken_unix, files, bytes, examined }: Back, record: 
     Row { of, snapshot, rpo_seconds: now.saturating_sub(as_of), files, bytes, examined }
 }
 
+/// The copy, as far as one comes without the words.
+enum Found {
+    Place(Arc<dyn Place>),
+    There(Door),
+}
+
 /// The copy that was asked for, or the first one that is there: the archive itself is thought lost with the machine.
-fn copy(declared: &Declared, args: &DrillRecoverArgs) -> Result<(String, Arc<dyn Place>), Failure> {
-    if let Some(folder) = &args.archive {
-        return Ok((folder.display().to_string(), Arc::new(Folder::new(folder))));
+fn find(context: &Context, declared: &Declared, args: &DrillRecoverArgs) -> Result<(String, Found), Failure> {
+    match &args.archive {
+        Some(at @ CopyAt::Folder(folder)) => return Ok((at.to_string(), Found::Place(Arc::new(Folder::new(folder))))),
+        Some(at @ CopyAt::Host(address)) => {
+            return Ok((at.to_string(), Found::There(Door::find(context, address, &args.door)?)));
+        }
+        None => {}
     }
     let mut away: Option<Failure> = None;
     for copy in copies::named(declared, args.from_copy.as_ref())? {
@@ -167,7 +176,7 @@ fn copy(declared: &Declared, args: &DrillRecoverArgs) -> Result<(String, Arc<dyn
             .and_then(|()| Ok(copies::place(declared, &backup::repository(declared), copy)?))
             .and_then(|place| place.map_err(|why| copies::NoCopy::Away { name: copy.name.clone(), why }.into()));
         match place {
-            Ok(place) => return Ok((format!("copy {}", copy.name), place)),
+            Ok(place) => return Ok((format!("copy {}", copy.name), Found::Place(place))),
             Err(failure) => _ = away.get_or_insert(failure),
         }
     }

@@ -17,6 +17,7 @@ use super::seed::read_words;
 use crate::backup::{self, label};
 use crate::cli::RecoverArgs;
 use crate::context::Context;
+use crate::copy_at::{CopyAt, Door};
 use crate::declared::Declared;
 use crate::failure::Failure;
 use crate::output::{Cell, Page, Report, StageTime, Table, figures};
@@ -79,9 +80,7 @@ impl Report for Recovered {
 /// `recover`.
 pub(crate) fn run(context: &Context, args: &RecoverArgs) -> Result<Recovered, Failure> {
     let places = context.places()?;
-    let folder = absolute(&args.archive).map_err(failed("find", &args.archive))?;
-    let stack = args.name.clone().or_else(|| label::read(&folder));
-    let stack = stack.ok_or_else(|| RecoverError::NoName { folder: folder.clone() })?;
+    let (found, stack) = find(context, args)?;
     let seed = read_words(context)?;
     let state = StateFolder::new(places.state(&stack));
     let passphrase = new_passphrase(context, args, &stack, &state, &seed)?;
@@ -89,12 +88,15 @@ pub(crate) fn run(context: &Context, args: &RecoverArgs) -> Result<Recovered, Fa
     let began = Instant::now();
     let password = recovery::password(&stack, &seed)?;
     let known = backup::known_in(&state);
-    let archive = recovery::open(&folder, &known, &password, &stack)?;
+    let archive = match &found {
+        Found::Here(folder) => recovery::open(folder, &known, &password, &stack)?,
+        Found::There(door) => recovery::open_copy(door.enter(&state, &stack, &seed)?, &known, &password, &stack)?,
+    };
     sovereign_engine::state::prepare(&state, &stack, env!("CARGO_PKG_VERSION"))?;
     let _lock = secrets::lock(&state, "recover")?;
 
     let mut recovery = Recovery::new(context, archive, state);
-    let scratch = recovery.state_part(&folder)?;
+    let scratch = recovery.state_part()?;
     let stack_file = recovery::put_stack_file(&places, &scratch, &stack)?;
     recovery::put_locks(&scratch, &stack_file)?;
     SeedFile::at(&recovery.state.seed(), stack.clone()).restore(&seed, passphrase.as_ref())?;
@@ -124,6 +126,34 @@ pub(crate) fn run(context: &Context, args: &RecoverArgs) -> Result<Recovered, Fa
         now_unix: unix_seconds(SystemTime::now()),
         has_hosts,
     })
+}
+
+/// The copy, as far as one comes without the words.
+enum Found {
+    Here(PathBuf),
+    There(Door),
+}
+
+/// It, and whose it is.
+fn find(context: &Context, args: &RecoverArgs) -> Result<(Found, StackName), Failure> {
+    match &args.archive {
+        CopyAt::Folder(folder) => {
+            let folder = absolute(folder).map_err(failed("find", folder))?;
+            let stack = args.name.clone().or_else(|| label::read(&folder));
+            let stack = stack.ok_or_else(|| {
+                if folder.join("config").is_file() {
+                    RecoverError::NoName { folder: folder.clone() }
+                } else {
+                    RecoverError::NoArchive { place: folder.display().to_string() }
+                }
+            })?;
+            Ok((Found::Here(folder), stack))
+        }
+        CopyAt::Host(address) => {
+            let stack = args.name.clone().ok_or_else(|| RecoverError::NameFirst { address: address.clone() })?;
+            Ok((Found::There(Door::find(context, address, &args.door)?), stack))
+        }
+    }
 }
 
 /// The passphrase for the seed's file, asked for before anything is done; a seed that is there has one, or none.

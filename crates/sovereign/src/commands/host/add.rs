@@ -11,9 +11,9 @@ use serde_json::Value;
 use sovereign_hosts::findings::is_taken;
 use sovereign_hosts::ready::{Change, Ready, Step, open_before};
 use sovereign_hosts::record::{HostId, Known, Record};
-use sovereign_hosts::{Connection, Facts, Finding, Keys, Requirements, choose, findings, scan};
+use sovereign_hosts::{Connection, Facts, Finding, Keys, Requirements, findings};
 use sovereign_keys::SeedError;
-use sovereign_model::ssh::{Fingerprint, HostKey};
+use sovereign_model::ssh::Fingerprint;
 use sovereign_model::{DatacenterName, HostName};
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +28,7 @@ use crate::hosts;
 use crate::interrupt;
 use crate::lease;
 use crate::output::{Page, Progress, Report, StageTime, Theme};
+use crate::pinned::pinned;
 use crate::secrets::{self, HostKeys, RecoveryIdentity};
 use crate::world::unix_seconds;
 
@@ -102,8 +103,6 @@ enum Misfit {
     OtherName { id: HostId, address: String },
     #[error("{id} was pinned with the key {pinned}, not {asked}")]
     OtherPin { id: HostId, pinned: Fingerprint, asked: Fingerprint },
-    #[error("nothing was done: the key was not confirmed")]
-    NotConfirmed,
     #[error("nothing was done: the disk keeps its data")]
     DiskKept,
 }
@@ -111,7 +110,7 @@ enum Misfit {
 impl Reason for Misfit {
     fn exit(&self) -> Exit {
         match self {
-            Self::NotConfirmed | Self::DiskKept => Exit::Failed,
+            Self::DiskKept => Exit::Failed,
             _ => Exit::Usage,
         }
     }
@@ -126,10 +125,6 @@ impl Reason for Misfit {
             Self::OtherName { id, .. } => format!("`sovereign host remove {id}` gives it back"),
             Self::OtherPin { id, .. } => {
                 format!("when it was set up anew: `sovereign host remove {id} --forget`, then add it again")
-            }
-            Self::NotConfirmed => {
-                "compare it with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` says on the host's console"
-                    .to_owned()
             }
             Self::DiskKept => "name another disk, or none".to_owned(),
         })
@@ -233,13 +228,9 @@ fn welcome(context: &Context, args: &HostAddArgs, keys: &HostKeys, recovery: Opt
     Keys { files, agent }
 }
 
-/// A key that somebody compared.
+/// A host whose key somebody compared.
 async fn pin(context: &Context, args: &HostAddArgs) -> Result<Known, Failure> {
-    let shown = scan(&args.address, super::PATIENCE).await?;
-    let host_key = match &args.fingerprint {
-        Some(expected) => choose(&args.address, shown, expected)?,
-        None => confirmed(context, args, shown)?,
-    };
+    let host_key = pinned(&context.output, &args.address, args.fingerprint.as_ref(), super::PATIENCE).await?;
     let (address, disk) = (args.address.clone(), args.disk.clone());
     let (network_address, open_before) = (None, None);
     Ok(Known {
@@ -252,17 +243,6 @@ async fn pin(context: &Context, args: &HostAddArgs) -> Result<Known, Failure> {
         ready_unix: None,
         evacuated: None,
     })
-}
-
-fn confirmed(context: &Context, args: &HostAddArgs, shown: Vec<HostKey>) -> Result<HostKey, Failure> {
-    let Some(key) = shown.into_iter().next() else { return Err(Misfit::NotConfirmed.into()) };
-    let fingerprint = key.fingerprint();
-    context.output.say(format!("{} shows the key {} ({}).", args.address, fingerprint, key.kind()));
-    let question = "Is that what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` says on the host's console? \
-                    Type yes to trust it from now on: ";
-    let instead = format!("`--fingerprint {fingerprint}` answers it, if that is what the host itself says");
-    let answer = context.output.ask(question, &instead)?;
-    if answer.trim() == "yes" { Ok(key) } else { Err(Misfit::NotConfirmed.into()) }
 }
 
 struct Work<'a> {
