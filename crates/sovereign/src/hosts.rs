@@ -10,7 +10,6 @@ use sovereign_hosts::ready::Openings;
 use sovereign_hosts::record::{HostId, Known, Record, RecordError};
 use sovereign_hosts::{Keys, Login};
 use sovereign_images::Store;
-use sovereign_images::debian::Role;
 use sovereign_keys::WorkingKeys;
 use sovereign_model::archive_copy::SftpPlace;
 use sovereign_model::instance::bridge;
@@ -220,9 +219,6 @@ pub(crate) struct OnHosts {
     pub(crate) files: BTreeMap<SiteName, FileSet>,
 }
 
-/// What the roles of a Ghost on a host are called.
-const ROLES: [&str; 2] = ["site", "database"];
-
 impl OnHosts {
     /// Describes them.
     ///
@@ -245,9 +241,7 @@ impl OnHosts {
         }
         let ghost_lock = declared.ghost_lock()?;
         let mut images = Vec::new();
-        for role in ROLES {
-            let role = Role::find(role).map_err(sovereign_images::ImageError::from)?;
-            let wanted = Wanted::of(&role, &declared.file, &ghost_lock, store)?;
+        for wanted in Wanted::on_hosts(&declared.file, &ghost_lock, store)? {
             all.locks.insert(wanted.name.clone(), wanted.lock);
             all.seen.extend(wanted.seen().map(|seen| (wanted.name.clone(), seen)));
             all.images.extend(wanted.built.clone());

@@ -13,6 +13,9 @@ use crate::failure::Failure;
 use crate::output::Progress;
 use crate::places::Places;
 
+/// What the roles of a Ghost on a host are called.
+const ROLES: [&str; 2] = ["site", "database"];
+
 /// The image of a role, as it is wanted now.
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
@@ -38,6 +41,15 @@ impl Wanted {
         let blueprint = Blueprint { role, lock: &lock, layers: &layers };
         let built = debian::find(store, &blueprint)?.map(|image| files(&image)).transpose()?;
         Ok(Self { lock: blueprint.digest(), built, ..unknown })
+    }
+
+    /// Those of a Ghost on a host, in this order: of the site and of its database.
+    ///
+    /// # Errors
+    /// As [`Wanted::of`].
+    pub(crate) fn on_hosts(stack_file: &Path, ghost: &GhostLock, store: &Store) -> Result<Vec<Self>, Failure> {
+        let role = |name: &&str| Self::of(&Role::find(name).map_err(ImageError::from)?, stack_file, ghost, store);
+        ROLES.iter().map(role).collect()
     }
 
     /// What the digest is by which Incus would know it.
