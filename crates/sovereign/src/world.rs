@@ -8,7 +8,7 @@ use sovereign_images::Store;
 use sovereign_keys::{Purpose, WorkingKeys};
 use sovereign_model::edge_config::{EpochProof, epoch_statement};
 use sovereign_model::layout::StateFolder;
-use sovereign_model::stack::{App, Datacenter};
+use sovereign_model::stack::{App, Datacenter, Domain};
 use sovereign_model::unit::Runs;
 use sovereign_model::{Digest, ImageName, Stack};
 use sovereign_plan::{AppUnit, World};
@@ -60,6 +60,8 @@ pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
     }
     let zone_keys = secrets::zones(stack).map(|domain| Ok((domain.name.clone(), keys.zone_key(&domain.name)?.tag())));
     let zone_keys = zone_keys.collect::<Result<BTreeMap<_, _>, Failure>>()?;
+    let coming = |domain: &Domain| Some((domain.name.clone(), keys.coming_zone_key(&domain.name)?.tag()));
+    let coming_zone_keys = secrets::zones(stack).filter_map(coming).collect();
     let transfer_keys = secrets::transfers(stack)
         .map(|secondary| Ok((secondary.name.clone(), keys.transfer_key(secondary)?.digest())))
         .collect::<Result<BTreeMap<_, _>, Failure>>()?;
@@ -122,6 +124,7 @@ pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
         locks,
         link_keys,
         zone_keys,
+        coming_zone_keys,
         transfer_keys,
         webhook_keys,
         files: on_hosts.files.iter().map(|(site, files)| (site.clone(), files.digest())).collect(),

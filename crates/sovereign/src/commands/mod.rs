@@ -38,6 +38,7 @@ mod recover;
 mod restore;
 mod restore_in_place;
 mod rotate;
+mod rotate_zone;
 mod schema;
 mod seed;
 mod service;
