@@ -57,6 +57,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "certificate", from: "authorities", run: authorities::certificate },
     Target { name: "challenge-answer", from: "name servers, or whoever answers for them", run: authorities::answer },
     Target { name: "dns-answer", from: "name servers, whosever they are", run: names::answer },
+    Target { name: "learned", from: "edges of other data centers", run: names::learned },
+    Target { name: "trial-head", from: "whoever answers at an uplink", run: names::trial_head },
     Target { name: "words", from: "the operator", run: local::words },
 ];
 

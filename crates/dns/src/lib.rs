@@ -18,6 +18,7 @@
 //! | [`knot`] | the name server: what it is configured with (pure), and how it is driven |
 //! | [`ask`] | asks name servers, from the root downwards |
 //! | [`drift`] | what the world is told of a domain, beside what is wanted |
+//! | [`rollover`] | pure: how the key of a zone is exchanged; what is to be seen before each step |
 //! | [`adopt`] | what a domain publishes before it is taken over, and what of it would vanish |
 //! | `learned` | pure: where uplinks are whose address changes |
 //! | [`agent`] | the daemon: looks at all of them, and tells on its control socket how it sees them |
@@ -46,6 +47,7 @@ mod learned;
 pub mod name_server;
 pub mod probe;
 pub mod router;
+pub mod rollover;
 pub mod trial;
 mod view;
 pub mod zone;

@@ -162,7 +162,7 @@ impl Prober {
 }
 
 /// Where an edge says that other data centers are. What cannot be read is left out.
-fn learned(fields: &HeaderMap) -> BTreeSet<Place> {
+pub fn learned(fields: &HeaderMap) -> BTreeSet<Place> {
     let read = |told: &HeaderValue| {
         let (datacenter, address) = told.to_str().ok()?.split_once(' ')?;
         Some((datacenter.parse().ok()?, address.parse().ok()?))

@@ -89,8 +89,8 @@ async fn http(trial: &Trial) -> Heard {
     }
 }
 
-/// Only an edge says that it is well by saying nothing.
-fn judge_head(head: &[u8]) -> Heard {
+/// What the beginning of an answer over plain HTTP says of who is there. Only an edge says that it is well by saying nothing.
+pub fn judge_head(head: &[u8]) -> Heard {
     match status_of(head) {
         Some(204) => Heard::Ours,
         Some(status) => Heard::Other(format!("it answers {status}, not as an edge does")),

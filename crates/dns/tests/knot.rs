@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 #![expect(clippy::print_stderr, reason = "figures, and a skipped test says so")]
 
+#[path = "knot/rollover.rs"]
+mod rollover;
+
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -122,7 +125,7 @@ impl Server {
             let key = working.zone_key(domain).unwrap();
             let file = folder.path().join(format!("{domain}.pem"));
             std::fs::write(&file, key.private_pem().expose()).unwrap();
-            keys.insert(domain.clone(), Key { tag: key.tag(), file });
+            keys.insert(domain.clone(), vec![Key { tag: key.tag(), file }]);
         }
         let key = working.zone_key(&"example.org".parse().unwrap()).unwrap();
         let home = folder.path().join("knot");
@@ -462,7 +465,7 @@ async fn what_knot_refuses_is_never_loaded_and_what_was_served_is_served_on() {
     let file = server.folder.path().join("none.pem");
     std::fs::write(&file, "-----BEGIN PRIVATE KEY-----\nbm9uZQ==\n-----END PRIVATE KEY-----\n").unwrap();
     let mut options = server.options.clone();
-    options.keys.insert(domain.name, Key { tag: 1, file });
+    options.keys.insert(domain.name, vec![Key { tag: 1, file }]);
     let running = std::mem::replace(&mut server.driver, Driver::new(options));
     let refused = server.bring(&World::default()).await.unwrap_err();
     assert!(matches!(&refused, DriverError::Refused { what: What::Key(_), .. }), "{refused}");

@@ -44,6 +44,6 @@ pub use typed::{
 };
 pub use words::{UnknownWord, WordsError};
 pub use working::{KeysError, Owner, WorkingKeys};
-pub use zone_key::{Dnskey, Ds, ZoneKey};
+pub use zone_key::{Dnskey, Ds, ZoneKey, next_zone_epoch};
 
 pub use ed25519_dalek::SigningKey;

@@ -118,7 +118,11 @@ const VERSION: u32 = 1;
 
 /// How often each secret has been rotated: epoch 1 at first, one more with each rotation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Epochs(BTreeMap<Purpose, u32>);
+pub struct Epochs {
+    current: BTreeMap<Purpose, u32>,
+    /// Of secrets that are not exchanged at once: what is to take their place. Whoever exchanges them keeps it.
+    coming: BTreeMap<Purpose, u32>,
+}
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -130,7 +134,23 @@ struct EpochsFile {
 impl Epochs {
     /// The epoch of a purpose; 1 when it has never been rotated.
     pub fn of(&self, purpose: &Purpose) -> u32 {
-        self.0.get(purpose).copied().unwrap_or(1)
+        self.current.get(purpose).copied().unwrap_or(1)
+    }
+
+    /// The epoch that is to take its place, where it is being exchanged.
+    pub fn coming(&self, purpose: &Purpose) -> Option<u32> {
+        self.coming.get(purpose).copied()
+    }
+
+    /// Has a secret be exchanged for that of this epoch, which is used beside it until then. Not written.
+    pub fn set_coming(&mut self, purpose: Purpose, epoch: u32) {
+        self.coming.insert(purpose, epoch);
+    }
+
+    /// Has the secret of this epoch count. To be written before the one before is given up.
+    pub fn settle(&mut self, purpose: &Purpose, epoch: u32) {
+        self.coming.remove(purpose);
+        self.current.insert(purpose.clone(), epoch);
     }
 
     /// Raises the epoch of a purpose and returns the new one. To be written before a secret of it is used.
@@ -139,7 +159,7 @@ impl Epochs {
     /// After four billion rotations.
     pub fn rotate(&mut self, purpose: &Purpose) -> u32 {
         let next = self.of(purpose).checked_add(1).expect("nobody rotates four billion times");
-        self.0.insert(purpose.clone(), next);
+        self.current.insert(purpose.clone(), next);
         next
     }
 
@@ -150,13 +170,13 @@ impl Epochs {
             Some(EpochsFile { epochs, .. }) if epochs.values().any(|epoch| *epoch == 0 || *epoch == u32::MAX) => {
                 Err(FileError::malformed(path))
             }
-            Some(EpochsFile { version: _, epochs }) => Ok(Self(epochs)),
+            Some(EpochsFile { version: _, epochs }) => Ok(Self { current: epochs, coming: BTreeMap::new() }),
         }
     }
 
     /// Writes `epochs.json`, atomically and durably.
     pub fn write(&self, path: &Path) -> Result<(), FileError> {
-        file::write(path, &EpochsFile { version: VERSION, epochs: self.0.clone() }, Existing::Replace)
+        file::write(path, &EpochsFile { version: VERSION, epochs: self.current.clone() }, Existing::Replace)
     }
 }
 

@@ -3,10 +3,12 @@
 //!
 //! One file per purpose, `keys/<purpose>.json` (a `/` becomes a `.`), mode 0600. Each says whose it is (stack, seed,
 //! epoch). One that is missing, or belongs to another seed or epoch, is derived again: that is all there is to rotation
-//! and to recovery.
+//! and to recovery. One that is not exchanged at once has its successor beside it, `keys/coming.<purpose>.json`.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
@@ -113,6 +115,7 @@ impl Drop for KeyFile {
 pub struct WorkingKeys {
     stack: StackName,
     keys: BTreeMap<Purpose, (u32, DerivedSecret)>,
+    coming: BTreeMap<Purpose, DerivedSecret>,
 }
 
 impl fmt::Debug for WorkingKeys {
@@ -133,21 +136,29 @@ impl WorkingKeys {
         epochs: &Epochs,
         seed: impl FnOnce() -> Result<RootSeed, SeedError>,
     ) -> Result<Self, KeysError> {
-        let mut ready = Self { stack: owner.stack.clone(), keys: BTreeMap::new() };
-        let mut missing = Vec::new();
+        let mut ready = Self { stack: owner.stack.clone(), keys: BTreeMap::new(), coming: BTreeMap::new() };
+        let (mut missing, mut missing_coming) = (Vec::new(), Vec::new());
         for purpose in purposes {
             let epoch = epochs.of(purpose);
-            match read(folder, owner, purpose, epoch)? {
+            match read_current(folder, owner, purpose, epoch)? {
                 Some(secret) => drop(ready.keys.insert(purpose.clone(), (epoch, secret))),
                 None => missing.push(purpose.clone()),
             }
+            let Some(epoch) = epochs.coming(purpose) else { continue };
+            match read(&coming_path(folder, purpose), owner, purpose, epoch)? {
+                Some(secret) => drop(ready.coming.insert(purpose.clone(), secret)),
+                None => missing_coming.push((purpose.clone(), epoch)),
+            }
         }
-        if missing.is_empty() {
+        if missing.is_empty() && missing_coming.is_empty() {
             return Ok(ready);
         }
         let seed = match seed() {
             Ok(seed) => seed,
-            Err(source) => return Err(KeysError::Seed { missing, source }),
+            Err(source) => {
+                missing.extend(missing_coming.into_iter().map(|(purpose, _)| purpose));
+                return Err(KeysError::Seed { missing, source });
+            }
         };
         let found = seed.fingerprint(&owner.stack);
         if found != owner.seed {
@@ -156,8 +167,13 @@ impl WorkingKeys {
         for purpose in missing {
             let epoch = epochs.of(&purpose);
             let secret = seed.derive(&owner.stack, &purpose, epoch);
-            write(folder, owner, &purpose, epoch, &secret)?;
+            write(&path_of(folder, &purpose), owner, &purpose, epoch, &secret)?;
             ready.keys.insert(purpose, (epoch, secret));
+        }
+        for (purpose, epoch) in missing_coming {
+            let secret = seed.derive(&owner.stack, &purpose, epoch);
+            write(&coming_path(folder, &purpose), owner, &purpose, epoch, &secret)?;
+            ready.coming.insert(purpose, secret);
         }
         Ok(ready)
     }
@@ -167,7 +183,7 @@ impl WorkingKeys {
         let epoch = Epochs::default();
         let derive = |purpose: &Purpose| (epoch.of(purpose), seed.derive(stack, purpose, epoch.of(purpose)));
         let keys = purposes.into_iter().map(|purpose| (purpose.clone(), derive(purpose))).collect();
-        Self { stack: stack.clone(), keys }
+        Self { stack: stack.clone(), keys, coming: BTreeMap::new() }
     }
 
     /// The epoch of a ready key.
@@ -225,6 +241,22 @@ impl WorkingKeys {
         Ok(ZoneKey::from_secret(&self.secret(Purpose::Zone(domain.clone()))?.1))
     }
 
+    /// The key that is to take its place, and signs the zone too until then.
+    pub fn coming_zone_key(&self, domain: &DnsName) -> Option<ZoneKey> {
+        self.coming.get(&Purpose::Zone(domain.clone())).map(ZoneKey::from_secret)
+    }
+
+    /// Removes the key that was to come, which is not to come any more.
+    ///
+    /// # Errors
+    /// When it is there and cannot be removed.
+    pub fn forget_coming(folder: &Path, purpose: &Purpose) -> io::Result<()> {
+        match fs::remove_file(coming_path(folder, purpose)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// The key that a secondary gets zones with.
     pub fn transfer_key(&self, secondary: &Secondary) -> Result<TransferKey, KeysError> {
         let secret = &self.secret(Purpose::Transfer(secondary.name.clone()))?.1;
@@ -244,20 +276,42 @@ fn path_of(folder: &Path, purpose: &Purpose) -> PathBuf {
     folder.join(format!("{}.json", purpose.to_string().replace('/', ".")))
 }
 
-/// The kept key, if it is the owner's and of this epoch.
-fn read(folder: &Path, owner: &Owner, purpose: &Purpose, epoch: u32) -> Result<Option<DerivedSecret>, KeysError> {
-    let path = path_of(folder, purpose);
+/// Where the key lies that is to take another one's place. No purpose is called `coming.`.
+fn coming_path(folder: &Path, purpose: &Purpose) -> PathBuf {
+    folder.join(format!("coming.{}.json", purpose.to_string().replace('/', ".")))
+}
+
+/// The kept key that counts; the one that was to come takes its place when its epoch does.
+fn read_current(
+    folder: &Path,
+    owner: &Owner,
+    purpose: &Purpose,
+    epoch: u32,
+) -> Result<Option<DerivedSecret>, KeysError> {
+    let (path, coming) = (path_of(folder, purpose), coming_path(folder, purpose));
+    if let Some(secret) = read(&path, owner, purpose, epoch)? {
+        return Ok(Some(secret));
+    }
+    let Some(secret) = read(&coming, owner, purpose, epoch)? else { return Ok(None) };
+    let failed =
+        |source| KeysError::File { purpose: purpose.clone(), source: FileError::Write { path: path.clone(), source } };
+    fs::rename(&coming, &path).map_err(failed)?;
+    Ok(Some(secret))
+}
+
+/// The key in a file, if it is the owner's and of this epoch.
+fn read(path: &Path, owner: &Owner, purpose: &Purpose, epoch: u32) -> Result<Option<DerivedSecret>, KeysError> {
     let failed = |source| KeysError::File { purpose: purpose.clone(), source };
-    let Some(kept) = file::read::<KeyFile>(&path, VERSION).map_err(failed)? else { return Ok(None) };
+    let Some(kept) = file::read::<KeyFile>(path, VERSION).map_err(failed)? else { return Ok(None) };
     if kept.stack != owner.stack || kept.seed != owner.seed || kept.purpose != *purpose || kept.epoch != epoch {
         return Ok(None);
     }
     let mut bytes = Zeroizing::new([0; 32]);
-    hex::decode_to_slice(&kept.secret, &mut *bytes).map_err(|_| failed(FileError::malformed(&path)))?;
+    hex::decode_to_slice(&kept.secret, &mut *bytes).map_err(|_| failed(FileError::malformed(path)))?;
     Ok(Some(DerivedSecret::new(bytes)))
 }
 
-fn write(folder: &Path, owner: &Owner, purpose: &Purpose, epoch: u32, secret: &DerivedSecret) -> Result<(), KeysError> {
+fn write(path: &Path, owner: &Owner, purpose: &Purpose, epoch: u32, secret: &DerivedSecret) -> Result<(), KeysError> {
     let kept = KeyFile {
         version: VERSION,
         stack: owner.stack.clone(),
@@ -266,8 +320,7 @@ fn write(folder: &Path, owner: &Owner, purpose: &Purpose, epoch: u32, secret: &D
         epoch,
         secret: hex::encode(secret.expose()),
     };
-    file::write(&path_of(folder, purpose), &kept, Existing::Replace)
-        .map_err(|source| KeysError::File { purpose: purpose.clone(), source })
+    file::write(path, &kept, Existing::Replace).map_err(|source| KeysError::File { purpose: purpose.clone(), source })
 }
 
 #[cfg(test)]

@@ -39,6 +39,11 @@ impl StateFolder {
         self.0.join("datacenters.json")
     }
 
+    /// How far zones are whose keys are exchanged.
+    pub fn zone_keys(&self) -> PathBuf {
+        self.0.join("zone-keys.json")
+    }
+
     /// What the stack's domains published before they were taken over.
     pub fn adopted(&self) -> PathBuf {
         self.0.join("adopted.json")

@@ -41,6 +41,9 @@ pub struct NameServerConfig {
     pub names: Names,
     /// The tags of the domains' keys (RFC 4034 appendix B): each has one, which lies in the folder.
     pub keys: BTreeMap<DnsName, u16>,
+    /// The tags of those that are to take their place, where keys are exchanged: such a domain is signed with both.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub coming_keys: BTreeMap<DnsName, u16>,
     /// The digests of the files with the keys of the secondaries' transfers: each has one, which lies in the folder.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub transfer_keys: BTreeMap<SecondaryName, Digest>,

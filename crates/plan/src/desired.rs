@@ -46,6 +46,8 @@ pub struct World {
     pub link_keys: BTreeMap<EdgeName, String>,
     /// The tag of the key of each domain that the stack answers for itself, where name servers do.
     pub zone_keys: BTreeMap<DnsName, u16>,
+    /// The tags of those that are to take their place, where keys are exchanged.
+    pub coming_zone_keys: BTreeMap<DnsName, u16>,
     /// The digest of each secondary's key, where name servers answer for a domain.
     pub transfer_keys: BTreeMap<SecondaryName, Digest>,
     /// What each renewer signs with, by the edges that they stand beside.

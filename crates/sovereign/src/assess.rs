@@ -22,6 +22,7 @@ use sovereign_services::ghost::outgoing_text;
 use crate::datacenters::{Datacenters, Decided, Matter};
 use crate::gather::Gathered;
 use crate::output::figures;
+use crate::zone_keys::Exchange;
 pub(crate) use archive::Backed;
 pub(crate) use certificates::CertificateReport;
 pub(crate) use copies::CopyReport;
@@ -239,6 +240,11 @@ fn serving(stack: &Stack, gathered: &Gathered, now: u64) -> Serving {
     }
     decisions(&gathered.decided, now, &mut said);
     said.warnings.extend(lines::limits(stack));
+    // As it should be, and not at its end without the operator.
+    said.warnings.extend(gathered.zone_keys.under_way().iter().map(|(domain, exchange)| {
+        let Exchange { message, help, .. } = Exchange::of(domain, exchange, now);
+        problem(domain, message, Some(&help))
+    }));
     let datacenters = stack
         .datacenters
         .keys()
@@ -648,6 +654,7 @@ pub(crate) mod tests {
             backups: proven(stack, NOW),
             copies: in_step(stack),
             decided: Datacenters::default(),
+            zone_keys: crate::zone_keys::ZoneKeys::default(),
         }
     }
 
@@ -727,6 +734,7 @@ pub(crate) mod tests {
             backups: proven(&stack, NOW),
             copies: in_step(&stack),
             decided: Datacenters::default(),
+            zone_keys: crate::zone_keys::ZoneKeys::default(),
             evacuated: BTreeMap::new(),
         };
         assert_eq!(told(&stack, &gathered), ["stack: nothing runs: there is no supervisor"]);

@@ -524,13 +524,20 @@ pub(crate) struct RotateArgs {
     /// A file with the passphrase of the seed file [env: SOVEREIGN_PASSPHRASE_FILE] [default: ask]
     #[arg(long, value_name = "FILE")]
     pub(crate) passphrase_file: Option<PathBuf>,
+    /// Go back to the key that signed before, where the key of a zone is being exchanged and the registry has nothing of the new one
+    #[arg(long)]
+    pub(crate) undo: bool,
+    #[command(flatten)]
+    pub(crate) roots: dns::Roots,
 }
 
 const ROTATE_HELP: &str = "\
-The next `up` puts the new secret to use.
+The next `up` puts the new secret to use. The key of a zone is exchanged little by little: both
+keys sign until nobody believes the old one alone, and `status` says what is awaited.
 
-Example:
-  sovereign rotate link/home && sovereign up";
+Examples:
+  sovereign rotate link/home && sovereign up
+  sovereign rotate zone/example.org && sovereign up";
 
 /// `ca`.
 #[derive(Debug, Subcommand)]

@@ -30,6 +30,7 @@ use crate::certificates::{self, known::Known};
 use crate::datacenters::Datacenters;
 use crate::failure::Failure;
 use crate::secrets;
+use crate::zone_keys::{self, ZoneKeys};
 
 /// An edge, an agent, a name server or a renewer answers from memory or a few files; one that does not within this time is not well.
 const EDGE_PATIENCE: Duration = Duration::from_secs(3);
@@ -66,6 +67,8 @@ pub(crate) struct Gathered {
     pub(crate) copies: Copies,
     /// What is decided of data centers beside the stack file.
     pub(crate) decided: Datacenters,
+    /// How far zones are whose keys are exchanged.
+    pub(crate) zone_keys: ZoneKeys,
     /// What applications tried to reach and were refused; of those on hosts see [`refused_on_hosts`].
     pub(crate) outgoing: BTreeMap<SiteName, Vec<Refused>>,
 }
@@ -148,6 +151,7 @@ pub(crate) async fn gather(stack: &Stack, state: &StateFolder, reach: &Reach) ->
         backups: Record::read(state),
         copies: Copies::read(state),
         decided: Datacenters::read(state)?,
+        zone_keys: zone_keys::read(state)?.1,
         outgoing: outgoing.collect(),
     })
 }

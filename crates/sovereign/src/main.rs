@@ -50,6 +50,7 @@ mod unrestored;
 mod upgrade;
 mod verify;
 mod world;
+mod zone_keys;
 
 use std::process::ExitCode;
 

@@ -264,7 +264,8 @@ impl<'a> Recovery<'a> {
         let primaries = (scratch.join("primaries.json"), self.state.primaries());
         let datacenters = (scratch.join("datacenters.json"), self.state.datacenters());
         let adopted = (scratch.join("adopted.json"), self.state.adopted());
-        for (from, to) in [epochs, hosts, primaries, datacenters, adopted].into_iter().chain(runs) {
+        let zone_keys = (scratch.join("zone-keys.json"), self.state.zone_keys());
+        for (from, to) in [epochs, zone_keys, hosts, primaries, datacenters, adopted].into_iter().chain(runs) {
             let is_file = from.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
             if !is_file || to.symlink_metadata().is_ok() {
                 continue;

@@ -22,6 +22,7 @@ use crate::context::Context;
 use crate::environment::names;
 use crate::failure::{Failure, Reason};
 use crate::world::unix_seconds;
+use crate::zone_keys;
 
 /// Every secret that the declared stack uses.
 pub(crate) fn purposes(stack: &Stack) -> Vec<Purpose> {
@@ -40,7 +41,12 @@ pub(crate) fn purposes(stack: &Stack) -> Vec<Purpose> {
 /// The domains whose zones name servers of the stack sign.
 pub(crate) fn zones(stack: &Stack) -> impl Iterator<Item = &Domain> {
     let is_answered = stack.name_servers().next().is_some();
-    stack.domains.values().filter(move |domain| is_answered && domain.provider.is_none())
+    own_domains(stack).filter(move |_| is_answered)
+}
+
+/// The domains that no provider answers for: the stack has their keys, whether name servers run already or not.
+pub(crate) fn own_domains(stack: &Stack) -> impl Iterator<Item = &Domain> {
+    stack.domains.values().filter(|domain| domain.provider.is_none())
 }
 
 /// The secondaries that get zones from name servers of the stack.
@@ -145,7 +151,7 @@ fn ready(
     unlock: impl FnOnce() -> Result<RootSeed, SeedError>,
 ) -> Result<WorkingKeys, Failure> {
     let owner = Owner { stack: stack.name.clone(), seed };
-    let epochs = Epochs::read(&epochs_file(state))?;
+    let (epochs, _) = zone_keys::read(state)?;
     Ok(WorkingKeys::ensure(&state.keys(), &owner, &purposes(stack), &epochs, unlock)?)
 }
 
@@ -182,7 +188,7 @@ pub(crate) fn transfer_key(
 fn alone(context: &Context, stack: &Stack, state: &StateFolder, purposes: &[Purpose]) -> Result<WorkingKeys, Failure> {
     let stored = seed_file(stack, state).open()?;
     let owner = Owner { stack: stack.name.clone(), seed: stored.fingerprint().clone() };
-    let epochs = Epochs::read(&epochs_file(state))?;
+    let (epochs, _) = zone_keys::read(state)?;
     let unlock = || stored.unlock(|| passphrase(context, None));
     Ok(WorkingKeys::ensure(&state.keys(), &owner, purposes, &epochs, unlock)?)
 }
@@ -227,7 +233,7 @@ pub(crate) fn hosts(context: &Context, stack: &Stack, state: &StateFolder) -> Re
     let known = known.filter(|known| known.version == RECOVERY_VERSION && known.seed == fingerprint.to_string());
     let purpose = [Purpose::Hosts];
     let owner = Owner { stack: stack.name.clone(), seed: fingerprint.clone() };
-    let epochs = Epochs::read(&epochs_file(state))?;
+    let (epochs, _) = zone_keys::read(state)?;
     let unlock = || stored.unlock(|| passphrase(context, None));
     let (keys, recovery) = match known {
         Some(known) => (WorkingKeys::ensure(&state.keys(), &owner, &purpose, &epochs, unlock)?, known.public),

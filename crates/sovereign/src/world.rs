@@ -9,7 +9,7 @@ use sovereign_keys::{Purpose, WorkingKeys};
 use sovereign_model::edge_config::{EpochProof, epoch_statement};
 use sovereign_model::layout::StateFolder;
 use sovereign_model::renewer_word::warrant_statement;
-use sovereign_model::stack::{App, Datacenter};
+use sovereign_model::stack::{App, Datacenter, Domain};
 use sovereign_model::unit::Runs;
 use sovereign_model::{Digest, ImageName, Stack};
 use sovereign_plan::{AppUnit, RenewerKey, World};
@@ -61,6 +61,8 @@ pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
     }
     let zone_keys = secrets::zones(stack).map(|domain| Ok((domain.name.clone(), keys.zone_key(&domain.name)?.tag())));
     let zone_keys = zone_keys.collect::<Result<BTreeMap<_, _>, Failure>>()?;
+    let coming = |domain: &Domain| Some((domain.name.clone(), keys.coming_zone_key(&domain.name)?.tag()));
+    let coming_zone_keys = secrets::zones(stack).filter_map(coming).collect();
     let transfer_keys = secrets::transfers(stack)
         .map(|secondary| Ok((secondary.name.clone(), keys.transfer_key(secondary)?.digest())))
         .collect::<Result<BTreeMap<_, _>, Failure>>()?;
@@ -129,6 +131,7 @@ pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
         locks,
         link_keys,
         zone_keys,
+        coming_zone_keys,
         transfer_keys,
         renewer_keys,
         authority_roots: trust::declared_of_each(stack)?,

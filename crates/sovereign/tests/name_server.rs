@@ -63,6 +63,7 @@ fn write_config(folder: &Path) -> SocketAddr {
             sites: Vec::new(),
         },
         keys: BTreeMap::from([(domain, key.tag())]),
+        coming_keys: BTreeMap::new(),
         transfer_keys: BTreeMap::new(),
         lan: None,
         drained: BTreeSet::new(),

@@ -68,6 +68,7 @@ impl NameServer {
             listen: vec![listen],
             names,
             keys,
+            coming_keys: BTreeMap::new(),
             drained: BTreeSet::new(),
             transfer_keys: BTreeMap::new(),
             lan: None,

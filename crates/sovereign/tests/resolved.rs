@@ -1,6 +1,6 @@
 //! What a resolver of the world makes of the stack's name servers when something is broken: one that begins at the root,
 //! checks signatures and keeps what it heard. A data center dies while people read, again and again; the line between both
-//! is cut; a name server says nothing; the registry has another key. Run by `cargo xtask prove names`, which takes its
+//! is cut; a name server says nothing; the registry has another key; the zone gets another one. Run by `cargo xtask prove names`, which takes its
 //! figures.
 #![expect(
     clippy::unwrap_used,
@@ -367,6 +367,79 @@ fn another_key_at_the_registry(scene: &Scene) {
     assert_eq!(scene.drift(), json!([]));
 }
 
+/// What a registry has of the domain, with the digest of the key that is to come beside that of the one there is, or in its
+/// place.
+fn registered_anew(operator: &Operator, keep: bool) -> String {
+    let told = operator.json(&["dns", "ds", DOMAIN]);
+    let record = &told["domains"][0]["coming"]["records"][0];
+    let coming = record.as_str().unwrap_or_else(|| panic!("{told:#}")).replace(" IN ", " 60 ");
+    let lines = registered(operator, |digest| digest);
+    let kept: Vec<&str> = lines.lines().filter(|line| keep || !line.contains(" DS ")).collect();
+    format!("{}\n{coming}", kept.join("\n"))
+}
+
+/// The key of the zone is exchanged for the next one. Whoever checks signatures goes on believing, whatever was kept of the
+/// step before; only that the waits are over is said before its time.
+fn the_key_is_exchanged(scene: &Scene) {
+    let Scene { operator, lab, world } = scene;
+    let (reading, hosts) = (scene.reading(), lab.hosts.iter().collect::<Vec<_>>());
+    let awaits = |what: &str| {
+        // By what is kept of the step before, and by nothing.
+        for _ in 0..2 {
+            let answer = ask(AUTHORITY, "A");
+            assert!(answer.status == "NOERROR" && answer.is_validated, "{what}: {answer:?}");
+            scene.resolves(&hosts);
+        }
+        // A name server that has been replaced may answer for some seconds more.
+        eventually(&format!("{what} is awaited"), PATIENCE, || {
+            let told = operator.json(&["dns", "drift", "--root", ROOT_SERVER]);
+            let domain = &told["domains"][0];
+            assert_eq!(domain["drift"], json!([]), "{told:#}");
+            (domain["exchange"]["awaits"] == what).then(|| domain["exchange"].clone())
+        })
+    };
+    let time_passes = || {
+        let path = operator.state().join("zone-keys.json");
+        let mut kept: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        for (name, value) in kept["under-way"][DOMAIN].as_object_mut().unwrap() {
+            if let Some(unix) = value.as_u64().filter(|_| name.ends_with("-since-unix")) {
+                *value = (unix - 100_000).into();
+            }
+        }
+        fs::write(&path, serde_json::to_vec(&kept).unwrap()).unwrap();
+    };
+    let up = || timed("up", || operator.run(&["up", "--yes", "--no-backup"]).success());
+    let keys = |number: &str| {
+        for host in &lab.hosts {
+            let files = lab.says(host, "find /var/lib/sovereign -name 'key-*.pem' | wc -l");
+            assert_eq!(files.trim(), number, "{}", host.name);
+        }
+    };
+    operator.run(&["rotate", &format!("zone/{DOMAIN}")]).success();
+    awaits("both-keys");
+    up();
+    keys("2");
+    scene.is_whole();
+    awaits("one-key-forgotten");
+    time_passes();
+    awaits("new-digest");
+    world.register(&registered_anew(operator, true));
+    awaits("old-alone-forgotten");
+    time_passes();
+    awaits("old-digest-gone");
+    world.register(&registered_anew(operator, false));
+    awaits("old-digest-forgotten");
+    time_passes();
+    assert_eq!(awaits("last-look")["over"], true);
+    up();
+    keys("1");
+    scene.is_whole();
+    scene.resolves(&hosts);
+    assert_eq!(scene.drift(), json!([]));
+    let slowest = reading.stop_without_failure();
+    eprintln!("the key of the zone was exchanged: no read failed, the slowest took {slowest:.1?}");
+}
+
 #[test]
 #[ignore = "half an hour long: `cargo xtask prove names`"]
 fn a_resolver_finds_the_living() {
@@ -375,6 +448,7 @@ fn a_resolver_finds_the_living() {
     let scene = Scene::set(&incusd);
     scene.resolves(&scene.lab.hosts.iter().collect::<Vec<_>>());
     another_key_at_the_registry(&scene);
+    the_key_is_exchanged(&scene);
     parted(&scene);
     one_name_server_is_silent(&scene);
     one_name_server_has_a_wrong_clock(&scene);

@@ -75,6 +75,7 @@ pub fn world(stack: &Stack) -> World {
             .flat_map(Datacenter::edges)
             .map(|edge| (edge.clone(), Digest::of(edge.to_string()).hex()))
             .collect(),
+        coming_zone_keys: BTreeMap::new(),
         zone_keys: stack.domains.keys().map(|domain| (domain.clone(), 20_000)).collect(),
         transfer_keys: stack.secondaries.iter().map(|other| (other.name.clone(), Digest::of("key"))).collect(),
         renewer_keys: stack

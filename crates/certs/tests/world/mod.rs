@@ -67,7 +67,7 @@ impl Knot {
             let key = working.zone_key(domain).unwrap();
             let file = folder.path().join(format!("{domain}.pem"));
             std::fs::write(&file, key.private_pem().expose()).unwrap();
-            keys.insert(domain.clone(), Key { tag: key.tag(), file });
+            keys.insert(domain.clone(), vec![Key { tag: key.tag(), file }]);
         }
         let home = folder.path().join("knot");
         let driver = Driver::new(KnotOptions { folder: home, keys, program: vec!["knotd".to_owned()] });

@@ -13,9 +13,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 
 use serde::Serialize;
-use sovereign_model::DnsName;
 use sovereign_model::dns_message::{Answer, Code, Question};
 use sovereign_model::dns_record::is_within;
+use sovereign_model::{DnsName, DnsRecord};
+use tokio::task::JoinSet;
 
 use super::{Asker, PORT};
 
@@ -82,6 +83,17 @@ pub struct Delegation {
     pub with_glue: bool,
     /// The digests of keys, as a DS record says them; `None` when nobody answered that.
     pub ds: Option<BTreeSet<String>>,
+}
+
+/// What each server of the zone above a domain says of its keys' digests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Digests {
+    /// Nobody says anything.
+    Silent,
+    /// It does not lead to the domain.
+    NotDelegated,
+    /// By the server's name: the DS records, or nothing where it does not answer. What its addresses say is put together.
+    Of(BTreeMap<String, Option<Vec<DnsRecord>>>),
 }
 
 /// Goes from the root to names.
@@ -151,6 +163,49 @@ impl Walk {
         let digests = self.ask(&zone, domain, "DS").await;
         let ds = digests.map(|answer| answer.of(domain, "DS").map(|record| record.data.clone()).collect());
         Parent::Delegated(Delegation { parent: zone, servers, with_glue, ds })
+    }
+
+    /// What all servers of the zone above a domain say of its keys' digests.
+    pub async fn digests(&mut self, domain: &DnsName) -> Digests {
+        let zone = match self.parent(domain).await {
+            Parent::Silent { .. } => return Digests::Silent,
+            Parent::NoSuchName { .. } | Parent::NotDelegated { .. } => return Digests::NotDelegated,
+            Parent::Delegated(delegation) => delegation.parent,
+        };
+        let Ok(question) = Question::new(domain.as_str(), "DS") else { return Digests::Silent };
+        let mut said = BTreeMap::new();
+        for (server, places) in self.servers_of(&zone).await {
+            let mut asking = JoinSet::new();
+            for place in places {
+                let (asker, question) = (self.asker, question.clone());
+                asking.spawn(async move { asker.ask(place, &question).await.ok() });
+            }
+            let is_said =
+                |answer: &Answer| answer.authoritative && matches!(answer.code, Code::NoError | Code::NoSuchName);
+            let answers = asking.join_all().await.into_iter().flatten().filter(is_said);
+            let records = answers.map(|answer| answer.of(domain.as_str(), "DS").cloned().collect::<Vec<_>>());
+            said.insert(server, records.reduce(|one, other| [one, other].concat()));
+        }
+        Digests::Of(said)
+    }
+
+    /// The servers of a zone that was met, by their names, and where they are asked.
+    async fn servers_of(&mut self, zone: &str) -> BTreeMap<String, Vec<SocketAddr>> {
+        let met = self.known.get(zone).cloned().unwrap_or_default();
+        let each = |met: Vec<SocketAddr>| met.into_iter().map(|place| (place.ip().to_string(), vec![place])).collect();
+        // Who the root servers are is known.
+        if zone.is_empty() {
+            return each(met);
+        }
+        let named = self.ask(zone, zone, "NS").await;
+        let names: BTreeSet<String> =
+            named.iter().flat_map(|answer| answer.of(zone, "NS")).map(|record| name_in(&record.data)).collect();
+        let mut servers = BTreeMap::new();
+        for name in names {
+            let addresses = self.addresses(&name).await;
+            servers.insert(name, self.places(addresses));
+        }
+        if servers.is_empty() { each(met) } else { servers }
     }
 
     /// The addresses of a name; none when they cannot be found.

@@ -134,9 +134,8 @@ impl Found<'_> {
         };
         if self.is_elsewhere(delegation) {
             // It is signed by somebody else today, and well. What matters is the order in which that ends.
-            let ours = self.wanted.signed.as_ref().map(|signed| &signed.ds);
             let (ours, others): (BTreeSet<String>, BTreeSet<String>) =
-                found.iter().cloned().partition(|ds| ours.is_some_and(|ours| same(ds, ours)));
+                found.iter().cloned().partition(|ds| self.wanted.is_of_ours(ds));
             if others.is_empty() && !ours.is_empty() {
                 self.registrar(What::DigestEarly { parent, found: ours });
             } else if !others.is_empty() {
@@ -155,7 +154,8 @@ impl Found<'_> {
             };
             let servers: Vec<At> = zones(seen).filter_map(|(at, zone)| without(zone).map(|()| at)).collect();
             let is_known = self.wanted.provider.is_some()
-                || self.wanted.signed.as_ref().is_none_or(|signed| found.iter().any(|ds| same(ds, &signed.ds)));
+                || self.wanted.signed.is_none()
+                || found.iter().any(|ds| self.wanted.is_of_ours(ds));
             if !servers.is_empty() && is_known {
                 let what = What::KeyMissing { parent: parent.clone(), found: found.clone() };
                 self.answerer(servers, what);
@@ -165,10 +165,11 @@ impl Found<'_> {
             return;
         }
         let Some(signed) = &self.wanted.signed else { return };
+        let all: Vec<&String> = self.wanted.coming.iter().chain([signed]).map(|signed| &signed.ds).collect();
         let wanted = signed.ds.clone();
-        let is_ours = |ds: &&String| same(ds, &wanted);
+        let is_ours = |ds: &&String| all.iter().any(|ours| same(ds, ours));
         // Another digest of the same key, which is not computed here.
-        let is_akin = |ds: &&String| tag_and_algorithm(ds) == tag_and_algorithm(&wanted) && kind(ds) != kind(&wanted);
+        let is_akin = |ds: &&String| all.iter().any(|ours| is_of_same_key(ds, ours) && kind(ds) != kind(ours));
         if found.is_empty() {
             self.registrar(What::DigestMissing { parent, wanted });
         } else if !found.iter().any(|ds| is_ours(&ds)) {
@@ -292,6 +293,11 @@ fn ahead(one: u32, other: u32) -> i32 {
     one.wrapping_sub(other).cast_signed()
 }
 
+/// Whether two DS records are of one key, as far as they say.
+pub(crate) fn is_of_same_key(one: &str, other: &str) -> bool {
+    tag_and_algorithm(one) == tag_and_algorithm(other)
+}
+
 fn tag_and_algorithm(ds: &str) -> Option<(u16, String)> {
     let mut words = ds.split_whitespace();
     Some((words.next()?.parse().ok()?, words.next()?.to_owned()))
@@ -303,7 +309,7 @@ fn kind(ds: &str) -> Option<&str> {
 }
 
 /// Digits have no case, and the digest may be in several pieces (RFC 4034 section 5.3).
-fn same(one: &str, other: &str) -> bool {
+pub(crate) fn same(one: &str, other: &str) -> bool {
     let pieces = |ds: &str| {
         let words: Vec<&str> = ds.split_whitespace().collect();
         let head = words.get(..3).map(|head| head.join(" "));

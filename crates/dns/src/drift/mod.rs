@@ -20,7 +20,7 @@
 //! Left out: how long records live, since servers that hand out what they keep count down; whether signatures are good,
 //! which takes a resolver that checks them.
 
-mod compare;
+pub(crate) mod compare;
 pub mod found;
 mod look;
 #[cfg(test)]
@@ -73,12 +73,16 @@ pub struct Wanted {
     pub name_servers: Vec<NameServer>,
     /// Its records, by owner and type, without its SOA.
     pub sets: BTreeMap<Set, BTreeSet<String>>,
+    /// How long any of them lives at most, in seconds.
+    pub longest_ttl: u32,
     /// Names whose addresses depend on who lives.
     pub by_health: BTreeSet<String>,
     /// Names that have addresses which only their data centers know.
     pub open: BTreeSet<String>,
     /// Its key; `None` when it is not the stack's, or not there yet.
     pub signed: Option<Signed>,
+    /// The key that is to take its place, where it is being exchanged: either is right then.
+    pub coming: Option<Signed>,
 }
 
 impl Wanted {
@@ -92,6 +96,7 @@ impl Wanted {
             }
             Some(_) => (zone::records(&names, &names::Domain::from(domain), &world), Vec::new()),
         };
+        let longest_ttl = records.iter().map(|record| record.ttl).max().unwrap_or_default();
         let mut sets: BTreeMap<Set, BTreeSet<String>> = BTreeMap::new();
         for record in records.iter().filter(|record| record.kind != "SOA") {
             sets.entry(set_of(record)).or_default().insert(normal(record));
@@ -112,10 +117,23 @@ impl Wanted {
             provider: domain.provider.clone(),
             name_servers,
             sets,
+            longest_ttl,
             by_health,
             open,
             signed,
+            coming: None,
         }
+    }
+
+    /// With a key that is to take the place of the one that signs.
+    #[must_use]
+    pub fn exchanging(self, coming: Option<Signed>) -> Self {
+        Self { coming, ..self }
+    }
+
+    /// Whether a DS record is of a key of the stack's.
+    fn is_of_ours(&self, ds: &str) -> bool {
+        self.signed.iter().chain(&self.coming).any(|signed| compare::same(ds, &signed.ds))
     }
 
     /// What its servers are asked: all that is wanted, and what would matter if it were there.

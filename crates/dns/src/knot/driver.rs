@@ -13,7 +13,7 @@
 //! A generation is a folder; `current` is a symbolic link to one, which is replaced in one step: killed at any moment, what
 //! is current is whole. The one before is kept for the operator to compare with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -68,8 +68,8 @@ pub struct Key {
 pub struct Options {
     /// Knot's folder, which is only its own.
     pub folder: PathBuf,
-    /// The keys of the domains.
-    pub keys: BTreeMap<DnsName, Key>,
+    /// The keys of the domains: one each, two where it is being exchanged. All of them sign.
+    pub keys: BTreeMap<DnsName, Vec<Key>>,
     /// The program that is Knot, and its arguments; which configuration is added to them.
     pub program: Vec<String>,
 }
@@ -213,14 +213,18 @@ impl Driver {
             let judged = run("kzonecheck", [OsStr::new("--origin"), origin.as_ref(), zone.as_os_str()]).await?;
             refused_unless_well(&judged, || What::Zone(domain.name.clone()))?;
             // Without it the module for geography cannot sign, and is not loaded.
-            self.bring_key(&conf, &domain.name).await?;
+            self.bring_keys(&conf, &domain.name).await?;
         }
         Ok(())
     }
 
-    async fn bring_key(&self, conf: &Path, domain: &DnsName) -> Result<(), DriverError> {
-        let key = self.options.keys.get(domain).ok_or_else(|| DriverError::NoKey { domain: domain.clone() })?;
-        if known_keys(conf, domain).await?.is_empty() {
+    async fn bring_keys(&self, conf: &Path, domain: &DnsName) -> Result<(), DriverError> {
+        let keys = self.options.keys.get(domain).ok_or_else(|| DriverError::NoKey { domain: domain.clone() })?;
+        let wanted: BTreeSet<String> = keys.iter().map(|key| key.tag.to_string()).collect();
+        let there = tags(&known_keys(conf, domain).await?);
+        // Beside one that nobody brought none is put.
+        let is_missing = |key: &&Key| there.is_subset(&wanted) && !there.contains(&key.tag.to_string());
+        for key in keys.iter().filter(is_missing) {
             let mut import: Vec<String> = vec!["import-pem".into(), key.file.display().to_string()];
             // Since long ago, and not by the clock: one that is ahead would have it sign from then on only.
             let said = ["algorithm=13", "ksk=yes", "zsk=yes", "created=1", "publish=1", "ready=1", "active=1"];
@@ -230,11 +234,11 @@ impl Driver {
         }
         // What a file has is not what its name says.
         let known = known_keys(conf, domain).await?;
-        let tag = key.tag.to_string();
-        match known.as_slice() {
-            [only] if only.split_whitespace().nth(1) == Some(&tag) => Ok(()),
-            _ => Err(DriverError::OtherKey { domain: domain.clone(), tag: key.tag, found: known.join("; ") }),
+        if known.len() == wanted.len() && tags(&known) == wanted {
+            return Ok(());
         }
+        let wanted = wanted.into_iter().collect::<Vec<_>>().join(" and ");
+        Err(DriverError::OtherKey { domain: domain.clone(), wanted, found: known.join("; ") })
     }
 
     /// Has Knot load what is current, or starts it.
@@ -359,6 +363,11 @@ async fn known_keys(conf: &Path, domain: &DnsName) -> Result<Vec<String>, Driver
     refused_unless_well(&listed, || What::Key(domain.clone()))?;
     let text = String::from_utf8_lossy(&listed.stdout);
     Ok(text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect())
+}
+
+/// The tags of such lines.
+fn tags(known: &[String]) -> BTreeSet<String> {
+    known.iter().filter_map(|line| line.split_whitespace().nth(1)).map(str::to_owned).collect()
 }
 
 fn refused_unless_well(output: &Output, what: impl FnOnce() -> What) -> Result<(), DriverError> {

@@ -43,12 +43,12 @@ pub enum DriverError {
         domain: DnsName,
     },
     /// Knot has another key for a domain than the one that was brought.
-    #[error("{domain} is signed with another key than {tag}: Knot has {found}")]
+    #[error("{domain} is signed with another key than {wanted}: Knot has {found}")]
     OtherKey {
         /// Whose.
         domain: DnsName,
-        /// The one that was brought.
-        tag: u16,
+        /// The tags of those that were brought.
+        wanted: String,
         /// What Knot has, as it lists it.
         found: String,
     },

@@ -33,15 +33,16 @@ mod keeper;
 mod room;
 mod tables;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sovereign_model::Digest;
 use sovereign_model::layout::NameServerFolder;
 use sovereign_model::name_server_config::{NameServerConfig, PROTOCOL};
 #[cfg(doc)]
 use sovereign_model::name_server_status::NameServerStatus;
+use sovereign_model::{Digest, DnsName};
 use sovereign_runtime::VerifyingKey;
 use sovereign_runtime::control::Server;
 use sovereign_runtime::lifecycle::{Drained, Lifecycle, Readiness};
@@ -130,15 +131,12 @@ pub async fn serve(options: Options, lifecycle: Lifecycle) -> Result<Drained, Na
     info!(name_server = %config.edge(), domains = config.names.domains.len(), "the name server starts");
     let folder = NameServerFolder::new(&config.folder);
     let room = Room::take(&folder.knot())?;
-    let key = |(domain, tag): (&_, &u16)| {
-        let domain: &sovereign_model::DnsName = domain;
-        (domain.clone(), Key { tag: *tag, file: folder.key(domain, *tag) })
-    };
-    let driver = Driver::new(driver::Options {
-        folder: room.path().to_owned(),
-        keys: config.keys.iter().map(key).collect(),
-        program: options.knot,
-    });
+    let mut keys: BTreeMap<DnsName, Vec<Key>> = BTreeMap::new();
+    for (domain, tag) in config.keys.iter().chain(&config.coming_keys) {
+        let key = Key { tag: *tag, file: folder.key(domain, *tag) };
+        keys.entry(domain.clone()).or_default().push(key);
+    }
+    let driver = Driver::new(driver::Options { folder: room.path().to_owned(), keys, program: options.knot });
     let orders = Arc::new(Orders::new(&config.names));
     let tables = Tables::new(options.geography, room.path(), orders.clone());
     let (shared, wishes) = Shared::new(config, digest, driver.ask(), lifecycle.clone());

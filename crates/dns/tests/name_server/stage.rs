@@ -101,6 +101,7 @@ impl Stage {
             listen: vec![listen],
             names: names(),
             keys: BTreeMap::from([(domain, key.tag())]),
+            coming_keys: BTreeMap::new(),
             transfer_keys: BTreeMap::new(),
             lan: None,
             drained: BTreeSet::new(),

@@ -40,6 +40,9 @@ impl IncusEngine<'_> {
                     let link = self.parts.reach.link(&edge).await?;
                     if [edge.agent(), edge.name_server(), edge.renewer()].contains(unit) {
                         link.remove_unit(&self.parts.stack.name, unit).await?;
+                        if edge.name_server() == *unit {
+                            self.tidy_keys(&edge, link, &[]).await?;
+                        }
                     } else {
                         self.with_instances(&edge, link, unit, async |instances| instances.stop(unit).await).await?;
                     }

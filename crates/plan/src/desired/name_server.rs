@@ -42,6 +42,12 @@ pub(super) fn name_server(
         folder: on_host::state(&stack.name).name_server(&edge.datacenter).path().to_owned(),
         listen: stack.datacenters[&edge.datacenter].asked(edge),
         keys: names.domains.iter().map(|domain| tag(&domain.name)).collect::<Result<_, _>>()?,
+        coming_keys: world
+            .coming_zone_keys
+            .iter()
+            .filter(|(domain, _)| names.domains.iter().any(|declared| declared.name == **domain))
+            .map(|(domain, tag)| (domain.clone(), *tag))
+            .collect(),
         transfer_keys: names.secondaries.iter().map(transfer_key).collect::<Result<_, _>>()?,
         lan: stack.datacenters[&edge.datacenter].lan(),
         names,

@@ -240,6 +240,11 @@ pub(crate) const STATE_PARTS: &[StatePart] = &[
         path: |of| secrets::epochs_file(&of.state),
     },
     StatePart {
+        name: "zone-keys.json",
+        what: "how far zones are whose keys are exchanged, and which epochs their keys had",
+        path: |of| of.state.zone_keys(),
+    },
+    StatePart {
         name: "primaries.json",
         what: "how often each site has got another primary",
         path: |of| of.state.primaries(),

@@ -1,9 +1,12 @@
 //! `sovereign dns drift`.
 
+use std::time::SystemTime;
+
 use serde::Serialize;
 use sovereign_dns::ask::Asker;
 use sovereign_dns::ask::walk::Walk;
 use sovereign_dns::drift::{Drift, Seen, Severity, Signed, Wanted, compare, look};
+use sovereign_dns::rollover::Sight;
 use sovereign_keys::{SeedError, WorkingKeys};
 use sovereign_model::DnsName;
 use sovereign_model::layout::StateFolder;
@@ -18,6 +21,8 @@ use crate::failure::{Failure, Reason};
 use crate::interrupt;
 use crate::output::{Page, Report, figures};
 use crate::secrets;
+use crate::world::unix_seconds;
+use crate::zone_keys::{self, Exchange};
 
 /// What the world is told of the stack's domains.
 #[derive(Debug, Serialize)]
@@ -37,6 +42,9 @@ struct LookedDomain {
     drift: Vec<Told>,
     /// What could not be compared, and why.
     remarks: Vec<String>,
+    /// How far the exchange of its key is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exchange: Option<Exchange>,
     #[serde(flatten)]
     seen: Seen,
 }
@@ -75,6 +83,9 @@ impl Report for Looked {
             for remark in &domain.remarks {
                 page.line(remark);
             }
+            if let Some(exchange) = &domain.exchange {
+                exchange.show(page);
+            }
         }
     }
 
@@ -104,7 +115,9 @@ pub(crate) fn run(context: &Context, args: &DnsDriftArgs) -> Result<Looked, Fail
     let mut looks = Vec::new();
     for domain in asked {
         let signed = signed(keys.as_ref(), domain)?;
-        looks.push((domain, Wanted::of(&stack, domain, signed)));
+        let coming = keys.as_ref().and_then(|keys| keys.coming_zone_key(&domain.name));
+        let coming = coming.map(|key| zone_keys::signed(&domain.name, &key));
+        looks.push((domain, Wanted::of(&stack, domain, signed).exchanging(coming)));
     }
     let looking = async {
         let asker = Asker::default();
@@ -114,14 +127,22 @@ pub(crate) fn run(context: &Context, args: &DnsDriftArgs) -> Result<Looked, Fail
             let seen = look(asker, &mut walk, wanted).await;
             domains.push(looked(&stack, domain, wanted, seen));
         }
-        domains
+        let sights = match &keys {
+            Some(keys) => zone_keys::look_at(&stack, looks.iter().map(|(domain, _)| *domain), keys, &mut walk).await?,
+            None => Vec::new(),
+        };
+        Ok((domains, sights))
     };
-    let domains = interrupt::run(&context.output, |stop| async move {
+    let (mut domains, sights) = interrupt::run(&context.output, |stop| async move {
         tokio::select! {
-            domains = looking => Ok(domains),
+            looked = looking => looked,
             () = stop.cancelled() => Err(Stopped.into()),
         }
     })?;
+    for exchange in noted(&state, &sights)? {
+        let of = domains.iter_mut().filter(|domain| domain.name == exchange.domain);
+        of.for_each(|domain| domain.exchange = Some(exchange.clone()));
+    }
     Ok(Looked { well: domains.iter().all(|domain| domain.drift.is_empty()), domains })
 }
 
@@ -137,7 +158,23 @@ fn looked(stack: &Stack, domain: &Domain, wanted: &Wanted, seen: Seen) -> Looked
         provider: domain.provider.clone(),
         drift: compare(wanted, &seen).into_iter().map(told).collect(),
         remarks,
+        exchange: None,
         seen,
+    }
+}
+
+/// How far exchanges of keys are, with what was seen just now; without, while another run writes down what it sees.
+fn noted(state: &StateFolder, sights: &[(DnsName, Sight)]) -> Result<Vec<Exchange>, Failure> {
+    if sights.is_empty() {
+        return Ok(Vec::new());
+    }
+    match secrets::lock(state, "dns drift") {
+        Ok(_lock) => zone_keys::note(state, sights),
+        Err(_) => {
+            let (_, all) = zone_keys::read(state)?;
+            let now = unix_seconds(SystemTime::now());
+            Ok(all.under_way().iter().map(|(domain, exchange)| Exchange::of(domain, exchange, now)).collect())
+        }
     }
 }
 
@@ -168,6 +205,5 @@ pub(super) fn signing_keys(
 /// When the key cannot be read.
 pub(super) fn signed(keys: Option<&WorkingKeys>, domain: &Domain) -> Result<Option<Signed>, Failure> {
     let Some(keys) = keys.filter(|_| domain.provider.is_none()) else { return Ok(None) };
-    let key = keys.zone_key(&domain.name)?;
-    Ok(Some(Signed { ds: key.ds(&domain.name).to_string(), dnskey: key.dnskey().to_string() }))
+    Ok(Some(zone_keys::signed(&domain.name, &keys.zone_key(&domain.name)?)))
 }

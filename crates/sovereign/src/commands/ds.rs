@@ -1,5 +1,7 @@
 //! `sovereign dns ds`.
 
+use std::time::SystemTime;
+
 use serde::Serialize;
 use sovereign_dns::zone::{self, NameServer};
 use sovereign_keys::{Dnskey, Ds, ZoneKey};
@@ -15,6 +17,8 @@ use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
 use crate::output::{Page, Report};
 use crate::secrets;
+use crate::world::unix_seconds;
+use crate::zone_keys::{self, Exchange};
 
 /// Somebody else signs the domain, if anybody does.
 #[derive(Debug, thiserror::Error)]
@@ -62,29 +66,63 @@ pub(crate) struct Told {
 struct ToldDomain {
     name: DnsName,
     registrar: String,
+    #[serde(flatten)]
+    key: ToldKey,
+    /// The key that is to take its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coming: Option<ToldKey>,
+    /// How far that is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exchange: Option<Exchange>,
+    name_servers: Vec<NameServer>,
+}
+
+#[derive(Debug, Serialize)]
+struct ToldKey {
     ds: Ds,
     dnskey: Dnskey,
     /// The same as lines of a zone file.
     records: [String; 2],
-    name_servers: Vec<NameServer>,
+}
+
+impl ToldKey {
+    fn new(domain: &DnsName, key: &ZoneKey) -> Self {
+        let (ds, dnskey) = (key.ds(domain), key.dnskey());
+        let records = [format!("{domain}. IN DS {ds}"), format!("{domain}. IN DNSKEY {dnskey}")];
+        Self { ds, dnskey, records }
+    }
+
+    fn show(&self, page: &mut Page) {
+        let Self { ds, dnskey: key, .. } = self;
+        page.line("where it asks for a DS record (\"DNSSEC\", \"delegation signer\"):");
+        page.line(format_args!("  key tag      {}", ds.key_tag));
+        page.line(format_args!("  algorithm    {} (ECDSA P-256 with SHA-256)", ds.algorithm));
+        page.line(format_args!("  digest type  {} (SHA-256)", ds.digest_type));
+        page.line(format_args!("  digest       {}", ds.digest));
+        page.line("where it asks for the key instead (DNSKEY):");
+        page.line(format_args!("  flags        {} (key signing key, secure entry point)", key.flags));
+        page.line(format_args!("  protocol     {}", key.protocol));
+        page.line(format_args!("  algorithm    {}", key.algorithm));
+        page.line(format_args!("  public key   {}", key.public_key));
+    }
+}
+
+impl ToldDomain {
+    fn keys(&self) -> impl Iterator<Item = &ToldKey> {
+        std::iter::once(&self.key).chain(&self.coming)
+    }
 }
 
 impl Report for Told {
     fn show(&self, page: &mut Page) {
         for domain in &self.domains {
-            let (ds, key) = (&domain.ds, &domain.dnskey);
             page.gap();
             page.title(format_args!("{}, at {}", domain.name, domain.registrar));
-            page.line("where it asks for a DS record (\"DNSSEC\", \"delegation signer\"):");
-            page.line(format_args!("  key tag      {}", ds.key_tag));
-            page.line(format_args!("  algorithm    {} (ECDSA P-256 with SHA-256)", ds.algorithm));
-            page.line(format_args!("  digest type  {} (SHA-256)", ds.digest_type));
-            page.line(format_args!("  digest       {}", ds.digest));
-            page.line("where it asks for the key instead (DNSKEY):");
-            page.line(format_args!("  flags        {} (key signing key, secure entry point)", key.flags));
-            page.line(format_args!("  protocol     {}", key.protocol));
-            page.line(format_args!("  algorithm    {}", key.algorithm));
-            page.line(format_args!("  public key   {}", key.public_key));
+            domain.key.show(page);
+            if let Some(coming) = &domain.coming {
+                page.line("the key that is to take its place:");
+                coming.show(page);
+            }
             page.line("its name servers, and their addresses (glue):");
             for server in &domain.name_servers {
                 // Who is called by a name elsewhere is found by that name.
@@ -93,8 +131,11 @@ impl Report for Told {
                 page.line(format!("  {}  {}", server.name, addresses.join("  ")).trim_end());
             }
             page.line("as lines of a zone file:");
-            for record in &domain.records {
+            for record in domain.keys().flat_map(|key| &key.records) {
                 page.line(format_args!("  {record}"));
+            }
+            if let Some(exchange) = &domain.exchange {
+                exchange.show(page);
             }
         }
         page.help(
@@ -117,17 +158,21 @@ pub(crate) fn print(context: &Context, args: &DnsDsArgs) -> Result<Told, Failure
     }
     let keys = secrets::zone_keys(context, &stack, &state, &ours)?;
     let names = Names::of(&stack);
-    let tell = |domain: &&Domain| Ok(told(&names, domain, &keys.zone_key(&domain.name)?));
+    let (now, (_, exchanges)) = (unix_seconds(SystemTime::now()), zone_keys::read(&state)?);
+    let tell = |domain: &&Domain| {
+        let name = &domain.name;
+        Ok(ToldDomain {
+            name: name.clone(),
+            registrar: domain.registrar.clone(),
+            key: ToldKey::new(name, &keys.zone_key(name)?),
+            coming: keys.coming_zone_key(name).map(|key| ToldKey::new(name, &key)),
+            exchange: exchanges.under_way().get(name).map(|exchange| Exchange::of(name, exchange, now)),
+            name_servers: zone::name_servers(&names, name),
+        })
+    };
     Ok(Told { domains: ours.iter().map(tell).collect::<Result<_, Failure>>()? })
 }
 
 fn elsewhere(domains: &[&Domain]) -> Option<(DnsName, String)> {
     domains.iter().find_map(|domain| Some((domain.name.clone(), domain.provider.clone()?)))
-}
-
-fn told(names: &Names, domain: &Domain, key: &ZoneKey) -> ToldDomain {
-    let (ds, dnskey) = (key.ds(&domain.name), key.dnskey());
-    let records = [format!("{}. IN DS {ds}", domain.name), format!("{}. IN DNSKEY {dnskey}", domain.name)];
-    let name_servers = zone::name_servers(names, &domain.name);
-    ToldDomain { name: domain.name.clone(), registrar: domain.registrar.clone(), ds, dnskey, records, name_servers }
 }

@@ -39,6 +39,7 @@ mod recover;
 mod restore;
 mod restore_in_place;
 mod rotate;
+mod rotate_zone;
 mod schema;
 mod seed;
 mod service;

@@ -1,8 +1,11 @@
 //! `sovereign rotate`.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use sovereign_keys::{Epochs, Owner, Purpose, WorkingKeys};
 
+use super::rotate_zone;
 use crate::cli::RotateArgs;
 use crate::context::Context;
 use crate::declared::Declared;
@@ -11,17 +14,43 @@ use crate::failure::{Failure, Reason};
 use crate::output::{Page, Report};
 use crate::secrets;
 
-/// A secret that has a new value.
+/// A secret that has a new value, or is on its way to one.
 #[derive(Debug, Serialize)]
 pub(crate) struct Rotated {
-    secret: String,
-    epoch: u32,
+    pub(super) secret: String,
+    pub(super) epoch: u32,
+    pub(super) done: Done,
+}
+
+/// What was done to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Done {
+    /// It has the value of this epoch.
+    Rotated,
+    /// It is being exchanged for the one of this epoch.
+    Begun,
+    /// It keeps the one of this epoch.
+    Undone,
 }
 
 impl Report for Rotated {
     fn show(&self, page: &mut Page) {
-        page.line(format_args!("{} is at epoch {} now", self.secret, self.epoch));
-        page.help("`sovereign up` puts it to use");
+        let Self { secret, epoch, done } = self;
+        match done {
+            Done::Rotated => {
+                page.line(format_args!("{secret} is at epoch {epoch} now"));
+                page.help("`sovereign up` puts it to use");
+            }
+            Done::Begun => {
+                page.line(format_args!("{secret} is being exchanged for the one of epoch {epoch}"));
+                page.help("`sovereign up` has both keys sign; then `sovereign status` says what is awaited");
+            }
+            Done::Undone => {
+                page.line(format_args!("{secret} stays at epoch {epoch}"));
+                page.help("`sovereign up` takes the other key out of the zone");
+            }
+        }
     }
 }
 
@@ -47,15 +76,19 @@ impl Reason for NotOurs {
 pub(crate) fn run(context: &Context, args: &RotateArgs) -> Result<Rotated, Failure> {
     let declared = Declared::load(context)?;
     let (stack, state) = (&declared.stack, &declared.state);
-    let ours = secrets::purposes(stack);
+    let zones = secrets::own_domains(stack).map(|domain| Purpose::Zone(domain.name.clone()));
+    // Those that name servers sign are among the others, too.
+    let ours: BTreeSet<Purpose> = secrets::purposes(stack).into_iter().chain(zones).collect();
     let purpose = args.name.parse::<Purpose>().ok().filter(|purpose| ours.contains(purpose)).ok_or_else(|| {
         let names = ours.iter().filter(|purpose| is_rotated(purpose));
         NotOurs { name: args.name.clone(), ours: names.map(ToString::to_string).collect() }
     })?;
-    match purpose {
+    match &purpose {
         Purpose::OwnerPassword(_) => return Err(FirstPassword.into()),
         Purpose::Archive => return Err(OpensTheArchive.into()),
-        Purpose::Zone(_) => return Err(BelievedByResolvers.into()),
+        Purpose::Zone(domain) if args.undo => return rotate_zone::undo(context, &declared, domain, args),
+        Purpose::Zone(domain) => return rotate_zone::begin(context, &declared, domain, args),
+        _ if args.undo => return Err(AtOnce { name: args.name.clone() }.into()),
         _ => {}
     }
     let _lock = secrets::lock(state, "rotate")?;
@@ -68,21 +101,27 @@ pub(crate) fn run(context: &Context, args: &RotateArgs) -> Result<Rotated, Failu
         stored.unlock(|| secrets::passphrase(context, args.passphrase_file.as_deref()))
     })?;
     epochs.write(&file)?;
-    Ok(Rotated { secret: purpose.to_string(), epoch })
+    Ok(Rotated { secret: purpose.to_string(), epoch, done: Done::Rotated })
 }
 
 fn is_rotated(purpose: &Purpose) -> bool {
-    !matches!(purpose, Purpose::OwnerPassword(_) | Purpose::Archive | Purpose::Zone(_))
+    !matches!(purpose, Purpose::OwnerPassword(_) | Purpose::Archive)
 }
 
-/// Whoever checks signatures would believe none of the new key's.
+/// What is exchanged at once is not on its way.
 #[derive(Debug, thiserror::Error)]
-#[error("a zone's key is not exchanged at once: resolvers believe the old DS record for as long as they keep it")]
-struct BelievedByResolvers;
+#[error("{name} is rotated at once, so there is nothing under way to undo")]
+struct AtOnce {
+    name: String,
+}
 
-impl Reason for BelievedByResolvers {
+impl Reason for AtOnce {
     fn exit(&self) -> Exit {
         Exit::Usage
+    }
+
+    fn help(&self) -> Option<String> {
+        Some("rotated once more, it has another value again".to_owned())
     }
 }
 

@@ -10,6 +10,7 @@ use sovereign_model::archive_copy::ArchiveCopy;
 
 use self::timer::Timer;
 use super::backup::{BackedUp, back_up};
+use super::dns_drift::Stopped;
 use crate::backup::{self, BackupError, Record, Run, copies, due};
 use crate::certificates::{self, Certificates, Renewed, Rules};
 use crate::cli::{LeaseArgs, TickArgs};
@@ -23,6 +24,7 @@ use crate::lease;
 use crate::output::{Page, Report, figures};
 use crate::secrets;
 use crate::world::unix_seconds;
+use crate::zone_keys::{self, Exchange};
 
 /// What a run came to.
 #[derive(Debug, Serialize)]
@@ -43,6 +45,9 @@ pub(crate) struct Due {
     /// Why certificates that were due are left to the next time.
     #[serde(skip_serializing_if = "Option::is_none")]
     certificates_left: Option<String>,
+    /// How far zones are whose keys are exchanged.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    exchanges: Vec<Exchange>,
     /// `None` when none was due.
     backup: Option<BackedUp>,
     /// What was restored and compared as a whole.
@@ -89,6 +94,7 @@ impl Report for Due {
         if let Some(why) = &self.certificates_left {
             page.line(format_args!("certificates are left to the next time: {why}"));
         }
+        self.exchanges.iter().for_each(|exchange| exchange.show(page));
         if self.busy {
             page.line("another run works on the archive: what is due is left to the next time");
             return;
@@ -114,7 +120,12 @@ impl Report for Due {
         }
         copies::show(&self.copies, page);
         let certified = self.certificates.is_some() || self.certificates_left.is_some();
-        if !certified && self.backup.is_none() && self.proven.is_empty() && self.copies.is_empty() {
+        if !certified
+            && self.exchanges.is_empty()
+            && self.backup.is_none()
+            && self.proven.is_empty()
+            && self.copies.is_empty()
+        {
             match self.next_in {
                 Some(seconds) => page.line(format_args!("nothing is due for {}", figures::seconds(seconds))),
                 None => page.line("nothing is done by the clock: the stack file says `never`"),
@@ -149,9 +160,10 @@ fn do_what_is_due(context: &Context) -> Result<Due, Failure> {
     sovereign_engine::state::read(&declared.state)?;
     // First, and whatever becomes of the rest: a full archive disk must not keep them from being renewed.
     let Certified { renewed, left, next_in } = certified(context, &declared)?;
+    let exchanges = exchanged(context, &declared)?;
     let archived = archived(context, &declared)?;
     let next_in = archived.next_in.into_iter().chain(next_in).min();
-    Ok(Due { certificates: renewed, certificates_left: left, next_in, ..archived })
+    Ok(Due { certificates: renewed, certificates_left: left, exchanges, next_in, ..archived })
 }
 
 /// What became of certificates.
@@ -191,6 +203,22 @@ fn certified(context: &Context, declared: &Declared) -> Result<Certified, Failur
     })?;
     let next_in = certificates.due().map(|due| due.since(certificates::now()).as_secs());
     Ok(Certified { renewed, left: None, next_in })
+}
+
+/// Looks how far zones are whose keys are exchanged.
+fn exchanged(context: &Context, declared: &Declared) -> Result<Vec<Exchange>, Failure> {
+    let (stack, state) = (&declared.stack, &declared.state);
+    if zone_keys::under_way(stack, &zone_keys::read(state)?.1).is_empty() {
+        return Ok(Vec::new());
+    }
+    // Whoever works on the stack looks too, or is done before long.
+    let Ok(_lock) = secrets::lock(state, "tick") else { return Ok(Vec::new()) };
+    interrupt::run(&context.output, |stop| async move {
+        tokio::select! {
+            exchanges = zone_keys::go_on(context, stack, state) => exchanges,
+            () = stop.cancelled() => Err(Stopped.into()),
+        }
+    })
 }
 
 /// Backups, proofs and copies that are due.

@@ -38,9 +38,11 @@ use crate::output::{Cell, Page, Progress, Report, Stage, StageTime, Table, figur
 use crate::restore;
 use crate::secrets;
 use crate::world::unix_seconds;
+use crate::zone_keys::{self, Exchange};
 
 use self::saving::{Saving, Spared};
 use super::backup::BackedUp;
+use super::dns_drift::Stopped;
 use super::open::{has_screen, tunnel};
 use super::plan::{Shown, show_unrestored};
 use super::site::find;
@@ -93,6 +95,9 @@ pub(crate) struct Done {
     /// What became of certificates of public authorities; `None` where none is declared.
     #[serde(skip_serializing_if = "Option::is_none")]
     certificates: Option<Renewed>,
+    /// How far zones are whose keys are exchanged.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    exchanges: Vec<Exchange>,
     /// `None` when no backup was wanted.
     backup: Option<BackedUp>,
     seconds: f64,
@@ -193,6 +198,10 @@ impl Done {
                 page.help("readers are shown the stack's own certificate meanwhile; `sovereign cert list` says why");
             }
         }
+        if !self.exchanges.is_empty() {
+            page.title("Keys of zones");
+            self.exchanges.iter().for_each(|exchange| exchange.show(page));
+        }
         if let Some(tunnel) = &self.tunnel {
             page.title("See it from another machine");
             page.line(tunnel);
@@ -272,6 +281,7 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
     let deployment = deployment.beginning_empty(args.begin_empty.iter().cloned());
     deployment.prepare()?;
     let _lock = secrets::lock(&deployment.state, "up")?;
+    let (stack, state) = (&deployment.stack, &deployment.state);
     for site in &args.begin_empty {
         // It is not waited for any more; a restore that has data to put in goes on all the same.
         let folder = restore::Folder::of(&deployment.state, find(&declared.stack, Some(site))?);
@@ -279,7 +289,17 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
             folder.set_arrived()?;
         }
     }
-    let (keys, seed_made) = secrets::open_or_create(context, &deployment.stack, &deployment.state)?;
+    // A key whose exchange is over leaves in this run.
+    let exchanges = match args.offline {
+        true => Vec::new(),
+        false => interrupt::run(&context.output, |stop| async move {
+            tokio::select! {
+                exchanges = zone_keys::go_on(context, stack, state) => exchanges,
+                () = stop.cancelled() => Err(Stopped.into()),
+            }
+        })?,
+    };
+    let (keys, seed_made) = secrets::open_or_create(context, stack, state)?;
     let lease = lease::take(context, &declared, &deployment.reach, "up", &args.lease, args.yes)?;
     if seed_made {
         saving::set_aside(context, &deployment.state)?;
@@ -319,6 +339,7 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
         evacuated,
         unrestored,
         certificates,
+        exchanges,
         backup,
         seconds: began.elapsed().as_secs_f64(),
         told: false,

@@ -136,6 +136,7 @@ mod tests {
             backups: Record::default(),
             copies: crate::backup::copies::Copies::default(),
             decided: crate::datacenters::Datacenters::default(),
+            zone_keys: crate::zone_keys::ZoneKeys::default(),
         };
         Moment { at: Duration::from_secs(seconds), unix: 1_800_000_000 + seconds, gathered }
     }

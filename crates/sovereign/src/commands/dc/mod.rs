@@ -112,6 +112,9 @@ struct Outcome {
     stages: Vec<StageTime>,
 }
 
+/// Who acts on what is wanted, and who does not and why.
+type Heard = (Vec<EdgeName>, BTreeMap<EdgeName, String>);
+
 /// Decides it and tells everybody whom it concerns. `may` looks at what would be decided, and at how everything is, before
 /// anything is changed.
 ///
@@ -138,8 +141,8 @@ fn decide(
         stage.finish();
         tell(context, &deployment, &keys, wish, &next, stop).await
     };
-    let outcome = interrupt::run(&context.output, |stop| lease::under(&lease, work(stop)))?;
-    Ok(Outcome { changed: next != before, ..outcome })
+    let ((told, untold), stages) = interrupt::run(&context.output, |stop| lease::under(&lease, work(stop)))?;
+    Ok(Outcome { changed: next != before, told, untold, stages })
 }
 
 async fn tell(
@@ -149,7 +152,7 @@ async fn tell(
     wish: &Wish<'_>,
     next: &Datacenters,
     stop: CancellationToken,
-) -> Result<Outcome, Failure> {
+) -> Result<(Heard, Vec<StageTime>), Failure> {
     let progress = context.output.progress();
     let joined = deployment.joined(keys)?;
     let engine = deployment.engine(keys, &joined, &progress);
@@ -191,33 +194,35 @@ async fn tell(
         }
     }
     let gathered = gather(&deployment.stack, &deployment.state, &deployment.reach).await?;
-    let (told, untold) = heard(wish, &joined.wanted, &gathered);
-    Ok(Outcome { changed: false, told, untold, stages: progress.times() })
+    Ok((heard(wish, &joined.wanted, &gathered), progress.times()))
 }
 
-/// Who acts on what is wanted, and who does not and why.
-fn heard(wish: &Wish<'_>, wanted: &Wanted, gathered: &Gathered) -> (Vec<EdgeName>, BTreeMap<EdgeName, String>) {
+/// What somebody says that it acts on.
+fn acts_on<S>(
+    said: &BTreeMap<EdgeName, Result<S, String>>,
+    at: &EdgeName,
+    digest: impl Fn(&S) -> Digest,
+) -> Result<Digest, String> {
+    said.get(at)
+        .map_or_else(|| Err("it is not asked".to_owned()), |said| said.as_ref().map(digest).map_err(Clone::clone))
+}
+
+fn heard(wish: &Wish<'_>, wanted: &Wanted, gathered: &Gathered) -> Heard {
     // What each should act on, and what it says that it does.
     let concerned: Vec<(&EdgeName, Digest, Result<Digest, String>)> = match wish.hearer() {
         Hearer::NameServers => {
-            let says = |at| match gathered.name_servers.get(at) {
-                Some(status) => status.as_ref().map(|status| status.config_digest).map_err(Clone::clone),
-                None => Err("it is not asked".to_owned()),
-            };
-            wanted.name_servers.iter().map(|(at, server)| (at, server.config_digest, says(at))).collect()
+            let acts_on = |at| acts_on(&gathered.name_servers, at, |status| status.config_digest);
+            wanted.name_servers.iter().map(|(at, server)| (at, server.config_digest, acts_on(at))).collect()
         }
         Hearer::Edges => {
-            let says = |at| match gathered.edges.get(at) {
-                Some(status) => status.as_ref().map(|status| status.config_digest).map_err(Clone::clone),
-                None => Err("it is not asked".to_owned()),
-            };
+            let acts_on = |at| acts_on(&gathered.edges, at, |status| status.config_digest);
             let is_written_there = |site| {
                 let primary = wanted.primaries.get(site).map(|primary| &primary.at);
                 primary.is_some_and(|at| wish.datacenters.contains(at))
             };
             let edges = wanted.edges.iter();
             let edges = edges.filter(|(_, edge)| edge.config.sites.iter().any(|site| is_written_there(&site.site)));
-            edges.map(|(at, edge)| (at, edge.config_digest, says(at))).collect()
+            edges.map(|(at, edge)| (at, edge.config_digest, acts_on(at))).collect()
         }
     };
     let (mut told, mut untold) = (Vec::new(), BTreeMap::new());
