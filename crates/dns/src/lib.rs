@@ -22,6 +22,7 @@
 //! | `learned` | pure: where uplinks are whose address changes |
 //! | [`agent`] | the daemon: looks at all of them, and tells on its control socket how it sees them |
 //! | [`away`] | pure: from what an agent tells to who is away, and whether to fall silent |
+//! | [`provider`] | what providers of DNS are told of a domain, and when by an agent |
 //! | [`challenge`] | pure: what certificate authorities ask to see, for how long |
 //! | [`name_server`] | the daemon: asks the agent, and drives Knot |
 //!
@@ -45,6 +46,7 @@ mod learned;
 mod loaded;
 pub mod name_server;
 pub mod probe;
+pub mod provider;
 pub mod trial;
 mod view;
 pub mod zone;

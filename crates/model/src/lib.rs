@@ -26,6 +26,7 @@ pub mod name_server_config;
 pub mod name_server_status;
 pub mod names;
 pub mod observed;
+pub mod provider;
 pub mod renewer_word;
 pub mod secondary;
 pub mod size;
@@ -44,7 +45,7 @@ pub use interval::Interval;
 pub use layout::StateFolder;
 pub use name::{
     AuthorityName, CopyName, DatacenterName, DnsName, DomainName, HostName, ImageName, InvalidName, Origin,
-    SecondaryName, SiteName, StackName, UnitName,
+    ProviderName, SecondaryName, SiteName, StackName, UnitName,
 };
 pub use observed::Observed;
 pub use size::ByteSize;

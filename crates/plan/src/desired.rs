@@ -16,7 +16,8 @@ use sovereign_model::observed::Primary;
 use sovereign_model::stack::{App, EngineKind, Site, SiteSettings};
 use sovereign_model::unit::{Runs, UnitSpec};
 use sovereign_model::{
-    DatacenterName, Digest, DnsName, EdgeName, ImageName, SecondaryName, SiteName, Stack, StackName, UnitName,
+    DatacenterName, Digest, DnsName, EdgeName, ImageName, ProviderName, SecondaryName, SiteName, Stack, StackName,
+    UnitName,
 };
 
 use self::edge::{EdgeAt, edge_peer};
@@ -45,6 +46,8 @@ pub struct World {
     pub zone_keys: BTreeMap<DnsName, u16>,
     /// The digest of each secondary's key, where name servers answer for a domain.
     pub transfer_keys: BTreeMap<SecondaryName, Digest>,
+    /// The digest of what the stack proves itself with at each provider that it can tell.
+    pub provider_secrets: BTreeMap<ProviderName, Digest>,
     /// The file that holds the key of a site's publish notices, as its primary's edge can read it.
     pub webhook_keys: BTreeMap<SiteName, PathBuf>,
     /// The digest of the files of each static site that is on a host.

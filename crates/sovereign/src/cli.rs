@@ -20,7 +20,9 @@ use sovereign_model::{CopyName, DatacenterName, SiteName, StackName};
 pub(crate) use self::cert::{CertCommand, CertImportArgs, CertRenewArgs};
 pub(crate) use self::daemons::{DaemonArgs, NameServerArgs, SuperviseArgs};
 pub(crate) use self::dc::{DcCheckArgs, DcCommand, DcDrainArgs, DcMaintenanceArgs, DcUndrainArgs, Switch};
-pub(crate) use self::dns::{DnsAdoptArgs, DnsCommand, DnsDriftArgs, DnsDsArgs, DnsSecondaryArgs, DnsShowArgs};
+pub(crate) use self::dns::{
+    DnsAdoptArgs, DnsCommand, DnsDriftArgs, DnsDsArgs, DnsLoginArgs, DnsSecondaryArgs, DnsShowArgs,
+};
 pub(crate) use self::host::{
     HostAddArgs, HostCheckArgs, HostCommand, HostEvacuateArgs, HostRemoveArgs, HostRestoreArgs, HostUpgradeArgs,
 };
@@ -235,6 +237,7 @@ impl Command {
             Self::Dns(DnsCommand::Ds(_)) => "dns ds",
             Self::Dns(DnsCommand::Secondary(_)) => "dns secondary",
             Self::Dns(DnsCommand::Drift(_)) => "dns drift",
+            Self::Dns(DnsCommand::Login(_)) => "dns login",
             Self::Dns(DnsCommand::Adopt(_)) => "dns adopt",
             Self::Images(ImagesCommand::List) => "images list",
             Self::Images(ImagesCommand::Lock(_)) => "images lock",

@@ -37,6 +37,7 @@ mod output;
 mod places;
 mod primaries;
 mod program;
+mod providers;
 mod reachable;
 mod recovery;
 mod restore;

@@ -16,6 +16,7 @@
 //! | `agents` | the agent beside it, likewise |
 //! | `name_servers` | the name server beside both, and the keys of its zones |
 //! | `companions` | one look at both |
+//! | `providers` | what an agent proves the stack with at providers of DNS |
 //! | `site_files` | the files of static sites there |
 //! | `host_unit` | a unit of its own: program, service |
 //! | `written` | which configurations this machine wrote |
@@ -50,6 +51,7 @@ mod mend;
 mod name_servers;
 mod newcomer;
 mod perform;
+mod providers;
 pub mod reach;
 mod site_files;
 pub mod usage;

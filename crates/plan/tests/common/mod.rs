@@ -65,6 +65,7 @@ pub(crate) fn world(stack: &Stack, release: u8) -> World {
             .map(|edge| (edge.clone(), Digest::of(edge.to_string()).hex()))
             .collect(),
         zone_keys: stack.domains.keys().map(|domain| (domain.clone(), 20_000)).collect(),
+        provider_secrets: BTreeMap::new(),
         transfer_keys: stack.secondaries.iter().map(|other| (other.name.clone(), Digest::of("key"))).collect(),
         webhook_keys: ghosts.map(|site| (site.name.clone(), state.keys().join(site.name.as_str()))).collect(),
         files: BTreeMap::new(),

@@ -18,6 +18,7 @@ mod dc;
 mod dns;
 mod dns_adopt;
 mod dns_drift;
+mod dns_login;
 mod dns_secondary;
 mod down;
 mod drill;
@@ -89,6 +90,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Dns(DnsCommand::Ds(args)) => ds::print(context, &args)?.into(),
         Command::Dns(DnsCommand::Drift(args)) => dns_drift::run(context, &args)?.into(),
         Command::Dns(DnsCommand::Secondary(args)) => dns_secondary::run(context, &args)?.into(),
+        Command::Dns(DnsCommand::Login(args)) => dns_login::run(context, &args)?.into(),
         Command::Dns(DnsCommand::Adopt(args)) => dns_adopt::run(context, &args)?.into(),
         Command::Images(ImagesCommand::List) => images::list(context)?.into(),
         Command::Images(ImagesCommand::Lock(args)) if args.role == ghost_lock::NAME => {

@@ -21,6 +21,7 @@ use crate::hosts;
 use crate::interrupt;
 use crate::lease;
 use crate::output::{Page, Report, figures};
+use crate::providers::{Providers, Tellings};
 use crate::secrets;
 use crate::world::unix_seconds;
 
@@ -43,6 +44,9 @@ pub(crate) struct Due {
     /// Why certificates that were due are left to the next time.
     #[serde(skip_serializing_if = "Option::is_none")]
     certificates_left: Option<String>,
+    /// What providers of DNS were told; `None` where none is declared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    providers: Option<Tellings>,
     /// `None` when none was due.
     backup: Option<BackedUp>,
     /// What was restored and compared as a whole.
@@ -89,6 +93,10 @@ impl Report for Due {
         if let Some(why) = &self.certificates_left {
             page.line(format_args!("certificates are left to the next time: {why}"));
         }
+        let told = self.providers.as_ref().filter(|providers| !providers.is_quiet());
+        if let Some(providers) = told {
+            providers.show(page);
+        }
         if self.busy {
             page.line("another run works on the archive: what is due is left to the next time");
             return;
@@ -114,7 +122,7 @@ impl Report for Due {
         }
         copies::show(&self.copies, page);
         let certified = self.certificates.is_some() || self.certificates_left.is_some();
-        if !certified && self.backup.is_none() && self.proven.is_empty() && self.copies.is_empty() {
+        if !certified && told.is_none() && self.backup.is_none() && self.proven.is_empty() && self.copies.is_empty() {
             match self.next_in {
                 Some(seconds) => page.line(format_args!("nothing is due for {}", figures::seconds(seconds))),
                 None => page.line("nothing is done by the clock: the stack file says `never`"),
@@ -149,9 +157,10 @@ fn do_what_is_due(context: &Context) -> Result<Due, Failure> {
     sovereign_engine::state::read(&declared.state)?;
     // First, and whatever becomes of the rest: a full archive disk must not keep them from being renewed.
     let Certified { renewed, left, next_in } = certified(context, &declared)?;
+    let providers = told(context, &declared)?;
     let archived = archived(context, &declared)?;
     let next_in = archived.next_in.into_iter().chain(next_in).min();
-    Ok(Due { certificates: renewed, certificates_left: left, next_in, ..archived })
+    Ok(Due { certificates: renewed, certificates_left: left, providers, next_in, ..archived })
 }
 
 /// What became of certificates.
@@ -191,6 +200,16 @@ fn certified(context: &Context, declared: &Declared) -> Result<Certified, Failur
     })?;
     let next_in = certificates.due().map(|due| due.since(certificates::now()).as_secs());
     Ok(Certified { renewed, left: None, next_in })
+}
+
+/// Tells providers of DNS what is not there as it should be. It takes no lock: whoever else does so does the same.
+fn told(context: &Context, declared: &Declared) -> Result<Option<Tellings>, Failure> {
+    if declared.stack.providers.is_empty() {
+        return Ok(None);
+    }
+    let progress = context.output.progress();
+    let providers = Providers { stack: &declared.stack, state: &declared.state, progress: &progress };
+    interrupt::run(&context.output, |stop| async move { Ok(providers.tell(&stop).await) })
 }
 
 /// Backups, proofs and copies that are due.

@@ -35,6 +35,7 @@ use crate::hosts;
 use crate::interrupt;
 use crate::lease;
 use crate::output::{Cell, Page, Progress, Report, Stage, StageTime, Table, figures};
+use crate::providers::{Providers, Tellings};
 use crate::restore;
 use crate::secrets;
 use crate::world::unix_seconds;
@@ -93,6 +94,9 @@ pub(crate) struct Done {
     /// What became of certificates of public authorities; `None` where none is declared.
     #[serde(skip_serializing_if = "Option::is_none")]
     certificates: Option<Renewed>,
+    /// What providers of DNS were told; `None` where none is declared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    providers: Option<Tellings>,
     /// `None` when no backup was wanted.
     backup: Option<BackedUp>,
     seconds: f64,
@@ -193,6 +197,10 @@ impl Done {
                 page.help("readers are shown the stack's own certificate meanwhile; `sovereign cert list` says why");
             }
         }
+        if let Some(providers) = self.providers.as_ref().filter(|providers| !providers.is_quiet()) {
+            page.title("Told to providers of DNS");
+            providers.show(page);
+        }
         if let Some(tunnel) = &self.tunnel {
             page.title("See it from another machine");
             page.line(tunnel);
@@ -292,8 +300,19 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
         let work = carry_out(context, &deployment, &keys, given, &progress, saving.as_ref(), stop);
         lease::under(&lease, work)
     })?;
-    let Carried { steps, kept, fetched, addresses, left_undone, away, evacuated, unrestored, certificates, backup } =
-        carried;
+    let Carried {
+        steps,
+        kept,
+        fetched,
+        addresses,
+        left_undone,
+        away,
+        evacuated,
+        unrestored,
+        certificates,
+        providers,
+        backup,
+    } = carried;
     let ghosts = deployment.stack.sites.values().filter(|site| site.app == App::Ghost);
     let admins = ghosts.map(|site| Admin {
         site: site.name.to_string(),
@@ -319,6 +338,7 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
         evacuated,
         unrestored,
         certificates,
+        providers,
         backup,
         seconds: began.elapsed().as_secs_f64(),
         told: false,
@@ -354,6 +374,7 @@ pub(super) struct Carried {
     pub(super) evacuated: BTreeMap<EdgeName, String>,
     unrestored: BTreeMap<SiteName, Unrestored>,
     certificates: Option<Renewed>,
+    providers: Option<Tellings>,
     /// What was backed up before anything changed; `None` when nothing changed, or there was nothing yet.
     backup: Option<BackedUp>,
 }
@@ -469,6 +490,9 @@ pub(super) async fn carry_out(
     let unrestored = rest.unrestored.clone();
     let unasked = spared.sites().iter().chain(unrestored.keys()).cloned().collect();
     let addresses = ask_as_readers(&deployment.stack, keys, &unasked, &not_asked).await?;
+    // Nor does a provider.
+    let providers = Providers { stack: &deployment.stack, state: &deployment.state, progress };
+    let providers = if deployment.is_offline() { None } else { providers.tell(&stop).await };
     // Now there are name servers to prove names with. No authority makes a run fail.
     let certificates =
         Certificates { stack: &deployment.stack, state: &deployment.state, reach: &deployment.reach, progress };
@@ -484,7 +508,19 @@ pub(super) async fn carry_out(
         deployment.tidy_up()?;
     }
     let kept = rest.kept.lines();
-    Ok(Carried { steps, kept, fetched, addresses, left_undone, away, evacuated, unrestored, certificates, backup })
+    Ok(Carried {
+        steps,
+        kept,
+        fetched,
+        addresses,
+        left_undone,
+        away,
+        evacuated,
+        unrestored,
+        certificates,
+        providers,
+        backup,
+    })
 }
 
 /// Waits until `status` would find all well, or nothing but what waiting does not help: after a change, edges look at every page once more. What takes longer is
