@@ -5,7 +5,7 @@
 //! | `status` | [`AgentStatus`] |
 //! | `try` | with `{"trials": [...]}`, [`Trial`]s: what was [`Heard`] at each, in their order; it changes nothing of how others are seen |
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use sovereign_model::Digest;
 use sovereign_model::agent_config::{AgentConfig, PROTOCOL, Watched};
 use sovereign_model::agent_status::{AgentStatus, Standing};
+use sovereign_model::layout::AgentFolder;
 use sovereign_model::trial::{Heard, MOST_TRIALS, Trial};
 use sovereign_runtime::VerifyingKey;
 use sovereign_runtime::control::{Commands, Refusal, Request, Server};
@@ -27,6 +28,8 @@ use tracing::{info, warn};
 use crate::health::{Rules, fails_open};
 use crate::learned::Learned;
 use crate::probe::{Look, ProbeError, Prober, TrustError};
+use crate::provider::publish::Pace;
+use crate::provider::{Standings, followers};
 use crate::trial::attempt;
 use crate::view::View;
 
@@ -47,6 +50,8 @@ pub struct Options {
     pub control: PathBuf,
     /// When looks are taken, and what they mean.
     pub rules: Rules,
+    /// When providers of DNS are told who lives.
+    pub pace: Pace,
 }
 
 /// Why the agent does not start.
@@ -104,6 +109,7 @@ pub async fn serve(options: Options, lifecycle: Lifecycle) -> Result<Drained, Ag
         places: Semaphore::new(AT_ONCE),
         lifecycle: lifecycle.clone(),
         learned: Mutex::new(Learned::new(&config.dynamic)),
+        providers: Arc::default(),
         config,
         config_digest,
         prober,
@@ -121,6 +127,13 @@ pub async fn serve(options: Options, lifecycle: Lifecycle) -> Result<Drained, Ag
     }
     for uplink in 0..agent.config.dynamic.len() {
         tokio::spawn(agent.clone().follow(uplink));
+    }
+    let folder = options.config.parent().unwrap_or(Path::new(""));
+    for follower in followers(&agent.config, &AgentFolder::new(folder), &agent.providers) {
+        let (agent, stopping) = (agent.clone(), lifecycle.stopping());
+        tokio::spawn(async move {
+            let _: Option<()> = stopping.run_until_cancelled(follower.follow(options.pace, || agent.status())).await;
+        });
     }
     if let Err(error) = Readiness::from_env().ready() {
         warn!(%error, "whoever waits for this process cannot be told that it watches");
@@ -143,6 +156,8 @@ struct Agent {
     views: Vec<Mutex<View>>,
     /// Where uplinks are whose address changes, and how they are seen.
     learned: Mutex<Learned>,
+    /// The providers that are told who lives, and why they could not be.
+    providers: Arc<Standings>,
 }
 
 impl Agent {
@@ -266,6 +281,7 @@ impl Agent {
             config_digest: self.config_digest,
             fails_open,
             watched: watched.chain(learned.sights(fails_open)).collect(),
+            providers: self.providers.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 }

@@ -195,6 +195,7 @@ mod tests {
             config_digest: Digest::of(""),
             fails_open,
             watched: ADDRESSES.into_iter().zip(standings).map(|(of, standing)| sight(of, standing)).collect(),
+            providers: BTreeMap::new(),
         }
     }
 

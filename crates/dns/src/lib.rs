@@ -23,6 +23,7 @@
 //! | `learned` | pure: where uplinks are whose address changes |
 //! | [`agent`] | the daemon: looks at all of them, and tells on its control socket how it sees them |
 //! | [`away`] | pure: from what an agent tells to who is away, and whether to fall silent |
+//! | [`provider`] | what providers of DNS are told of a domain, and when by an agent |
 //! | [`challenge`] | pure: what certificate authorities ask to see, for how long |
 //! | [`name_server`] | the daemon: asks the agent, and drives Knot |
 //! | [`router`] | pure: what a home's router is told, so that names lead to hosts on its own network |
@@ -46,8 +47,9 @@ pub mod knot;
 mod learned;
 pub mod name_server;
 pub mod probe;
-pub mod router;
+pub mod provider;
 pub mod rollover;
+pub mod router;
 pub mod trial;
 mod view;
 pub mod zone;

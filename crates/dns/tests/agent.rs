@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use sovereign_dns::LoadError;
 use sovereign_dns::agent::{self, AgentError, Options};
+use sovereign_dns::provider::publish::Pace;
 use sovereign_model::agent_config::{AgentConfig, Dynamic, PROTOCOL, Watched};
 use sovereign_model::agent_status::{AgentStatus, Sight, Standing};
 use sovereign_model::trial::{Heard, Speech, Trial};
@@ -56,11 +57,12 @@ fn options(
         authority: authority.pem.clone(),
         watched,
         dynamic,
+        publishes: None,
     };
     let path = folder.path().join("config.json");
     std::fs::write(&path, signed::seal(signed_by, PROTOCOL, 1, serde_json::to_string(&config).unwrap())).unwrap();
     let trust = SigningKey::from_bytes(&[7; 32]).verifying_key();
-    Options { config: path, trust, control: folder.path().join("control.sock"), rules: RULES }
+    Options { config: path, trust, control: folder.path().join("control.sock"), rules: RULES, pace: Pace::default() }
 }
 
 impl Agent {
@@ -304,6 +306,7 @@ async fn a_successor_takes_over_and_what_it_replaces_stops() {
         trust: SigningKey::from_bytes(&[7; 32]).verifying_key(),
         control: folder.join("control.sock"),
         rules: RULES,
+        pace: Pace::default(),
     };
     let second = tokio::spawn(agent::serve(with, successor.clone()));
     first.lifecycle.stop();

@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use sovereign_dns::ask::{Asker, TransferError};
 use sovereign_dns::knot::{DriverError, What};
 use sovereign_dns::name_server::{self, NameServerError};
+use sovereign_dns::provider::publish::Pace;
 use sovereign_dns::{LoadError, agent};
 use sovereign_model::DnsRecord;
 use sovereign_model::agent_config::{self, AgentConfig, Watched};
@@ -61,13 +62,14 @@ async fn what_a_real_agent_sees_die_leaves_the_answers_and_a_broken_data_center_
         authority: authority.pem.clone(),
         watched: vec![watched("vienna", home.address), watched("denver", away.address)],
         dynamic: Vec::new(),
+        publishes: None,
     };
     let file = stage.folder.path().join("agent.json");
     let text = serde_json::to_string(&config).unwrap();
     fs::write(&file, signed::seal(&SigningKey::from_bytes(&OPERATOR), agent_config::PROTOCOL, 1, text)).unwrap();
     let (trust, control) = (stage.options.trust, stage.options.agent.clone().unwrap());
     let agent_lives = Lifecycle::new(Duration::from_secs(5));
-    let agent = agent::Options { config: file, trust, control, rules: RULES };
+    let agent = agent::Options { config: file, trust, control, rules: RULES, pace: Pace::default() };
     let agent = tokio::spawn(agent::serve(agent, agent_lives.clone()));
 
     let daemon = stage.start();

@@ -11,11 +11,14 @@
 //! wiped from memory when dropped, and are written only to files of mode 0600 in folders of mode 0700. Files carry a
 //! version; newer ones are refused with advice.
 //!
-//! What is left out: where passphrases come from (the binary asks), secrets that others make (Ghost's own keys), money.
+//! What others have made and given, for providers of DNS, is only read here ([`given`]).
+//!
+//! What is left out: where passphrases come from (the binary asks), other secrets of others (Ghost's own keys), money.
 
 pub mod ca;
 mod derive;
 mod file;
+pub mod given;
 pub mod leaf;
 mod purpose;
 mod secret;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::edge_name::EdgeName;
 use crate::name::{DatacenterName, DnsName, HostName, StackName};
+use crate::provider::Publishes;
 
 /// The version of this format.
 pub const PROTOCOL: u32 = 1;
@@ -39,6 +40,9 @@ pub struct AgentConfig {
     /// What it watches besides, at the addresses that its own edges learn: uplinks of others whose provider changes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dynamic: Vec<Dynamic>,
+    /// Whom it tells who lives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publishes: Option<Publishes>,
 }
 
 impl AgentConfig {

@@ -3,12 +3,13 @@
 //! Like the configuration it crosses a process boundary, in the other direction. A reader ignores fields it does not
 //! know, so that a command line understands an agent one version ahead.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::name::{DatacenterName, HostName, StackName};
+use crate::name::{DatacenterName, HostName, ProviderName, StackName};
 
 /// How an agent is, and what it sees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +37,9 @@ pub struct AgentStatus {
     pub fails_open: bool,
     /// What it watches.
     pub watched: Vec<Sight>,
+    /// The providers of DNS that it tells who lives, and why it could not the last time, where it could not.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub providers: BTreeMap<ProviderName, Option<String>>,
 }
 
 /// One address, as an agent sees it.

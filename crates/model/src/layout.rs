@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
 use crate::edge_name::EdgeName;
-use crate::name::{DatacenterName, DnsName, HostName, SecondaryName, SiteName, UnitName};
+use crate::name::{DatacenterName, DnsName, HostName, ProviderName, SecondaryName, SiteName, UnitName};
 
 /// The folder of a stack's state, as an absolute path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,6 +122,16 @@ impl StateFolder {
     /// Certificates of public authorities, their keys and accounts, and what was tried for them.
     pub fn certificates(&self) -> PathBuf {
         self.0.join("certificates")
+    }
+
+    /// What providers of DNS gave the stack to prove itself with.
+    pub fn providers(&self) -> PathBuf {
+        self.0.join("providers")
+    }
+
+    /// What one of them gave.
+    pub fn provider_secret(&self, provider: &ProviderName) -> PathBuf {
+        self.providers().join(format!("{provider}.secret"))
     }
 
     /// Copies of the program, each in a folder named by its digest.
@@ -369,6 +379,11 @@ impl EdgeFolder {
 pub struct AgentFolder(PathBuf);
 
 impl AgentFolder {
+    /// The folder at `path`.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
     /// The folder itself.
     pub fn path(&self) -> &Path {
         &self.0
@@ -378,6 +393,11 @@ impl AgentFolder {
     /// own, can be gone back to.
     pub fn config(&self, digest: &Digest) -> PathBuf {
         self.0.join(format!("config-{}.json", digest.short()))
+    }
+
+    /// What the stack proves itself with at a provider, named by its digest for the same reason.
+    pub fn provider_secret(&self, provider: &ProviderName, digest: &Digest) -> PathBuf {
+        self.0.join(format!("provider-{provider}-{}.secret", digest.short()))
     }
 
     /// Sockets.

@@ -27,6 +27,7 @@ pub mod name_server_status;
 pub mod names;
 pub mod network;
 pub mod observed;
+pub mod provider;
 pub mod renewer_config;
 pub mod renewer_status;
 pub mod renewer_word;
@@ -47,7 +48,7 @@ pub use interval::Interval;
 pub use layout::StateFolder;
 pub use name::{
     AuthorityName, CopyName, DatacenterName, DnsName, DomainName, HostName, ImageName, InvalidName, Origin,
-    SecondaryName, SiteName, StackName, UnitName,
+    ProviderName, SecondaryName, SiteName, StackName, UnitName,
 };
 pub use network::Network;
 pub use observed::Observed;

@@ -187,6 +187,10 @@ text_type!(
     SecondaryName, label
 );
 text_type!(
+    /// The name of a provider of DNS that is told what a domain is to have: a DNS label.
+    ProviderName, label
+);
+text_type!(
     /// The name of an image, `ghost` for instance: a DNS label.
     ImageName, label
 );

@@ -7,13 +7,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::dns_record::{DnsRecord, is_within};
 use crate::edge_name::EdgeName;
-use crate::name::{DatacenterName, DnsName, SecondaryName};
+use crate::name::{DatacenterName, DnsName, ProviderName, SecondaryName};
 use crate::network::Network;
 use crate::secondary::Secondary;
 use crate::stack::{self, Location, Mail, Reach, Stack, UplinkAddress};
@@ -99,6 +99,18 @@ impl Names {
             issuers: (!stack.authorities.is_empty())
                 .then(|| stack.authorities.iter().filter_map(|authority| authority.caa.clone()).collect()),
         }
+    }
+
+    /// What whoever tells providers of these domains where readers are led knows: nothing of what else is in them.
+    pub(crate) fn told(stack: &Stack, told: &BTreeMap<DnsName, ProviderName>) -> Self {
+        let bare = |name: &DnsName| Domain {
+            name: name.clone(),
+            secondaries: Vec::new(),
+            mail: Mail::Elsewhere,
+            records: Vec::new(),
+        };
+        let domains = told.keys().map(bare).collect();
+        Self { domains, secondaries: Vec::new(), issuers: None, ..Self::of(stack) }
     }
 
     /// A data center.

@@ -18,6 +18,7 @@ use crate::interval::Interval;
 use crate::keep_rules::KeepRules;
 use crate::name::{DatacenterName, DnsName, HostName, InvalidName, Origin, SecondaryName, SiteName, StackName};
 use crate::network::Network;
+use crate::provider::Provider;
 use crate::secondary::Secondary;
 
 /// Everything one operator declares, in one file.
@@ -31,6 +32,8 @@ pub struct Stack {
     pub domains: BTreeMap<DnsName, Domain>,
     /// Name servers of others that have copies of zones, in the order of the file.
     pub secondaries: Vec<Secondary>,
+    /// Providers of DNS that are told what domains are to have, in the order of the file.
+    pub providers: Vec<Provider>,
     /// The websites, by name.
     pub sites: BTreeMap<SiteName, Site>,
     /// The encrypted backup repository.

@@ -17,6 +17,7 @@ use sovereign_model::dns_record::RecordSet;
 use sovereign_model::edge_rules::{AccessLog, EdgeRules, Keep, Limits, Proxy, ProxySpeech, Room};
 use sovereign_model::file::{ProblemKind, Problems, Style, parse};
 use sovereign_model::keep_rules::KeepRules;
+use sovereign_model::provider::{Provider, Way};
 use sovereign_model::secondary::{Secondary, TsigAlgorithm};
 use sovereign_model::stack::{
     AdminReach, App, Archive, DataCommands, Datacenter, Domain, EngineKind, Host, Location, Mail, MirrorRules, Reach,
@@ -266,6 +267,18 @@ fn secondaries(kinds: &[bool], datacenters: &[Datacenter]) -> Vec<Secondary> {
     kinds.iter().enumerate().filter(|_| is_reached).map(secondary).collect()
 }
 
+/// Whom the domain of this number is at, where that one is told.
+fn told(index: usize) -> Option<Provider> {
+    let server = "[2001:db8::5]:5353".parse().unwrap();
+    let key = "key.example.org".parse().unwrap();
+    let way = match index {
+        0 => Way::Rfc2136 { server, key, algorithm: TsigAlgorithm::HmacSha384 },
+        1 => Way::Desec,
+        _ => return None,
+    };
+    Some(Provider { name: format!("told-{index}").parse().unwrap(), way })
+}
+
 fn any_stack() -> impl Strategy<Value = Stack> {
     let datacenters = (1..5u16).prop_flat_map(|count| (0..count).map(datacenter).collect::<Vec<_>>());
     let domains = proptest::collection::vec(domain(), 0..3);
@@ -276,6 +289,7 @@ fn any_stack() -> impl Strategy<Value = Stack> {
     let all = (datacenters, domains, sites, archive, edge, authorities(), kinds);
     all.prop_map(|(datacenters, domains, sites, archive, edge, authorities, kinds)| Stack {
         secondaries: secondaries(&kinds, &datacenters),
+        providers: (0..domains.len()).filter(|index| domains[*index].1.is_some()).filter_map(told).collect(),
         name: "any-stack".parse().unwrap(),
         sites: sites
             .into_iter()
@@ -302,6 +316,8 @@ fn any_stack() -> impl Strategy<Value = Stack> {
                     usize::MAX
                 });
                 let secondaries = with.into_iter().map(|secondary| secondary.name).collect();
+                let told = told(index).map(|provider| provider.name.to_string());
+                let provider = provider.map(|other| told.unwrap_or(other));
                 (name.clone(), Domain { name, registrar, provider, secondaries, jurisdiction, mail, records, drop })
             })
             .collect(),
@@ -455,6 +471,12 @@ fn written(stack: &Stack) -> String {
             writeln!(file, "notify = {notify}\nkey = \"{key}\"\nalgorithm = \"{algorithm}\"").unwrap();
         }
     }
+    for Provider { name, way } in &stack.providers {
+        writeln!(file, "[[provider]]\nname = \"{name}\"\nkind = \"{}\"", way.kind()).unwrap();
+        if let Way::Rfc2136 { server, key, algorithm } = way {
+            writeln!(file, "server = \"{server}\"\nkey = \"{key}\"\nalgorithm = \"{algorithm}\"").unwrap();
+        }
+    }
     for Authority { name, directory, roots, profile, caa } in &stack.authorities {
         writeln!(file, "[[authority]]\nname = \"{name}\"").unwrap();
         if name.as_str() != "letsencrypt" {
@@ -564,6 +586,8 @@ const MISTAKES: &[Mistake] = &[
     mistake("addresses = ", "addresses = [\"192.0.2.1\", \"192.0.2.1\"]", ProblemKind::Duplicate),
     mistake("algorithm = ", "algorithm = \"hmac-md5\"", ProblemKind::BadValue),
     mistake("secondaries = ", "secondaries = [\"nobody\"]", ProblemKind::UnknownReference),
+    mistake("kind = ", "kind = \"bind\"", ProblemKind::BadValue),
+    mistake("server = ", "server = \"203.0.113.53\"", ProblemKind::BadValue),
     mistake("access-log = ", "access-log = \"everything\"", ProblemKind::BadValue),
     mistake("head = ", "head = \"7 KiB\"", ProblemKind::BadValue),
     mistake("body = ", "body = \"2 PB\"", ProblemKind::BadValue),

@@ -18,8 +18,8 @@ use sovereign_model::renewer_config::RenewerConfig;
 use sovereign_model::stack::{App, EngineKind, Site, SiteSettings};
 use sovereign_model::unit::{Runs, UnitSpec};
 use sovereign_model::{
-    AuthorityName, DatacenterName, Digest, DnsName, EdgeName, ImageName, SecondaryName, SiteName, Stack, StackName,
-    UnitName,
+    AuthorityName, DatacenterName, Digest, DnsName, EdgeName, ImageName, ProviderName, SecondaryName, SiteName, Stack,
+    StackName, UnitName,
 };
 
 use self::edge::{EdgeAt, edge_peer};
@@ -54,6 +54,8 @@ pub struct World {
     pub renewer_keys: BTreeMap<EdgeName, RenewerKey>,
     /// The certificates that those of an authority begin from, PEM, of those that are not every machine's.
     pub authority_roots: BTreeMap<AuthorityName, String>,
+    /// The digest of what the stack proves itself with at each provider that it can tell.
+    pub provider_secrets: BTreeMap<ProviderName, Digest>,
     /// The file that holds the key of a site's publish notices, as its primary's edge can read it.
     pub webhook_keys: BTreeMap<SiteName, PathBuf>,
     /// The digest of the files of each static site that is on a host.

@@ -14,7 +14,7 @@ use crate::report::{Plan, Planned, Reason};
 /// Who is to hear of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hearer {
-    /// Name servers.
+    /// Name servers, and agents that tell providers of DNS who lives.
     NameServers,
     /// Edges.
     Edges,
@@ -31,8 +31,10 @@ pub struct Telling {
 
 /// The part of a whole `plan` that tells `hearers`.
 pub fn telling(plan: &Plan, want: &Wanted, hearers: Hearer) -> Telling {
+    let publish = want.agents.values().filter(|agent| agent.config.publishes.is_some()).map(|agent| &agent.unit);
+    let answer: BTreeSet<&UnitName> = want.name_servers.values().map(|server| &server.unit).chain(publish).collect();
     let units: BTreeSet<&UnitName> = match hearers {
-        Hearer::NameServers => want.name_servers.values().map(|server| &server.unit).collect(),
+        Hearer::NameServers => answer.clone(),
         Hearer::Edges => want.edges.values().map(|edge| &edge.unit).collect(),
     };
     let tells = |planned: &Planned| match &planned.step {
@@ -40,14 +42,13 @@ pub fn telling(plan: &Plan, want: &Wanted, hearers: Hearer) -> Telling {
         Step::ConfigureEdge { .. } => hearers == Hearer::Edges && planned.reason != Reason::Absent,
         _ => false,
     };
-    let is_name_server = |unit: &UnitName| want.name_servers.values().any(|server| server.unit == *unit);
     // What does not run, or was changed behind our back, is nobody's change of the stack file. Nor need another configuration
     // of an edge, or another name server, be one: it may be a decision that somebody who was away has not heard of yet. What
     // readers could be led to before it is there needs a certificate or a unit as well.
     let is_change = |planned: &Planned| {
         let changes = match &planned.step {
             Step::IssueCertificate { .. } => true,
-            Step::RunUnit { unit, .. } | Step::ReplaceUnit { unit, .. } => !is_name_server(unit),
+            Step::RunUnit { unit, .. } | Step::ReplaceUnit { unit, .. } => !answer.contains(unit),
             _ => false,
         };
         changes && matches!(planned.reason, Reason::Absent | Reason::Changed)

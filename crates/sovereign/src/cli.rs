@@ -22,7 +22,7 @@ pub(crate) use self::cert::{CertCommand, CertImportArgs, CertRenewArgs};
 pub(crate) use self::daemons::{DaemonArgs, EdgeArgs, NameServerArgs, RenewerArgs, SuperviseArgs};
 pub(crate) use self::dc::{DcCheckArgs, DcCommand, DcDrainArgs, DcMaintenanceArgs, DcUndrainArgs, Switch};
 pub(crate) use self::dns::{
-    DnsAdoptArgs, DnsCommand, DnsDriftArgs, DnsDsArgs, DnsLanArgs, DnsSecondaryArgs, DnsShowArgs,
+    DnsAdoptArgs, DnsCommand, DnsDriftArgs, DnsDsArgs, DnsLanArgs, DnsLoginArgs, DnsSecondaryArgs, DnsShowArgs,
 };
 pub(crate) use self::host::{
     HostAddArgs, HostCheckArgs, HostCommand, HostEvacuateArgs, HostRemoveArgs, HostRestoreArgs, HostUpgradeArgs,
@@ -244,6 +244,7 @@ impl Command {
             Self::Dns(DnsCommand::Secondary(_)) => "dns secondary",
             Self::Dns(DnsCommand::Lan(_)) => "dns lan",
             Self::Dns(DnsCommand::Drift(_)) => "dns drift",
+            Self::Dns(DnsCommand::Login(_)) => "dns login",
             Self::Dns(DnsCommand::Adopt(_)) => "dns adopt",
             Self::Images(ImagesCommand::List) => "images list",
             Self::Images(ImagesCommand::Lock(_)) => "images lock",

@@ -39,6 +39,7 @@ mod pinned;
 mod places;
 mod primaries;
 mod program;
+mod providers;
 mod reachable;
 mod recovery;
 mod restore;

@@ -245,7 +245,7 @@ impl<'a> Recovery<'a> {
         Ok(scratch)
     }
 
-    /// Puts epochs, hosts, journal and public certificates where they belong. The CA follows from the words, and so do working keys.
+    /// Puts epochs, hosts, journal, what providers gave and public certificates where they belong. The CA follows from the words, and so do working keys.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -253,19 +253,22 @@ impl<'a> Recovery<'a> {
         // What is known of backups is written down there.
         make(&self.state.archive())?;
         let epochs = (scratch.join("epochs.json"), secrets::epochs_file(&self.state));
-        let journal = scratch.join("journal");
-        let runs = match fs::read_dir(&journal) {
-            Ok(entries) => entries.collect::<io::Result<Vec<_>>>().map_err(failed("read", &journal))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(failed("read", &journal)(error).into()),
-        };
-        let runs = runs.into_iter().map(|entry| (entry.path(), self.state.journal().join(entry.file_name())));
+        let mut within = Vec::new();
+        for (name, there) in [("journal", self.state.journal()), ("providers", self.state.providers())] {
+            let folder = scratch.join(name);
+            let files = match fs::read_dir(&folder) {
+                Ok(entries) => entries.collect::<io::Result<Vec<_>>>().map_err(failed("read", &folder))?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+                Err(error) => return Err(failed("read", &folder)(error).into()),
+            };
+            within.extend(files.into_iter().map(|file| (file.path(), there.join(file.file_name()))));
+        }
         let hosts = (scratch.join("hosts.json"), self.state.hosts_record());
         let primaries = (scratch.join("primaries.json"), self.state.primaries());
         let datacenters = (scratch.join("datacenters.json"), self.state.datacenters());
         let adopted = (scratch.join("adopted.json"), self.state.adopted());
         let zone_keys = (scratch.join("zone-keys.json"), self.state.zone_keys());
-        for (from, to) in [epochs, zone_keys, hosts, primaries, datacenters, adopted].into_iter().chain(runs) {
+        for (from, to) in [epochs, zone_keys, hosts, primaries, datacenters, adopted].into_iter().chain(within) {
             let is_file = from.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
             if !is_file || to.symlink_metadata().is_ok() {
                 continue;

@@ -289,7 +289,11 @@ impl Drop for RecoveryIdentity {
     }
 }
 
-fn keep(path: &Path, content: &[u8]) -> Result<(), NotKept> {
+/// Writes a file for this user alone, unless it says that already.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn keep(path: &Path, content: &[u8]) -> Result<(), NotKept> {
     let failed = |source| NotKept { path: path.to_owned(), source };
     private_folder(path.parent().unwrap_or(path))?;
     if fs::read(path).is_ok_and(|there| there == content) {

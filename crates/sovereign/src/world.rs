@@ -22,6 +22,7 @@ use crate::failure::Failure;
 use crate::hosts::{OnHosts, state_of};
 use crate::primaries::Primaries;
 use crate::program::Program;
+use crate::providers;
 use crate::secrets;
 
 /// What joining takes.
@@ -66,6 +67,9 @@ pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
     let transfer_keys = secrets::transfers(stack)
         .map(|secondary| Ok((secondary.name.clone(), keys.transfer_key(secondary)?.digest())))
         .collect::<Result<BTreeMap<_, _>, Failure>>()?;
+    let provider_secrets = providers::secrets(stack, state)?;
+    let provider_secrets = provider_secrets.iter().map(|(name, secret)| (name.clone(), Digest::of(secret.expose())));
+    let provider_secrets = provider_secrets.collect();
     let mut units = on_hosts.units.clone();
     let mut locks = on_hosts.locks.clone();
     let mut webhook_keys = BTreeMap::new();
@@ -135,6 +139,7 @@ pub(crate) fn gather(parts: &Parts<'_>) -> Result<World, Failure> {
         transfer_keys,
         renewer_keys,
         authority_roots: trust::declared_of_each(stack)?,
+        provider_secrets,
         webhook_keys,
         files: on_hosts.files.iter().map(|(site, files)| (site.clone(), files.digest())).collect(),
         units,

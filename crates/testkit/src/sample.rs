@@ -77,6 +77,7 @@ pub fn world(stack: &Stack) -> World {
             .collect(),
         coming_zone_keys: BTreeMap::new(),
         zone_keys: stack.domains.keys().map(|domain| (domain.clone(), 20_000)).collect(),
+        provider_secrets: BTreeMap::new(),
         transfer_keys: stack.secondaries.iter().map(|other| (other.name.clone(), Digest::of("key"))).collect(),
         renewer_keys: stack
             .renewers()

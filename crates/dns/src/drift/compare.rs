@@ -56,7 +56,8 @@ impl Found<'_> {
     /// Whoever has the zone, at these servers.
     fn answerer(&mut self, servers: Vec<At>, what: What) {
         if let Some(provider) = self.wanted.provider.clone() {
-            return self.push(Place::Provider { provider, servers }, what);
+            let told = self.wanted.told;
+            return self.push(Place::Provider { provider, servers, told }, what);
         }
         let mut of_others: BTreeMap<SecondaryName, Vec<At>> = BTreeMap::new();
         let mut own = Vec::new();
@@ -201,7 +202,7 @@ impl Found<'_> {
             let servers = seen.servers.iter().map(|server| At { name: server.name.clone(), address: server.address });
             let servers = servers.collect();
             let place = match self.wanted.provider.clone() {
-                Some(provider) => Place::Provider { provider, servers },
+                Some(provider) => Place::Provider { provider, servers, told: self.wanted.told },
                 None => Place::NameServers(servers),
             };
             self.push(place, What::NobodyAnswers);
@@ -245,7 +246,7 @@ impl Found<'_> {
             };
             let is_open = self.wanted.open.contains(owner);
             let is_address = matches!(kind.as_str(), "A" | "AAAA");
-            let differs = if is_own && is_address && self.wanted.by_health.contains(owner) {
+            let differs = if self.wanted.living && is_address && self.wanted.by_health.contains(owner) {
                 // Any of them, as long as there is one of either kind.
                 let other = (owner.clone(), if kind == "A" { "AAAA" } else { "A" }.to_owned());
                 let has_none = |set: &Set| zone.sets.get(set).is_none_or(BTreeSet::is_empty);

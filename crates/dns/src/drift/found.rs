@@ -55,6 +55,8 @@ pub enum Place {
         provider: String,
         /// Which of their servers.
         servers: Vec<At>,
+        /// Whether the stack tells it.
+        told: bool,
     },
     /// The stack's own name servers.
     NameServers(Vec<At>),
@@ -77,7 +79,7 @@ impl fmt::Display for Place {
             Self::Registrar(registrar) => write!(f, "registrar {registrar}"),
             Self::Registry(zone) if zone.is_empty() => f.write_str("root servers"),
             Self::Registry(zone) => write!(f, "registry of {zone}"),
-            Self::Provider { provider, servers } => write!(f, "provider {provider}, {}", list(servers)),
+            Self::Provider { provider, servers, .. } => write!(f, "provider {provider}, {}", list(servers)),
             Self::NameServers(servers) => write!(f, "name server {}", list(servers)),
             Self::Secondary { secondary, servers } => write!(f, "secondary {secondary}, {}", list(servers)),
         }
@@ -306,6 +308,12 @@ impl Drift {
             }
             (What::Differs { owner, kind, wanted, .. }, _) if wanted.is_empty() => {
                 format!("remove it there, or add it to the stack file: `records` of the domain ({owner} {kind})")
+            }
+            (What::Differs { owner, kind, wanted, found }, Place::Provider { provider, told: true, .. }) => {
+                match found.is_superset(wanted) && !matches!(kind.as_str(), "A" | "AAAA") {
+                    true => format!("keep what is yours in the stack file, or remove it at {provider} ({owner} {kind})"),
+                    false => "`sovereign up` puts it right, and so does `sovereign tick`".to_owned(),
+                }
             }
             (What::Differs { owner, kind, wanted, .. }, Place::Provider { provider, .. }) => {
                 format!("change {owner} {kind} at {provider}: {}", list(wanted))

@@ -14,7 +14,7 @@
 //! | [`look`](look()) | asks the registry's servers and the domain's |
 //!
 //! Promise: of a name of a site any of the wanted addresses are right on the stack's own name servers, as long as there is one:
-//! which they are depends on who lives, and on who asks. A provider has all of them, since it does not look who lives.
+//! which they are depends on who lives, and on who asks. A provider has all of them, unless agents tell it who lives.
 //! A DS record that leads to no key is said before all else: whoever checks signatures does not reach the domain.
 //!
 //! Left out: how long records live, since servers that hand out what they keep count down; whether signatures are good,
@@ -69,6 +69,10 @@ pub struct Wanted {
     pub registrar: String,
     /// Who answers for it; `None` for the stack's own name servers.
     pub provider: Option<String>,
+    /// Whether that one is told by the stack.
+    pub told: bool,
+    /// Whether who lives decides of addresses: on name servers of the stack's own, and where agents tell a provider.
+    pub living: bool,
     /// These; none where a provider answers.
     pub name_servers: Vec<NameServer>,
     /// Its records, by owner and type, without its SOA.
@@ -115,6 +119,8 @@ impl Wanted {
             domain: domain.name.clone(),
             registrar: domain.registrar.clone(),
             provider: domain.provider.clone(),
+            told: stack.told(domain).is_some(),
+            living: domain.provider.is_none() || (stack.told(domain).is_some() && stack.agents().next().is_some()),
             name_servers,
             sets,
             longest_ttl,

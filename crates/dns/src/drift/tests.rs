@@ -234,6 +234,27 @@ fn what_a_provider_answers_is_compared() {
 }
 
 #[test]
+fn what_a_provider_that_is_told_does_not_have_is_for_the_stack_to_put_right() {
+    let wanted = Wanted { told: true, ..wanted("example.net") };
+    let help = |wanted: &Wanted, change: &dyn Fn(&mut Seen)| {
+        let mut seen = right(wanted);
+        change(&mut seen);
+        compare(wanted, &seen).first().map(Drift::help)
+    };
+    let one_is_out = |seen: &mut Seen| {
+        set(seen, 0, "www.example.net", "A").pop_first();
+    };
+    let puts_right = Some("`sovereign up` puts it right, and so does `sovereign tick`".to_owned());
+    assert_eq!(help(&wanted, &one_is_out), puts_right);
+    assert_eq!(help(&Wanted { living: true, ..wanted.clone() }, &one_is_out), None, "agents tell it who lives");
+    let kept = help(&wanted, &|seen| {
+        set(seen, 0, "example.net", "MX").insert("20 other.example.com.".to_owned());
+    });
+    assert!(kept.is_some_and(|kept| kept.starts_with("keep what is yours")));
+    assert_eq!(help(&wanted, &|seen| set(seen, 0, "example.net", "MX").clear()), puts_right);
+}
+
+#[test]
 fn a_wrong_digest_is_said_before_all_else() {
     let said = said("example.org", |seen| {
         set(seen, 0, "example.org", "TXT").clear();

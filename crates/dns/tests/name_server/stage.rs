@@ -264,6 +264,7 @@ impl StandIn {
             config_digest: Digest::of(""),
             fails_open: false,
             watched: vec![sight("vienna", "10.0.0.1"), sight("denver", DENVER)],
+            providers: BTreeMap::new(),
         };
         let agent = Self(Arc::new(Mutex::new(status)));
         agent.sees(vienna, denver);

@@ -37,6 +37,8 @@ impl IncusEngine<'_> {
         let link = self.parts.reach.link(name).await?;
         let folder = self.on_host().agent(&name.datacenter);
         link.prepare(on_host::AGENT_USER, folder.path(), RUN_MODE, &["run"]).await.map_err(failed)?;
+        let publishes = wanted.config.publishes.as_ref();
+        self.bring_provider_secrets(name, link, &folder, publishes).await?;
         let payload = serde_json::to_string(&wanted.config).expect("a configuration serializes to JSON");
         let key = self.parts.keys.config_signing().map_err(IncusEngineError::Keys)?;
         let sealed = signed::seal(&key, PROTOCOL, GENERATION, payload);
@@ -45,6 +47,7 @@ impl IncusEngine<'_> {
         let receipt = self.run_on_host(name, link, unit, Account::agent(), &link.agent, tell).await?;
         let tidy = Run::script("remove older configurations", include_str!("tidy_configs.sh")).arg(folder.path());
         link.connection.succeed(&tidy).await.map_err(failed)?;
+        self.remove_older_provider_secrets(name, link, &folder, publishes).await?;
         Ok(receipt)
     }
 }

@@ -17,6 +17,7 @@
 //! | `name_servers` | the name server beside both, and the keys of its zones |
 //! | `renewers` | the renewer beside them, and the key it signs with |
 //! | `companions` | one look at all of them |
+//! | `providers` | what an agent proves the stack with at providers of DNS |
 //! | `site_files` | the files of static sites there |
 //! | `host_unit` | a unit of its own: program, service |
 //! | `written` | which configurations this machine wrote |
@@ -51,6 +52,7 @@ mod mend;
 mod name_servers;
 mod newcomer;
 mod perform;
+mod providers;
 pub mod reach;
 mod renewers;
 mod site_files;

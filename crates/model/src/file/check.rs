@@ -8,6 +8,7 @@ mod authority;
 mod domain;
 mod edge;
 mod lan;
+mod provider;
 mod secondary;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ pub(super) fn stack(file: &Node, base: &Path, reader: &mut Reader) -> Option<Sta
     let datacenters = check.datacenters(file.nodes("datacenter"));
     let name = file.node("stack").and_then(|node| node.parse("name"));
     let secondaries = check.secondaries(file.nodes("secondary"), name.as_ref(), &datacenters);
+    let providers = check.providers(file.nodes("provider"), file.nodes("domain"));
     let domains = check.domains(file.nodes("domain"), file, &secondaries);
     let sites = check.sites(file.nodes("site"), &datacenters, file);
     let places = datacenters.keys().cloned().collect();
@@ -47,6 +49,7 @@ pub(super) fn stack(file: &Node, base: &Path, reader: &mut Reader) -> Option<Sta
         datacenters: datacenters.into_iter().filter_map(|(name, read)| Some((name, read.complete?))).collect(),
         domains,
         secondaries,
+        providers,
         sites,
         archive,
         edge,

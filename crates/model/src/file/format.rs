@@ -180,6 +180,13 @@ pub static FILE: Section = Section {
             example: "",
         },
         Key {
+            name: "provider",
+            kind: Kind::Sections { of: &PROVIDER, least: 0 },
+            presence: Presence::Optional,
+            about: PROVIDER.about,
+            example: "",
+        },
+        Key {
             name: "site",
             kind: Kind::Sections { of: &SITE, least: 0 },
             presence: Presence::Optional,
@@ -447,7 +454,8 @@ static DOMAIN: Section = Section {
             name: "provider",
             kind: Kind::Text(Form::Line),
             presence: Presence::Optional,
-            about: "Who answers for it in DNS. Left out for the stack's own name servers.",
+            about: "Who answers for it in DNS. Left out for the stack's own name servers. The name of a [[provider]] for one \
+                    that `up` and the hosts tell what it is to have; any other for one that you tell.",
             example: "\"Example DNS\"",
         },
         Key {
@@ -552,6 +560,59 @@ static ALGORITHMS: &[Word] = &[
     Word::new("hmac-sha256", "HMAC with SHA-256, which every server has"),
     Word::new("hmac-sha384", "HMAC with SHA-384"),
     Word::new("hmac-sha512", "HMAC with SHA-512"),
+];
+
+static PROVIDER: Section = Section {
+    path: "provider",
+    shape: Shape::Tables,
+    about: "A provider of DNS that is told what your domains are to have: by `up`, and by the hosts when a data center dies. What \
+            it gave you to prove yourself with is not written here: `sovereign dns login` takes it.",
+    keys: &[
+        Key {
+            name: "name",
+            kind: Kind::Text(Form::Label { most: 40 }),
+            presence: Presence::Required,
+            about: "Its name, unique in the stack: the `provider` of domains.",
+            example: "\"desec\"",
+        },
+        Key {
+            name: "kind",
+            kind: Kind::Words(PROVIDERS),
+            presence: Presence::Required,
+            about: "How it is told.",
+            example: "\"desec\"",
+        },
+        Key {
+            name: "server",
+            kind: Kind::Text(Form::Socket),
+            presence: Presence::Optional,
+            about: "With `rfc2136`, which needs it: where updates are taken, over TCP.",
+            example: "\"203.0.113.53:53\"",
+        },
+        Key {
+            name: "key",
+            kind: Kind::Text(Form::HostName),
+            presence: Presence::Optional,
+            about: "With `rfc2136`, which needs it: what the key is called there (TSIG, RFC 8945).",
+            example: "\"my-stack.example.net\"",
+        },
+        Key {
+            name: "algorithm",
+            kind: Kind::Words(ALGORITHMS),
+            presence: Presence::Optional,
+            about: "With `rfc2136`: how the key is used; `hmac-sha256` when left out.",
+            example: "\"hmac-sha512\"",
+        },
+    ],
+};
+
+static PROVIDERS: &[Word] = &[
+    Word::new("rfc2136", "by dynamic updates (RFC 2136) with a key: Knot, BIND, PowerDNS and others take them"),
+    Word::new(
+        "cloudflare",
+        "by Cloudflare's interface, with a token that may edit the zone; records live a minute at least",
+    ),
+    Word::new("desec", "by deSEC's interface, with a token; records live an hour at least"),
 ];
 
 static SITE: Section = Section {

@@ -625,3 +625,42 @@ secondaries = ["friend"]"#;
         ["`ns-friend.a.example` is the name server of secondary `friend`"]
     );
 }
+
+#[test]
+fn providers_are_told_in_one_way_and_named_by_a_domain() {
+    let file = |text: &str| {
+        format!(
+            "version = 1\n[stack]\nname = \"shop\"\n[[datacenter]]\nname = \"home\"\n\
+             [[datacenter.uplink]]\nname = \"u\"\naddress = \"192.0.2.1\"\n{text}\n"
+        )
+    };
+    let domain = |name: &str, provider: &str| {
+        format!("[[domain]]\nname = \"{name}\"\nregistrar = \"r\"\nprovider = \"{provider}\"\n")
+    };
+    let domains = domain("a.example", "there") + &domain("b.example", "Somebody Else") + &domain("c.example", "desec");
+    let there =
+        "[[provider]]\nname = \"there\"\nkind = \"rfc2136\"\nserver = \"203.0.113.53:53\"\nkey = \"k.example\"\n";
+    let desec = "[[provider]]\nname = \"desec\"\nkind = \"desec\"\n";
+    let stack = parse_here(&file(&format!("{domains}{there}{desec}"))).unwrap();
+    let told: Vec<_> = stack.domains.values().map(|domain| stack.told(domain).map(ToString::to_string)).collect();
+    assert_eq!(told, [Some("there (rfc2136)".to_owned()), None, Some("desec (desec)".to_owned())]);
+
+    let bad = r#"
+[[provider]]
+name = "tehre"
+kind = "rfc2136"
+algorithm = "hmac-md5"
+[[provider]]
+name = "desec"
+kind = "cloudflare"
+server = "203.0.113.53:53"
+key = "k.example"
+[[provider]]
+name = "desec"
+kind = "bind"
+[[provider]]
+name = "nobody"
+kind = "desec"
+token = "secret""#;
+    insta::assert_snapshot!(messages(&file(&format!("{domains}{bad}"))).join("\n"));
+}

@@ -8,6 +8,7 @@ use sovereign_model::agent_config::{AgentConfig, Dynamic, Watched};
 use sovereign_model::edge_config::EdgeSite;
 use sovereign_model::edge_rules::ProxySpeech;
 use sovereign_model::layout::on_host;
+use sovereign_model::provider::Publishes;
 use sovereign_model::stack::{Datacenter, EngineKind, Reach, Uplink, UplinkAddress};
 use sovereign_model::unit::{Confinement, Health, Replace, UnitSpec};
 use sovereign_model::{Digest, DnsName, EdgeName, Stack};
@@ -31,6 +32,7 @@ pub(super) fn agent(
         authority: world.authority.clone(),
         watched: stack.datacenters.values().flat_map(|datacenter| watched(stack, edge, datacenter, served)).collect(),
         dynamic: stack.datacenters.values().flat_map(|datacenter| dynamic(stack, edge, datacenter, served)).collect(),
+        publishes: Publishes::of(stack, &world.provider_secrets, &world.drained),
     };
     let config_digest = Digest::of_value(&config);
     let spec = unit(stack, world, edge, &config, &config_digest);
@@ -124,7 +126,9 @@ fn unit(stack: &Stack, world: &World, edge: &EdgeName, config: &AgentConfig, dig
     let folder = state.agent(&edge.datacenter);
     let argument = |path: PathBuf| path.to_string_lossy().into_owned();
     let learned = config.dynamic.iter().map(|dynamic| dynamic.port);
-    let mut ports: Vec<u16> = config.watched.iter().map(|watched| watched.address.port()).chain(learned).collect();
+    let watched = config.watched.iter().map(|watched| watched.address.port());
+    let providers = config.publishes.iter().flat_map(|publishes| &publishes.providers);
+    let mut ports: Vec<u16> = watched.chain(learned).chain(providers.map(|provider| provider.way.port())).collect();
     ports.sort_unstable();
     ports.dedup();
     UnitSpec {

@@ -30,6 +30,10 @@ fn found(gathered: &Gathered, edge: &EdgeName, problems: &mut Vec<Problem>) -> V
     let answer = gathered.edges.get(edge).map(|answer| answer.as_ref().map(|status| (status.process, status.healthy)));
     let mut units = vec![own_unit(edge, &edge.unit(), answer.map(owned), &seen.usage, problems)];
     if let Some(answer) = gathered.agents.get(edge) {
+        let providers = answer.iter().flat_map(|status| &status.providers);
+        for (provider, why) in providers.filter_map(|(provider, why)| Some((provider, why.as_ref()?))) {
+            problems.push(problem(edge, format!("cannot tell provider {provider} who lives: {why}"), None::<&str>));
+        }
         let answer = answer.as_ref().map(|status| (status.process, status.healthy));
         units.push(own_unit(edge, &edge.agent(), Some(owned(answer)), &seen.usage, problems));
     }

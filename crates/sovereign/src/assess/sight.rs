@@ -151,6 +151,7 @@ mod tests {
             config_digest: Digest::of("a configuration"),
             fails_open: false,
             watched: watched.iter().map(sight).collect(),
+            providers: BTreeMap::new(),
         };
         (by, Ok(status))
     }

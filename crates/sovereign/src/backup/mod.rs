@@ -270,6 +270,11 @@ pub(crate) const STATE_PARTS: &[StatePart] = &[
         what: "certificates of public authorities, their keys, the accounts, and what was tried",
         path: |of| of.state.certificates(),
     },
+    StatePart {
+        name: "providers",
+        what: "what providers of DNS gave the stack to prove itself with",
+        path: |of| of.state.providers(),
+    },
     StatePart { name: "ca", what: "the certificate of the internal authority", path: |of| of.state.ca() },
 ];
 

@@ -117,16 +117,16 @@ enum CameTo {
 /// Something in the way, and a way out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Said {
-    message: String,
-    help: Option<String>,
+    pub(crate) message: String,
+    pub(crate) help: Option<String>,
 }
 
 impl Said {
-    fn of(failure: &Failure) -> Self {
+    pub(crate) fn of(failure: &Failure) -> Self {
         Self { message: failure.chain().join(": "), help: failure.help() }
     }
 
-    fn because(error: &(dyn std::error::Error + 'static), help: Option<String>) -> Self {
+    pub(crate) fn because(error: &(dyn std::error::Error + 'static), help: Option<String>) -> Self {
         let mut message = error.to_string();
         let mut source = error.source();
         while let Some(cause) = source {
@@ -137,7 +137,7 @@ impl Said {
     }
 
     /// It, on a page.
-    fn show(&self, page: &mut Page) {
+    pub(crate) fn show(&self, page: &mut Page) {
         let warning = page.theme().warning;
         page.line(format_args!("  {warning}{}{warning:#}", self.message));
         if let Some(help) = &self.help {

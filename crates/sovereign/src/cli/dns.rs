@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use sovereign_dns::ask::PORT;
-use sovereign_model::{DatacenterName, DnsName, SecondaryName};
+use sovereign_model::{DatacenterName, DnsName, ProviderName, SecondaryName};
 
 /// `dns`.
 #[derive(Debug, Subcommand)]
@@ -25,6 +25,9 @@ pub(crate) enum DnsCommand {
     /// Print what the router of a home is told, so that names lead to hosts on its own network
     #[command(after_help = LAN_HELP)]
     Lan(DnsLanArgs),
+    /// Take what a provider gave you, with which it is told what your domains are to have there
+    #[command(after_help = LOGIN_HELP)]
+    Login(DnsLoginArgs),
     /// Print what a domain publishes today, and what of it would vanish with the stack's answers
     #[command(after_help = ADOPT_HELP)]
     Adopt(DnsAdoptArgs),
@@ -155,6 +158,28 @@ Exit code 3 when something differs.
 Examples:
   sovereign dns drift
   sovereign dns drift example.org --json";
+
+/// `dns login`.
+#[derive(Debug, Args)]
+pub(crate) struct DnsLoginArgs {
+    /// The provider, as the stack file has it
+    #[arg(value_name = "PROVIDER")]
+    pub(crate) provider: ProviderName,
+    /// A file with it [default: ask, where a person sits]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secret_file: Option<PathBuf>,
+}
+
+const LOGIN_HELP: &str = "\
+The secret of a key for dynamic updates (rfc2136), as it stands in the server's configuration; elsewhere a token. Give one that
+may change these domains and nothing else: it is kept for you alone, backed up, and brought to the agents on your hosts,
+which take a dead data center out of the provider's answers. Whoever has it can lead your readers elsewhere.
+
+Another one takes its place; `sovereign up` brings it to the hosts.
+
+Examples:
+  sovereign dns login desec
+  sovereign dns login desec --secret-file /run/secrets/desec";
 
 /// `dns adopt`.
 #[derive(Debug, Args)]

@@ -72,6 +72,7 @@ pub(crate) fn agent(args: &DaemonArgs) -> Result<Ended, Failure> {
         trust: parse_trust(&args.trust)?,
         control: args.control.clone(),
         rules: sovereign_dns::health::Rules::default(),
+        pace: sovereign_dns::provider::publish::Pace::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(NoRuntime)?;
     let drained = runtime.block_on(sovereign_dns::run(options))?;

@@ -19,6 +19,7 @@ mod dns;
 mod dns_adopt;
 mod dns_drift;
 mod dns_lan;
+mod dns_login;
 mod dns_secondary;
 mod down;
 mod drill;
@@ -92,6 +93,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Answer, Failure
         Command::Dns(DnsCommand::Drift(args)) => dns_drift::run(context, &args)?.into(),
         Command::Dns(DnsCommand::Secondary(args)) => dns_secondary::run(context, &args)?.into(),
         Command::Dns(DnsCommand::Lan(args)) => dns_lan::run(context, &args)?.into(),
+        Command::Dns(DnsCommand::Login(args)) => dns_login::run(context, &args)?.into(),
         Command::Dns(DnsCommand::Adopt(args)) => dns_adopt::run(context, &args)?.into(),
         Command::Images(ImagesCommand::List) => images::list(context)?.into(),
         Command::Images(ImagesCommand::Lock(args)) if args.role == ghost_lock::NAME => {

@@ -23,6 +23,7 @@ use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
 use crate::interrupt;
 use crate::output::{Cell, Page, Report, Table, figures};
+use crate::providers::{Providers, Tellings};
 use crate::secrets;
 
 /// A plan, to be looked at.
@@ -34,6 +35,9 @@ pub(crate) struct Shown {
     /// What is decided of data centers beside the stack file.
     #[serde(skip_serializing_if = "Datacenters::are_as_declared")]
     decided: Datacenters,
+    /// What providers of DNS would be told; `None` where none is declared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    providers: Option<Tellings>,
     /// The hour, in seconds since the Unix epoch.
     #[serde(skip)]
     now: u64,
@@ -48,7 +52,7 @@ impl Shown {
     /// # Errors
     /// When what is decided of data centers cannot be read.
     pub(crate) fn new(plan: Plan, deployment: &Deployment) -> Result<Self, Failure> {
-        Ok(Self { plan, decided: deployment.decided()?, now: deployment.hour(), written: None })
+        Ok(Self { plan, decided: deployment.decided()?, providers: None, now: deployment.hour(), written: None })
     }
 }
 
@@ -89,15 +93,20 @@ impl Report for Shown {
             }
             page.table(&table);
         }
+        if let Some(providers) = self.providers.as_ref().filter(|providers| !providers.is_quiet()) {
+            page.title("To be told to providers of DNS");
+            providers.show(page);
+        }
         if let Some(path) = &self.written {
             page.help(format_args!("`sovereign up --plan {}` carries out this plan, or none", path.display()));
         }
     }
 
     fn exit(&self) -> Exit {
+        let is_pending = self.providers.as_ref().is_some_and(Tellings::is_pending);
         match &self.plan {
             plan if !plan.obstacles.is_empty() || !plan.unrestored.is_empty() => Exit::Failed,
-            plan if plan.is_empty() && plan.away.is_empty() => Exit::Done,
+            plan if plan.is_empty() && plan.away.is_empty() && !is_pending => Exit::Done,
             _ => Exit::Attention,
         }
     }
@@ -155,16 +164,17 @@ pub(crate) fn run(context: &Context, args: &PlanArgs) -> Result<Shown, Failure> 
         }
         Err(error) => return Err(error.into()),
     };
-    let plan = interrupt::run(&context.output, |_| async {
+    let progress = context.output.progress();
+    let (plan, providers) = interrupt::run(&context.output, |_| async {
         let joined = deployment.joined(&keys)?;
-        let progress = context.output.progress();
         let seen = deployment.engine(&keys, &joined, &progress).observe().await?;
         let (joined, _) = deployment.settled(&keys, joined, &seen)?;
-        Ok(sovereign_plan::plan(&joined.wanted, &seen))
+        let providers = Providers { stack: &deployment.stack, state: &deployment.state, progress: &progress };
+        Ok((sovereign_plan::plan(&joined.wanted, &seen), providers.look().await))
     })?;
     if let Some(path) = &args.out {
         let text = serde_json::to_vec_pretty(&plan).expect("a plan serializes to JSON");
         fs::write(path, text).map_err(|source| PlanFileError::Unwritable { path: path.clone(), source })?;
     }
-    Ok(Shown { written: args.out.clone(), ..Shown::new(plan, &deployment)? })
+    Ok(Shown { written: args.out.clone(), providers, ..Shown::new(plan, &deployment)? })
 }

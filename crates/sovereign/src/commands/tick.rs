@@ -22,6 +22,7 @@ use crate::hosts;
 use crate::interrupt;
 use crate::lease;
 use crate::output::{Page, Report, figures};
+use crate::providers::{Providers, Tellings};
 use crate::secrets;
 use crate::world::unix_seconds;
 use crate::zone_keys::{self, Exchange};
@@ -48,6 +49,9 @@ pub(crate) struct Due {
     /// How far zones are whose keys are exchanged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     exchanges: Vec<Exchange>,
+    /// What providers of DNS were told; `None` where none is declared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    providers: Option<Tellings>,
     /// `None` when none was due.
     backup: Option<BackedUp>,
     /// What was restored and compared as a whole.
@@ -95,6 +99,10 @@ impl Report for Due {
             page.line(format_args!("certificates are left to the next time: {why}"));
         }
         self.exchanges.iter().for_each(|exchange| exchange.show(page));
+        let told = self.providers.as_ref().filter(|providers| !providers.is_quiet());
+        if let Some(providers) = told {
+            providers.show(page);
+        }
         if self.busy {
             page.line("another run works on the archive: what is due is left to the next time");
             return;
@@ -122,6 +130,7 @@ impl Report for Due {
         let certified = self.certificates.is_some() || self.certificates_left.is_some();
         if !certified
             && self.exchanges.is_empty()
+            && told.is_none()
             && self.backup.is_none()
             && self.proven.is_empty()
             && self.copies.is_empty()
@@ -161,9 +170,10 @@ fn do_what_is_due(context: &Context) -> Result<Due, Failure> {
     // First, and whatever becomes of the rest: a full archive disk must not keep them from being renewed.
     let Certified { renewed, left, next_in } = certified(context, &declared)?;
     let exchanges = exchanged(context, &declared)?;
+    let providers = told(context, &declared)?;
     let archived = archived(context, &declared)?;
     let next_in = archived.next_in.into_iter().chain(next_in).min();
-    Ok(Due { certificates: renewed, certificates_left: left, exchanges, next_in, ..archived })
+    Ok(Due { certificates: renewed, certificates_left: left, exchanges, providers, next_in, ..archived })
 }
 
 /// What became of certificates.
@@ -219,6 +229,16 @@ fn exchanged(context: &Context, declared: &Declared) -> Result<Vec<Exchange>, Fa
             () = stop.cancelled() => Err(Stopped.into()),
         }
     })
+}
+
+/// Tells providers of DNS what is not there as it should be. It takes no lock: whoever else does so does the same.
+fn told(context: &Context, declared: &Declared) -> Result<Option<Tellings>, Failure> {
+    if declared.stack.providers.is_empty() {
+        return Ok(None);
+    }
+    let progress = context.output.progress();
+    let providers = Providers { stack: &declared.stack, state: &declared.state, progress: &progress };
+    interrupt::run(&context.output, |stop| async move { Ok(providers.tell(&stop).await) })
 }
 
 /// Backups, proofs and copies that are due.

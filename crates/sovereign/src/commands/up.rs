@@ -35,6 +35,7 @@ use crate::hosts;
 use crate::interrupt;
 use crate::lease;
 use crate::output::{Cell, Page, Progress, Report, Stage, StageTime, Table, figures};
+use crate::providers::{Providers, Tellings};
 use crate::restore;
 use crate::secrets;
 use crate::world::unix_seconds;
@@ -98,6 +99,9 @@ pub(crate) struct Done {
     /// How far zones are whose keys are exchanged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     exchanges: Vec<Exchange>,
+    /// What providers of DNS were told; `None` where none is declared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    providers: Option<Tellings>,
     /// `None` when no backup was wanted.
     backup: Option<BackedUp>,
     seconds: f64,
@@ -201,6 +205,10 @@ impl Done {
         if !self.exchanges.is_empty() {
             page.title("Keys of zones");
             self.exchanges.iter().for_each(|exchange| exchange.show(page));
+        }
+        if let Some(providers) = self.providers.as_ref().filter(|providers| !providers.is_quiet()) {
+            page.title("Told to providers of DNS");
+            providers.show(page);
         }
         if let Some(tunnel) = &self.tunnel {
             page.title("See it from another machine");
@@ -312,8 +320,19 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
         let work = carry_out(context, &deployment, &keys, given, &progress, saving.as_ref(), stop);
         lease::under(&lease, work)
     })?;
-    let Carried { steps, kept, fetched, addresses, left_undone, away, evacuated, unrestored, certificates, backup } =
-        carried;
+    let Carried {
+        steps,
+        kept,
+        fetched,
+        addresses,
+        left_undone,
+        away,
+        evacuated,
+        unrestored,
+        certificates,
+        providers,
+        backup,
+    } = carried;
     let ghosts = deployment.stack.sites.values().filter(|site| site.app == App::Ghost);
     let admins = ghosts.map(|site| Admin {
         site: site.name.to_string(),
@@ -340,6 +359,7 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<Done, Failure> {
         unrestored,
         certificates,
         exchanges,
+        providers,
         backup,
         seconds: began.elapsed().as_secs_f64(),
         told: false,
@@ -375,6 +395,7 @@ pub(super) struct Carried {
     pub(super) evacuated: BTreeMap<EdgeName, String>,
     unrestored: BTreeMap<SiteName, Unrestored>,
     certificates: Option<Renewed>,
+    providers: Option<Tellings>,
     /// What was backed up before anything changed; `None` when nothing changed, or there was nothing yet.
     backup: Option<BackedUp>,
 }
@@ -490,6 +511,9 @@ pub(super) async fn carry_out(
     let unrestored = rest.unrestored.clone();
     let unasked = spared.sites().iter().chain(unrestored.keys()).cloned().collect();
     let addresses = ask_as_readers(&deployment.stack, keys, &unasked, &not_asked).await?;
+    // Nor does a provider.
+    let providers = Providers { stack: &deployment.stack, state: &deployment.state, progress };
+    let providers = if deployment.is_offline() { None } else { providers.tell(&stop).await };
     // Now there are name servers to prove names with. No authority makes a run fail.
     let certificates =
         Certificates { stack: &deployment.stack, state: &deployment.state, reach: &deployment.reach, progress };
@@ -505,7 +529,19 @@ pub(super) async fn carry_out(
         deployment.tidy_up()?;
     }
     let kept = rest.kept.lines();
-    Ok(Carried { steps, kept, fetched, addresses, left_undone, away, evacuated, unrestored, certificates, backup })
+    Ok(Carried {
+        steps,
+        kept,
+        fetched,
+        addresses,
+        left_undone,
+        away,
+        evacuated,
+        unrestored,
+        certificates,
+        providers,
+        backup,
+    })
 }
 
 /// Waits until `status` would find all well, or nothing but what waiting does not help: after a change, edges look at every page once more. What takes longer is

@@ -290,8 +290,8 @@ fn find_unit<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
 /// A finished run of the binary.
 #[derive(Debug)]
 pub(crate) struct Ran {
-    args: String,
-    output: Output,
+    pub(crate) args: String,
+    pub(crate) output: Output,
 }
 
 impl Ran {

@@ -1,0 +1,107 @@
+//! Domains whose DNS stays at a provider: told by `up`, `tick` and nobody else, what the stack wants there. One is told by dynamic
+//! updates, Debian's Knot, which kdig judges; the other by deSEC's interface, as it is recorded.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+#[path = "providers/desec.rs"]
+mod desec;
+// Also the one of the name system's own tests.
+#[path = "../../dns/tests/provider/knot.rs"]
+mod knot;
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use desec::Desec;
+use knot::{Knot, SECRET};
+use support::leaf::{self, operator_with_site};
+use support::{Operator, Ran};
+
+const TOKEN: &str = "i-T3b1h_OI-H9ab8tRS98stGtURe";
+
+fn run(operator: &Operator, desec: &Desec, args: &[&str]) -> Ran {
+    let mut command = operator.command(args);
+    command.env("HTTPS_PROXY", format!("http://{}", desec.proxy));
+    command.env("SSL_CERT_FILE", operator.home().join("desec.pem"));
+    Ran { args: args.join(" "), output: command.output().unwrap() }
+}
+
+#[test]
+fn providers_are_told_what_is_wanted_and_nothing_that_is_there() {
+    let (desec, knot, operator) =
+        (Desec::start("example.com", TOKEN), Knot::start("hmac-sha256"), operator_with_site());
+    let names = "names = [\"www.example.net\", \"www.example.com\", \"example.com\"]";
+    let stack = leaf::stack(&operator).replace("names = [\"other.localhost\"]", names)
+        + &format!(
+            "[[domain]]\nname = \"example.net\"\nregistrar = \"r\"\nprovider = \"knot\"\n\
+             [[domain]]\nname = \"example.com\"\nregistrar = \"r\"\nprovider = \"desec\"\n\
+             records = ['mine TXT \"one\"', 'key SSHFP 4 2 {}']\n\
+             [[provider]]\nname = \"desec\"\nkind = \"desec\"\n\
+             [[provider]]\nname = \"knot\"\nkind = \"rfc2136\"\nserver = \"{}\"\nkey = \"stack.example.net\"\n",
+            "0".repeat(64),
+            knot.at
+        );
+    operator.write("stack.toml", &stack);
+    operator.write("desec.pem", &desec.authority);
+    let run = |args: &[&str]| run(&operator, &desec, args);
+    desec.set("", "TXT", &["\"theirs\""]);
+    desec.set("www", "A", &["203.0.113.9"]);
+
+    // Nothing was given: the run goes on, and says so.
+    let first = run(&["up", "--yes"]).success();
+    assert!(first.stdout().contains("nothing was given to prove the stack with at desec"), "{first:?}");
+    assert_eq!(desec.asked(), [""; 0]);
+    let refused = run(&["dns", "login", "knott", "--secret-file", "desec.pem"]).exits(2);
+    assert!(refused.stderr().contains("its providers are: desec, knot"), "{refused:?}");
+    for (provider, secret) in [("desec", TOKEN), ("knot", SECRET)] {
+        operator.write("given", secret);
+        let taken = run(&["dns", "login", provider, "--secret-file", "given"]).success();
+        assert!(!format!("{taken:?}").contains(secret));
+        let file = operator.state().join(format!("providers/{provider}.secret"));
+        assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    let planned = run(&["plan"]).exits(3);
+    assert!(planned.stdout().contains("desec (desec): www.example.com A  + 127.0.0.1  - 203.0.113.9"), "{planned:?}");
+    assert!(desec.asked().iter().all(|asked| asked.starts_with("GET ")), "a plan changes nothing");
+    let told = run(&["up", "--yes"]).success();
+    assert!(told.stdout().contains("knot (rfc2136): www.example.net A  + 127.0.0.1"), "{told:?}");
+    assert!(told.stdout().contains("tell desec (desec) yourself: key.example.com"), "{told:?}");
+    assert_eq!(
+        (desec.has("www", "A"), desec.has("", "A")),
+        (vec!["127.0.0.1".to_owned()], vec!["127.0.0.1".to_owned()])
+    );
+    assert_eq!(desec.has("", "TXT"), ["\"theirs\"", "\"v=spf1 -all\""]);
+    assert_eq!((desec.has("", "MX"), desec.has("mine", "TXT")), (vec!["0 .".to_owned()], vec!["\"one\"".to_owned()]));
+    assert_eq!(knot.kdig(&["+short", "www.example.net", "A"]), ["127.0.0.1"]);
+    assert_eq!(knot.kdig(&["+short", "keep.example.net", "TXT"]), ["\"mine\""]);
+    // Not a name of a site's: theirs.
+    assert_eq!(knot.kdig(&["+short", "example.net", "A"]), ["203.0.113.9"]);
+
+    // Once is enough.
+    desec.asked();
+    run(&["up", "--yes"]).success();
+    let asked = desec.asked();
+    assert!(!asked.is_empty() && asked.iter().all(|asked| asked.starts_with("GET ")), "{asked:?}");
+
+    // Somebody changes it there: the next tick puts it right.
+    desec.set("www", "A", &["203.0.113.9", "127.0.0.1"]);
+    let ticked = run(&["tick"]).success();
+    assert!(ticked.stdout().contains("www.example.com A  - 203.0.113.9"), "{ticked:?}");
+    assert_eq!(desec.has("www", "A"), ["127.0.0.1"]);
+
+    // A provider that is away, and one that does not believe: no run fails, and the other one is told.
+    desec.set("www", "A", &["203.0.113.9"]);
+    desec.is_away(true);
+    let away = run(&["up", "--yes"]).success();
+    assert!(away.stdout().contains("it is tried again by itself"), "{away:?}");
+    desec.is_away(false);
+    operator.write("given", "another-token");
+    run(&["dns", "login", "desec", "--secret-file", "given"]).success();
+    let unproven = run(&["up", "--yes"]).success();
+    assert!(unproven.stdout().contains("give what it takes today: `sovereign dns login desec`"), "{unproven:?}");
+    assert!(!format!("{unproven:?}").contains("another-token"));
+    assert_eq!(desec.has("www", "A"), ["203.0.113.9"]);
+    run(&["down"]).success();
+}
