@@ -204,6 +204,7 @@ mod tests {
             counted_on: standing != Standing::Dead,
             since_unix: 0,
             latency_us: None,
+            clock_ahead_seconds: None,
             last_error: None,
             deaths: 0,
         };
