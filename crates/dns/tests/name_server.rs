@@ -34,7 +34,7 @@ use sovereign_model::name_server_status::{Away, WhyAway};
 use sovereign_model::names::{Place, Uplink};
 use sovereign_model::stack::UplinkAddress;
 use sovereign_runtime::SigningKey;
-use sovereign_runtime::control::{ControlError, Request};
+use sovereign_runtime::control::{ControlError, Request, request_async};
 use sovereign_runtime::lifecycle::Lifecycle;
 use sovereign_runtime::signed;
 

@@ -154,20 +154,12 @@ pub async fn serve(options: Options, listeners: Listeners, lifecycle: Lifecycle)
     let edge = Edge::new(options.config, options.trust, tickets, generation, Arc::new(store), lifecycle.clone());
     let threads = Arc::new(Threads::start().map_err(EdgeError::Threads)?);
     let control = Server::take_over(&options.control).map_err(EdgeError::Control)?;
-    let renewal = options.renewal.as_deref().map(|path| Server::take_over(path)?.shared_with_group());
-    let renewal = renewal.transpose().map_err(EdgeError::Control)?;
+    let renewal = Server::share(options.renewal.as_deref(), Renewal(edge.clone()), &lifecycle);
+    let renewal = renewal.map_err(EdgeError::Control)?;
     let commands = Arc::new(Control(edge.clone()));
     let controlled = tokio::spawn({
         let lifecycle = lifecycle.clone();
         async move { control.serve(commands, &lifecycle).await }
-    });
-    let shared_with_renewer = tokio::spawn({
-        let (commands, lifecycle) = (Arc::new(Renewal(edge.clone())), lifecycle.clone());
-        async move {
-            if let Some(renewal) = renewal {
-                renewal.serve(commands, &lifecycle).await;
-            }
-        }
     });
     let mut accepting = JoinSet::new();
     for listener in https {
@@ -188,7 +180,7 @@ pub async fn serve(options: Options, listeners: Listeners, lifecycle: Lifecycle)
     }
     edge.access.flush().await;
     // Removes the control sockets' names, if they still are ours.
-    let _ = tokio::join!(controlled, shared_with_renewer);
+    let _ = tokio::join!(controlled, renewal);
     Ok(drained)
 }
 

@@ -252,7 +252,7 @@ fn drift_is_mended(operator: &Operator, lab: &Lab) {
         &format!(
             "cd /etc/systemd/system; sed -i s/NoNewPrivileges=yes/NoNewPrivileges=no/ {unit}; \
              systemctl stop --job-mode=ignore-dependencies sovereign-*.edge-home-1.home.http.socket; \
-             rm /etc/sovereign/instances.nft /var/lib/sovereign/*/dc/home/{{name-server,renewer}}/key-*.pem"
+             rm /etc/sovereign/instances.nft; cd /var/lib/sovereign/*/dc/home; rm name-server/key-*.pem renewer/key-*.pem"
         ),
     );
     let plan = operator.run(&["plan"]).exits(3);

@@ -190,10 +190,9 @@ pub async fn serve(options: Options, lifecycle: Lifecycle) -> Result<Drained, Re
         tokio::join!(words.carry(pace.words), work.go_on())
     };
     // Told to stop, it drops what it has begun.
-    let drained = tokio::select! {
-        drained = lifecycle.run() => drained.map_err(RenewerError::Signals)?,
-        _ = working => unreachable!("it goes on for ever"),
-    };
+    let stopping = lifecycle.stopping();
+    let (drained, _) = tokio::join!(lifecycle.run(), stopping.run_until_cancelled(working));
+    let drained = drained.map_err(RenewerError::Signals)?;
     // Removes the control socket's name, if it still is ours.
     let _ = controlled.await;
     Ok(drained)

@@ -53,16 +53,19 @@ impl Work {
     pub(super) async fn go_on(&self) {
         let mut again = Moment::LONG_AGO;
         loop {
-            let done = self.once(&mut again).await;
-            let now = done.err().map(|stuck| Refusal::because(&stuck, None).message);
-            let mut last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(why) = now.as_ref().filter(|why| last.as_ref() != Some(why)) {
-                warn!(why, "nothing can be renewed at present");
-            }
-            *last = now;
-            drop(last);
+            self.note(self.once(&mut again).await.err());
             sleep(self.every).await;
         }
+    }
+
+    /// Notes what is in the way, and says it once.
+    fn note(&self, stuck: Option<Stuck>) {
+        let now = stuck.map(|stuck| Refusal::because(&stuck, None).message);
+        let mut last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(why) = now.as_ref().filter(|why| last.as_ref() != Some(why)) {
+            warn!(why, "nothing can be renewed at present");
+        }
+        *last = now;
     }
 
     /// Looks and hands over, and gets what is due; not `again` before then.

@@ -151,19 +151,11 @@ pub async fn serve(options: Options, lifecycle: Lifecycle) -> Result<Drained, Na
     match begun {
         Some(Ok(())) => {
             let control = Server::take_over(&options.control).map_err(NameServerError::Control)?;
-            let renewal = options.renewal.as_deref().map(|path| Server::take_over(path)?.shared_with_group());
-            let renewal = renewal.transpose().map_err(NameServerError::Control)?;
+            let renewal = Server::share(options.renewal.as_deref(), Renewal(shared.clone()), &lifecycle);
+            let renewal = renewal.map_err(NameServerError::Control)?;
             let controlled = tokio::spawn({
-                let (shared, lifecycle) = (shared.clone(), lifecycle.clone());
-                async move { control.serve(Arc::new(Control(shared)), &lifecycle).await }
-            });
-            let shared_with_renewer = tokio::spawn({
                 let lifecycle = lifecycle.clone();
-                async move {
-                    if let Some(renewal) = renewal {
-                        renewal.serve(Arc::new(Renewal(shared)), &lifecycle).await;
-                    }
-                }
+                async move { control.serve(Arc::new(Control(shared)), &lifecycle).await }
             });
             lifecycle.spawn(keeper.keep());
             if let Err(error) = Readiness::from_env().ready() {
@@ -171,7 +163,7 @@ pub async fn serve(options: Options, lifecycle: Lifecycle) -> Result<Drained, Na
             }
             let drained = lived(living).await?;
             // Removes the control sockets' names, if they still are ours.
-            let _ = tokio::join!(controlled, shared_with_renewer);
+            let _ = tokio::join!(controlled, renewal);
             Ok(drained)
         }
         Some(Err(error)) => Err(error.into()),

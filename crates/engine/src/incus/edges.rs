@@ -227,6 +227,10 @@ impl IncusEngine<'_> {
     pub(super) async fn run_edge(&self, name: &EdgeName, tell: Tell<'_>) -> Result<Receipt, IncusEngineError> {
         let link = self.parts.reach.link(name).await?;
         let unit = self.edge_unit(name)?;
+        // One that was there before there was a renewer has no such folder yet, and does not start without.
+        let renewal = self.on_host().edge(&name.datacenter).renewal();
+        let prepared = self.prepare_renewal(name, link, on_host::USER, &renewal).await;
+        prepared.map_err(|source| IncusEngineError::Host { host: name.clone(), source: Box::new(source) })?;
         self.ready(name, link, tell).await?;
         self.run_on_host(name, link, unit, Account::edge(), &link.control, tell).await
     }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
@@ -70,6 +71,24 @@ impl Server {
         let failed = |source| SocketError::Bind { path: self.path.clone(), source };
         std::fs::set_permissions(&self.path, mode).map_err(failed)?;
         Ok(Self { shared: true, ..self })
+    }
+
+    /// Takes over the socket at `path`, where there is to be one, for its group too, and answers there as [`Server::serve`] does.
+    ///
+    /// # Errors
+    /// When it cannot be bound, or its mode not be changed.
+    pub fn share(
+        path: Option<&Path>,
+        commands: impl Commands,
+        lifecycle: &Lifecycle,
+    ) -> Result<JoinHandle<()>, SocketError> {
+        let server = path.map(|path| Self::take_over(path)?.shared_with_group()).transpose()?;
+        let lifecycle = lifecycle.clone();
+        Ok(tokio::spawn(async move {
+            if let Some(server) = server {
+                server.serve(Arc::new(commands), &lifecycle).await;
+            }
+        }))
     }
 
     /// Answers until the daemon has drained: `status` must work while the last readers are served. A name that somebody

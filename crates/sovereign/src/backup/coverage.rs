@@ -111,6 +111,13 @@ fn rows() -> Vec<Row> {
             NOTHING,
         ),
         row(
+            "what renewers on hosts know: accounts, what was tried, keys of open orders",
+            &["the folder `renewer` of each host's state"],
+            "not; certificates that they got are brought back here",
+            "`sovereign up`; accounts are made anew",
+            NOTHING,
+        ),
+        row(
             "pages that edges keep",
             &["dc/*/edge/store", "dc/*/edge/filled"],
             "not: they are the sites' own",
