@@ -176,7 +176,8 @@ impl LabError {
             Self::Foreign { .. } => "choose another --name".to_owned(),
             Self::Unknown { known, .. } => format!("it has {}", known.join(", ")),
             Self::NotRouted { .. } => {
-                "routers of --forwarded data centers forward ports; those of --outbound-only ones change their address too".to_owned()
+                "routers of --forwarded data centers forward ports; those of --outbound-only ones change their address too"
+                    .to_owned()
             }
             Self::Limit { path, needed, .. } => format!("as root: echo {needed} > {}", path.display()),
             Self::Incus(error) => return error.help(),
