@@ -103,6 +103,15 @@ pub(crate) fn six(deadline: Deadline) -> Result<Tally> {
     told(command, deadline)
 }
 
+/// Data centers behind routers and such that can only dial out, and people at home there.
+pub(crate) fn homes(deadline: Deadline) -> Result<Tally> {
+    needs::ensure()?;
+    needs::ensure_names()?;
+    let mut command = test("sovereign", "homes", "");
+    command.envs(needs::apt_config()?.map(|path| ("APT_CONFIG", path)));
+    told(command, deadline)
+}
+
 /// Planning for large stacks.
 pub(crate) fn plan(deadline: Deadline) -> Result<Tally> {
     let mut example = cargo(["run", "--release", "--locked", "--package=sovereign-plan", "--example=scale"]);

@@ -32,6 +32,12 @@ const PROOFS: &[Tier] = &[
     },
     Tier { name: "six", checks: "the whole life of a stack on six hosts", budget: minutes(40), run: figures::six },
     Tier {
+        name: "homes",
+        checks: "a home behind a router, one that only dials out, and names on their networks",
+        budget: minutes(20),
+        run: figures::homes,
+    },
+    Tier {
         name: "names",
         checks: "what a resolver hears when data centers die; an answer beside Knot's and PowerDNS's",
         budget: minutes(60),

@@ -62,7 +62,7 @@ pub enum LabError {
         known: Vec<String>,
     },
     /// A data center has no router that this could be done to.
-    #[error("{name} has no router that forwards ports or changes its address")]
+    #[error("{name} has no router that does this")]
     NotRouted {
         /// Which.
         name: String,
@@ -176,7 +176,8 @@ impl LabError {
             Self::Foreign { .. } => "choose another --name".to_owned(),
             Self::Unknown { known, .. } => format!("it has {}", known.join(", ")),
             Self::NotRouted { .. } => {
-                "only what `sovereign lab up` was given with --forwarded or --outbound-only is behind one".to_owned()
+                "routers of --forwarded data centers forward ports; those of --outbound-only ones change their address too"
+                    .to_owned()
             }
             Self::Limit { path, needed, .. } => format!("as root: echo {needed} > {}", path.display()),
             Self::Incus(error) => return error.help(),

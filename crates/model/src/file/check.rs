@@ -72,14 +72,42 @@ struct Listener {
     key: &'static str,
 }
 
+/// Whether edges of other data centers can dial a data center's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WayIn {
+    /// They can.
+    Known,
+    /// Readers come in, at an address that no edge elsewhere knows beforehand.
+    Changing,
+    /// No uplink lets anyone in.
+    None,
+}
+
+impl WayIn {
+    fn of(engine: Option<EngineKind>, uplinks: &[Uplink]) -> Self {
+        let mut open = uplinks.iter().filter(|uplink| uplink.reach != Reach::OutboundOnly).peekable();
+        // A host that has the address itself is dialled where this machine reaches it; all on this machine, over loopback.
+        let is_known = |uplink: &Uplink| {
+            engine != Some(EngineKind::Incus)
+                || uplink.reach == Reach::Direct
+                || matches!(uplink.address, UplinkAddress::Fixed(_))
+        };
+        match (open.peek().is_some(), open.any(is_known)) {
+            (_, true) => Self::Known,
+            (true, false) => Self::Changing,
+            (false, false) => Self::None,
+        }
+    }
+}
+
 /// A data center as other entries see it, even when it is not complete.
 struct Declared {
     span: Range<usize>,
     complete: Option<Datacenter>,
     /// The port that readers use of its first uplink, and the one that its edge listens on.
     first_uplink: Option<(u16, u16)>,
-    /// Whether no uplink lets anyone in; only said when all uplinks could be read.
-    outbound_only: bool,
+    /// Whether others find a way in; only denied when all uplinks could be read.
+    way_in: WayIn,
 }
 
 impl Check<'_> {
@@ -128,7 +156,7 @@ impl Check<'_> {
                     let port = port(uplink, "port")?;
                     Some((port, self::port(uplink, "listen").unwrap_or(port)))
                 }),
-                outbound_only: uplinks.as_ref().is_some_and(|all| all.iter().all(|u| u.reach == Reach::OutboundOnly)),
+                way_in: uplinks.as_ref().map_or(WayIn::Known, |all| WayIn::of(engine, all)),
                 complete: match (engine, uplinks, hosts, location, proxy) {
                     (Some(engine), Some(uplinks), Some(hosts), None | Some(Some(_)), proxy) => Some(Datacenter {
                         name: name.clone(),
@@ -458,12 +486,18 @@ impl Check<'_> {
         text: &Spanned<String>,
         places: &Places<'_>,
     ) {
-        let closed = |name: &DatacenterName| places.datacenters.get(name).filter(|declared| declared.outbound_only);
+        let closed = |name: &DatacenterName| places.datacenters.get(name).filter(|at| at.way_in != WayIn::Known);
         let Some(primary) = primary else { return };
-        if let (Some(first), Some(_)) = (closed(primary), closed(mirror)) {
-            let message = format!("`{primary}` and `{mirror}` cannot reach each other: both can only dial out");
+        if let (Some(first), Some(second)) = (closed(primary), closed(mirror)) {
+            let why = match (first.way_in, second.way_in) {
+                (WayIn::None, WayIn::None) => "both can only dial out",
+                (WayIn::Changing, WayIn::Changing) => "the addresses of both change",
+                _ => "one can only dial out, and the address of the other changes",
+            };
+            let message = format!("`{primary}` and `{mirror}` cannot reach each other: {why}");
             let finding = Finding::new(ProblemKind::Conflict, text.span(), message);
-            let help = "one of the two needs an uplink whose `reach` is \"direct\" or \"forwarded\"";
+            let help = "one of the two needs an uplink with an address that stays, and whose `reach` is \"direct\" or \
+                        \"forwarded\"";
             self.find(finding.note(first.span.clone(), format!("`{primary}` is declared here")).help(help));
         }
     }

@@ -421,6 +421,31 @@ fn what_is_said_of_edges_must_make_sense() {
 }
 
 #[test]
+fn a_mirror_needs_a_line_that_one_of_the_two_can_dial() {
+    let at = |name: &str, address: &str, reach: &str| {
+        format!(
+            "[[datacenter]]\nname = \"{name}\"\nengine = \"incus\"\n[[datacenter.uplink]]\nname = \"u\"\n\
+             address = \"{address}\"\nreach = \"{reach}\"\n[[datacenter.host]]\nname = \"h\"\naddress = \"10.0.0.5\"\n"
+        )
+    };
+    let site = "[[site]]\nname = \"x\"\napp = \"ghost\"\ncanonical = \"x.example\"\nprimary = \"home\"\nmirrors = [\"cabin\"]\n";
+    let said = |[home, cabin]: [(&str, &str); 2]| {
+        let places = at("home", home.0, home.1) + &at("cabin", cabin.0, cabin.1);
+        let text = format!("version = 1\n[stack]\nname = \"s\"\n{places}{site}");
+        parse_here(&text).map_or_else(|_| messages(&text).join("; "), |_| "good".to_owned())
+    };
+    let (changes, out, fixed) = (("dynamic", "forwarded"), ("dynamic", "outbound-only"), ("192.0.2.1", "forwarded"));
+    let direct = ("dynamic", "direct");
+    let why = |why: &str| format!("`home` and `cabin` cannot reach each other: {why}");
+    assert_eq!(said([out, out]), why("both can only dial out"));
+    assert_eq!(said([changes, changes]), why("the addresses of both change"));
+    assert_eq!(said([changes, out]), why("one can only dial out, and the address of the other changes"));
+    for pair in [[fixed, out], [changes, fixed], [out, direct], [direct, changes]] {
+        assert_eq!(said(pair), "good");
+    }
+}
+
+#[test]
 fn networks_of_a_data_center_are_its_hosts_own() {
     let file = |lan: &str, uplink: &str| {
         format!(

@@ -54,10 +54,9 @@ impl Report for Told {
     fn show(&self, page: &mut Page) {
         let OnLan { domains, name_servers, names, edges } = &self.on_lan;
         page.title(format_args!("{}, on {}", self.datacenter, texts(self.networks.iter()).join(", ")));
-        page.line(format_args!("{} lead there to {}", list(names), texts(edges.iter()).join(", ")));
+        page.line(format_args!("led to {}: {}", texts(edges.iter()).join(", "), list(names)));
         if !domains.is_empty() {
-            let servers = texts(name_servers.iter()).join(", ");
-            page.line(format_args!("{} is to be asked at {servers} by the router:", list(domains)));
+            page.line(format_args!("asked at {}: {}", texts(name_servers.iter()).join(", "), list(domains)));
         }
         for (what, text) in [
             ("dnsmasq, Pi-hole: lines of its configuration", &self.dnsmasq),

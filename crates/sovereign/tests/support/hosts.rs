@@ -48,11 +48,15 @@ impl Lab {
     }
 
     pub(crate) fn with_hosts(incusd: &Incusd, name: &'static str, datacenters: usize, hosts: usize) -> Self {
+        let [datacenters, hosts] = [datacenters, hosts].map(|count| count.to_string());
+        Self::of_shape(incusd, name, &["--datacenters", &datacenters, "--hosts", &hosts])
+    }
+
+    /// With this shape, as `lab up` takes it.
+    pub(crate) fn of_shape(incusd: &Incusd, name: &'static str, shape: &[&str]) -> Self {
         let home = tempfile::tempdir().unwrap();
         let socket = incusd.socket();
-        let [datacenters, hosts] = [datacenters, hosts].map(|count| count.to_string());
-        let shape = ["--datacenters", &datacenters, "--hosts", &hosts];
-        let up = [&["up", "--json", "--incus", socket.to_str().unwrap()], &shape[..]].concat();
+        let up = [&["up", "--json", "--incus", socket.to_str().unwrap()], shape].concat();
         let output = lab(home.path(), name, &up);
         let made: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
         let text = |host: &Value, key: &str| host[key].as_str().unwrap().to_owned();
@@ -68,6 +72,12 @@ impl Lab {
     pub(crate) fn run(&self, args: &[&str]) {
         let output = lab(self.home.path(), self.name, args);
         assert!(output.status.success(), "{output:?}");
+    }
+
+    /// `--json` of a command.
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
+        let output = lab(self.home.path(), self.name, &[args, &["--json"]].concat());
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
     }
 
     /// What a shell on a host says.

@@ -21,7 +21,7 @@ pub(crate) fn declare() -> String {
 }
 
 /// The addresses that a name server gives for a name, if it answers with a signature. Asked twice, as resolvers do.
-fn addresses(server: &str, name: &str) -> Option<BTreeSet<Ipv4Addr>> {
+pub(crate) fn addresses(server: &str, name: &str) -> Option<BTreeSet<Ipv4Addr>> {
     let mut kdig = Command::new("kdig");
     kdig.arg(format!("@{server}")).args([name, "A", "+dnssec", "+short", "+time=1", "+retry=1"]);
     let said = String::from_utf8(kdig.output().unwrap().stdout).unwrap();
