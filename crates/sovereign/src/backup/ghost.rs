@@ -269,7 +269,7 @@ pub(crate) fn compare(
 
 /// That there is room for two copies of a database, one of which is the copy: a Ghost whose disk is full stands still.
 fn make_sure_of_room(database: &Path, folder: &Path) -> Result<(), Failure> {
-    let looked = database.metadata().map_err(|source| BackupError::File { path: database.to_owned(), source });
+    let looked = database.symlink_metadata().map_err(|source| BackupError::File { path: database.to_owned(), source });
     Ok(room_for(folder, looked?.len().saturating_mul(2))?)
 }
 
