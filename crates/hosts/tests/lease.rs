@@ -116,7 +116,7 @@ async fn take(host: &Connection, folder: &Path, us: &Holder) -> Taken {
 fn ours(taken: Taken) -> Tenure {
     match taken {
         Taken::Ours(tenure) => tenure,
-        Taken::Theirs(holding) => panic!("{holding:?}"),
+        other => panic!("{other:?}"),
     }
 }
 

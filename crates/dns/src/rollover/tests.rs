@@ -144,7 +144,7 @@ impl World {
         let new = Keys::from([exchange.to]);
         match exchange.stage(self.now) {
             Stage::BothKeys | Stage::OneKeyForgotten { .. } => {}
-            Stage::NewDigest | Stage::OldAloneForgotten { .. } if how % 3 == 0 => self.ordered.extend(&new),
+            Stage::NewDigest | Stage::OldAloneForgotten { .. } if how.is_multiple_of(3) => self.ordered.extend(&new),
             _ if how % 5 == 1 => self.ordered = Keys::new(),
             _ => self.ordered = new,
         }

@@ -101,7 +101,8 @@ impl IncusEngine<'_> {
             return Vec::new();
         };
         let folder = self.on_host().name_server(&name.datacenter);
-        let keys = wanted.config.keys.iter().map(|(domain, tag)| folder.key(domain, *tag));
+        let keys = wanted.config.keys.iter().chain(&wanted.config.coming_keys);
+        let keys = keys.map(|(domain, tag)| folder.key(domain, *tag));
         keys.filter(|key| !files.has(key)).map(|key| format!("{} is gone", key.display())).collect()
     }
 

@@ -48,6 +48,12 @@ pub enum LeaseError {
         /// Who has it now, if anybody.
         by: Option<Box<Holding>>,
     },
+    /// Others take it and give it back while this run tries to.
+    #[error("who works on {host} changes again and again")]
+    Contested {
+        /// Which.
+        host: EdgeName,
+    },
     /// The system gave no thread.
     #[error("cannot get a thread from the system")]
     NoThread(#[source] std::io::Error),
@@ -101,6 +107,9 @@ impl LeaseError {
                 lease::VALID.as_secs()
             )),
             Self::Lost { .. } => Some("`sovereign status` says who is at work; then `sovereign up` goes on".to_owned()),
+            Self::Contested { .. } => {
+                Some("`sovereign status` says who is at work; try again when nobody is".to_owned())
+            }
             Self::NoThread(_) => None,
         }
     }
@@ -242,6 +251,10 @@ impl Keeping {
                 Ok(Taken::Theirs(holding)) => {
                     self.release().await;
                     return Err(LeaseError::Held { by: [(host.clone(), *holding)].into() });
+                }
+                Ok(Taken::Contested) => {
+                    self.release().await;
+                    return Err(LeaseError::Contested { host: host.clone() });
                 }
                 Err(source) => {
                     self.reach

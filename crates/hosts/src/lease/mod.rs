@@ -81,12 +81,14 @@ pub enum Taken {
     Ours(Tenure),
     /// It is somebody else's.
     Theirs(Box<Holding>),
+    /// Others write themselves down and give it back, again and again.
+    Contested,
 }
 
 /// Takes the lease for `us`: from nobody, or from the run whose name `from` knows. `seen` is what was seen before.
 ///
 /// # Errors
-/// When the host cannot say, or changes too often.
+/// When the host cannot say.
 pub async fn take(
     connection: &Connection,
     folder: &Path,
@@ -105,8 +107,7 @@ pub async fn take(
         }
         seen = after;
     }
-    let why = "who works on it changes again and again".to_owned();
-    Err(SshError::Nonsense { host: connection.address().clone(), why })
+    Ok(seen.held_from(us).map_or(Taken::Contested, |holding| Taken::Theirs(Box::new(holding))))
 }
 
 /// Goes on holding it. When somebody has taken it in between, that is told, if it can be told who.
