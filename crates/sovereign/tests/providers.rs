@@ -1,60 +1,77 @@
 //! Domains whose DNS stays at a provider: told by `up`, `tick` and nobody else, what the stack wants there. One is told by dynamic
-//! updates, Debian's Knot, which kdig judges; the other by deSEC's interface, as it is recorded.
+//! updates, Debian's Knot, which kdig judges; the others by deSEC's and Cloudflare's interfaces, as they are recorded.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+#[path = "providers/cloudflare.rs"]
+mod cloudflare;
 #[path = "providers/desec.rs"]
 mod desec;
+#[path = "providers/front.rs"]
+mod front;
 // Also the one of the name system's own tests.
 #[path = "../../dns/tests/provider/knot.rs"]
 mod knot;
 mod support;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
 
+use cloudflare::Cloudflare;
 use desec::Desec;
+use front::Front;
 use knot::{Knot, SECRET};
 use support::leaf::{self, operator_with_site};
 use support::{Operator, Ran};
 
 const TOKEN: &str = "i-T3b1h_OI-H9ab8tRS98stGtURe";
+const OTHER_TOKEN: &str = "YQSn-xWAQiiEh9qM58wZNnyQS7FUdoqGIUAbrh7T";
 
-fn run(operator: &Operator, desec: &Desec, args: &[&str]) -> Ran {
+fn run(operator: &Operator, front: &Front, args: &[&str]) -> Ran {
     let mut command = operator.command(args);
-    command.env("HTTPS_PROXY", format!("http://{}", desec.proxy));
-    command.env("SSL_CERT_FILE", operator.home().join("desec.pem"));
+    command.env("HTTPS_PROXY", format!("http://{}", front.proxy));
+    command.env("SSL_CERT_FILE", operator.home().join("authority.pem"));
     Ran { args: args.join(" "), output: command.output().unwrap() }
 }
 
 #[test]
 fn providers_are_told_what_is_wanted_and_nothing_that_is_there() {
-    let (desec, knot, operator) =
-        (Desec::start("example.com", TOKEN), Knot::start("hmac-sha256"), operator_with_site());
-    let names = "names = [\"www.example.net\", \"www.example.com\", \"example.com\"]";
+    let desec = Arc::new(Desec::new("example.com", TOKEN));
+    let cloudflare = Arc::new(Cloudflare::new("example.dev", OTHER_TOKEN));
+    let hosts: [(_, Arc<dyn front::Interface>); 2] =
+        [(desec::HOST, desec.clone()), (cloudflare::HOST, cloudflare.clone())];
+    let front = Front::start(BTreeMap::from(hosts));
+    let (knot, operator) = (Knot::start("hmac-sha256"), operator_with_site());
+    let names = "names = [\"www.example.net\", \"www.example.com\", \"example.com\", \"www.example.dev\"]";
     let stack = leaf::stack(&operator).replace("names = [\"other.localhost\"]", names)
         + &format!(
             "[[domain]]\nname = \"example.net\"\nregistrar = \"r\"\nprovider = \"knot\"\n\
              [[domain]]\nname = \"example.com\"\nregistrar = \"r\"\nprovider = \"desec\"\n\
              records = ['mine TXT \"one\"', 'key SSHFP 4 2 {}']\n\
+             [[domain]]\nname = \"example.dev\"\nregistrar = \"r\"\nprovider = \"cloudflare\"\n\
+             [[provider]]\nname = \"cloudflare\"\nkind = \"cloudflare\"\n\
              [[provider]]\nname = \"desec\"\nkind = \"desec\"\n\
              [[provider]]\nname = \"knot\"\nkind = \"rfc2136\"\nserver = \"{}\"\nkey = \"stack.example.net\"\n",
             "0".repeat(64),
             knot.at
         );
     operator.write("stack.toml", &stack);
-    operator.write("desec.pem", &desec.authority);
-    let run = |args: &[&str]| run(&operator, &desec, args);
+    operator.write("authority.pem", &front.authority);
+    let run = |args: &[&str]| run(&operator, &front, args);
     desec.set("", "TXT", &["\"theirs\""]);
     desec.set("www", "A", &["203.0.113.9"]);
+    cloudflare.add("www.example.dev", "A", "203.0.113.9");
+    cloudflare.add("example.dev", "TXT", "\"theirs\"");
 
     // Nothing was given: the run goes on, and says so.
     let first = run(&["up", "--yes"]).success();
     assert!(first.stdout().contains("nothing was given to prove the stack with at desec"), "{first:?}");
-    assert_eq!(desec.asked(), [""; 0]);
-    let refused = run(&["dns", "login", "knott", "--secret-file", "desec.pem"]).exits(2);
-    assert!(refused.stderr().contains("its providers are: desec, knot"), "{refused:?}");
-    for (provider, secret) in [("desec", TOKEN), ("knot", SECRET)] {
+    assert_eq!(front.asked(), [""; 0]);
+    let refused = run(&["dns", "login", "knott", "--secret-file", "authority.pem"]).exits(2);
+    assert!(refused.stderr().contains("its providers are: cloudflare, desec, knot"), "{refused:?}");
+    for (provider, secret) in [("desec", TOKEN), ("knot", SECRET), ("cloudflare", OTHER_TOKEN)] {
         operator.write("given", secret);
         let taken = run(&["dns", "login", provider, "--secret-file", "given"]).success();
         assert!(!format!("{taken:?}").contains(secret));
@@ -64,7 +81,7 @@ fn providers_are_told_what_is_wanted_and_nothing_that_is_there() {
 
     let planned = run(&["plan"]).exits(3);
     assert!(planned.stdout().contains("desec (desec): www.example.com A  + 127.0.0.1  - 203.0.113.9"), "{planned:?}");
-    assert!(desec.asked().iter().all(|asked| asked.starts_with("GET ")), "a plan changes nothing");
+    assert!(front.asked().iter().all(|asked| asked.starts_with("GET ")), "a plan changes nothing");
     let told = run(&["up", "--yes"]).success();
     assert!(told.stdout().contains("knot (rfc2136): www.example.net A  + 127.0.0.1"), "{told:?}");
     assert!(told.stdout().contains("tell desec (desec) yourself: key.example.com"), "{told:?}");
@@ -76,13 +93,18 @@ fn providers_are_told_what_is_wanted_and_nothing_that_is_there() {
     assert_eq!((desec.has("", "MX"), desec.has("mine", "TXT")), (vec!["0 .".to_owned()], vec!["\"one\"".to_owned()]));
     assert_eq!(knot.kdig(&["+short", "www.example.net", "A"]), ["127.0.0.1"]);
     assert_eq!(knot.kdig(&["+short", "keep.example.net", "TXT"]), ["\"mine\""]);
+    // Not less than a minute, which it would refuse.
+    assert_eq!(cloudflare.has("www.example.dev", "A"), [("127.0.0.1".to_owned(), 60)]);
+    let texts: Vec<String> = cloudflare.has("example.dev", "TXT").into_iter().map(|(text, _)| text).collect();
+    assert_eq!(texts, ["\"theirs\"", "\"v=spf1 -all\""]);
+    assert_eq!(cloudflare.has("example.dev", "MX"), [(".".to_owned(), 3600)]);
     // Not a name of a site's: theirs.
     assert_eq!(knot.kdig(&["+short", "example.net", "A"]), ["203.0.113.9"]);
 
     // Once is enough.
-    desec.asked();
+    front.asked();
     run(&["up", "--yes"]).success();
-    let asked = desec.asked();
+    let asked = front.asked();
     assert!(!asked.is_empty() && asked.iter().all(|asked| asked.starts_with("GET ")), "{asked:?}");
 
     // Somebody changes it there: the next tick puts it right.
@@ -93,14 +115,19 @@ fn providers_are_told_what_is_wanted_and_nothing_that_is_there() {
 
     // A provider that is away, and one that does not believe: no run fails, and the other one is told.
     desec.set("www", "A", &["203.0.113.9"]);
-    desec.is_away(true);
+    front.is_away(true);
     let away = run(&["up", "--yes"]).success();
     assert!(away.stdout().contains("it is tried again by itself"), "{away:?}");
-    desec.is_away(false);
+    front.is_away(false);
     operator.write("given", "another-token");
-    run(&["dns", "login", "desec", "--secret-file", "given"]).success();
+    for provider in ["desec", "cloudflare"] {
+        run(&["dns", "login", provider, "--secret-file", "given"]).success();
+    }
     let unproven = run(&["up", "--yes"]).success();
-    assert!(unproven.stdout().contains("give what it takes today: `sovereign dns login desec`"), "{unproven:?}");
+    for provider in ["desec", "cloudflare"] {
+        let help = format!("give what it takes today: `sovereign dns login {provider}`");
+        assert!(unproven.stdout().contains(&help), "{unproven:?}");
+    }
     assert!(!format!("{unproven:?}").contains("another-token"));
     assert_eq!(desec.has("www", "A"), ["203.0.113.9"]);
     run(&["down"]).success();

@@ -210,6 +210,7 @@ name = "office"
 [[datacenter.uplink]]
 name = "isp"
 address = "198.51.100.1"
+listen = 8443
 [[domain]]
 name = "example.net"
 registrar = "r"

@@ -89,7 +89,7 @@ impl TellError {
     }
 
     fn of(error: dns_update::Error) -> Self {
-        use dns_update::Error::{Client, NotFound, Response, Unauthorized};
+        use dns_update::Error::{Api, Client, NotFound, Response, Unauthorized};
         match error {
             // As servers answer a key that they do not know, or that may not (RFC 8945 section 5.2, RFC 2136 section 2.2).
             Response(code) if code.contains("BADKEY") || code.contains("BADSIG") || code.contains("NotAuth") => {
@@ -97,6 +97,8 @@ impl TellError {
             }
             // So the crate's own client calls such an answer, which has no proof of its own.
             Client(why) if why.contains("truncated HMACs") => Self::Unproven,
+            // Cloudflare, for a token that it does not know.
+            Api(why) if why.starts_with("HTTP 403") => Self::Unproven,
             Unauthorized => Self::Unproven,
             NotFound => Self::NoDomain,
             other => Self::Refused(match other.source() {

@@ -1,5 +1,5 @@
 //! A Knot that takes dynamic updates of `example.net` with a key, on loopback.
-#![allow(unreachable_pub, reason = "also a part of another crate's tests")]
+#![allow(dead_code, unreachable_pub, reason = "also a part of another crate's tests")]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::{Child, Command, Stdio};

@@ -171,9 +171,10 @@ pub(crate) struct DnsLoginArgs {
 }
 
 const LOGIN_HELP: &str = "\
-The secret of a key for dynamic updates (rfc2136), as it stands in the server's configuration; elsewhere a token. Give one that
-may change these domains and nothing else: it is kept for you alone, backed up, and brought to the agents on your hosts,
-which take a dead data center out of the provider's answers. Whoever has it can lead your readers elsewhere.
+The secret of a key for dynamic updates (rfc2136), as it stands in the server's configuration;
+elsewhere a token. Give one that may change these domains and nothing else: it is kept for you
+alone, backed up, and brought to the agents on your hosts, which take a dead data center out of
+the provider's answers. Whoever has it can lead your readers elsewhere.
 
 Another one takes its place; `sovereign up` brings it to the hosts.
 
