@@ -8,7 +8,7 @@ mod common;
 mod knot;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -107,7 +107,7 @@ fn told_of(stack: &Stack) -> Told {
 #[tokio::test]
 async fn what_is_wanted_comes_there_and_what_an_operator_keeps_stays() {
     for algorithm in ["hmac-sha256", "hmac-sha384", "hmac-sha512"] {
-        let knot = Knot::start(algorithm);
+        let knot = Knot::start(Ipv4Addr::LOCALHOST.into(), algorithm);
         let stack = stack(knot.at, algorithm);
         let teller = ByCrate::new(&stack.providers[0], &format!("{SECRET}\n")).unwrap();
         let told = told_of(&stack);
@@ -140,7 +140,7 @@ async fn what_is_wanted_comes_there_and_what_an_operator_keeps_stays() {
 
 #[tokio::test]
 async fn what_is_in_the_way_is_said() {
-    let knot = Knot::start("hmac-sha256");
+    let knot = Knot::start(Ipv4Addr::LOCALHOST.into(), "hmac-sha256");
     let stack = stack(knot.at, "hmac-sha256");
     let provider = &stack.providers[0];
     let told = told_of(&stack);
@@ -177,7 +177,7 @@ async fn what_is_in_the_way_is_said() {
 /// The agent of home, which watches itself and office.
 #[tokio::test]
 async fn an_agent_takes_a_dead_data_center_out_and_puts_it_back() {
-    let knot = Knot::start("hmac-sha256");
+    let knot = Knot::start(Ipv4Addr::LOCALHOST.into(), "hmac-sha256");
     let stack = stack(knot.at, "hmac-sha256");
     let authority = Authority::new("ours");
     let tls = authority.server(NAME);

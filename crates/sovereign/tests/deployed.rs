@@ -324,7 +324,7 @@ fn provided(operator: &Operator, lab: &Lab, program: &Path) -> knot::Knot {
     let route = Command::new("ip").args(["-json", "route", "get", &lab.hosts[0].address]).output().unwrap();
     let route: serde_json::Value = serde_json::from_slice(&route.stdout).unwrap();
     let here = route[0]["prefsrc"].as_str().unwrap_or_else(|| panic!("{route:#}"));
-    let provider = knot::Knot::start_at(here.parse().unwrap(), "hmac-sha256");
+    let provider = knot::Knot::start(here.parse().unwrap(), "hmac-sha256");
     let declared = fs::read_to_string(operator.home().join("stack.toml")).unwrap();
     let canonical = format!("canonical = \"{LEAF}\"\n");
     let more = format!(

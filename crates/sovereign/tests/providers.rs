@@ -16,6 +16,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
@@ -43,7 +44,7 @@ fn providers_are_told_what_is_wanted_and_nothing_that_is_there() {
     let hosts: [(_, Arc<dyn front::Interface>); 2] =
         [(desec::HOST, desec.clone()), (cloudflare::HOST, cloudflare.clone())];
     let front = Front::start(BTreeMap::from(hosts));
-    let (knot, operator) = (Knot::start("hmac-sha256"), operator_with_site());
+    let (knot, operator) = (Knot::start(Ipv4Addr::LOCALHOST.into(), "hmac-sha256"), operator_with_site());
     let names = "names = [\"www.example.net\", \"www.example.com\", \"example.com\", \"www.example.dev\"]";
     let stack = leaf::stack(&operator).replace("names = [\"other.localhost\"]", names)
         + &format!(

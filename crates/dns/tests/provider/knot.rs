@@ -1,7 +1,7 @@
 //! A Knot that takes dynamic updates of `example.net` with a key, on loopback.
 #![allow(dead_code, unreachable_pub, reason = "also a part of another crate's tests")]
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -30,13 +30,8 @@ pub struct Knot {
 }
 
 impl Knot {
-    /// One that knows the key `stack.example.net`.
-    pub fn start(algorithm: &str) -> Self {
-        Self::start_at(Ipv4Addr::LOCALHOST.into(), algorithm)
-    }
-
-    /// The same at another address of this machine's.
-    pub fn start_at(ip: IpAddr, algorithm: &str) -> Self {
+    /// One at an address of this machine's that knows the key `stack.example.net`.
+    pub fn start(ip: IpAddr, algorithm: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = loop {
             let tcp = TcpListener::bind((ip, 0)).unwrap();
