@@ -6,9 +6,13 @@
 // Also the one of the certificates' own tests.
 #[path = "../../certs/tests/world/pebble.rs"]
 mod pebble;
+// Also the one of the name system's own tests.
+#[path = "../../dns/tests/provider/knot.rs"]
+mod knot;
 mod support;
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -26,6 +30,8 @@ const TESTS: &[Test<Incusd>] = &[("a_stack_lives_on_hosts_of_its_own", story)];
 const AUTHORITY: &str = "blog.deployed.test";
 /// And of the site that is a folder of files.
 const LEAF: &str = "leaf.deployed.test";
+/// The same, in a domain whose DNS is at a provider.
+const PROVIDED: &str = "leaf.example.net";
 
 /// Within which a data center whose power is cut must have left the answers.
 const OUT_OF_ANSWERS: Duration = Duration::from_secs(10);
@@ -313,6 +319,43 @@ fn renewed_there(operator: &Operator) {
     }
 }
 
+/// A domain whose DNS stays at a provider from now on, which is on this machine: told by `up`, and by the agents on hosts.
+fn provided(operator: &Operator, lab: &Lab, program: &Path) -> knot::Knot {
+    let route = Command::new("ip").args(["-json", "route", "get", &lab.hosts[0].address]).output().unwrap();
+    let route: serde_json::Value = serde_json::from_slice(&route.stdout).unwrap();
+    let here = route[0]["prefsrc"].as_str().unwrap_or_else(|| panic!("{route:#}"));
+    let provider = knot::Knot::start(here.parse().unwrap(), "hmac-sha256");
+    let declared = fs::read_to_string(operator.home().join("stack.toml")).unwrap();
+    let canonical = format!("canonical = \"{LEAF}\"\n");
+    let more = format!(
+        "\n[[domain]]\nname = \"example.net\"\nregistrar = \"nobody\"\nprovider = \"there\"\n\
+         [[provider]]\nname = \"there\"\nkind = \"rfc2136\"\nserver = \"{}\"\nkey = \"stack.example.net\"\n",
+        provider.at
+    );
+    let named = declared.replace(&canonical, &format!("{canonical}names = [\"{PROVIDED}\"]\n"));
+    operator.write("stack.toml", &(named + &more));
+    operator.write("given", knot::SECRET);
+    let (code, said) = run_with(program, operator, &["dns", "login", "there", "--secret-file", "given"]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = timed("up with a provider", || up_with(program, operator));
+    assert!(code == Some(0) && said.contains(&format!("there (rfc2136): {PROVIDED} A  + ")), "{said}");
+    for host in &lab.hosts {
+        let secret = lab.says(host, "stat -c '%a %U' /var/lib/sovereign/*/dc/*/agent/provider-there-*.secret");
+        assert_eq!(secret, "600 sovereign-agent\n");
+    }
+    leads(&provider, &lab.hosts.iter().map(|host| &*host.address).collect::<Vec<_>>());
+    provider
+}
+
+/// Waits until the provider leads readers there.
+fn leads(provider: &knot::Knot, wanted: &[&str]) {
+    eventually(&format!("the provider leads to {wanted:?}"), PATIENCE, || {
+        let mut wanted = wanted.to_vec();
+        wanted.sort_unstable();
+        (provider.kdig(&["+short", PROVIDED, "A"]) == wanted).then_some(())
+    });
+}
+
 #[expect(clippy::print_stderr, reason = "figures are shown")]
 fn story(incusd: &Incusd) {
     let (operator, cache) = debian::operator();
@@ -393,6 +436,7 @@ fn story(incusd: &Incusd) {
     staff.publish("Written after it", "after", "<p>Still here.</p>");
     timed("a host taken out and brought back", || out_and_back(&operator, &lab));
 
+    let provider = provided(&operator, &lab, &program);
     // The primary data center has no power: everything is read at the other, and a write is refused in words.
     seen_from_office(&operator, "alive");
     let watch = names::Watch::begin(&lab, &lab.hosts[1], &lab.hosts[0], AUTHORITY);
@@ -414,6 +458,7 @@ fn story(incusd: &Incusd) {
     assert_eq!(code, Some(3), "{partly}");
     assert!(partly.contains("left out: home/home-1"), "{partly}");
 
+    leads(&provider, &[&lab.hosts[1].address]);
     let status = timed("seen dead from the other", || seen_from_office(&operator, "dead"));
     let took = watch.took(cut);
     eprintln!("out of the answers of the other name server: {:.1} s", took.as_secs_f64());
@@ -437,6 +482,7 @@ fn story(incusd: &Incusd) {
     timed("seen alive from the other", || seen_from_office(&operator, "alive"));
     let (code, undrained) = run_with(&program, &operator, &["dc", "undrain", "home"]);
     assert_eq!(code, Some(0), "{undrained}");
+    timed("the provider leads to both again", || leads(&provider, &[&lab.hosts[0].address, &lab.hosts[1].address]));
     timed("names answered by both again", || lab.hosts.iter().for_each(|host| names::back(&lab, host, AUTHORITY)));
     staff.publish("Geese come back", "back", "<p>Late.</p>");
     for edge in [home, office] {
