@@ -108,10 +108,7 @@ fn conformance(deadline: Deadline) -> Result<Tally> {
     conformance::check(deadline, false)
 }
 
-/// The longest of those, with a lab and an Incus of its own: it runs beside all others.
-const LONGEST: &str = "deployed";
-
-/// Integration tests that make whole machines, networks or file systems of machines, of which there should not be many at a
+/// Integration tests that make whole machines, networks or file systems of machines, of which there should not be two at a
 /// time. What they do most is wait, so all other integration tests run beside them.
 const MACHINES: &[&str] = &[
     "bare_host",
@@ -135,7 +132,7 @@ const MACHINES: &[&str] = &[
     "upgraded",
 ];
 
-/// Integration tests: after the cold run three lanes of them, in each one binary and one test after the other, as they load
+/// Integration tests: after the cold run two lanes of them, in each one binary and one test after the other, as they load
 /// machines and say how long something took.
 fn e2e(deadline: Deadline) -> Result<Tally> {
     let apt: Vec<_> = needs::apt_config()?.into_iter().map(|path| ("APT_CONFIG", path)).collect();
@@ -149,19 +146,19 @@ fn e2e(deadline: Deadline) -> Result<Tally> {
     let unknown: Vec<_> = MACHINES.iter().filter(|name| !tests.contains(**name)).collect();
     ensure!(unknown.is_empty(), "there is no integration test {unknown:?}");
     let (machines, others): (Vec<_>, Vec<_>) = tests.iter().partition(|name| MACHINES.contains(&name.as_str()));
-    let (longest, machines): (Vec<_>, Vec<_>) = machines.into_iter().partition(|name| *name == LONGEST);
-    let lane = &|names: Vec<&String>| {
+    let lane = |names: Vec<&String>| {
         let mut lane = linting(["test", "--workspace", "--locked", "--no-fail-fast"])?;
         lane.args(names.into_iter().map(|name| format!("--test={name}")));
         lane.args(["--", "--test-threads=1", "--nocapture", "--skip", COLD_RUN]);
         counted(lane.env("SOVEREIGN_GHOST_IMAGE", &image).envs(apt.iter().cloned()), deadline)
     };
-    let ended = thread::scope(|scope| {
-        let lanes = [longest, machines, others].map(|names| scope.spawn(move || lane(names)));
-        lanes.map(|lane| lane.join().unwrap_or_else(|_| bail!("a lane of tests broke")))
+    let (machines, others) = thread::scope(|scope| {
+        let machines = scope.spawn(|| lane(machines));
+        let others = lane(others);
+        (machines.join().unwrap_or_else(|_| bail!("the lane of machines broke")), others)
     });
-    // All are asked first: what failed in one lane is counted also when another was stopped.
-    for ended in ended {
+    // Both are asked first: what failed in one lane is counted also when the other was stopped.
+    for ended in [machines, others] {
         match ended {
             Ok(counted) => tally.add(counted),
             Err(error) => {
