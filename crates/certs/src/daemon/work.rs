@@ -18,6 +18,9 @@ use crate::store::StoreError;
 /// The edge is on this machine; it makes files durable.
 const WITHIN: Duration = Duration::from_secs(10);
 
+/// What was in the way is looked at again so soon: after a start of the host the edge comes to life beside it.
+const AGAIN: Duration = Duration::from_secs(2);
+
 /// Why nothing could be done.
 #[derive(Debug, thiserror::Error)]
 enum Stuck {
@@ -53,8 +56,10 @@ impl Work {
     pub(super) async fn go_on(&self) {
         let mut again = Moment::LONG_AGO;
         loop {
-            self.note(self.once(&mut again).await.err());
-            sleep(self.every).await;
+            let stuck = self.once(&mut again).await.err();
+            let wait = if stuck.is_some() { self.every.min(AGAIN) } else { self.every };
+            self.note(stuck);
+            sleep(wait).await;
         }
     }
 
