@@ -55,9 +55,10 @@ fn to_and_fro(operator: &Operator, lab: &Lab, staff: &Staff<'_>, edges: &[At]) {
     operator.run(&["restore", "blog", "--discard", "--yes"]).success();
 }
 
-/// The words and a copy of the archive are all that is left: other hosts, another management machine.
+/// The words and a copy of the archive are all that is left: other hosts, another management machine, which has built no
+/// image and asks nobody for one.
 fn all_is_lost(incusd: &Incusd, words: &str, usb: &Path) {
-    let (operator, _cache) = debian::operator();
+    let operator = Operator::new();
     fs::remove_file(operator.home().join("stack.toml")).unwrap();
     let lab = Lab::up(incusd, "lost", 2);
     let output = operator.typed(&["recover", "--archive", usb.to_str().unwrap()], words);
@@ -69,7 +70,7 @@ fn all_is_lost(incusd: &Incusd, words: &str, usb: &Path) {
         add(&operator, &lab, host);
     }
     timed("back on empty hosts", || operator.run(&["restore", "blog", "--yes"]).success());
-    timed("all of it up", || operator.run(&["up", "--yes"]).success());
+    timed("all of it up", || operator.run(&["up", "--yes", "--offline"]).success());
     for path in ["/geese/", "/office/", "/goes-on/"] {
         is_read(&operator, lab.edge("home"), path);
         is_read(&operator, lab.edge("office"), path);
@@ -97,7 +98,7 @@ fn a_site_comes_back_where_it_was_a_mirror() {
     let declared = declared.replace("admin = \"lan\"", "admin = \"public\"");
     let usb = operator.home().join("usb");
     fs::create_dir(&usb).unwrap();
-    let declared = format!("{declared}\n[[archive.copy]]\nname = \"usb\"\nfolder = \"{}\"\n", usb.display());
+    let declared = format!("{declared}\n[archive]\nimages = true\n[[archive.copy]]\nname = \"usb\"\nfolder = \"{}\"\n", usb.display());
     operator.write("stack.toml", &declared);
     for role in ["site", "database"] {
         debian::lock(&operator, &cache, role);
