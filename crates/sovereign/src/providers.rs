@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::certificates::Said;
 use crate::datacenters::{Datacenters, Matter};
+use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
 use crate::output::{Page, Progress, Report};
 
@@ -37,6 +38,56 @@ impl Reason for Unreadable {
     fn help(&self) -> Option<String> {
         Some(format!("give it again: `sovereign dns login {}`", self.provider))
     }
+}
+
+/// The stack file declares no such provider.
+#[derive(Debug, thiserror::Error)]
+#[error("this stack tells no provider {name}")]
+pub(crate) struct NotDeclared {
+    name: ProviderName,
+    known: Vec<String>,
+}
+
+impl Reason for NotDeclared {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+
+    fn help(&self) -> Option<String> {
+        Some(match self.known.as_slice() {
+            [] => "declare one in the stack file: `[[provider]]`".to_owned(),
+            known => format!("its providers are: {}", known.join(", ")),
+        })
+    }
+}
+
+/// A provider of the stack file.
+///
+/// # Errors
+/// When there is no such.
+pub(crate) fn declared<'s>(stack: &'s Stack, name: &ProviderName) -> Result<&'s Provider, NotDeclared> {
+    let known = || stack.providers.iter().map(|provider| provider.name.to_string()).collect();
+    let found = stack.providers.iter().find(|provider| provider.name == *name);
+    found.ok_or_else(|| NotDeclared { name: name.clone(), known: known() })
+}
+
+/// Nothing proves the stack at a provider.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing was given to prove the stack with at {0}")]
+struct NotGiven(ProviderName);
+
+impl Reason for NotGiven {
+    fn help(&self) -> Option<String> {
+        Some(format!("give what it gave you: `sovereign dns login {}`", self.0))
+    }
+}
+
+/// What the stack proves itself with at one of them.
+///
+/// # Errors
+/// When it was not given, or cannot be read.
+pub(crate) fn secret(stack: &Stack, state: &StateFolder, provider: &Provider) -> Result<SecretText, Failure> {
+    secrets(stack, state)?.remove(&provider.name).ok_or_else(|| NotGiven(provider.name.clone()).into())
 }
 
 /// What the stack proves itself with at each declared provider, where it was given.
@@ -154,11 +205,7 @@ impl Providers<'_> {
     }
 
     fn ready(self, provider: &Provider) -> Result<ByCrate, Said> {
-        let given = secrets(self.stack, self.state).map_err(|error| Said::because(&error, error.help()))?;
-        let secret = given.get(&provider.name).ok_or_else(|| Said {
-            message: format!("nothing was given to prove the stack with at {}", provider.name),
-            help: Some(format!("give what it gave you: `sovereign dns login {}`", provider.name)),
-        })?;
+        let secret = secret(self.stack, self.state, provider).map_err(|failure| Said::of(&failure))?;
         ByCrate::new(provider, secret.expose()).map_err(|error| Said::because(&error, error.help(provider)))
     }
 

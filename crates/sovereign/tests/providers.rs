@@ -1,5 +1,6 @@
 //! Domains whose DNS stays at a provider: told by `up`, `tick` and nobody else, what the stack wants there. One is told by dynamic
-//! updates, Debian's Knot, which kdig judges; the others by deSEC's and Cloudflare's interfaces, as they are recorded.
+//! updates, Debian's Knot, which kdig judges; the others by deSEC's and Cloudflare's interfaces, as they are recorded. And what
+//! these export, before a domain is taken over from them.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
@@ -24,6 +25,7 @@ use cloudflare::Cloudflare;
 use desec::Desec;
 use front::Front;
 use knot::{Knot, SECRET};
+use serde_json::{Value, json};
 use support::leaf::{self, operator_with_site};
 use support::{Operator, Ran};
 
@@ -132,4 +134,85 @@ fn providers_are_told_what_is_wanted_and_nothing_that_is_there() {
     assert!(!format!("{unproven:?}").contains("another-token"));
     assert_eq!(desec.has("www", "A"), ["203.0.113.9"]);
     run(&["down"]).success();
+}
+
+/// Nobody listens there: no registry tells of these domains.
+const NOBODY: &str = "127.0.0.1:9";
+
+#[test]
+fn what_a_provider_has_is_exported_whole_and_does_not_vanish_unseen() {
+    let desec = Arc::new(Desec::new("example.com", TOKEN));
+    let cloudflare = Arc::new(Cloudflare::new("example.dev", OTHER_TOKEN));
+    let hosts: [(_, Arc<dyn front::Interface>); 2] =
+        [(desec::HOST, desec.clone()), (cloudflare::HOST, cloudflare.clone())];
+    let front = Front::start(BTreeMap::from(hosts));
+    let operator = operator_with_site();
+    let stack = |of_desec: &str, of_cloudflare: &str| {
+        leaf::stack(&operator).replace("other.localhost", "www.example.com")
+            + &format!(
+                "[[domain]]\nname = \"example.com\"\nregistrar = \"r\"\nprovider = \"desec\"\n{of_desec}\n\
+                 [[domain]]\nname = \"example.dev\"\nregistrar = \"r\"\nprovider = \"cloudflare\"\n{of_cloudflare}\n\
+                 [[domain]]\nname = \"example.net\"\nregistrar = \"r\"\nprovider = \"knot\"\n\
+                 [[provider]]\nname = \"cloudflare\"\nkind = \"cloudflare\"\n\
+                 [[provider]]\nname = \"desec\"\nkind = \"desec\"\n\
+                 [[provider]]\nname = \"knot\"\nkind = \"rfc2136\"\nserver = \"127.0.0.1:53\"\nkey = \"k.example\"\n"
+            )
+    };
+    operator.write("stack.toml", &stack("", ""));
+    operator.write("authority.pem", &front.authority);
+    let run = |args: &[&str]| run(&operator, &front, args);
+    let adopt = |domain: &str, provider: &str, more: &[&str]| {
+        run(&[&["dns", "adopt", domain, "--provider", provider, "--root", NOBODY], more].concat())
+    };
+    // Of a name and a type that nobody asks for.
+    let key = format!("4 2 {}", "0".repeat(64));
+    desec.set("nobody-guesses-this", "SSHFP", &[&key]);
+    desec.set("", "MX", &["10 mx.provider.example."]);
+    desec.set("www", "A", &["203.0.113.9"]);
+    cloudflare.add("example.dev", "A", "203.0.113.9");
+    cloudflare.add("_proof.example.dev", "TXT", "\"theirs; and \" \"more\"");
+
+    let first = adopt("example.com", "desec", &[]).exits(1);
+    assert!(first.stderr().contains("sovereign dns login desec"), "{first:?}");
+    for (provider, secret) in [("desec", TOKEN), ("cloudflare", TOKEN), ("knot", SECRET)] {
+        operator.write("given", secret);
+        run(&["dns", "login", provider, "--secret-file", "given"]).success();
+    }
+    for (domain, provider, code, why) in [
+        ("example.com", "dsec", 2, "its providers are: cloudflare, desec, knot"),
+        ("example.net", "knot", 2, "`--server 127.0.0.1:53`"),
+        ("example.net", "desec", 1, "it has no domain example.net"),
+        ("example.dev", "cloudflare", 1, "give what it takes today: `sovereign dns login cloudflare`"),
+    ] {
+        let refused = adopt(domain, provider, &[]).exits(code);
+        assert!(refused.stderr().contains(why) && !format!("{refused:?}").contains(TOKEN), "{refused:?}");
+    }
+    front.is_away(true);
+    let away = adopt("example.com", "desec", &[]).exits(1);
+    assert!(away.stderr().contains("it cannot be asked") && away.stderr().contains("--zone-file"), "{away:?}");
+    front.is_away(false);
+    assert!(!operator.state().join("adopted.json").exists());
+
+    let seen = |domain: &str, provider: &str| -> Value {
+        serde_json::from_str(&adopt(domain, provider, &["--json"]).exits(3).stdout()).unwrap()
+    };
+    let of_desec = seen("example.com", "desec");
+    assert_eq!(of_desec["source"], "what desec (desec) exports");
+    assert_eq!(of_desec["drop"], json!(["@ MX", "nobody-guesses-this SSHFP"]));
+    assert_eq!(of_desec["replaced"][0]["data"], "203.0.113.9");
+    operator.write("given", OTHER_TOKEN);
+    run(&["dns", "login", "cloudflare", "--secret-file", "given"]).success();
+    let of_cloudflare = seen("example.dev", "cloudflare");
+    assert_eq!(
+        of_cloudflare["keep"],
+        json!(["_proof 300 TXT \"theirs; and \" \"more\"", "@ 300 A 203.0.113.9"]),
+        "as long as resolvers keep it"
+    );
+
+    let stopped = run(&["check"]).exits(2);
+    assert!(stopped.stderr().contains("nobody-guesses-this.example.com. SSHFP would vanish"), "{stopped:?}");
+    let (kept, dropped) = (&of_desec["keep"], &of_cloudflare["drop"]);
+    operator.write("stack.toml", &stack(&format!("records = {kept}"), &format!("drop = {dropped}")));
+    run(&["check"]).success();
+    assert!(front.asked().iter().all(|asked| asked.starts_with("GET ")), "nothing was changed there");
 }

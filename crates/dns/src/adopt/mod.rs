@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  zone file ───────────┐
+//!  provider's export ───┤
 //!  transfer ────────────┼─▶ published ──▶ compare (pure) ──▶ same, replaced, new, dropped, would vanish
 //!  the usual names ─────┘                     ▲
 //!  DS at the registry ──┘          the stack file's zone
@@ -12,7 +13,7 @@
 //! whoever did, are not records of it: they change hands with it. But a DS record at the registry stays there, and
 //! then nobody who checks signatures reaches the domain: it counts as something that has to go first.
 //!
-//! Left out: names that nobody tells and nobody guesses. A zone file has them all.
+//! Left out: names that nobody tells and nobody guesses. A zone file has them all, also as a provider exports it.
 
 pub mod usual;
 

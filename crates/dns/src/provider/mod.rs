@@ -11,6 +11,7 @@
 //! | [`change`](change()) | pure: wanted × seen → what is added and what goes |
 //! | [`value`] | what records say, to and from the words of the crate that tells |
 //! | [`tell`] | the port, and how each provider is spoken to |
+//! | [`export`] | all that a provider has of a domain, as its interface exports it |
 //! | [`publish`] | pure: when an agent tells which addresses live, and when it leaves that to another one |
 //! | `publisher` | the agent's part: it follows what the agent sees |
 //!
@@ -21,6 +22,7 @@
 //! Left out: how long a record lives that is there already, since providers do not tell; records of types that the crate has no
 //! words for, which are said to be the operator's to tell.
 
+pub mod export;
 pub mod publish;
 mod publisher;
 pub mod tell;

@@ -141,6 +141,24 @@ pub async fn look(teller: &impl Teller, domain: &DnsName, told: &Told) -> Result
     Ok(changes)
 }
 
+/// What proves the stack at a provider, fit to be sent.
+///
+/// # Errors
+/// When it cannot be used, or no certificate of the provider's could be checked.
+pub(super) fn proof<'s>(provider: &Provider, secret: &'s str) -> Result<&'s str, TellError> {
+    let secret = secret.trim();
+    // What cannot be in a header of HTTP would be left out of it.
+    let is_token = !secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_token {
+        return Err(TellError::Secret);
+    }
+    // Without any the crate ends the process.
+    if !matches!(provider.way, Way::Rfc2136 { .. }) && public_roots().is_empty() {
+        return Err(TellError::NoRoots);
+    }
+    Ok(secret)
+}
+
 /// A provider, and what the stack proves itself with there.
 pub struct ByCrate {
     updater: DnsUpdater,
@@ -155,16 +173,7 @@ impl ByCrate {
     /// # Errors
     /// When that cannot be used, or no certificate of the provider's could be checked.
     pub fn new(provider: &Provider, secret: &str) -> Result<Self, TellError> {
-        let secret = secret.trim();
-        // What cannot be in a header of HTTP would be left out of it.
-        let is_token = !secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_graphic());
-        if !is_token {
-            return Err(TellError::Secret);
-        }
-        // Without any the crate ends the process.
-        if !matches!(provider.way, Way::Rfc2136 { .. }) && public_roots().is_empty() {
-            return Err(TellError::NoRoots);
-        }
+        let secret = proof(provider, secret)?;
         let updater = match &provider.way {
             Way::Rfc2136 { server, key, algorithm } => {
                 let algorithm = match algorithm {

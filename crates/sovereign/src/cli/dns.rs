@@ -188,9 +188,12 @@ pub(crate) struct DnsAdoptArgs {
     /// The domain, as the stack file has it
     #[arg(value_name = "DOMAIN")]
     pub(crate) domain: DnsName,
-    /// The zone as a file, as whoever answers for the domain exports it: the only way to see all of it for certain
-    #[arg(long, value_name = "FILE", conflicts_with = "server")]
+    /// The zone as a file, as whoever answers for the domain exports it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["server", "provider"])]
     pub(crate) zone_file: Option<PathBuf>,
+    /// A provider of the stack file that has the domain: its interface exports the zone (cloudflare, desec)
+    #[arg(long, value_name = "PROVIDER", conflicts_with = "server")]
+    pub(crate) provider: Option<ProviderName>,
     /// A name server that is asked for the whole zone (AXFR), or for the usual names where it hands out none
     #[arg(long, value_name = "ADDRESS", value_parser = place)]
     pub(crate) server: Option<SocketAddr>,
@@ -199,9 +202,11 @@ pub(crate) struct DnsAdoptArgs {
 }
 
 const ADOPT_HELP: &str = "\
-Reads what the domain publishes today, from a zone file, from a server that hands the zone out, or else by asking its name
-servers for the usual names, and shows it beside what the stack would answer. For what would vanish it prints the lines
-for the stack file: `records` keeps it, `drop` lets it go.
+Reads what the domain publishes today, from a zone file, from a provider's interface, from a server that hands the zone
+out, or else by asking its name servers for the usual names, and shows it beside what the stack would answer. For what
+would vanish it prints the lines for the stack file: `records` keeps it, `drop` lets it go.
+
+A zone file and a provider's interface have all of it. A provider proves you by what `dns login` was given.
 
 What was seen is remembered. As long as something of it would vanish and is neither kept nor dropped, `check`, `plan` and
 `up` say so and stop. Adopt again whenever the domain's records have changed.
@@ -210,5 +215,6 @@ Exit code 3 when something would vanish.
 
 Examples:
   sovereign dns adopt example.org --zone-file example.org.zone
+  sovereign dns adopt example.org --provider cloudflare
   sovereign dns adopt example.org --server 192.0.2.53
   sovereign dns adopt example.org";

@@ -11,7 +11,10 @@ use sovereign_dns::adopt::usual::{self, UsualError};
 use sovereign_dns::adopt::{Compared, compare, drop_text, loses_mail, record_text, remembered, sets};
 use sovereign_dns::ask::walk::{Parent, Walk};
 use sovereign_dns::ask::{Asker, TransferError};
+use sovereign_dns::provider::export::{self, ExportError};
+use sovereign_keys::SecretText;
 use sovereign_model::dns_record::{DEFAULT_TTL, NotARecord, parse_zone};
+use sovereign_model::provider::Provider;
 use sovereign_model::stack::{Domain, Stack};
 use sovereign_model::{DnsName, DnsRecord};
 
@@ -25,6 +28,7 @@ use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
 use crate::interrupt;
 use crate::output::{Page, Report, figures};
+use crate::providers;
 use crate::secrets;
 use crate::world::unix_seconds;
 
@@ -40,6 +44,8 @@ enum AdoptError {
     NotAZone { path: PathBuf, domain: DnsName, source: NotARecord },
     #[error("{path} has no record of {domain}", path = .path.display())]
     NotItsOwn { path: PathBuf, domain: DnsName },
+    #[error("provider {} does not say what it has of {domain}", .provider.name)]
+    NotExported { provider: Provider, domain: DnsName, source: ExportError },
     #[error("no name server of {domain} can be found: {why}")]
     NoServer { domain: DnsName, why: String },
 }
@@ -47,7 +53,8 @@ enum AdoptError {
 impl Reason for AdoptError {
     fn exit(&self) -> Exit {
         match self {
-            Self::NoServer { .. } => Exit::Failed,
+            Self::NotExported { source: ExportError::ListsNothing { .. }, .. } => Exit::Usage,
+            Self::NoServer { .. } | Self::NotExported { .. } => Exit::Failed,
             _ => Exit::Usage,
         }
     }
@@ -62,6 +69,7 @@ impl Reason for AdoptError {
             Self::NotItsOwn { domain, .. } => {
                 format!("names in it are relative to {domain}, unless they end with a dot or it says `$ORIGIN`")
             }
+            Self::NotExported { provider, source, .. } => return source.help(provider),
             Self::NoServer { .. } => {
                 "export the zone where it is kept, and give the file: `--zone-file FILE`, or name a server: \
                  `--server ADDRESS`"
@@ -165,13 +173,16 @@ pub(crate) fn run(context: &Context, args: &DnsAdoptArgs) -> Result<Looked, Fail
     };
     let name = &args.domain;
     let file = args.zone_file.as_deref().map(|path| read_file(path, name)).transpose()?;
+    let provider = args.provider.as_ref().map(|name| providers::declared(&stack, name)).transpose()?;
+    let secret = provider.map(|provider| providers::secret(&stack, &state, provider)).transpose()?;
     let mut walk = Walk::new(Asker::default(), &args.roots.roots);
     let looking = async {
         let parent = walk.parent(name).await;
-        let published = match (file, args.server) {
-            (Some(published), _) => Ok(published),
-            (None, Some(server)) => from_server(name, server).await,
-            (None, None) => from_its_servers(name, &mut walk, &parent).await,
+        let published = match (file, provider.zip(secret.as_ref()), args.server) {
+            (Some(published), ..) => Ok(published),
+            (None, Some((provider, secret)), _) => from_provider(name, provider, secret).await,
+            (None, None, Some(server)) => from_server(name, server).await,
+            (None, None, None) => from_its_servers(name, &mut walk, &parent).await,
         };
         published.map(|published| (published, parent))
     };
@@ -256,6 +267,14 @@ fn read_file(path: &Path, domain: &DnsName) -> Result<Published, Failure> {
         remarks.push(format!("{others} of other domains in that file are not looked at"));
     }
     Ok(Published { source: format!("the zone file {}", path.display()), records, remarks })
+}
+
+/// The whole zone, as the provider's interface exports it.
+async fn from_provider(domain: &DnsName, provider: &Provider, secret: &SecretText) -> Result<Published, Failure> {
+    let records = export::records(provider, secret.expose(), domain)
+        .await
+        .map_err(|source| AdoptError::NotExported { provider: provider.clone(), domain: domain.clone(), source })?;
+    Ok(Published { source: format!("what {provider} exports"), records, remarks: Vec::new() })
 }
 
 /// The whole zone where the server hands it out, else the usual names.

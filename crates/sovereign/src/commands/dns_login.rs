@@ -13,16 +13,14 @@ use zeroize::Zeroizing;
 use crate::cli::DnsLoginArgs;
 use crate::context::Context;
 use crate::declared::Declared;
-use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
 use crate::output::{Page, Report};
+use crate::providers::declared;
 use crate::secrets;
 
 /// It was not taken.
 #[derive(Debug, thiserror::Error)]
 enum NotTaken {
-    #[error("this stack tells no provider {0}")]
-    NotDeclared(ProviderName, Vec<String>),
     #[error("cannot read {path}", path = .path.display())]
     Unreadable { path: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -38,19 +36,8 @@ struct Unusable {
 }
 
 impl Reason for NotTaken {
-    fn exit(&self) -> Exit {
-        match self {
-            Self::NotDeclared(..) => Exit::Usage,
-            Self::Unreadable { .. } | Self::Unusable(_) => Exit::Failed,
-        }
-    }
-
     fn help(&self) -> Option<String> {
         match self {
-            Self::NotDeclared(_, known) if known.is_empty() => {
-                Some("declare one in the stack file: `[[provider]]`".to_owned())
-            }
-            Self::NotDeclared(_, known) => Some(format!("its providers are: {}", known.join(", "))),
             Self::Unreadable { .. } => None,
             Self::Unusable(Unusable { provider, source }) => source.help(provider),
         }
@@ -72,10 +59,7 @@ impl Report for Taken {
 /// Takes what a provider gave the stack to prove itself with.
 pub(crate) fn run(context: &Context, args: &DnsLoginArgs) -> Result<Taken, Failure> {
     let Declared { stack, state, .. } = Declared::load(context)?;
-    let provider = stack.providers.iter().find(|provider| provider.name == args.provider).ok_or_else(|| {
-        let known = stack.providers.iter().map(|provider| provider.name.to_string());
-        NotTaken::NotDeclared(args.provider.clone(), known.collect())
-    })?;
+    let provider = declared(&stack, &args.provider)?;
     let text = match &args.secret_file {
         Some(path) => fs::read_to_string(path)
             .map(Zeroizing::new)

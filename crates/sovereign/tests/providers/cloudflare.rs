@@ -36,6 +36,22 @@ impl Cloudflare {
         self.create(json!({ "name": name, "type": kind, "content": content, "ttl": 300 }));
     }
 
+    /// It stands before addresses, and writes the time to live that it chooses itself as one.
+    fn exported(&self) -> String {
+        let domain = self.domain;
+        let mut text = format!(
+            ";;\n;; Domain:     {domain}.\n;; Exported:   2026-11-26 12:00:00\n;;\n;; SOA Record\n\
+             {domain}\t3600\tIN\tSOA\tada.ns.cloudflare.com. dns.cloudflare.com. 2050131287 10000 2400 604800 3600\n\n\
+             ;; NS Records\n{domain}.\t86400\tIN\tNS\tada.ns.cloudflare.com.\n\n"
+        );
+        for record in &self.records.lock().unwrap().1 {
+            let [name, kind, content] = ["name", "type", "content"].map(|field| record[field].as_str().unwrap());
+            let proxied = if kind == "A" { " ; cf_tags=cf-proxied:true" } else { "" };
+            text += &format!("{name}.\t1\tIN\t{kind}\t{content}{proxied}\n");
+        }
+        text
+    }
+
     fn create(&self, mut record: Value) -> Value {
         let mut records = self.records.lock().unwrap();
         records.0 += 1;
@@ -75,6 +91,7 @@ impl Interface for Cloudflare {
                 let of = all.1.iter().filter(|of| of["name"] == *name && of["type"] == *kind);
                 well(of.cloned().collect())
             }
+            ("GET", path) if path == format!("{records}/export") => (200, Value::String(self.exported())),
             ("POST", path) if path == records => {
                 let record: Value = serde_json::from_slice(asked.body).unwrap();
                 // One is for "automatic".

@@ -46,6 +46,21 @@ impl Desec {
         })
     }
 
+    fn exported(&self, sets: &Sets) -> String {
+        let domain = self.domain;
+        let mut text = format!(
+            "; Zonefile for {domain} exported from desec.io at 2026-11-26 12:00:00.000000+00:00\n\
+             {domain}.\t300\tIN\tSOA\tget.desec.io. get.desec.io. 2026112601 86400 3600 2419200 3600\n\
+             {domain}.\t3600\tIN\tNS\tns1.desec.io.\n"
+        );
+        for (key, set) in sets {
+            let told = self.told(key, set);
+            let name = told["name"].as_str().unwrap();
+            text.extend(set.1.iter().map(|record| format!("{name}\t{}\tIN\t{}\t{record}\n", set.0, key.1)));
+        }
+        text
+    }
+
     fn put(&self, sets: &mut Sets, wanted: Vec<Value>) -> (u16, Value) {
         let mut told = Vec::new();
         for set in wanted {
@@ -82,6 +97,7 @@ impl Interface for Desec {
                 let key = (subname.trim_start_matches('@').to_owned(), (*kind).to_owned());
                 sets.get(&key).map_or_else(missing, |set| (200, self.told(&key, set)))
             }
+            ("GET", ["zonefile", ""]) => (200, Value::String(self.exported(&sets))),
             ("DELETE", ["rrsets", subname, kind, ""]) => {
                 sets.remove(&(subname.trim_start_matches('@').to_owned(), (*kind).to_owned()));
                 (204, Value::Null)

@@ -32,7 +32,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) body: &'a [u8],
 }
 
-/// An interface: a status, and what it says.
+/// An interface: a status, and what it says; a text is said as it is.
 pub(crate) trait Interface: Send + Sync {
     fn answer(&self, asked: &Asked<'_>) -> (u16, Value);
 }
@@ -132,7 +132,11 @@ impl Inner {
         let authorization = parts.headers.get("authorization").and_then(|of| of.to_str().ok());
         let query = parts.uri.query().unwrap_or_default();
         let (status, said) = self.hosts[host].answer(&Asked { method, path, query, authorization, body: &body });
-        let body = if status == 204 { Bytes::new() } else { said.to_string().into() };
+        let body: Bytes = match said {
+            _ if status == 204 => Bytes::new(),
+            Value::String(text) => text.into(),
+            said => said.to_string().into(),
+        };
         Response::builder().status(status).header("content-type", "application/json").body(Full::new(body)).unwrap()
     }
 }
