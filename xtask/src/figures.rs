@@ -84,11 +84,12 @@ pub(crate) fn hosts(deadline: Deadline) -> Result<Tally> {
 }
 
 /// What an answer of a name server costs beside others; what a resolver of the world makes of the stack's name servers when
-/// data centers die.
+/// data centers die; thirteen months of certificates with nobody there.
 pub(crate) fn names(deadline: Deadline) -> Result<Tally> {
     needs::ensure()?;
     needs::ensure_names()?;
     let mut tally = told(test("sovereign-dns", "name_server", "cost::"), deadline)?;
+    tally.add(told(test("sovereign", "public_certificates", "renewed::year::"), deadline)?);
     let mut command = test("sovereign", "resolved", "");
     command.envs(needs::apt_config()?.map(|path| ("APT_CONFIG", path)));
     tally.add(told(command, deadline)?);

@@ -39,7 +39,7 @@ const PROOFS: &[Tier] = &[
     },
     Tier {
         name: "names",
-        checks: "what a resolver hears when data centers die; an answer beside Knot's and PowerDNS's",
+        checks: "what a resolver hears when data centers die; an answer beside others; a year of certificates",
         budget: minutes(60),
         run: figures::names,
     },

@@ -168,10 +168,16 @@ fn stack(operator: &Operator, other: &str, authorities: &[(&str, SocketAddr)]) {
 
 /// What a reader who believes `roots` is shown for a name at a port: the serial number; an error when they do not believe.
 fn shown(operator: &Operator, roots: &str, name: &str, port: u16) -> Result<String, String> {
+    shown_at(operator, roots, name, port, SystemTime::now())
+}
+
+/// The same, by a reader's clock.
+fn shown_at(operator: &Operator, roots: &str, name: &str, port: u16, now: SystemTime) -> Result<String, String> {
     let roots = operator.home().join(roots);
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs().to_string();
     let client = Command::new("openssl")
         .args(["s_client", "-connect", &format!("127.0.0.1:{port}"), "-servername", name, "-verify_hostname", name])
-        .args(["-verify_return_error", "-no-CApath", "-no-CAstore", "-CAfile"])
+        .args(["-attime", &now, "-verify_return_error", "-no-CApath", "-no-CAstore", "-CAfile"])
         .arg(roots)
         .stdin(Stdio::null())
         .output()

@@ -1,6 +1,9 @@
 //! Two renewers, while the management machine is away: each beside an edge and a name server of its own, in processes of their
 //! own but for the renewers, whose clock is moved on. They are asked, and do everything, as on hosts.
 
+mod authority;
+mod year;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
@@ -44,8 +47,13 @@ impl Clock {
         self.0.store(ahead.as_secs(), Ordering::Relaxed);
     }
 
+    /// By how many seconds it is ahead of the machine's.
+    fn ahead(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
     fn now(&self) -> SystemTime {
-        SystemTime::now() + Duration::from_secs(self.0.load(Ordering::Relaxed))
+        SystemTime::now() + Duration::from_secs(self.ahead())
     }
 }
 
@@ -122,6 +130,50 @@ impl Renewer {
     }
 }
 
+/// What all renewers of a stack are started with.
+struct Setting<'s> {
+    operator: &'s Operator,
+    stack: &'s Stack,
+    keys: &'s WorkingKeys,
+    /// What the authority is believed by.
+    roots: &'s str,
+    name_servers: [SocketAddr; 2],
+    clock: &'s Clock,
+}
+
+impl Setting<'_> {
+    /// The renewer beside an edge, after `before` others.
+    fn start(&self, before: u32, at: &EdgeName) -> Renewer {
+        let public = self.keys.renewer_key(at).unwrap().public_hex;
+        let domain: DnsName = "example.org".parse().unwrap();
+        let server = |at| AskedServer { at, domains: [domain.clone()].into() };
+        let mut asked = self.stack.authorities[0].clone();
+        asked.roots = None;
+        let signing = self.keys.config_signing().unwrap();
+        let config = RenewerConfig {
+            stack: self.stack.name.clone(),
+            datacenter: at.datacenter.clone(),
+            host: None,
+            folder: self.operator.home().join(format!("renewer-{at}")),
+            before,
+            all: 3,
+            names: BTreeMap::from([WWW, SHOP].map(|name| (name.parse().unwrap(), domain.clone()))),
+            authorities: vec![Asked { authority: asked, roots: Some(self.roots.to_owned()) }],
+            domains: [domain.clone()].into(),
+            name_servers: self.name_servers.map(server).into(),
+            warrant: attest(&signing, &warrant_statement(&self.stack.name, at, &public)),
+            key: public,
+        };
+        Renewer::start(self.operator, &config, self.keys, self.clock)
+    }
+}
+
+/// The stack as its file declares it.
+fn declared(operator: &Operator) -> Stack {
+    let text = fs::read_to_string(operator.home().join("stack.toml")).unwrap();
+    file::parse("stack.toml", &text, operator.home()).unwrap()
+}
+
 /// Everything below a folder.
 fn below(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -160,32 +212,13 @@ fn the_first_in_order_renews_while_nobody_looks_and_the_next_one_when_that_is_de
         let [chain, key] = elsewhere.issued(&operator, name, ago, serial);
         operator.run(&["cert", "import", name, "--chain", &chain, "--key", &key, "--authority", "ca"]).success();
     }
-    let text = fs::read_to_string(operator.home().join("stack.toml")).unwrap();
-    let declared = file::parse("stack.toml", &text, operator.home()).unwrap();
+    let declared = declared(&operator);
     let edges: [EdgeName; 2] = ["home", "office"].map(|at| at.parse().unwrap());
     let (keys, clock) = (keys(&operator, &declared, &edges), Clock::default());
-    let domain: DnsName = "example.org".parse().unwrap();
-    let server = |at: SocketAddr| AskedServer { at, domains: [domain.clone()].into() };
-    let config = |before: u32, at: &EdgeName| {
-        let public = keys.renewer_key(at).unwrap().public_hex;
-        let mut asked = declared.authorities[0].clone();
-        asked.roots = None;
-        RenewerConfig {
-            stack: declared.name.clone(),
-            datacenter: at.datacenter.clone(),
-            host: None,
-            folder: operator.home().join(format!("renewer-{at}")),
-            before,
-            all: 3,
-            names: BTreeMap::from([WWW, SHOP].map(|name| (name.parse().unwrap(), domain.clone()))),
-            authorities: vec![Asked { authority: asked, roots: Some(roots.clone()) }],
-            domains: [domain.clone()].into(),
-            name_servers: [&home, &office].map(|name_server| server(name_server.listen)).into(),
-            warrant: attest(&keys.config_signing().unwrap(), &warrant_statement(&declared.name, at, &public)),
-            key: public,
-        }
-    };
-    let start = |before, at| Renewer::start(&operator, &config(before, at), &keys, &clock);
+    let name_servers = [home.listen, office.listen];
+    let (operator, stack, roots, keys, clock) = (&operator, &declared, &*roots, &keys, &clock);
+    let setting = Setting { operator, stack, keys, roots, name_servers, clock };
+    let start = |before, at| setting.start(before, at);
     let (first, second) = (start(1, &edges[0]), start(2, &edges[1]));
     let due = first.due(WWW);
     first.comes(WWW, due.after(STEP));
@@ -195,12 +228,12 @@ fn the_first_in_order_renews_while_nobody_looks_and_the_next_one_when_that_is_de
     // The management machine's turn passes. Then it is the first one's.
     clock.just_after(due);
     first.comes(WWW, due.after(STEP));
-    let before = shown(&operator, "roots.pem", WWW, ports[0]).unwrap();
+    let before = shown(operator, "roots.pem", WWW, ports[0]).unwrap();
     assert!(before.ends_with("51"), "{before}");
     clock.just_after(due.after(STEP));
     let renewed = |name: &str| {
         let each = ports.map(|port| {
-            eventually("an edge shows the new one", PATIENCE, || shown(&operator, "root.pem", name, port).ok())
+            eventually("an edge shows the new one", PATIENCE, || shown(operator, "root.pem", name, port).ok())
         });
         assert_eq!(each[0], each[1], "the same at both");
     };
@@ -223,7 +256,7 @@ fn the_first_in_order_renews_while_nobody_looks_and_the_next_one_when_that_is_de
     let due = second.due(SHOP);
     clock.just_after(due.after(STEP));
     second.comes(SHOP, due.after(2 * STEP));
-    assert!(shown(&operator, "roots.pem", SHOP, ports[1]).unwrap().ends_with("52"));
+    assert!(shown(operator, "roots.pem", SHOP, ports[1]).unwrap().ends_with("52"));
     clock.just_after(due.after(2 * STEP));
     renewed(SHOP);
     assert!(second.has_got(SHOP) && second.status().unwrap().names.values().all(|known| known.why.is_empty()));
