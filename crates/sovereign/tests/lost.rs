@@ -98,7 +98,10 @@ fn a_site_comes_back_where_it_was_a_mirror() {
     let declared = declared.replace("admin = \"lan\"", "admin = \"public\"");
     let usb = operator.home().join("usb");
     fs::create_dir(&usb).unwrap();
-    let declared = format!("{declared}\n[archive]\nimages = true\n[[archive.copy]]\nname = \"usb\"\nfolder = \"{}\"\n", usb.display());
+    let declared = format!(
+        "{declared}\n[archive]\nimages = true\n[[archive.copy]]\nname = \"usb\"\nfolder = \"{}\"\n",
+        usb.display()
+    );
     operator.write("stack.toml", &declared);
     for role in ["site", "database"] {
         debian::lock(&operator, &cache, role);
