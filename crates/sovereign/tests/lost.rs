@@ -59,7 +59,6 @@ fn to_and_fro(operator: &Operator, lab: &Lab, staff: &Staff<'_>, edges: &[At]) {
 /// image and asks nobody for one.
 fn all_is_lost(incusd: &Incusd, words: &str, usb: &Path) {
     let operator = Operator::new();
-    fs::remove_file(operator.home().join("stack.toml")).unwrap();
     let lab = Lab::up(incusd, "lost", 2);
     let output = operator.typed(&["recover", "--archive", usb.to_str().unwrap()], words);
     assert!(output.status.success(), "{output:?}");
